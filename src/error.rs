@@ -1,0 +1,87 @@
+//! One error type for the whole program.
+//!
+//! Every room has its own typed error; they meet here. An error says what happened and what was
+//! expected (`Display`), why (`source`), and what to do next (`hint`). `main` prints all three.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::CheckpointError;
+use crate::config::ConfigError;
+use crate::data::DataError;
+
+/// Anything that stops a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A file operation failed; `action` is a verb phrase such as "read" or "create".
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// A request that cannot be carried out as made; the text of both is complete.
+    #[error("{what}")]
+    Usage { what: String, hint: String },
+    /// Ctrl-C or SIGTERM, after the checkpoint named here was written.
+    #[error("interrupted at step {step}; checkpoint saved in `{}`", checkpoint.display())]
+    Interrupted { step: u64, checkpoint: PathBuf },
+    /// candle refused something; always a defect of taper, never of the user's input.
+    #[error("internal error in a tensor operation")]
+    Candle(#[from] candle_core::Error),
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// For `map_err`: names the file and what was being done to it.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
+        let path = path.to_owned();
+        move |source| Error::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// A literal edit or command that would help, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Config(e) => e.hint(),
+            Error::Data(e) => e.hint(),
+            Error::Checkpoint(e) => e.hint(),
+            Error::Io { source, path, .. } => match source.kind() {
+                std::io::ErrorKind::NotFound => Some(format!(
+                    "check the path: nothing exists at `{}`",
+                    path.display()
+                )),
+                std::io::ErrorKind::PermissionDenied => {
+                    Some("check the permissions of the file and its folder".into())
+                }
+                std::io::ErrorKind::StorageFull => {
+                    Some("free some disk space, then run the same command with `--resume`".into())
+                }
+                _ => None,
+            },
+            Error::Usage { hint, .. } => Some(hint.clone()),
+            Error::Interrupted { .. } => {
+                Some("run the same command with `--resume` to continue exactly here".into())
+            }
+            Error::Candle(_) => Some("please report this with the command you ran".into()),
+        }
+    }
+
+    /// The process exit code: 1 the user can fix it, 2 ours, 130 interrupted with the work saved.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Interrupted { .. } => 130,
+            Error::Candle(_) => 2,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! taper trains GPT-2 on whatever machine you have.
+//!
+//! The modules, in reading order: what was asked (`config`), what is there (`device`, `data`),
+//! what will be done (`plan`), and then the run (`model` over `ops`, `optim`, `step`), what it
+//! leaves behind (`checkpoint`) and what it says (`report`).
+
+pub mod error;
+pub mod rng;
+
+pub mod config;
+pub mod data;
+pub mod plan;
+
+pub mod checkpoint;
