@@ -11,4 +11,6 @@ pub mod config;
 pub mod data;
 pub mod plan;
 
+pub mod model;
+
 pub mod checkpoint;
