@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
+use crate::memory::OutOfMemory;
 
 /// Anything that stops a command.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// The host or a device refused a buffer.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// A request that cannot be carried out as made; the text of both is complete.
     #[error("{what}")]
     Usage { what: String, hint: String },
@@ -68,6 +72,11 @@ impl Error {
                 }
                 _ => None,
             },
+            Error::OutOfMemory(_) => Some(
+                "use a smaller `train.batch_size` with more `train.gradient_accumulation_steps`: \
+                 the experiment stays the same"
+                    .into(),
+            ),
             Error::Usage { hint, .. } => Some(hint.clone()),
             Error::Interrupted { .. } => {
                 Some("run the same command with `--resume` to continue exactly here".into())

@@ -11,6 +11,11 @@ pub mod config;
 pub mod data;
 pub mod plan;
 
+pub mod memory;
 pub mod model;
+pub mod ops;
+pub mod optim;
+pub mod schedule;
+pub mod step;
 
 pub mod checkpoint;

@@ -82,3 +82,80 @@ impl ParamLayout {
         }
     }
 }
+
+/// A weight and its bias, by position in the flat buffers; a bias follows its weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    weight: Range<usize>,
+    bias: Option<Range<usize>>,
+}
+
+impl Module {
+    pub fn weight<'a, T>(&self, flat: &'a [T]) -> &'a [T] {
+        &flat[self.weight.clone()]
+    }
+
+    pub fn bias<'a, T>(&self, flat: &'a [T]) -> Option<&'a [T]> {
+        self.bias.clone().map(|bias| &flat[bias])
+    }
+
+    /// The parts of a flat gradient buffer that belong to the weight and the bias.
+    pub fn gradients<'a, T>(&self, flat: &'a mut [T]) -> (&'a mut [T], Option<&'a mut [T]>) {
+        let end = self.bias.as_ref().map_or(self.weight.end, |bias| bias.end);
+        let (weight, bias) = flat[self.weight.start..end].split_at_mut(self.weight.len());
+        (weight, self.bias.is_some().then_some(bias))
+    }
+
+    pub(super) fn start(&self) -> usize {
+        self.weight.start
+    }
+}
+
+/// The modules of one block.
+pub(super) struct BlockModules {
+    pub ln_1: Module,
+    pub c_attn: Module,
+    pub attn_proj: Module,
+    pub ln_2: Module,
+    pub c_fc: Module,
+    pub mlp_proj: Module,
+}
+
+/// The modules of the model.
+pub(super) struct Modules {
+    pub wte: Module,
+    pub wpe: Module,
+    pub blocks: Vec<BlockModules>,
+    pub ln_f: Module,
+}
+
+impl Modules {
+    /// Follows the order in which [`ParamLayout::new`] lists the parameters.
+    pub fn new(layout: &ParamLayout, n_layer: usize) -> Self {
+        let mut params = layout.params.iter().peekable();
+        let mut next = || {
+            let weight = params.next().map_or(0..0, ParamSpec::range);
+            let bias = params
+                .next_if(|param| param.name.ends_with(".bias"))
+                .map(ParamSpec::range);
+            Module { weight, bias }
+        };
+        let (wte, wpe) = (next(), next());
+        let blocks = (0..n_layer)
+            .map(|_| BlockModules {
+                ln_1: next(),
+                c_attn: next(),
+                attn_proj: next(),
+                ln_2: next(),
+                c_fc: next(),
+                mlp_proj: next(),
+            })
+            .collect();
+        Self {
+            wte,
+            wpe,
+            blocks,
+            ln_f: next(),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! AdamW (Loshchilov and Hutter 2019) with the clip factor folded in, and the gradient norm.
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::Element;
+use super::element::sum;
+use super::parallel::{simd, sum_blocks};
+
+/// The numbers of one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    /// Updates made, this one included: 1 for the first.
+    pub update: u64,
+    /// The gradient is multiplied by this first: the clip factor.
+    pub gradient_scale: f64,
+}
+
+const BLOCK: usize = 1 << 14;
+
+impl AdamW {
+    /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`, then
+    /// `w -= lr * weight_decay * w` and
+    /// `w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)`; PyTorch's order.
+    pub fn update<T: Element>(&self, weights: &mut [T], m: &mut [T], v: &mut [T], gradients: &[T]) {
+        let keep = T::of(1.0 - self.learning_rate * self.weight_decay);
+        let updates = self.update as f64;
+        let step_size = T::of(self.learning_rate / (1.0 - self.beta1.powf(updates)));
+        let inverse_root = T::of(1.0 / (1.0 - self.beta2.powf(updates)).sqrt());
+        let (beta1, beta2) = (T::of(self.beta1), T::of(self.beta2));
+        let (rest1, rest2) = (T::of(1.0 - self.beta1), T::of(1.0 - self.beta2));
+        let (eps, scale) = (T::of(self.eps), T::of(self.gradient_scale));
+        let state = m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK));
+        weights
+            .par_chunks_mut(BLOCK)
+            .zip(gradients.par_chunks(BLOCK))
+            .zip(state)
+            .for_each(|((weights, gradients), (m, v))| {
+                simd(|| {
+                    let state = m.iter_mut().zip(v);
+                    for ((w, &g), (m, v)) in weights.iter_mut().zip(gradients).zip(state) {
+                        let g = g * scale;
+                        *m = m.mul_add(beta1, rest1 * g);
+                        *v = v.mul_add(beta2, rest2 * g * g);
+                        let denominator = v.sqrt().mul_add(inverse_root, eps);
+                        *w = *w * keep - step_size * *m / denominator;
+                    }
+                });
+            });
+    }
+}
+
+/// The L2 norm of `gradients`, summed in f64.
+pub fn norm<T: Element>(gradients: &[T]) -> f64 {
+    sum_blocks(gradients.len(), |range| {
+        let block = &gradients[range];
+        sum(block.len(), |i| block[i].widen() * block[i].widen())
+    })
+    .sqrt()
+}
+
+/// The oracle of one update: returns (weights, m, v).
+pub fn adamw_ref(
+    settings: &AdamW,
+    [weights, m, v, gradients]: [&Tensor; 4],
+) -> Result<[Tensor; 3]> {
+    let g = (gradients * settings.gradient_scale)?;
+    let updates = settings.update as f64;
+    let m = ((m * settings.beta1)? + (&g * (1.0 - settings.beta1))?)?;
+    let v = ((v * settings.beta2)? + (g.sqr()? * (1.0 - settings.beta2))?)?;
+    let m_hat = (&m / (1.0 - settings.beta1.powf(updates)))?;
+    let v_hat = (&v / (1.0 - settings.beta2.powf(updates)))?;
+    let decayed = (weights * (1.0 - settings.learning_rate * settings.weight_decay))?;
+    let direction = (m_hat / (v_hat.sqrt()? + settings.eps)?)?;
+    Ok([(decayed - (direction * settings.learning_rate)?)?, m, v])
+}

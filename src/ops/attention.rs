@@ -1,0 +1,409 @@
+//! Causal self-attention over packed queries, keys and values.
+//!
+//! For every sequence and head, with scale = 1 / sqrt(D): `P = dropout(softmax(scale * Q K^T))`
+//! over keys at or before the query, `out = P V`. Queries are taken in blocks, and a block looks
+//! only at the keys it may see, so no (T, T) matrix exists and the masked half is hardly computed.
+//! Saved for the backward: the log of each row's sum of exponentials, (B, H, T), from which the
+//! weights are computed again (Dao et al. 2022, FlashAttention, for the idea).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::{D, Result, Tensor};
+use rayon::prelude::*;
+
+use super::Element;
+use super::dropout::{Dropout, MaskRow, Site};
+use super::element::{max, sum};
+use super::gemm::{Matrix, MatrixMut, Output, gemm_sequential};
+use super::parallel::{SharedMut, simd};
+
+/// Queries of one block.
+pub const QUERY_BLOCK: usize = 64;
+
+/// The sizes of one call. `qkv` is (B, T, 3C) with C = heads * head_size: all queries, then all
+/// keys, then all values of a position, head after head.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub sequences: usize,
+    pub positions: usize,
+    pub heads: usize,
+    pub head_size: usize,
+}
+
+/// Which dropout applies to the weights of this layer's attention.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightDropout {
+    pub dropout: Dropout,
+    pub layer: usize,
+}
+
+impl Shape {
+    fn columns(self) -> usize {
+        self.heads * self.head_size
+    }
+
+    fn qkv_len(self) -> usize {
+        self.sequences * self.positions * 3 * self.columns()
+    }
+
+    fn scale<T: Element>(self) -> T {
+        T::of(1.0 / (self.head_size as f64).sqrt())
+    }
+
+    /// Elements of the scratch that [`forward`] and [`backward`] need on `threads` threads.
+    pub fn scratch_len(self, threads: usize) -> usize {
+        threads * self.thread_scratch_len()
+    }
+
+    /// Two blocks of (queries, keys): the weights and their gradients; and one value per query.
+    fn thread_scratch_len(self) -> usize {
+        QUERY_BLOCK * (2 * self.positions + 1)
+    }
+}
+
+/// One (sequence, head) pair and the strided matrices that belong to it.
+#[derive(Clone, Copy)]
+struct Head {
+    shape: Shape,
+    sequence: usize,
+    head: usize,
+}
+
+impl Head {
+    /// The head number `task` of `sequences * heads`.
+    fn of(shape: Shape, task: usize) -> Self {
+        Self {
+            shape,
+            sequence: task / shape.heads,
+            head: task % shape.heads,
+        }
+    }
+
+    /// Where, in a (B, T, 3C) array, part 0 (queries), 1 (keys) or 2 (values) of `row` starts.
+    fn packed_offset(self, part: usize, row: usize) -> usize {
+        let columns = self.shape.columns();
+        (self.sequence * self.shape.positions + row) * 3 * columns
+            + part * columns
+            + self.head * self.shape.head_size
+    }
+
+    /// Where, in a (B, T, C) array, this head's part of `row` starts.
+    fn offset(self, row: usize) -> usize {
+        (self.sequence * self.shape.positions + row) * self.shape.columns()
+            + self.head * self.shape.head_size
+    }
+
+    /// Rows `from..to` of part `part` of a packed array: (to - from, D).
+    fn packed<T>(self, qkv: &[T], part: usize, from: usize, to: usize) -> Matrix<'_, T> {
+        let data = &qkv[self.packed_offset(part, from)..];
+        let stride = 3 * self.shape.columns();
+        Matrix::strided(data, to - from, self.shape.head_size, stride)
+    }
+
+    /// Rows `from..to` of a (B, T, C) array: (to - from, D).
+    fn rows<T>(self, x: &[T], from: usize, to: usize) -> Matrix<'_, T> {
+        let data = &x[self.offset(from)..];
+        Matrix::strided(data, to - from, self.shape.head_size, self.shape.columns())
+    }
+
+    fn lse_offset(self, row: usize) -> usize {
+        (self.sequence * self.shape.heads + self.head) * self.shape.positions + row
+    }
+
+    /// The row of the dropout mask that belongs to the weights of query `row`.
+    fn mask(self, layer: usize, row: usize) -> MaskRow {
+        MaskRow {
+            site: Site::Attention {
+                layer,
+                head: self.head,
+            },
+            sample: self.sequence,
+            row,
+            width: self.shape.positions,
+        }
+    }
+}
+
+/// Runs `body(head, scratch)` for every head, each thread with a scratch of its own.
+fn for_heads<T: Element>(shape: Shape, scratch: &mut [T], body: impl Fn(Head, &mut [T]) + Sync) {
+    let tasks = shape.sequences * shape.heads;
+    let next = AtomicUsize::new(0);
+    scratch
+        .par_chunks_mut(shape.thread_scratch_len())
+        .for_each(|scratch| {
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= tasks {
+                    return;
+                }
+                body(Head::of(shape, task), scratch);
+            }
+        });
+}
+
+/// `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C), for the queries in `queries`.
+///
+/// Training asks for all of them; generation for those that are new. `scratch` has
+/// [`Shape::scratch_len`] elements.
+pub fn forward<T: Element>(
+    qkv: &[T],
+    out: &mut [T],
+    lse: &mut [T],
+    shape: Shape,
+    queries: std::ops::Range<usize>,
+    dropout: Option<WeightDropout>,
+    scratch: &mut [T],
+) {
+    assert_eq!(qkv.len(), shape.qkv_len(), "packed queries, keys, values");
+    assert_eq!(out.len() * 3, qkv.len(), "attention output");
+    assert_eq!(
+        lse.len() * shape.head_size,
+        out.len(),
+        "log-sum-exp of attention"
+    );
+    let (out, lse) = (SharedMut::new(out), SharedMut::new(lse));
+    for_heads(shape, scratch, |head, scratch| {
+        for from in queries.clone().step_by(QUERY_BLOCK) {
+            let to = (from + QUERY_BLOCK).min(queries.end);
+            forward_block(qkv, (out, lse), head, from..to, dropout, scratch);
+        }
+    });
+}
+
+fn forward_block<T: Element>(
+    qkv: &[T],
+    (out, lse): (SharedMut<T>, SharedMut<T>),
+    head: Head,
+    queries: std::ops::Range<usize>,
+    dropout: Option<WeightDropout>,
+    scratch: &mut [T],
+) {
+    let (from, to) = (queries.start, queries.end);
+    let (shape, size) = (head.shape, head.shape.head_size);
+    let (weights, rest) = scratch.split_at_mut((to - from) * to);
+    product(
+        weights,
+        head.packed(qkv, 0, from, to),
+        head.packed(qkv, 1, 0, to).t(),
+    );
+    let inverse_sums = &mut rest[..to - from];
+    simd(|| {
+        let rows = weights.chunks_exact_mut(to).zip(inverse_sums.iter_mut());
+        for (i, (weights, inverse_sum)) in rows.enumerate() {
+            let row = from + i;
+            let (max, total) = exponentials(weights, row + 1, shape.scale());
+            *inverse_sum = T::ONE / total;
+            // SAFETY: this (head, row) is visited by this task alone.
+            unsafe { *lse.at(head.lse_offset(row)) = max + total.ln() };
+            if let Some(WeightDropout { dropout, layer }) = dropout {
+                dropout.for_strips(head.mask(layer, row), row + 1, |strip, factors: &[T]| {
+                    multiply(&mut weights[strip], factors)
+                });
+            }
+        }
+    });
+    // SAFETY: the rows and columns of this head and block are written by this task alone.
+    let block =
+        unsafe { MatrixMut::from_raw(out.at(head.offset(from)), to - from, size, shape.columns()) };
+    let weights = Matrix::new(weights, to - from, to);
+    gemm_sequential(block, Output::Replace, weights, head.packed(qkv, 2, 0, to));
+    for (i, &inverse_sum) in inverse_sums.iter().enumerate() {
+        // SAFETY: as above; `size` elements of one row.
+        let row = unsafe { std::slice::from_raw_parts_mut(out.at(head.offset(from + i)), size) };
+        row.iter_mut().for_each(|x| *x *= inverse_sum);
+    }
+}
+
+/// Turns the first `visible` scores of a row into `exp(scale * score - m)` with m their scaled
+/// maximum, the rest into zero. Returns m and the sum.
+#[inline(always)]
+fn exponentials<T: Element>(row: &mut [T], visible: usize, scale: T) -> (T, T) {
+    let (seen, hidden) = row.split_at_mut(visible);
+    hidden.fill(T::ZERO);
+    let top = max(seen) * scale;
+    for x in seen.iter_mut() {
+        *x = x.mul_add(scale, -top).exp();
+    }
+    (top, sum(seen.len(), |i| seen[i]))
+}
+
+#[inline(always)]
+fn multiply<T: Element>(x: &mut [T], factors: &[T]) {
+    for (x, &factor) in x.iter_mut().zip(factors) {
+        *x *= factor;
+    }
+}
+
+/// `out = a b` into contiguous scratch.
+fn product<T: Element>(out: &mut [T], a: Matrix<T>, b: Matrix<T>) {
+    let (rows, columns) = (a.rows(), b.columns());
+    assert_eq!(out.len(), rows * columns);
+    // SAFETY: `out` is exclusively borrowed and has rows * columns elements.
+    let out = unsafe { MatrixMut::from_raw(out.as_mut_ptr(), rows, columns, columns) };
+    gemm_sequential(out, Output::Replace, a, b);
+}
+
+/// What the forward read and saved.
+#[derive(Clone, Copy)]
+pub struct Saved<'a, T> {
+    pub qkv: &'a [T], // (B, T, 3C)
+    pub out: &'a [T], // (B, T, C)
+    pub lse: &'a [T], // (B, H, T)
+}
+
+/// `dqkv` (B, T, 3C) from `dout` (B, T, C). `scratch` as in [`forward`].
+///
+/// With P the weights before and P' after dropout: `dV = P'^T dO`, `dP' = dO V^T`,
+/// `dS = P * (mask(dP') - rowsum(dO * O))`, `dQ = scale * dS K`, `dK = scale * dS^T Q`.
+pub fn backward<T: Element>(
+    dout: &[T],
+    saved: Saved<T>,
+    dqkv: &mut [T],
+    shape: Shape,
+    dropout: Option<WeightDropout>,
+    scratch: &mut [T],
+) {
+    assert_eq!(
+        saved.qkv.len(),
+        shape.qkv_len(),
+        "packed queries, keys, values"
+    );
+    assert_eq!(dqkv.len(), saved.qkv.len(), "gradient of qkv");
+    assert_eq!(dout.len() * 3, saved.qkv.len(), "gradient of attention");
+    let dqkv = SharedMut::new(dqkv);
+    for_heads(shape, scratch, |head, scratch| {
+        // From the last block to the first: the last one sees every key, so it initialises dK and
+        // dV, and the others add to them.
+        let last = (shape.positions - 1) / QUERY_BLOCK;
+        for block in (0..=last).rev() {
+            let from = block * QUERY_BLOCK;
+            let to = (from + QUERY_BLOCK).min(shape.positions);
+            let output = if block == last {
+                Output::Replace
+            } else {
+                Output::Accumulate
+            };
+            backward_block(
+                dout,
+                saved,
+                dqkv,
+                head,
+                (from..to, output),
+                dropout,
+                scratch,
+            );
+        }
+    });
+}
+
+fn backward_block<T: Element>(
+    dout: &[T],
+    saved: Saved<T>,
+    dqkv: SharedMut<T>,
+    head: Head,
+    (queries, output): (std::ops::Range<usize>, Output),
+    dropout: Option<WeightDropout>,
+    scratch: &mut [T],
+) {
+    let (from, to) = (queries.start, queries.end);
+    let (weights, rest) = scratch.split_at_mut((to - from) * to);
+    let dscores = &mut rest[..(to - from) * to];
+    let (q, k) = (
+        head.packed(saved.qkv, 0, from, to),
+        head.packed(saved.qkv, 1, 0, to),
+    );
+    let v = head.packed(saved.qkv, 2, 0, to);
+    let d = head.rows(dout, from, to);
+    product(weights, q, k.t());
+    product(dscores, d, v.t());
+    simd(|| {
+        let rows = weights
+            .chunks_exact_mut(to)
+            .zip(dscores.chunks_exact_mut(to));
+        for (i, (weights, dscores)) in rows.enumerate() {
+            score_gradients(dout, saved, head, from + i, dropout, (weights, dscores));
+        }
+    });
+    let weights = Matrix::new(weights, to - from, to);
+    let dscores = Matrix::new(dscores, to - from, to);
+    let gradient = |part, row, rows| {
+        let offset = head.packed_offset(part, row);
+        let stride = 3 * head.shape.columns();
+        // SAFETY: the rows of this head in dQ, dK and dV are written by this task alone.
+        unsafe { MatrixMut::from_raw(dqkv.at(offset), rows, head.shape.head_size, stride) }
+    };
+    gemm_sequential(gradient(2, 0, to), output, weights.t(), d);
+    gemm_sequential(gradient(1, 0, to), output, dscores.t(), q);
+    gemm_sequential(gradient(0, from, to - from), Output::Replace, dscores, k);
+}
+
+/// For one query: turns scores into P' (the weights after dropout) and dP' into `scale * dS`.
+#[inline(always)]
+fn score_gradients<T: Element>(
+    dout: &[T],
+    saved: Saved<T>,
+    head: Head,
+    row: usize,
+    dropout: Option<WeightDropout>,
+    (weights, dscores): (&mut [T], &mut [T]),
+) {
+    let visible = row + 1;
+    let size = head.shape.head_size;
+    let scale: T = head.shape.scale();
+    weights[visible..].fill(T::ZERO);
+    dscores[visible..].fill(T::ZERO);
+    let (weights, dscores) = (&mut weights[..visible], &mut dscores[..visible]);
+    let lse = saved.lse[head.lse_offset(row)];
+    let (d, out) = (&dout[head.offset(row)..], &saved.out[head.offset(row)..]);
+    let row_dot = sum(size, |i| d[i] * out[i]);
+    for weight in weights.iter_mut() {
+        *weight = weight.mul_add(scale, -lse).exp();
+    }
+    match dropout {
+        None => {
+            for (dscore, &weight) in dscores.iter_mut().zip(weights.iter()) {
+                *dscore = weight * scale * (*dscore - row_dot);
+            }
+        }
+        Some(WeightDropout { dropout, layer }) => {
+            let mask = head.mask(layer, row);
+            dropout.for_strips(mask, visible, |strip, factors: &[T]| {
+                let (weights, dscores) = (&mut weights[strip.clone()], &mut dscores[strip]);
+                for ((dscore, weight), &factor) in dscores.iter_mut().zip(weights).zip(factors) {
+                    *dscore = *weight * scale * (*dscore * factor - row_dot);
+                    *weight *= factor;
+                }
+            });
+        }
+    }
+}
+
+/// The oracle: `qkv` (B, T, 3C), and the dropout factors (B, H, T, T) to multiply the weights by.
+pub fn attention_ref(qkv: &Tensor, heads: usize, factors: Option<&Tensor>) -> Result<Tensor> {
+    let (sequences, positions, packed) = qkv.dims3()?;
+    let (columns, size) = (packed / 3, packed / 3 / heads);
+    let part = |i: usize| {
+        qkv.narrow(2, i * columns, columns)?
+            .reshape((sequences, positions, heads, size))?
+            .transpose(1, 2)?
+            .contiguous()
+    };
+    let scores = (part(0)?.matmul(&part(1)?.t()?)? * (1.0 / (size as f64).sqrt()))?;
+    let hidden: Vec<u8> = (0..positions)
+        .flat_map(|query| (0..positions).map(move |key| u8::from(key > query)))
+        .collect();
+    let hidden = Tensor::from_vec(hidden, (positions, positions), qkv.device())?
+        .broadcast_as(scores.shape())?;
+    let minus_infinity = Tensor::new(f64::NEG_INFINITY, qkv.device())?
+        .to_dtype(qkv.dtype())?
+        .broadcast_as(scores.shape())?;
+    let scores = hidden.where_cond(&minus_infinity, &scores)?;
+    let mut weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+    if let Some(factors) = factors {
+        weights = (weights * factors)?;
+    }
+    weights
+        .matmul(&part(2)?)?
+        .transpose(1, 2)?
+        .reshape((sequences, positions, columns))
+}

@@ -1,0 +1,144 @@
+//! The fused, chunked classifier: logits, softmax cross-entropy and both gradients, a chunk of
+//! rows at a time, so that the (R, V) logits never exist as a whole.
+//!
+//! `logits = x wte^T`, `loss[r] = log(sum(exp(logits[r]))) - logits[r, target[r]]`,
+//! `dlogits = scale * (softmax(logits) - onehot(target))`.
+
+use candle_core::{D, Result, Tensor};
+
+use super::Element;
+use super::element::{max, sum};
+use super::gemm::{Matrix, Output, gemm};
+use super::parallel::{for_row_blocks, for_row_blocks2};
+
+/// The tied head and its chunk of scratch.
+pub struct Classifier<'a, T> {
+    /// Token embedding, (V, C).
+    pub wte: &'a [T],
+    /// Scratch for (chunk, V) logits, chunk >= 1.
+    pub logits: &'a mut [T],
+    pub columns: usize,
+}
+
+impl<T: Element> Classifier<'_, T> {
+    fn vocab(&self) -> usize {
+        self.wte.len() / self.columns
+    }
+
+    fn chunk_rows(&self) -> usize {
+        self.logits.len() / self.vocab()
+    }
+
+    /// The loss of every row into `losses` (R), in nats; `x` is (R, C).
+    pub fn losses(&mut self, x: &[T], targets: &[u32], losses: &mut [T]) {
+        let (columns, vocab, chunk) = (self.columns, self.vocab(), self.chunk_rows());
+        let chunks = x.chunks(chunk * columns).zip(targets.chunks(chunk));
+        for ((x, targets), losses) in chunks.zip(losses.chunks_mut(chunk)) {
+            let logits = self.logits_of(x);
+            for_row_blocks2((logits, vocab), (losses, 1), |first, logits, losses| {
+                for (i, (row, loss)) in logits.chunks_exact_mut(vocab).zip(losses).enumerate() {
+                    *loss = cross_entropy(row, targets[first + i]).0;
+                }
+            });
+        }
+    }
+
+    /// As [`Classifier::losses`], and for the summed loss times `scale`: `dx` (R, C) is replaced,
+    /// `dwte` (V, C) is added to.
+    pub fn losses_and_gradients(
+        &mut self,
+        x: &[T],
+        targets: &[u32],
+        scale: T,
+        losses: &mut [T],
+        (dx, dwte): (&mut [T], &mut [T]),
+    ) {
+        let (columns, vocab, chunk) = (self.columns, self.vocab(), self.chunk_rows());
+        let wte = self.wte;
+        let inputs = x.chunks(chunk * columns).zip(targets.chunks(chunk));
+        let outputs = losses.chunks_mut(chunk).zip(dx.chunks_mut(chunk * columns));
+        for ((x, targets), (losses, dx)) in inputs.zip(outputs) {
+            let logits = self.logits_of(x);
+            for_row_blocks2((logits, vocab), (losses, 1), |first, logits, losses| {
+                for (i, (row, loss)) in logits.chunks_exact_mut(vocab).zip(losses).enumerate() {
+                    *loss = into_gradient(row, targets[first + i], scale);
+                }
+            });
+            let rows = targets.len();
+            let dlogits = Matrix::new(logits, rows, vocab);
+            gemm(
+                dx,
+                Output::Replace,
+                dlogits,
+                Matrix::new(wte, vocab, columns),
+            );
+            let x = Matrix::new(x, rows, columns);
+            gemm(dwte, Output::Accumulate, dlogits.t(), x);
+        }
+    }
+
+    /// The logits (rows, V) of at most a chunk of rows `x`, in the scratch.
+    pub fn logits_of(&mut self, x: &[T]) -> &mut [T] {
+        let (columns, vocab) = (self.columns, self.vocab());
+        let rows = x.len() / columns;
+        let logits = &mut self.logits[..rows * vocab];
+        let x = Matrix::new(x, rows, columns);
+        gemm(
+            logits,
+            Output::Replace,
+            x,
+            Matrix::new(self.wte, vocab, columns).t(),
+        );
+        logits
+    }
+}
+
+/// The loss of one row; its logits become `exp(logit - max)`. Also returns their sum.
+#[inline(always)]
+fn cross_entropy<T: Element>(row: &mut [T], target: u32) -> (T, T) {
+    let top = max(row);
+    let shifted = row[target as usize] - top;
+    for x in row.iter_mut() {
+        *x = (*x - top).exp();
+    }
+    let total = sum(row.len(), |i| row[i]);
+    (total.ln() - shifted, total)
+}
+
+#[inline(always)]
+fn into_gradient<T: Element>(row: &mut [T], target: u32, scale: T) -> T {
+    let (loss, total) = cross_entropy(row, target);
+    let factor = scale / total;
+    for x in row.iter_mut() {
+        *x *= factor;
+    }
+    row[target as usize] -= scale;
+    loss
+}
+
+/// Replaces `logits` (R, V) by their softmax at `temperature`; for sampling.
+pub fn softmax_in_place<T: Element>(logits: &mut [T], vocab: usize, temperature: f64) {
+    let inverse = T::of(1.0 / temperature);
+    for_row_blocks(logits, vocab, |_, rows| {
+        for row in rows.chunks_exact_mut(vocab) {
+            let top = max(row);
+            for x in row.iter_mut() {
+                *x = ((*x - top) * inverse).exp();
+            }
+            let factor = T::ONE / sum(row.len(), |i| row[i]);
+            for x in row.iter_mut() {
+                *x *= factor;
+            }
+        }
+    });
+}
+
+/// The oracle: the loss of every row (R) for `x` (R, C), `wte` (V, C), `targets` (R).
+pub fn classifier_ref(x: &Tensor, wte: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let logits = x.matmul(&wte.t()?)?;
+    let log_probabilities = candle_nn::ops::log_softmax(&logits, D::Minus1)?;
+    log_probabilities
+        .gather(&targets.unsqueeze(1)?, 1)?
+        .squeeze(1)?
+        .neg()
+}

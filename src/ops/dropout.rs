@@ -1,0 +1,235 @@
+//! Dropout from a counter-based generator, and the residual add that it is fused with.
+//!
+//! Whether an element is kept is a function of (seed, step, sample, site, row, column): the same
+//! at every micro-batch, in the forward, in the backward (which stores no mask), and after a
+//! resume. A kept element is scaled by 1 / (1 - p), as in PyTorch.
+
+use super::Element;
+use super::parallel::{BLOCK_ROWS, for_row_blocks};
+use crate::rng::{Seed, Stream, philox4x32};
+
+/// Where in the model an element is dropped. Sites never share random numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    Embedding,
+    /// The attention weights of one head.
+    Attention {
+        layer: usize,
+        head: usize,
+    },
+    /// The output of the attention block.
+    AttentionOutput {
+        layer: usize,
+    },
+    /// The output of the MLP.
+    MlpOutput {
+        layer: usize,
+    },
+}
+
+impl Site {
+    /// A distinct number below 2^24 for up to 4,094 layers of up to 4,093 heads.
+    fn number(self) -> u32 {
+        let (layer, part) = match self {
+            Site::Embedding => (0, 0),
+            Site::AttentionOutput { layer } => (layer + 1, 0),
+            Site::MlpOutput { layer } => (layer + 1, 1),
+            Site::Attention { layer, head } => (layer + 1, head + 2),
+        };
+        (layer as u32) << 12 | part as u32
+    }
+}
+
+/// The dropout of one micro-step.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout {
+    /// Probability of dropping an element, in (0, 1).
+    pub p: f64,
+    pub seed: Seed,
+    pub step: u32,
+    /// Index, within the step, of the micro-batch's first sequence.
+    pub first_sample: u32,
+}
+
+/// A row of a mask. Rows of one width, site and sample never share random numbers.
+#[derive(Clone, Copy)]
+pub(super) struct MaskRow {
+    pub site: Site,
+    /// Counted from the first sequence of the micro-batch.
+    pub sample: usize,
+    /// The row's number within its sample.
+    pub row: usize,
+    pub width: usize,
+}
+
+impl MaskRow {
+    /// Row `row` of a (B * positions, width) array.
+    fn of(site: Site, row: usize, positions: usize, width: usize) -> Self {
+        Self {
+            site,
+            sample: row / positions,
+            row: row % positions,
+            width,
+        }
+    }
+}
+
+/// Columns masked at a time: the mask then stays in the first-level cache.
+const STRIP: usize = 256;
+/// Counters advanced together, so that the generator vectorises.
+const LANES: usize = 16;
+
+impl Dropout {
+    /// Calls `apply(columns, factors)` for consecutive strips of the first `len` elements of a row,
+    /// where a factor is 0 for a dropped element and 1 / (1 - p) for a kept one.
+    #[inline(always)]
+    pub(super) fn for_strips<T: Element>(
+        &self,
+        mask: MaskRow,
+        len: usize,
+        mut apply: impl FnMut(std::ops::Range<usize>, &[T]),
+    ) {
+        let mut factors = [T::ZERO; STRIP];
+        // A counter yields four elements; every row starts at a counter of its own.
+        let row_counter = mask.row * mask.width.div_ceil(4);
+        let mut start = 0;
+        while start < len {
+            let end = (start + STRIP).min(len);
+            let counter = (row_counter + start / 4) as u32;
+            let groups = (end - start).div_ceil(4 * LANES);
+            for (group, factors) in factors.chunks_exact_mut(4 * LANES).take(groups).enumerate() {
+                self.draw_factors(mask, counter + (group * LANES) as u32, factors);
+            }
+            apply(start..end, &factors[..end - start]);
+            start = end;
+        }
+    }
+
+    /// The factors of `4 * LANES` elements from `counter` on.
+    #[inline(always)]
+    fn draw_factors<T: Element>(&self, mask: MaskRow, counter: u32, out: &mut [T]) {
+        let keep = T::of(1.0 / (1.0 - self.p));
+        let threshold = (self.p * 2f64.powi(32)) as u32;
+        let tag = self.seed.tag(Stream::Dropout, mask.site.number());
+        let sample = self.first_sample + mask.sample as u32;
+        let mut words = [[0u32; LANES]; 4];
+        for lane in 0..LANES {
+            let draw = philox4x32(
+                [counter + lane as u32, sample, self.step, tag],
+                self.seed.key(),
+            );
+            for (word, draw) in words.iter_mut().zip(draw) {
+                word[lane] = draw;
+            }
+        }
+        // Element 4 * i + w takes word w of counter i.
+        for (i, out) in out.chunks_exact_mut(4).enumerate() {
+            for (out, word) in out.iter_mut().zip(&words) {
+                *out = if word[i] >= threshold { keep } else { T::ZERO };
+            }
+        }
+    }
+}
+
+/// `out = x + dropout(branch)`, all (R, C); the sequence of a row is `row / positions`.
+pub fn residual_forward<T: Element>(
+    x: &[T],
+    branch: &[T],
+    out: &mut [T],
+    columns: usize,
+    positions: usize,
+    dropout: Option<(Dropout, Site)>,
+) {
+    for_row_blocks(out, columns, |first_row, rows| {
+        let offset = first_row * columns;
+        let (x, branch) = (&x[offset..], &branch[offset..]);
+        let Some((dropout, site)) = dropout else {
+            for ((out, &x), &branch) in rows.iter_mut().zip(x).zip(branch) {
+                *out = x + branch;
+            }
+            return;
+        };
+        for (i, out) in rows.chunks_exact_mut(columns).enumerate() {
+            let (x, branch) = (&x[i * columns..], &branch[i * columns..]);
+            let mask = MaskRow::of(site, first_row + i, positions, columns);
+            dropout.for_strips(mask, columns, |strip, factors: &[T]| {
+                let terms = x[strip.clone()].iter().zip(&branch[strip.clone()]);
+                for ((out, (&x, &branch)), &factor) in out[strip].iter_mut().zip(terms).zip(factors)
+                {
+                    *out = branch.mul_add(factor, x);
+                }
+            });
+        }
+    });
+}
+
+/// `out = dropout(x)` with the mask of `site`: the backward of [`residual_forward`] with respect
+/// to the branch, and the embedding's dropout in both directions. All (R, C).
+pub fn mask<T: Element>(
+    x: &[T],
+    out: &mut [T],
+    columns: usize,
+    positions: usize,
+    dropout: Dropout,
+    site: Site,
+) {
+    for_row_blocks(out, columns, |first_row, rows| {
+        let x = &x[first_row * columns..];
+        for (i, out) in rows.chunks_exact_mut(columns).enumerate() {
+            let x = &x[i * columns..];
+            let mask = MaskRow::of(site, first_row + i, positions, columns);
+            dropout.for_strips(mask, columns, |strip, factors: &[T]| {
+                let elements = x[strip.clone()].iter().zip(factors);
+                for (out, (&x, &factor)) in out[strip].iter_mut().zip(elements) {
+                    *out = x * factor;
+                }
+            });
+        }
+    });
+}
+
+/// Multiplies `x` (R, C) by the mask of `site` in place.
+pub fn mask_in_place<T: Element>(
+    x: &mut [T],
+    columns: usize,
+    positions: usize,
+    dropout: Dropout,
+    site: Site,
+) {
+    for_row_blocks(x, columns, |first_row, rows| {
+        for (i, out) in rows.chunks_exact_mut(columns).enumerate() {
+            let mask = MaskRow::of(site, first_row + i, positions, columns);
+            dropout.for_strips(mask, columns, |strip, factors: &[T]| {
+                for (out, &factor) in out[strip].iter_mut().zip(factors) {
+                    *out *= factor;
+                }
+            });
+        }
+    });
+}
+
+/// The mask that `site` has for `rows` rows of one sample, as factors (rows, width): what the
+/// oracles multiply by.
+pub fn factors<T: Element>(
+    dropout: Dropout,
+    site: Site,
+    sample: usize,
+    rows: usize,
+    width: usize,
+) -> Vec<T> {
+    let mut out = vec![T::ZERO; rows * width];
+    for (row, out) in out.chunks_exact_mut(width).enumerate() {
+        let mask = MaskRow {
+            site,
+            sample,
+            row,
+            width,
+        };
+        dropout.for_strips(mask, width, |strip, factors| {
+            out[strip].copy_from_slice(factors);
+        });
+    }
+    out
+}
+
+const _: () = assert!(STRIP.is_multiple_of(4 * LANES) && BLOCK_ROWS > 0);

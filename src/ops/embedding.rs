@@ -1,0 +1,64 @@
+//! Token plus position embedding: `out[b, t] = wte[token[b, t]] + wpe[t]`.
+
+use candle_core::{Result, Tensor};
+
+use super::Element;
+use super::parallel::for_row_blocks;
+
+/// Tokens are (B, T) row-major; `wte` (V, C), `wpe` (at least T, C), `out` (R, C). The position of
+/// row r is `first_position + r % positions`.
+pub fn forward<T: Element>(
+    tokens: &[u32],
+    wte: &[T],
+    wpe: &[T],
+    out: &mut [T],
+    (first_position, positions): (usize, usize),
+    columns: usize,
+) {
+    for_row_blocks(out, columns, |first_row, rows| {
+        for (i, out) in rows.chunks_exact_mut(columns).enumerate() {
+            let row = first_row + i;
+            let token = &wte[tokens[row] as usize * columns..][..columns];
+            let position = &wpe[(first_position + row % positions) * columns..][..columns];
+            for ((out, &token), &position) in out.iter_mut().zip(token).zip(position) {
+                *out = token + position;
+            }
+        }
+    });
+}
+
+/// `dwte[token] += dout[row]` and `dwpe[t] += dout[row]`, each in row order: a token may occur in
+/// many rows, and a fixed order keeps the sum reproducible.
+pub fn backward<T: Element>(
+    tokens: &[u32],
+    dout: &[T],
+    dwte: &mut [T],
+    dwpe: &mut [T],
+    positions: usize,
+    columns: usize,
+) {
+    for (&token, dout) in tokens.iter().zip(dout.chunks_exact(columns)) {
+        add(&mut dwte[token as usize * columns..][..columns], dout);
+    }
+    for_row_blocks(&mut dwpe[..positions * columns], columns, |first, rows| {
+        for sequence in dout.chunks_exact(positions * columns) {
+            add(rows, &sequence[first * columns..][..rows.len()]);
+        }
+    });
+}
+
+#[inline(always)]
+fn add<T: Element>(total: &mut [T], term: &[T]) {
+    for (total, &term) in total.iter_mut().zip(term) {
+        *total += term;
+    }
+}
+
+/// The oracle: tokens (B, T) -> (B, T, C).
+pub fn embedding_ref(tokens: &Tensor, wte: &Tensor, wpe: &Tensor) -> Result<Tensor> {
+    let (sequences, positions) = tokens.dims2()?;
+    let token = wte
+        .index_select(&tokens.flatten_all()?, 0)?
+        .reshape((sequences, positions, ()))?;
+    token.broadcast_add(&wpe.narrow(0, 0, positions)?)
+}

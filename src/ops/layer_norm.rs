@@ -1,0 +1,178 @@
+//! Layer normalisation: `out = (x - mean) * rstd * weight + bias` for every row.
+//!
+//! mean and variance (biased) are over the C channels, `rstd = 1 / sqrt(variance + 1e-5)`
+//! (Ba et al. 2016; PyTorch's `layer_norm`). Saved for the backward: mean and rstd, (R) each.
+
+use candle_core::{D, Result, Tensor};
+use rayon::prelude::*;
+
+use super::Element;
+use super::element::sum;
+use super::parallel::{BLOCK_ROWS, for_element_blocks, simd};
+
+/// GPT-2's epsilon.
+pub const EPSILON: f64 = 1e-5;
+
+/// The per-row statistics that the backward needs, (R) each.
+pub struct Stats<'a, T> {
+    pub mean: &'a mut [T],
+    pub rstd: &'a mut [T],
+}
+
+/// `x` and `out` are (R, C), `weight` and `bias` (C).
+pub fn forward<T: Element>(
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    out: &mut [T],
+    stats: Stats<T>,
+) {
+    let columns = weight.len();
+    (
+        out.par_chunks_mut(BLOCK_ROWS * columns),
+        x.par_chunks(BLOCK_ROWS * columns),
+        stats.mean.par_chunks_mut(BLOCK_ROWS),
+        stats.rstd.par_chunks_mut(BLOCK_ROWS),
+    )
+        .into_par_iter()
+        .for_each(|(out, x, mean, rstd)| {
+            simd(|| {
+                let rows = out.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
+                for (((out, x), mean), rstd) in rows.zip(mean).zip(rstd) {
+                    (*mean, *rstd) = normalise_row(x, weight, bias, out);
+                }
+            });
+        });
+}
+
+#[inline(always)]
+fn normalise_row<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, out: &mut [T]) -> (T, T) {
+    let columns = x.len();
+    let scale = T::ONE / T::of(columns as f64);
+    let mean = sum(columns, |i| x[i]) * scale;
+    let variance = sum(columns, |i| (x[i] - mean) * (x[i] - mean)) * scale;
+    let rstd = T::ONE / (variance + T::of(EPSILON)).sqrt();
+    match bias {
+        Some(bias) => {
+            for (((out, &x), &w), &b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+                *out = ((x - mean) * rstd).mul_add(w, b);
+            }
+        }
+        None => {
+            for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+                *out = (x - mean) * rstd * w;
+            }
+        }
+    }
+    (mean, rstd)
+}
+
+/// What the forward read and saved.
+#[derive(Clone, Copy)]
+pub struct Saved<'a, T> {
+    pub x: &'a [T],      // (R, C)
+    pub weight: &'a [T], // (C)
+    pub mean: &'a [T],   // (R)
+    pub rstd: &'a [T],   // (R)
+}
+
+/// Elements of the `partials` that [`backward`] needs for `rows` rows.
+pub fn partials_len(rows: usize, columns: usize) -> usize {
+    rows.div_ceil(BLOCK_ROWS) * 2 * columns
+}
+
+/// Adds to `dx` (R, C) the gradient through the normalisation, to `dweight` and `dbias` (C) theirs.
+///
+/// With g = dout * weight and n = (x - mean) * rstd:
+/// `dx += rstd * (g - mean(g) - n * mean(g * n))`, `dweight += sum(dout * n)`, `dbias += sum(dout)`.
+/// `partials` is scratch of [`partials_len`] elements.
+pub fn backward<T: Element>(
+    dout: &[T],
+    saved: Saved<T>,
+    dx: &mut [T],
+    dweight: &mut [T],
+    dbias: Option<&mut [T]>,
+    partials: &mut [T],
+) {
+    let columns = saved.weight.len();
+    let block = BLOCK_ROWS * columns;
+    (
+        dx.par_chunks_mut(block),
+        dout.par_chunks(block),
+        saved.x.par_chunks(block),
+        partials.par_chunks_mut(2 * columns),
+    )
+        .into_par_iter()
+        .enumerate()
+        .for_each(|(index, (dx, dout, x, partial))| {
+            simd(|| {
+                partial.fill(T::ZERO);
+                let (dweight, dbias) = partial.split_at_mut(columns);
+                let rows = dx
+                    .chunks_exact_mut(columns)
+                    .zip(dout.chunks_exact(columns))
+                    .zip(x.chunks_exact(columns));
+                for (i, ((dx, dout), x)) in rows.enumerate() {
+                    let row = index * BLOCK_ROWS + i;
+                    let (mean, rstd) = (saved.mean[row], saved.rstd[row]);
+                    backward_row(dout, x, saved.weight, (mean, rstd), dx, (dweight, dbias));
+                }
+            });
+        });
+    let blocks = saved.mean.len().div_ceil(BLOCK_ROWS);
+    add_partials(dweight, &partials[..blocks * 2 * columns], 0);
+    if let Some(dbias) = dbias {
+        add_partials(dbias, &partials[..blocks * 2 * columns], columns);
+    }
+}
+
+#[inline(always)]
+fn backward_row<T: Element>(
+    dout: &[T],
+    x: &[T],
+    weight: &[T],
+    (mean, rstd): (T, T),
+    dx: &mut [T],
+    (dweight, dbias): (&mut [T], &mut [T]),
+) {
+    let columns = x.len();
+    // One length for every slice lets the bounds checks of the loops below vanish.
+    let (dout, weight) = (&dout[..columns], &weight[..columns]);
+    let (dweight, dbias) = (&mut dweight[..columns], &mut dbias[..columns]);
+    let scale = T::ONE / T::of(columns as f64);
+    let mean_g = sum(columns, |i| dout[i] * weight[i]) * scale;
+    let mean_gn = sum(columns, |i| dout[i] * weight[i] * (x[i] - mean)) * rstd * scale;
+    for i in 0..columns {
+        let n = (x[i] - mean) * rstd;
+        dx[i] += rstd * (dout[i] * weight[i] - mean_g - n * mean_gn);
+        dweight[i] += dout[i] * n;
+        dbias[i] += dout[i];
+    }
+}
+
+/// Adds to `total` (C) the C elements from `offset` of every (2C) row of `partials`, in row order.
+fn add_partials<T: Element>(total: &mut [T], partials: &[T], offset: usize) {
+    let columns = total.len();
+    for_element_blocks(total, |start, total| {
+        for partial in partials.chunks_exact(2 * columns) {
+            let from = &partial[offset + start..];
+            for (total, &value) in total.iter_mut().zip(from) {
+                *total += value;
+            }
+        }
+    });
+}
+
+/// The oracle: the same formula in differentiable candle operations.
+///
+/// Not `candle_nn::LayerNorm`: its fused path has no backward, and gradients stop there silently.
+pub fn layer_norm_ref(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let normal = centred.broadcast_div(&(variance + EPSILON)?.sqrt()?)?;
+    let scaled = normal.broadcast_mul(weight)?;
+    match bias {
+        Some(bias) => scaled.broadcast_add(bias),
+        None => Ok(scaled),
+    }
+}

@@ -1,0 +1,28 @@
+//! Every operation of the training step: forward, hand-written backward, and its oracle.
+//!
+//! One file per operation. Each has a CPU body over plain slices, generic over f32 and f64, and a
+//! twin `*_ref` written with differentiable candle operations only, whose autograd is the oracle
+//! of the backward. All `unsafe` of the crate that is not a memory map lives in this room.
+//!
+//! Letters, here and in `model`: B sequences in a micro-batch, T positions, C channels (`n_embd`),
+//! H heads, D = C / H head size, V vocabulary, R = B * T rows. Arrays are row-major; a comment
+//! such as `// (R, 3C)` gives a slice's shape.
+//!
+//! Work is split among threads in blocks whose size depends on the shapes alone, and partial sums
+//! are combined in block order: results are bit-identical at any thread count.
+
+pub mod element;
+pub mod parallel;
+
+pub mod gemm;
+
+pub mod adamw;
+pub mod attention;
+pub mod classifier;
+pub mod dropout;
+pub mod embedding;
+pub mod gelu;
+pub mod layer_norm;
+pub mod linear;
+
+pub use element::Element;

@@ -1,0 +1,85 @@
+//! How a CPU body is spread over threads and vector units.
+
+use rayon::prelude::*;
+
+/// Rows of one block of work. Blocks depend on the number of rows only, never on the threads.
+pub const BLOCK_ROWS: usize = 32;
+
+/// Runs `body` compiled for the widest vector instructions of this CPU (AVX-512, AVX2 or NEON).
+#[inline(always)]
+pub(super) fn simd<R>(body: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(body)
+}
+
+/// Calls `body(first_row, rows)` for every block of `BLOCK_ROWS` rows of `out`, in parallel.
+pub(super) fn for_row_blocks<T: Send>(
+    out: &mut [T],
+    columns: usize,
+    body: impl Fn(usize, &mut [T]) + Sync,
+) {
+    out.par_chunks_mut(BLOCK_ROWS * columns)
+        .enumerate()
+        .for_each(|(block, rows)| simd(|| body(block * BLOCK_ROWS, rows)));
+}
+
+/// As [`for_row_blocks`], over two arrays with the same number of rows.
+pub(super) fn for_row_blocks2<T: Send, U: Send>(
+    (a, a_columns): (&mut [T], usize),
+    (b, b_columns): (&mut [U], usize),
+    body: impl Fn(usize, &mut [T], &mut [U]) + Sync,
+) {
+    a.par_chunks_mut(BLOCK_ROWS * a_columns)
+        .zip(b.par_chunks_mut(BLOCK_ROWS * b_columns))
+        .enumerate()
+        .for_each(|(block, (a, b))| simd(|| body(block * BLOCK_ROWS, a, b)));
+}
+
+/// Elements of one block of an element-wise pass.
+const BLOCK_ELEMENTS: usize = 1 << 14;
+
+/// Calls `body(offset, elements)` for every block of `out`, in parallel.
+pub(super) fn for_element_blocks<T: Send>(out: &mut [T], body: impl Fn(usize, &mut [T]) + Sync) {
+    out.par_chunks_mut(BLOCK_ELEMENTS)
+        .enumerate()
+        .for_each(|(block, out)| simd(|| body(block * BLOCK_ELEMENTS, out)));
+}
+
+/// The sum over `len` elements of `partial(range)`, computed per block in parallel and added in
+/// block order.
+pub(super) fn sum_blocks(
+    len: usize,
+    partial: impl Fn(std::ops::Range<usize>) -> f64 + Sync,
+) -> f64 {
+    let blocks = len.div_ceil(BLOCK_ELEMENTS);
+    // A fixed tree: rayon splits `blocks` by index, and the partial sums are added left to right.
+    let sums: Vec<f64> = (0..blocks)
+        .into_par_iter()
+        .map(|block| {
+            let start = block * BLOCK_ELEMENTS;
+            simd(|| partial(start..(start + BLOCK_ELEMENTS).min(len)))
+        })
+        .collect();
+    sums.iter().sum()
+}
+
+/// A pointer that may be shared among threads which write disjoint elements.
+#[derive(Clone, Copy)]
+pub(super) struct SharedMut<T>(*mut T);
+
+// SAFETY: a plain pointer; every dereference is at a site that states why its elements are written
+// by one thread only.
+unsafe impl<T: Send> Send for SharedMut<T> {}
+unsafe impl<T: Send> Sync for SharedMut<T> {}
+
+impl<T> SharedMut<T> {
+    pub fn new(slice: &mut [T]) -> Self {
+        Self(slice.as_mut_ptr())
+    }
+
+    /// # Safety
+    /// `offset` lies within the slice that this was made from.
+    pub unsafe fn at(self, offset: usize) -> *mut T {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(offset) }
+    }
+}
