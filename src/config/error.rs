@@ -66,7 +66,7 @@ impl fmt::Display for Report<'_> {
                 if let Some(hint) = &previous.hint {
                     write!(f, "\nhint: {hint}")?;
                 }
-                f.write_str("\nerror: ")?;
+                f.write_str("\n\nerror: ")?;
             }
             write!(f, "{problem}")?;
         }
@@ -102,22 +102,16 @@ impl Source {
 
     /// The line that holds the start of `span`, with that part of it marked.
     pub fn excerpt(&self, span: Range<usize>) -> Excerpt {
-        let start = self.text.floor_char_boundary(span.start);
-        let end = self.text.floor_char_boundary(span.end);
-        let line_start = self.text[..start]
-            .rfind('\n')
-            .map_or(0, |newline| newline + 1);
-        let rest = &self.text[line_start..];
-        let line = rest.split('\n').next().unwrap_or_default().trim_end();
-        let column = self.text[line_start..start].chars().count();
-        let marked = self.text[start..end.max(start)].split('\n').next();
-        let marked = marked.unwrap_or_default().trim_end().chars().count();
+        let before = self.text.get(..span.start).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        let marked = first_line(self.text.get(span).unwrap_or_default());
         Excerpt {
             file: self.file.clone(),
-            line_number: self.text[..line_start].matches('\n').count() + 1,
-            line: line.replace('\t', " "),
-            column,
-            marked: marked.max(1),
+            line_number: before.matches('\n').count() + 1,
+            line: first_line(&self.text[line_start..]).replace('\t', " "),
+            column: before[line_start..].chars().count(),
+            marked: marked.trim_end().chars().count().max(1),
         }
     }
 }

@@ -60,26 +60,27 @@ impl<'a> Request<'a> {
     }
 
     pub fn read_set(&mut self, set: &'a Source) {
-        let Some((path, _)) = set.text.split_once('=') else {
+        let path = set.text.split('=').next().unwrap_or_default();
+        let value_start = path.len() + 1;
+        let path = path.trim_end();
+        let typed = path.get(SET.len()..).unwrap_or_default();
+        let (section, name) = match typed.rsplit_once('.') {
+            Some((section, name)) => (Some(section.trim()), name.trim()),
+            None => (None, typed.trim()),
+        };
+        if name.is_empty() || value_start > set.text.len() {
             return self.problems.push(Problem {
-                what: "a `--set` without a value".into(),
+                what: "a `--set` needs a key and a value".into(),
                 excerpt: Some(set.excerpt(SET.len()..set.text.len())),
                 expected: Some("`section.key=value`".into()),
                 hint: Some("for example `--set train.max_iters=10`".into()),
             });
-        };
-        let value_start = path.len() + 1;
-        let path = path.trim_end();
-        let path_start = SET.len().min(path.len());
-        let (section, name) = match path[path_start..].rsplit_once('.') {
-            Some((section, name)) => (Some(section.trim()), name.trim()),
-            None => (None, path[path_start..].trim()),
-        };
+        }
         if let Some(section) = section
             && !keys::sections().any(|known| known == section)
             && keys::find(name).is_none()
         {
-            return self.unknown_section(set, section, path_start..path_start + section.len());
+            return self.unknown_section(set, section, SET.len()..SET.len() + section.len());
         }
         let span = path.len() - name.len()..path.len();
         if let Some(key) = self.find(set, section, name, span) {
@@ -145,9 +146,12 @@ impl<'a> Request<'a> {
             Some(section) => format!("`{name}` does not belong to `[{section}]`"),
             None => format!("`{name}` stands outside any section"),
         };
-        let hint = match in_file {
-            true => format!("move it below `[{}]`", key.section),
-            false => format!("write `{SET}{}.{name}=...`", key.section),
+        let hint = match source.text.split_once('=') {
+            Some((_, value)) if !in_file => {
+                let edit = source.assignment(key.section, name, value);
+                format!("write `{edit}`")
+            }
+            _ => format!("move it below `[{}]`", key.section),
         };
         self.problems.push(Problem {
             what,
@@ -269,19 +273,44 @@ fn value_problem(key: &Key, source: &Source, value: &Spanned<DeValue>) -> Proble
 /// What the TOML parser says, with an answer to what Python allows and TOML does not.
 fn syntax_problem(file: &Source, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(0..0);
-    let rest = file.text.get(span.start..).unwrap_or_default();
-    let word: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
-    let hint = match word.as_str() {
-        "True" | "False" => Some(format!("write `{}`", word.to_lowercase())),
+    let culprit = file.text.get(span.clone()).unwrap_or_default();
+    let excerpt = Some(file.excerpt(span));
+    if error.message().starts_with("duplicate key") {
+        let first = first_line_with(file, culprit);
+        return Problem {
+            what: format!("`{culprit}` is given twice"),
+            excerpt,
+            expected: None,
+            hint: first.map(|line| format!("remove this one or the one in line {line}")),
+        };
+    }
+    let is_word = !culprit.is_empty() && culprit.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let is_sum =
+        culprit.contains(['*', '+', '/']) && culprit.contains(|c: char| c.is_ascii_digit());
+    let hint = match culprit {
+        "True" | "False" => Some(format!("write `{}`", culprit.to_lowercase())),
         "None" => Some("remove the line: a key that is absent has its default".into()),
+        _ if is_sum => Some("write the result: TOML does not calculate".into()),
+        _ if is_word => Some(format!("text needs quotes: `\"{culprit}\"`")),
         _ => None,
     };
     Problem {
         what: format!("not valid TOML: {}", error.message()),
-        excerpt: Some(file.excerpt(span)),
+        excerpt,
         expected: None,
         hint,
     }
+}
+
+/// The line of the first section or key of this name; no two of them may share a name.
+fn first_line_with(file: &Source, name: &str) -> Option<usize> {
+    let has_name = |line: &str| {
+        let line = line.trim_start_matches([' ', '\t', '[']);
+        let after = line.strip_prefix(name).map(str::trim_start);
+        after.is_some_and(|after| after.starts_with(['=', ']']))
+    };
+    let index = file.text.lines().position(has_name)?;
+    Some(index + 1)
 }
 
 fn text(name: &'static str) -> Spanned<Cow<'static, str>> {
