@@ -2,7 +2,7 @@
 
 use taper::config::{Config, DeviceRequest, Gelu};
 
-use super::load;
+use super::{load, try_load};
 
 #[test]
 fn an_empty_file_is_the_default() {
@@ -75,4 +75,78 @@ fn the_derived_numbers_hold_for_any_request() {
     config.train.tokens_per_step = None;
     config.train.gradient_accumulation_steps = Some(usize::MAX);
     assert_eq!(config.sequences_per_step(), usize::MAX);
+}
+
+#[test]
+fn impossible_values_are_refused_and_the_last_possible_ones_are_not() {
+    let count = "a whole number, 1 or more";
+    let fraction = "a number from 0 up to, but not including, 1";
+    let expected = [
+        (
+            "n_layer n_head n_embd block_size batch_size sequences_per_step tokens_per_step log_interval eval_interval eval_iters eval_batch_size checkpoint_interval keep threads gradient_accumulation_steps",
+            "0 -1 1.5 1e400 true 18446744073709551616",
+            count,
+        ),
+        (
+            "max_iters warmup_iters lr_decay_iters seed",
+            "-1 x 0.5",
+            "a whole number, 0 or more",
+        ),
+        ("vocab_size", "0 65537", "a whole number from 1 to 65536"),
+        ("dropout beta1 beta2", "1 1.0 -0.1 nan inf true", fraction),
+        (
+            "learning_rate eps",
+            "0 0.0 -1 nan inf 1e400",
+            "a number above 0",
+        ),
+        (
+            "weight_decay grad_clip min_lr",
+            "-1 -0.5 nan inf",
+            "a number, 0 or more",
+        ),
+        ("bias decay_lr eval_only", "0 1 yes", "`true` or `false`"),
+        ("gelu", "relu 1", "`tanh` or `erf`"),
+        ("device", "cuda cuda:0 gpu", "`auto` or `cpu`"),
+        ("dtype", "bfloat16 float16", "`auto` or `float32`"),
+    ];
+    for (keys, values, expected) in expected {
+        for key in keys.split(' ') {
+            for value in values.split(' ') {
+                let error = try_load("", &[&format!("{key}={value}")]).expect_err(key);
+                assert!(
+                    error.starts_with(&format!("error: `{key}` cannot be `{value}`")),
+                    "{error}"
+                );
+                assert!(
+                    error.contains(&format!("\n  = expected {expected}")),
+                    "{error}"
+                );
+            }
+        }
+    }
+    for set in [
+        "vocab_size=1",
+        "vocab_size=65536",
+        "dropout=0",
+        "dropout=0.999",
+        "seed=0",
+        "seed=18446744073709551615",
+        "seed=0xff",
+        "grad_clip=0",
+        "weight_decay=0",
+        "min_lr=0",
+        "min_lr=6e-4",
+        "warmup_iters=0",
+        "n_head=1",
+        "n_head=768",
+        "eps=1e-12",
+    ] {
+        load("", &[set]);
+    }
+    assert!(try_load("[data]\ndataset = \"\"", &[]).is_err());
+    assert!(
+        try_load("[data]\ndataset = 5", &[])
+            .unwrap_err()
+            .ends_with("hint: write `dataset = \"5\"`")
+    );
 }
