@@ -1,0 +1,147 @@
+//! Why a configuration was refused, shown where it was written.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::presets;
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// `--config` named neither.
+    #[error(
+        "no file and no preset is called `{name}`\n  = presets:{}",
+        presets::listing()
+    )]
+    NotFound { name: String },
+    /// Everything found wrong in the file and in the `--set` values, in the order written.
+    #[error("{}", Report(.0))]
+    Invalid(Vec<Problem>),
+}
+
+impl ConfigError {
+    /// A literal edit; with several problems, that of the last one (`Display` has the others).
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ConfigError::NotFound { name } => {
+                let nearest = presets::nearest(name)?;
+                Some(format!("did you mean `--config {nearest}`?"))
+            }
+            ConfigError::Invalid(problems) => problems.last()?.hint.clone(),
+        }
+    }
+}
+
+/// One thing that is wrong, and where.
+#[derive(Debug)]
+pub struct Problem {
+    pub(super) what: String,
+    pub(super) excerpt: Option<Excerpt>,
+    /// What would be valid.
+    pub(super) expected: Option<String>,
+    pub(super) hint: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(excerpt) = &self.excerpt {
+            write!(f, "\n{excerpt}")?;
+        }
+        if let Some(expected) = &self.expected {
+            write!(f, "\n  = expected {expected}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Problems one below the other. The caller prints `error: ` before the first and the hint of the
+/// last, so those between are written here in the same way.
+struct Report<'a>(&'a [Problem]);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if let Some(previous) = index.checked_sub(1).map(|i| &self.0[i]) {
+                if let Some(hint) = &previous.hint {
+                    write!(f, "\nhint: {hint}")?;
+                }
+                f.write_str("\n\nerror: ")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A text that values come from: a file, or one `--set`.
+pub(super) struct Source {
+    /// How to name the file; a `--set` needs no name, its whole text is shown.
+    pub file: Option<String>,
+    /// For a `--set` this starts with `--set `, so that it is shown as it was typed.
+    pub text: String,
+}
+
+pub(super) const SET: &str = "--set ";
+
+impl Source {
+    pub fn set(text: &str) -> Self {
+        Self {
+            file: None,
+            text: format!("{SET}{text}"),
+        }
+    }
+
+    /// `key = value` as it has to be written in this source; `value` is TOML.
+    pub fn assignment(&self, section: &str, key: &str, value: &str) -> String {
+        match self.file {
+            Some(_) => format!("{key} = {value}"),
+            None => format!("{SET}{section}.{key}={}", value.trim_matches('"')),
+        }
+    }
+
+    /// The line that holds the start of `span`, with that part of it marked.
+    pub fn excerpt(&self, span: Range<usize>) -> Excerpt {
+        let before = self.text.get(..span.start).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        let marked = first_line(self.text.get(span).unwrap_or_default());
+        Excerpt {
+            file: self.file.clone(),
+            line_number: before.matches('\n').count() + 1,
+            line: first_line(&self.text[line_start..]).replace('\t', " "),
+            column: before[line_start..].chars().count(),
+            marked: marked.trim_end().chars().count().max(1),
+        }
+    }
+}
+
+/// A line of a source with a part of it underlined, as compilers show it.
+#[derive(Debug)]
+pub(super) struct Excerpt {
+    file: Option<String>,
+    /// From 1.
+    line_number: usize,
+    line: String,
+    /// In characters, from 0.
+    column: usize,
+    marked: usize,
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = match &self.file {
+            Some(_) => self.line_number.to_string(),
+            None => " ".into(),
+        };
+        let margin = " ".repeat(number.len());
+        if let Some(file) = &self.file {
+            let (line, column) = (self.line_number, self.column + 1);
+            writeln!(f, "{margin}--> {file}:{line}:{column}")?;
+        }
+        writeln!(f, "{margin} |")?;
+        writeln!(f, "{number} | {}", self.line)?;
+        let before = " ".repeat(self.column);
+        write!(f, "{margin} | {before}{}", "^".repeat(self.marked))
+    }
+}

@@ -1,0 +1,336 @@
+//! What was asked: a TOML file, presets compiled in, and `--set section.key=value`.
+//!
+//! `Config` holds the request as written, with nanoGPT's key names in a few flat sections. What is
+//! resolved from it (derived numbers, paths, reasons) lives in [`crate::plan::Plan`].
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use error::Source;
+use request::Request;
+
+pub use error::{ConfigError, Problem};
+pub use presets::{PRESETS, Preset};
+
+mod error;
+mod keys;
+mod presets;
+mod request;
+mod rules;
+
+/// The whole request. A key that is not given has the default of nanoGPT's `train.py`, except
+/// where its documentation says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub model: ModelConfig,
+    pub data: DataConfig,
+    pub train: TrainConfig,
+    pub optimizer: OptimizerConfig,
+    pub eval: EvalConfig,
+    pub checkpoint: CheckpointConfig,
+    pub system: SystemConfig,
+}
+
+impl Config {
+    /// The request in a file or preset, with every `--set` on top of it.
+    ///
+    /// `source` is the value of `--config`: a path, or a preset's name with or without `.toml`; a
+    /// file of that name wins. An override is `section.key=value` or `key=value`, its value TOML or
+    /// plain text. The last of several counts, and a `--set` of one way to give the step's size
+    /// replaces the file's.
+    ///
+    /// # Errors
+    /// When there is no such file or preset, or for everything wrong in it and in the overrides.
+    pub fn load(source: &str, overrides: &[String]) -> crate::error::Result<Self> {
+        let file = presets::locate(source)?;
+        let sets: Vec<Source> = overrides.iter().map(|text| Source::set(text)).collect();
+        let mut request = Request::default();
+        request.read_file(&file);
+        for set in &sets {
+            request.read_set(set);
+        }
+        Ok(request.resolve()?)
+    }
+
+    /// Every key that has a value, in a form that `--config` reads back as the same request.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("TOML holds sections of numbers, switches and text")
+    }
+
+    /// Sequences per optimizer step, however the size of a step was given.
+    pub fn sequences_per_step(&self) -> usize {
+        self.train
+            .batch_size
+            .saturating_mul(self.gradient_accumulation_steps())
+    }
+
+    /// Micro-steps per optimizer step, however the size of a step was given. [`Config::load`] has
+    /// checked that this is exact.
+    pub fn gradient_accumulation_steps(&self) -> usize {
+        let train = &self.train;
+        let batch = train.batch_size.max(1);
+        let sequences = match train.tokens_per_step {
+            Some(tokens) => Some(tokens / self.model.block_size.max(1)),
+            None => train.sequences_per_step,
+        };
+        match sequences {
+            Some(sequences) => (sequences / batch).max(1),
+            None => train.gradient_accumulation_steps.unwrap_or(1),
+        }
+    }
+}
+
+/// TOML is UTF-8; a path from a command line need not be.
+fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+/// The architecture; nanoGPT's `GPTConfig`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Transformer blocks.
+    pub n_layer: usize,
+    /// Attention heads per block; divides `n_embd`.
+    pub n_head: usize,
+    /// Channels of the residual stream.
+    pub n_embd: usize,
+    /// Tokens of context: the length of every training sequence.
+    pub block_size: usize,
+    /// Rows of the token embedding; when absent, the dataset's vocabulary (GPT-2's 50,257 is
+    /// padded to 50,304, the next multiple of 64, as nanoGPT does).
+    pub vocab_size: Option<usize>,
+    /// Biases in the linear layers and layer norms: `true` for OpenAI's GPT-2 weights, `false` is a
+    /// little better and faster from scratch.
+    pub bias: bool,
+    /// Probability of dropping an activation in training, in [0, 1).
+    pub dropout: f64,
+    /// The activation of the MLP. taper's own key: nanoGPT fixes `erf`, GPT-2 was trained with `tanh`.
+    pub gelu: Gelu,
+}
+
+/// The activation of the MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gelu {
+    /// GPT-2's approximation, `gelu_new` in Hugging Face.
+    Tanh,
+    /// The exact form, PyTorch's `nn.GELU()` default.
+    Erf,
+}
+
+/// What to train on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// A folder below `data_dir` that holds `train.bin` and `val.bin`, or `quickstart`.
+    pub dataset: String,
+    /// The folder that holds the datasets. taper's own key: nanoGPT fixes `data`.
+    #[serde(serialize_with = "path_as_text")]
+    pub data_dir: PathBuf,
+    /// Training tokens to use instead of the dataset's: a path or a `*` pattern (llm.c shards).
+    /// taper's own key.
+    pub train_bin: Option<String>,
+    /// The same for the validation split.
+    pub val_bin: Option<String>,
+}
+
+/// The run: where it starts, how long it is and how large its steps are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// `scratch`, `resume`, `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`, or a folder with a
+    /// Hugging Face GPT-2 or a taper checkpoint.
+    pub init_from: String,
+    /// Decides the initial weights, the order of samples and the dropout. taper's own key: nanoGPT
+    /// fixes 1337.
+    pub seed: u64,
+    /// Optimizer steps in the whole run.
+    pub max_iters: u64,
+    /// Sequences per micro-step (nanoGPT: per micro-step and GPU).
+    pub batch_size: usize,
+    /// Micro-steps per optimizer step; 1 when nothing says otherwise (nanoGPT: 40). Give this or one
+    /// of the two below, never two of them.
+    pub gradient_accumulation_steps: Option<usize>,
+    /// Sequences per optimizer step, a multiple of `batch_size`. taper's own key.
+    pub sequences_per_step: Option<usize>,
+    /// Tokens per optimizer step, a multiple of `batch_size` x `block_size`. taper's own key.
+    pub tokens_per_step: Option<usize>,
+    /// Steps between two lines of the log.
+    pub log_interval: u64,
+}
+
+/// AdamW and its learning rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// The largest learning rate, reached when the warm-up ends.
+    pub learning_rate: f64,
+    /// Decoupled decay, of matrices and embeddings only.
+    pub weight_decay: f64,
+    /// AdamW's decay of the first moment, in [0, 1).
+    pub beta1: f64,
+    /// AdamW's decay of the second moment, in [0, 1).
+    pub beta2: f64,
+    /// AdamW's addition to the root of the second moment. taper's own key: nanoGPT leaves it at
+    /// PyTorch's 1e-8.
+    pub eps: f64,
+    /// Largest global gradient norm; 0 turns clipping off.
+    pub grad_clip: f64,
+    /// Warm-up, then a cosine down to `min_lr`; `false` keeps `learning_rate` throughout.
+    pub decay_lr: bool,
+    /// Steps of linear warm-up, at most `lr_decay_iters`.
+    pub warmup_iters: u64,
+    /// The step at which the cosine reaches `min_lr`; about `max_iters`.
+    pub lr_decay_iters: u64,
+    /// The smallest learning rate after the decay; about a tenth of `learning_rate`.
+    pub min_lr: f64,
+}
+
+/// When and on how much to evaluate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Steps between evaluations.
+    pub eval_interval: u64,
+    /// Batches per split and evaluation.
+    pub eval_iters: usize,
+    /// Sequences per evaluation batch; when absent, `train.batch_size`. taper's own key.
+    pub eval_batch_size: Option<usize>,
+    /// Evaluate once and stop.
+    pub eval_only: bool,
+}
+
+/// What the run leaves behind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Where checkpoints, `metrics.jsonl` and the resolved config go.
+    #[serde(serialize_with = "path_as_text")]
+    pub out_dir: PathBuf,
+    /// Steps between checkpoints; when absent, `eval.eval_interval`. taper's own key.
+    pub checkpoint_interval: Option<u64>,
+    /// How many of the newest checkpoints stay; the best one always stays as well. taper's own key.
+    pub keep: usize,
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SystemConfig {
+    /// Where to compute.
+    pub device: DeviceRequest,
+    /// The precision of the computation.
+    pub dtype: DtypeRequest,
+    /// CPU threads; when absent, every core the process may use. taper's own key.
+    pub threads: Option<usize>,
+}
+
+/// The device asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceRequest {
+    /// The best that taper can use here.
+    Auto,
+    Cpu,
+}
+
+/// The precision asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DtypeRequest {
+    /// The fastest that taper can use here.
+    Auto,
+    Float32,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            n_layer: 12,
+            n_head: 12,
+            n_embd: 768,
+            block_size: 1024,
+            vocab_size: None,
+            bias: false,
+            dropout: 0.0,
+            gelu: Gelu::Tanh,
+        }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            dataset: "openwebtext".into(),
+            data_dir: "data".into(),
+            train_bin: None,
+            val_bin: None,
+        }
+    }
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            init_from: "scratch".into(),
+            seed: 1337,
+            max_iters: 600_000,
+            batch_size: 12,
+            gradient_accumulation_steps: None,
+            sequences_per_step: None,
+            tokens_per_step: None,
+            log_interval: 1,
+        }
+    }
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            learning_rate: 6e-4,
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            grad_clip: 1.0,
+            decay_lr: true,
+            warmup_iters: 2000,
+            lr_decay_iters: 600_000,
+            min_lr: 6e-5,
+        }
+    }
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self {
+            eval_interval: 2000,
+            eval_iters: 200,
+            eval_batch_size: None,
+            eval_only: false,
+        }
+    }
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self {
+            out_dir: "out".into(),
+            checkpoint_interval: None,
+            keep: 2,
+        }
+    }
+}
+
+impl Default for SystemConfig {
+    fn default() -> Self {
+        Self {
+            device: DeviceRequest::Auto,
+            dtype: DtypeRequest::Auto,
+            threads: None,
+        }
+    }
+}

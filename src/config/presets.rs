@@ -1,0 +1,82 @@
+//! The presets of `config/`, compiled in, and where `--config` finds its text.
+
+use std::path::Path;
+
+use super::error::{ConfigError, Source};
+use super::keys;
+use crate::error::{Error, Result};
+
+/// A configuration that ships in the binary.
+#[derive(Debug)]
+pub struct Preset {
+    /// The file's name without `.toml`.
+    pub name: &'static str,
+    pub text: &'static str,
+}
+
+impl Preset {
+    /// The preset in one line: the first comment of its file.
+    pub fn description(&self) -> &'static str {
+        let first = self.text.lines().next().unwrap_or_default();
+        first.trim_start_matches(['#', ' '])
+    }
+}
+
+macro_rules! presets {
+    ($($name:literal),* $(,)?) => {
+        &[$(Preset { name: $name, text: include_str!(concat!("../../config/", $name, ".toml")) }),*]
+    };
+}
+
+/// Every preset, from the quickest to the largest.
+pub const PRESETS: &[Preset] = presets![
+    "quickstart",
+    "shakespeare_char_cpu",
+    "shakespeare_char",
+    "finetune_shakespeare",
+    "eval_gpt2",
+    "openwebtext",
+    "gpt2-medium",
+    "gpt2-large",
+    "gpt2-xl",
+];
+
+/// The text that `--config name` means: a file if there is one, else a preset.
+///
+/// # Errors
+/// When there is neither, or the file cannot be read.
+pub(super) fn locate(name: &str) -> Result<Source> {
+    let path = Path::new(name);
+    let bare = name.strip_suffix(".toml").unwrap_or(name);
+    let preset = PRESETS.iter().find(|preset| preset.name == bare);
+    match preset {
+        // A folder never hides a preset: `data/` and `out/` names are often a preset's name.
+        Some(preset) if !path.exists() || path.is_dir() => Ok(Source {
+            file: Some(format!("{}.toml (preset)", preset.name)),
+            text: preset.text.into(),
+        }),
+        None if !path.exists() => Err(ConfigError::NotFound { name: name.into() }.into()),
+        _ => Ok(Source {
+            file: Some(name.into()),
+            text: std::fs::read_to_string(path).map_err(Error::io("read", path))?,
+        }),
+    }
+}
+
+/// The preset that somebody who typed `name`, perhaps with folders, is likely to mean.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let stem = Path::new(name).file_stem()?.to_str()?;
+    // nanoGPT's files are called config/train_shakespeare_char.py.
+    let stem = stem.strip_prefix("train_").unwrap_or(stem);
+    keys::nearest(stem, PRESETS.iter().map(|preset| preset.name))
+}
+
+/// One indented line per preset.
+pub(super) fn listing() -> String {
+    let width = PRESETS.iter().map(|preset| preset.name.len()).max();
+    let width = width.unwrap_or_default();
+    PRESETS
+        .iter()
+        .map(|preset| format!("\n    {:width$}  {}", preset.name, preset.description()))
+        .collect()
+}

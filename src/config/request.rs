@@ -1,0 +1,318 @@
+//! From texts to a checked `Config`: reads a file and `--set` values, keeps where each was given.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Config;
+use super::error::{ConfigError, Problem, SET, Source};
+use super::keys::{self, Key, Rule, STEP_SIZE};
+use super::rules::{self, Conflict};
+
+/// What was asked so far, in the order given, and what is wrong with it.
+#[derive(Default)]
+pub(super) struct Request<'a> {
+    given: Vec<Given<'a>>,
+    problems: Vec<Problem>,
+}
+
+/// A value, and where it was given.
+struct Given<'a> {
+    key: &'static Key,
+    source: &'a Source,
+    value: Spanned<DeValue<'a>>,
+}
+
+impl<'a> Request<'a> {
+    pub fn read_file(&mut self, file: &'a Source) {
+        let table = match DeTable::parse(&file.text) {
+            Ok(table) => table.into_inner(),
+            Err(error) => return self.problems.push(syntax_problem(file, &error)),
+        };
+        for (name, value) in table {
+            let span = name.span();
+            let name: &str = name.get_ref();
+            let section = keys::sections().find(|section| *section == name);
+            match (section, value.into_inner()) {
+                (Some(section), DeValue::Table(entries)) => {
+                    for (name, value) in entries {
+                        let key = self.find(file, Some(section), name.get_ref(), name.span());
+                        if let Some(key) = key {
+                            self.give(key, file, value);
+                        }
+                    }
+                }
+                (Some(section), _) => self.problems.push(Problem {
+                    what: format!("`{section}` is a section, not a key"),
+                    excerpt: Some(file.excerpt(span)),
+                    expected: None,
+                    hint: Some(format!("write `[{section}]`, and its keys below it")),
+                }),
+                (None, DeValue::Table(_)) => self.unknown_section(file, name, span),
+                (None, _) => {
+                    self.find(file, None, name, span);
+                }
+            }
+        }
+    }
+
+    pub fn read_set(&mut self, set: &'a Source) {
+        let path = set.text.split('=').next().unwrap_or_default();
+        let value_start = path.len() + 1;
+        let path = path.trim_end();
+        let typed = path.get(SET.len()..).unwrap_or_default();
+        let (section, name) = match typed.rsplit_once('.') {
+            Some((section, name)) => (Some(section.trim()), name.trim()),
+            None => (None, typed.trim()),
+        };
+        if name.is_empty() || value_start > set.text.len() {
+            return self.problems.push(Problem {
+                what: "a `--set` needs a key and a value".into(),
+                excerpt: Some(set.excerpt(SET.len()..set.text.len())),
+                expected: Some("`section.key=value`".into()),
+                hint: Some("for example `--set train.max_iters=10`".into()),
+            });
+        }
+        if let Some(section) = section
+            && !keys::sections().any(|known| known == section)
+            && keys::find(name).is_none()
+        {
+            return self.unknown_section(set, section, SET.len()..SET.len() + section.len());
+        }
+        let span = path.len() - name.len()..path.len();
+        if let Some(key) = self.find(set, section, name, span) {
+            self.give(key, set, set_value(key, set, value_start));
+        }
+    }
+
+    /// Every key together, checked.
+    ///
+    /// # Errors
+    /// Everything that is wrong with what was read.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        if !self.problems.is_empty() {
+            return Err(ConfigError::Invalid(self.problems));
+        }
+        let mut root = DeTable::new();
+        for section in keys::sections() {
+            let entries = self
+                .given
+                .iter()
+                .filter(|given| given.key.section == section);
+            let entries: DeTable = entries
+                .map(|given| (text(given.key.name), given.value.clone()))
+                .collect();
+            root.insert(text(section), Spanned::new(0..0, DeValue::Table(entries)));
+        }
+        // The table of keys admits only what the types hold, so that this does not fail.
+        let config = Config::deserialize(toml::de::Deserializer::from(Spanned::new(0..0, root)))
+            .map_err(|error| {
+                ConfigError::Invalid(vec![Problem {
+                    what: error.message().into(),
+                    excerpt: None,
+                    expected: None,
+                    hint: None,
+                }])
+            })?;
+        let conflicts: Vec<Problem> = rules::conflicts(&config)
+            .into_iter()
+            .map(|conflict| self.conflict_problem(conflict))
+            .collect();
+        match conflicts.is_empty() {
+            true => Ok(config),
+            false => Err(ConfigError::Invalid(conflicts)),
+        }
+    }
+
+    /// The key of this name, which must belong to `section`; a `--set` may leave the section out.
+    fn find(
+        &mut self,
+        source: &Source,
+        section: Option<&str>,
+        name: &str,
+        span: Range<usize>,
+    ) -> Option<&'static Key> {
+        let in_file = source.file.is_some();
+        let Some(key) = keys::find(name) else {
+            self.unknown_key(source, section, name, span);
+            return None;
+        };
+        let what = match section {
+            Some(section) if section == key.section => return Some(key),
+            None if !in_file => return Some(key),
+            Some(section) => format!("`{name}` does not belong to `[{section}]`"),
+            None => format!("`{name}` stands outside any section"),
+        };
+        let hint = match source.text.split_once('=') {
+            Some((_, value)) if !in_file => {
+                let edit = source.assignment(key.section, name, value);
+                format!("write `{edit}`")
+            }
+            _ => format!("move it below `[{}]`", key.section),
+        };
+        self.problems.push(Problem {
+            what,
+            excerpt: Some(source.excerpt(span)),
+            expected: None,
+            hint: Some(hint),
+        });
+        None
+    }
+
+    fn unknown_key(
+        &mut self,
+        source: &Source,
+        section: Option<&str>,
+        name: &str,
+        span: Range<usize>,
+    ) {
+        let within = section.map_or(String::new(), |section| format!(" in `[{section}]`"));
+        let of_section = keys::KEYS.iter().filter(|key| Some(key.section) == section);
+        let expected = match section {
+            Some(_) => keys::list(of_section.clone().map(|key| key.name), "or"),
+            None => format!("a key of {}", keys::list(keys::sections(), "or")),
+        };
+        let nearest = keys::nearest(name, of_section.map(|key| key.name))
+            .or_else(|| keys::nearest(name, keys::KEYS.iter().map(|key| key.name)));
+        let nearest = nearest.and_then(keys::find).map(|key| match section {
+            Some(section) if section == key.section => format!("did you mean `{}`?", key.name),
+            _ => format!("did you mean `{}` of `[{}]`?", key.name, key.section),
+        });
+        let answer = keys::nanogpt_answer(name);
+        let (what, expected) = match answer {
+            Some(_) => (format!("taper does not have nanoGPT's `{name}`"), None),
+            None => (format!("unknown key `{name}`{within}"), Some(expected)),
+        };
+        self.problems.push(Problem {
+            what,
+            excerpt: Some(source.excerpt(span)),
+            expected,
+            hint: answer.map(String::from).or(nearest),
+        });
+    }
+
+    fn unknown_section(&mut self, source: &Source, name: &str, span: Range<usize>) {
+        let nearest = keys::nearest(name, keys::sections());
+        self.problems.push(Problem {
+            what: format!("unknown section `[{name}]`"),
+            excerpt: Some(source.excerpt(span)),
+            expected: Some(keys::list(keys::sections(), "or")),
+            hint: nearest.map(|section| format!("did you mean `[{section}]`?")),
+        });
+    }
+
+    /// Records a value; the last one given for a key counts. There are three keys for the size of a
+    /// step, and no way to unset one: a `--set` of any of them replaces what the file says.
+    fn give(&mut self, key: &'static Key, source: &'a Source, value: Spanned<DeValue<'a>>) {
+        if !key.rule.admits(value.get_ref()) {
+            return self.problems.push(value_problem(key, source, &value));
+        }
+        let replaces = |old: &Given| {
+            let of_step_size = |key: &Key| STEP_SIZE.contains(&key.name);
+            let set_over_file = old.source.file.is_some() && source.file.is_none();
+            let same_key = old.key.name == key.name;
+            same_key || (set_over_file && of_step_size(old.key) && of_step_size(key))
+        };
+        self.given.retain(|old| !replaces(old));
+        self.given.push(Given { key, source, value });
+    }
+
+    /// Shown at the one of the keys that was given last: it is the likely culprit.
+    fn conflict_problem(&self, conflict: Conflict) -> Problem {
+        let of_conflict = |given: &&Given| conflict.keys.contains(&given.key.name);
+        let given = self.given.iter().rev().find(of_conflict);
+        let edit = conflict.edit.and_then(|(name, value)| {
+            let section = keys::find(name)?.section;
+            let edit = given?.source.assignment(section, name, &value);
+            Some(format!("write `{edit}`"))
+        });
+        Problem {
+            what: conflict.what,
+            excerpt: given.map(|given| given.source.excerpt(given.value.span())),
+            expected: Some(conflict.expected),
+            hint: edit,
+        }
+    }
+}
+
+/// The value of a `--set`, which is TOML if it can be and plain text otherwise.
+fn set_value<'a>(key: &Key, set: &'a Source, start: usize) -> Spanned<DeValue<'a>> {
+    let raw = set.text[start..].trim();
+    let start = start + (set.text[start..].len() - set.text[start..].trim_start().len());
+    let span = start..start + raw.len();
+    let value = match DeValue::parse(raw).map(Spanned::into_inner) {
+        // Where text is wanted, `out_dir=2024` means the text.
+        Ok(value) if value.is_str() || !matches!(key.rule, Rule::Text(_)) => value,
+        _ => DeValue::String(Cow::Borrowed(raw)),
+    };
+    Spanned::new(span, value)
+}
+
+fn value_problem(key: &Key, source: &Source, value: &Spanned<DeValue>) -> Problem {
+    let raw = source.text.get(value.span()).unwrap_or_default();
+    let shown = raw.lines().next().unwrap_or_default();
+    let answer = key.nanogpt_value_answer(value.get_ref()).map(String::from);
+    let meant = key.rule.meant(value.get_ref(), raw).map(|meant| {
+        let edit = source.assignment(key.section, key.name, &meant);
+        format!("write `{edit}`")
+    });
+    Problem {
+        what: match shown {
+            "" => format!("`{}` has no value", key.name),
+            _ => format!("`{}` cannot be `{shown}`", key.name),
+        },
+        excerpt: Some(source.excerpt(value.span())),
+        expected: Some(key.rule.expected()),
+        hint: answer.or(meant),
+    }
+}
+
+/// What the TOML parser says, with an answer to what Python allows and TOML does not.
+fn syntax_problem(file: &Source, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(0..0);
+    let culprit = file.text.get(span.clone()).unwrap_or_default();
+    let excerpt = Some(file.excerpt(span));
+    if error.message().starts_with("duplicate key") {
+        let first = first_line_with(file, culprit);
+        return Problem {
+            what: format!("`{culprit}` is given twice"),
+            excerpt,
+            expected: None,
+            hint: first.map(|line| format!("remove this one or the one in line {line}")),
+        };
+    }
+    let is_word = !culprit.is_empty() && culprit.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let is_sum =
+        culprit.contains(['*', '+', '/']) && culprit.contains(|c: char| c.is_ascii_digit());
+    let hint = match culprit {
+        "True" | "False" => Some(format!("write `{}`", culprit.to_lowercase())),
+        "None" => Some("remove the line: a key that is absent has its default".into()),
+        _ if is_sum => Some("write the result: TOML does not calculate".into()),
+        _ if is_word => Some(format!("text needs quotes: `\"{culprit}\"`")),
+        _ => None,
+    };
+    Problem {
+        what: format!("not valid TOML: {}", error.message()),
+        excerpt,
+        expected: None,
+        hint,
+    }
+}
+
+/// The line of the first section or key of this name; no two of them may share a name.
+fn first_line_with(file: &Source, name: &str) -> Option<usize> {
+    let has_name = |line: &str| {
+        let line = line.trim_start_matches([' ', '\t', '[']);
+        let after = line.strip_prefix(name).map(str::trim_start);
+        after.is_some_and(|after| after.starts_with(['=', ']']))
+    };
+    let index = file.text.lines().position(has_name)?;
+    Some(index + 1)
+}
+
+fn text(name: &'static str) -> Spanned<Cow<'static, str>> {
+    Spanned::new(0..0, Cow::Borrowed(name))
+}

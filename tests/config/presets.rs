@@ -1,0 +1,177 @@
+//! The presets of `config/`.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use taper::config::{Config, PRESETS, Preset};
+use taper::error::Error;
+use taper::model::ParamLayout;
+use taper::plan::ModelDims;
+
+use super::{preset, shown};
+
+/// Number with commas, as the presets' comments have it.
+fn commas(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).unwrap())
+        .collect();
+    groups.join(",")
+}
+
+#[test]
+fn every_preset_loads_and_says_what_it_is() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let files = std::fs::read_dir(folder).unwrap().count();
+    assert_eq!(files, PRESETS.len(), "a file of config/ is not compiled in");
+    let mut folders = HashSet::new();
+    for Preset { name, .. } in PRESETS {
+        let config = preset(name);
+        assert!(
+            folders.insert(config.checkpoint.out_dir),
+            "{name} shares its out_dir"
+        );
+    }
+    for preset in PRESETS {
+        let description = preset.description();
+        assert!(
+            description.ends_with(['.', '5']) && description.len() < 90,
+            "{description}"
+        );
+    }
+}
+
+#[test]
+fn the_arithmetic_of_every_preset_is_what_its_comments_say() {
+    // Name, sequences per step, tokens per step, tokens in all (0: no training).
+    let expected = [
+        ("quickstart", 16, 2_048, 2_048_000),
+        ("shakespeare_char_cpu", 12, 768, 1_536_000),
+        ("shakespeare_char", 64, 16_384, 81_920_000),
+        ("finetune_shakespeare", 32, 32_768, 0),
+        ("openwebtext", 480, 491_520, 294_912_000_000),
+        ("gpt2-medium", 480, 491_520, 294_912_000_000),
+        ("gpt2-large", 480, 491_520, 294_912_000_000),
+        ("gpt2-xl", 480, 491_520, 294_912_000_000),
+    ];
+    for (name, sequences, tokens_per_step, tokens) in expected {
+        let config = preset(name);
+        let text = PRESETS
+            .iter()
+            .find(|preset| preset.name == name)
+            .unwrap()
+            .text;
+        assert_eq!(config.sequences_per_step(), sequences, "{name}");
+        let per_step = sequences * config.model.block_size;
+        assert_eq!(per_step, tokens_per_step, "{name}");
+        assert!(
+            text.contains(&commas(per_step)),
+            "{name}: {}",
+            commas(per_step)
+        );
+        if tokens > 0 {
+            let in_all = per_step * usize::try_from(config.train.max_iters).unwrap();
+            assert_eq!(in_all, tokens, "{name}");
+            assert!(text.contains(&commas(in_all)), "{name}: {}", commas(in_all));
+            assert_eq!(
+                config.optimizer.lr_decay_iters, config.train.max_iters,
+                "{name}"
+            );
+            assert_eq!(
+                config.optimizer.min_lr,
+                format!("{:.1e}", config.optimizer.learning_rate / 10.0)
+                    .parse::<f64>()
+                    .unwrap(),
+                "{name}"
+            );
+        }
+    }
+    let eval = preset("eval_gpt2");
+    assert_eq!(
+        eval.train.batch_size * eval.eval.eval_iters * eval.model.block_size,
+        4_096_000
+    );
+}
+
+#[test]
+fn the_large_presets_have_the_parameters_their_comments_say() {
+    for name in ["openwebtext", "gpt2-medium", "gpt2-large", "gpt2-xl"] {
+        let config = preset(name);
+        let model = config.model;
+        let layout = ParamLayout::new(&ModelDims {
+            n_layer: model.n_layer,
+            n_head: model.n_head,
+            n_embd: model.n_embd,
+            block_size: model.block_size,
+            vocab_size: 50_304,
+            bias: model.bias,
+            dropout: model.dropout,
+            gelu: model.gelu,
+        });
+        let text = PRESETS
+            .iter()
+            .find(|preset| preset.name == name)
+            .unwrap()
+            .text;
+        let count = format!("# {} parameters", commas(layout.len));
+        assert!(text.contains(&count), "{name}: {count}");
+    }
+}
+
+#[test]
+fn presets_have_nanogpts_numbers() {
+    let large = preset("shakespeare_char");
+    assert_eq!(
+        (large.model.n_layer, large.model.n_head, large.model.n_embd),
+        (6, 6, 384)
+    );
+    assert_eq!((large.model.dropout, large.optimizer.beta2), (0.2, 0.99));
+    // The README's CPU command is the same run with these settings.
+    let small = "eval_iters=20 block_size=64 batch_size=12 n_layer=4 n_head=4 n_embd=128 \
+                 max_iters=2000 lr_decay_iters=2000 dropout=0.0 out_dir=out-shakespeare-char-cpu";
+    let small: Vec<String> = small.split(' ').map(String::from).collect();
+    assert_eq!(
+        Config::load("shakespeare_char", &small).unwrap(),
+        preset("shakespeare_char_cpu")
+    );
+    let finetune = preset("finetune_shakespeare");
+    assert_eq!(finetune.train.init_from, "gpt2");
+    assert!(finetune.model.bias && !finetune.optimizer.decay_lr);
+    // OpenWebText is the default of nanoGPT's train.py, except for how often it speaks.
+    let mut owt = preset("openwebtext");
+    owt.train.gradient_accumulation_steps = None;
+    owt.train.log_interval = 1;
+    owt.eval.eval_interval = 2000;
+    owt.checkpoint.out_dir = "out".into();
+    assert_eq!(owt, Config::default());
+}
+
+#[test]
+fn a_preset_is_found_by_bare_name_with_or_without_the_ending() {
+    for Preset { name, .. } in PRESETS {
+        assert_eq!(preset(name), preset(&format!("{name}.toml")));
+    }
+}
+
+#[test]
+fn an_unknown_name_lists_the_presets_and_the_nearest() {
+    let error = shown(&Config::load("config/train_shakespear_char.py", &[]).unwrap_err());
+    assert!(error.starts_with("error: no file and no preset is called `config/train_shakespear_char.py`\n  = presets:\n    quickstart            A small model"), "{error}");
+    assert!(
+        error.ends_with("\nhint: did you mean `--config shakespeare_char`?"),
+        "{error}"
+    );
+    for preset in PRESETS {
+        assert!(error.contains(preset.description()));
+    }
+}
+
+#[test]
+fn a_folder_instead_of_a_file_is_a_read_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Config::load(folder.path().to_str().unwrap(), &[]).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }));
+}
