@@ -87,15 +87,15 @@ impl Manifest {
             });
         }
         let manifest: Self = serde_json::from_str(text).map_err(json_flaw)?;
-        if manifest.to_json().map_err(json_flaw)? != text {
-            return Err(Flaw::Unreadable("it is not as taper writes it".into()));
-        }
         if let Some(name) = manifest.files.keys().find(|name| !is_plain(name)) {
             return Err(Flaw::Unreadable(format!("it lists `{name}`")));
         }
-        match REQUIRED.iter().find(|&&r| !manifest.files.contains_key(r)) {
-            None => Ok(manifest),
-            Some(missing) => Err(Flaw::Unreadable(format!("it does not list `{missing}`"))),
+        if let Some(name) = REQUIRED.iter().find(|&&r| !manifest.files.contains_key(r)) {
+            return Err(Flaw::Unreadable(format!("it does not list `{name}`")));
+        }
+        match manifest.to_json().map_err(json_flaw)? == text {
+            true => Ok(manifest),
+            false => Err(Flaw::Unreadable("it is not as taper writes it".into())),
         }
     }
 }

@@ -104,7 +104,11 @@ fn sequences_per_step(config: &Config) -> usize {
     train
         .sequences_per_step
         .or(train.tokens_per_step.map(from_tokens))
-        .unwrap_or_else(|| train.batch_size * train.gradient_accumulation_steps.unwrap_or(1))
+        .unwrap_or_else(|| {
+            train
+                .batch_size
+                .saturating_mul(train.gradient_accumulation_steps.unwrap_or(1))
+        })
 }
 
 fn gcd(a: usize, b: usize) -> usize {

@@ -305,3 +305,47 @@ fn f16_to_f32(bits: u16) -> f32 {
     };
     f32::from_bits(value.to_bits() | sign)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_f16_is_widened_as_the_standard_says() {
+        for bits in 0..=u16::MAX {
+            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+            let magnitude = match exponent {
+                31 if fraction == 0.0 => f64::INFINITY,
+                31 => f64::NAN,
+                0 => fraction / 1024.0 * 2f64.powi(-14),
+                _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
+            };
+            let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+            let (expected, found) = ((sign * magnitude) as f32, f16_to_f32(bits));
+            let same = expected.to_bits() == found.to_bits();
+            assert!(
+                same || expected.is_nan() && found.is_nan(),
+                "{bits:#x}: {found}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_transpose_reaches_every_element_whatever_the_tile() {
+        for [rows, cols] in [[1, 1], [1, 9], [8, 8], [17, 7], [5, 24]] {
+            let (from_stride, to_stride) = (cols + 2, rows + 3);
+            let from: Vec<f32> = (0..rows * from_stride).map(|i| i as f32).collect();
+            let mut to = vec![-1.0; cols * to_stride];
+            transpose(&from, from_stride, &mut to, to_stride, [rows, cols]);
+            for (at, &x) in to.iter().enumerate() {
+                let (col, row) = (at / to_stride, at % to_stride);
+                let expected = if row < rows {
+                    from[row * from_stride + col]
+                } else {
+                    -1.0
+                };
+                assert_eq!(x, expected);
+            }
+        }
+    }
+}
