@@ -117,6 +117,7 @@ pub fn prune(
     keep: usize,
     best_step: Option<u64>,
 ) -> Result<Vec<PathBuf>, CheckpointError> {
+    sweep(out_dir)?;
     let all = list(out_dir).map_err(CheckpointError::io("read", out_dir))?;
     let mut kept = 0;
     let mut removed = Vec::new();

@@ -226,7 +226,7 @@ pub(super) fn is_conv1d(name: &str) -> bool {
 }
 
 /// The module of a weight that has a bias in GPT-2: all but the embeddings.
-fn bias_owner(name: &str) -> Option<&str> {
+pub(super) fn bias_owner(name: &str) -> Option<&str> {
     let module = name.strip_suffix(".weight")?;
     (!module.ends_with(".wte") && !module.ends_with(".wpe")).then_some(module)
 }

@@ -110,28 +110,23 @@ impl Pretrained {
         assert_eq!(weights.len(), wanted.len, "`weights` has another layout");
         for (stored, wanted) in stored.params.iter().zip(&wanted.params) {
             self.load_tensor(stored, &mut weights[wanted.range()])?;
+            if !self.dims.bias {
+                self.check_bias_is_zero(stored)?;
+            }
         }
         Ok(())
     }
 
     fn load_tensor(&self, param: &ParamSpec, to: &mut [f32]) -> Result<(), CheckpointError> {
-        // `GPT2Model` saves without the prefix, `GPT2LMHeadModel` with it.
-        let bare = param
-            .name
-            .strip_prefix("transformer.")
-            .unwrap_or(&param.name);
-        let names = [param.name.as_str(), bare];
-        let here = names.into_iter().find_map(|name| {
-            let file = self.files.iter().find(|file| file.info(name).is_some())?;
-            Some((name, file))
-        });
         let expected = huggingface::shape(param);
-        let (name, file) = here.ok_or_else(|| CheckpointError::Tensor {
-            path: self.path.clone(),
-            name: param.name.clone(),
-            found: "absent".into(),
-            expected: format!("shape {expected:?}"),
-        })?;
+        let (name, file) = self
+            .find(&param.name)
+            .ok_or_else(|| CheckpointError::Tensor {
+                path: self.path.clone(),
+                name: param.name.clone(),
+                found: "absent".into(),
+                expected: format!("shape {expected:?}"),
+            })?;
         file.expect_shape(name, &expected)?;
         match expected[..] {
             [rows, cols] if huggingface::is_conv1d(name) => {
@@ -143,6 +138,37 @@ impl Pretrained {
                 file.read(name, filled)
             }
         }
+    }
+
+    /// A bias-free model that was trained on elsewhere has grown biases, and its config still says
+    /// `taper.bias = false`: leaving them out would silently be another model.
+    fn check_bias_is_zero(&self, weight: &ParamSpec) -> Result<(), CheckpointError> {
+        let bias = huggingface::bias_owner(&weight.name).map(|module| format!("{module}.bias"));
+        let Some((name, file)) = bias.as_deref().and_then(|bias| self.find(bias)) else {
+            return Ok(());
+        };
+        file.expect_shape(name, &weight.shape[..1])?;
+        let mut values = vec![0.0; weight.shape[0]];
+        file.read(name, &mut values)?;
+        match values.iter().all(|&value| value == 0.0) {
+            true => Ok(()),
+            false => Err(CheckpointError::Tensor {
+                path: file.path.clone(),
+                name: name.to_owned(),
+                found: "not zero".into(),
+                expected: "zeros, because `config.json` says that `taper.bias` is false".into(),
+            }),
+        }
+    }
+
+    /// The file that holds a parameter, and its name there: `GPT2LMHeadModel` saves with the
+    /// prefix, `GPT2Model` without.
+    fn find<'a>(&'a self, name: &'a str) -> Option<(&'a str, &'a TensorFile)> {
+        let bare = name.strip_prefix("transformer.").unwrap_or(name);
+        [name, bare].into_iter().find_map(|name| {
+            let file = self.files.iter().find(|file| file.info(name).is_some())?;
+            Some((name, file))
+        })
     }
 }
 

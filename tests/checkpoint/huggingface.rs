@@ -367,6 +367,36 @@ fn a_checkpoint_is_a_pretrained_model_and_its_damage_is_seen() {
 }
 
 #[test]
+fn biases_that_a_bias_free_model_grew_elsewhere_are_not_dropped_silently() {
+    let (with, weights) = reference();
+    let without = tiny(false);
+    let mut tensors = hf_tensors(&with, &weights);
+    for zero in [true, false] {
+        for (name, _, values) in &mut tensors {
+            let grown = name == "transformer.ln_f.bias" && !zero;
+            if name.ends_with(".bias") {
+                values.fill(if grown { 0.5 } else { 0.0 });
+            }
+        }
+        let folder = temp_dir();
+        write_config(folder.path(), &with, ", \"taper\": {\"bias\": false}");
+        write_tensors(
+            &folder.path().join("model.safetensors"),
+            &tensors,
+            Dtype::F32,
+        );
+        match load(folder.path(), &without) {
+            Ok(_) => assert!(zero),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!zero && text.contains("`transformer.ln_f.bias`"), "{text}");
+                assert!(text.contains("not zero"), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn tensors_that_are_absent_misshapen_or_of_another_type_are_named() {
     let (dims, weights) = reference();
     let good = hf_tensors(&dims, &weights);

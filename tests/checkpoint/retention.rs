@@ -48,6 +48,16 @@ fn the_last_intact_one_stays_whatever_is_asked() {
 }
 
 #[test]
+fn a_prune_killed_half_way_is_finished_by_the_next() {
+    let out = out_dir_with(&[1, 2, 3]);
+    let doomed = out.path().join(".tmp-ckpt-00000001");
+    fs::create_dir(&doomed).unwrap();
+    fs::write(doomed.join("state.json"), "half deleted").unwrap();
+    prune(out.path(), 1, None).unwrap();
+    assert_eq!(names_in(out.path()), ["ckpt-00000003"]);
+}
+
+#[test]
 fn torn_folders_do_not_count_as_kept() {
     let out = out_dir_with(&[1, 2, 3, 4]);
     fs::remove_file(out.path().join("ckpt-00000003/state.json")).unwrap();
