@@ -3,6 +3,7 @@
 
 mod damage;
 mod huggingface;
+mod pretrained;
 mod resume;
 mod retention;
 mod round_trip;
