@@ -1,0 +1,231 @@
+//! What can go wrong with a checkpoint, and what to do about it.
+
+use std::fmt::{self, Display};
+use std::io;
+use std::path::PathBuf;
+
+/// Why a checkpoint or a pretrained model cannot be written, read or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// `action` is a verb phrase; earlier checkpoints are as they were.
+    #[error("cannot save checkpoint `{}`: cannot {action} `{}`", checkpoint.display(), path.display())]
+    Save {
+        checkpoint: PathBuf,
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error(
+        "`{name}` cannot be stored in a checkpoint: expected a plain file name that taper does not use itself"
+    )]
+    ExtraFile { name: String },
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("checkpoint `{}` is damaged: {damage}", path.display())]
+    Damaged { path: PathBuf, damage: Damage },
+    #[error("no usable checkpoint in `{}`: {}", looked_in.display(), none_found(skipped))]
+    NoneFound {
+        looked_in: PathBuf,
+        skipped: Vec<Skipped>,
+    },
+    #[error("`{}` is not a checkpoint: {found}", path.display())]
+    NotACheckpoint {
+        path: PathBuf,
+        found: &'static str,
+        hint: String,
+    },
+    #[error("tensor `{name}` in `{}` is {found}, expected {expected}", path.display())]
+    Tensor {
+        path: PathBuf,
+        name: String,
+        found: String,
+        expected: String,
+    },
+    #[error("`{}` cannot be read: {reason}", path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("`{}` is a model taper cannot run: `{key}` is {found}, expected {expected}", path.display())]
+    UnsupportedModel {
+        path: PathBuf,
+        key: &'static str,
+        found: String,
+        expected: String,
+    },
+    #[error("the config asks for another model than `{}` holds{}", path.display(), indented(differences))]
+    OtherModel {
+        path: PathBuf,
+        differences: Vec<Difference>,
+    },
+    #[error("the config contradicts the checkpoint{}", indented(differences))]
+    Contradiction { differences: Vec<Difference> },
+    #[error("the run config stored in the checkpoint cannot be read: {reason}")]
+    StoredConfig { reason: String },
+    #[error("no weights for `{name}`: looked at{}", indented(looked_at.iter().map(|p| format!("`{}`", p.display()))))]
+    PretrainedNotFound {
+        name: String,
+        looked_at: Vec<PathBuf>,
+    },
+}
+
+/// A checkpoint that was passed over, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    pub path: PathBuf,
+    pub damage: Damage,
+}
+
+/// The file of a checkpoint that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Name inside the checkpoint folder.
+    pub file: String,
+    pub flaw: Flaw,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    Missing,
+    Size { expected: u64, found: u64 },
+    Checksum,
+    Unreadable(String),
+    Format { supported: u32, found: u32 },
+}
+
+/// A key whose value is not the stored one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// `section.key`
+    pub key: String,
+    /// None when the key is absent.
+    pub stored: Option<String>,
+    pub current: Option<String>,
+    /// The edit that makes the config match.
+    pub edit: String,
+}
+
+impl CheckpointError {
+    /// For `map_err`: names the file and what was being done to it.
+    pub(super) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// A literal edit or command that would help, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Save { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "the earlier checkpoints are intact: free some disk space, then run the same command with `--resume`"
+                }
+                _ => "the earlier checkpoints are intact: save elsewhere with `--set checkpoint.out_dir=DIR`",
+            }
+            .into(),
+            Self::Damaged { path, .. } => format!(
+                "the newest intact one beside it is found with `--resume {}`",
+                path.parent().map_or(".".into(), |p| p.display().to_string())
+            ),
+            Self::NoneFound { .. } => {
+                "leave out `--resume` to start from the beginning, or name a checkpoint: `--resume PATH`".into()
+            }
+            Self::NotACheckpoint { hint, .. } => hint.clone(),
+            Self::OtherModel { differences, .. } => {
+                format!("use the model's own values: {}", edits(differences))
+            }
+            Self::Contradiction { differences } => format!(
+                "to continue the stored run: {}; to begin another one: `--set checkpoint.out_dir=DIR`",
+                edits(differences)
+            ),
+            Self::StoredConfig { .. } => {
+                "resume with the version of taper that wrote the checkpoint".into()
+            }
+            Self::PretrainedNotFound { name, .. } => format!(
+                "where there is a network: `hf download {} config.json model.safetensors`; or name a folder that holds both files",
+                hub_name(name)
+            ),
+            Self::Tensor { .. } | Self::Unreadable { .. } => {
+                "download or convert the model again".into()
+            }
+            Self::ExtraFile { .. } | Self::Io { .. } | Self::UnsupportedModel { .. } => return None,
+        })
+    }
+}
+
+impl Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.file, self.flaw)
+    }
+}
+
+impl Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => write!(f, "is missing"),
+            Self::Size { expected, found } => {
+                write!(f, "has {found} bytes, the manifest says {expected}")
+            }
+            Self::Checksum => write!(f, "does not match its checksum"),
+            Self::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
+            Self::Format { supported, found } => {
+                write!(f, "has format {found}, this taper reads {supported}")
+            }
+        }
+    }
+}
+
+impl Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.path.display(), self.damage)
+    }
+}
+
+impl Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+        write!(
+            f,
+            "`{}`: the checkpoint has {}, the config has {}",
+            self.key,
+            shown(&self.stored),
+            shown(&self.current)
+        )
+    }
+}
+
+/// `openai-community/gpt2` for `gpt2`: where OpenAI's own weights live on the hub.
+pub(super) fn hub_name(name: &str) -> String {
+    if name.contains('/') {
+        name.to_owned()
+    } else {
+        format!("openai-community/{name}")
+    }
+}
+
+fn none_found(skipped: &[Skipped]) -> String {
+    if skipped.is_empty() {
+        "it holds no folder named `ckpt-*`".into()
+    } else {
+        format!("every one is damaged{}", indented(skipped))
+    }
+}
+
+fn indented<T: Display>(lines: impl IntoIterator<Item = T>) -> String {
+    lines
+        .into_iter()
+        .map(|line| format!("\n  {line}"))
+        .collect()
+}
+
+fn edits(differences: &[Difference]) -> String {
+    let edits: Vec<&str> = differences.iter().map(|d| d.edit.as_str()).collect();
+    edits.join(", ")
+}

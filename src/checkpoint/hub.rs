@@ -1,0 +1,68 @@
+//! Where `init_from = "gpt2"` finds its weights: a folder, or what Hugging Face's tools downloaded.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::hub_name;
+use super::pretrained::INDEX;
+use super::{CheckpointError, MODEL, MODEL_CONFIG};
+
+/// The cache of Hugging Face's tools, from `HF_HUB_CACHE`, `HF_HOME` or the home folder, in their
+/// order. The only place where this room reads the environment; call it at launch.
+pub fn hub_cache() -> PathBuf {
+    let named = |key| {
+        env::var_os(key)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    named("HF_HUB_CACHE")
+        .or_else(|| named("HF_HOME").map(|home| home.join("hub")))
+        .unwrap_or_else(|| {
+            let home = env::home_dir().unwrap_or_default();
+            home.join(".cache/huggingface/hub")
+        })
+}
+
+/// The folder with the weights that `name` stands for: a path, or the name of a model (`gpt2`,
+/// `gpt2-medium`, `owner/model`) that lies in `hub_cache`.
+///
+/// # Errors
+/// `PretrainedNotFound` lists the folders that were looked at.
+pub fn resolve_pretrained(name: &str, hub_cache: &Path) -> Result<PathBuf, CheckpointError> {
+    let as_path = PathBuf::from(name);
+    let mut looked_at = vec![as_path.clone()];
+    if as_path.join(MODEL_CONFIG).is_file() {
+        return Ok(as_path);
+    }
+    for model in [name, &hub_name(name)] {
+        let folder = hub_cache.join(format!("models--{}", model.replace('/', "--")));
+        if looked_at.contains(&folder) {
+            continue;
+        }
+        if let Some(snapshot) = snapshots(&folder).into_iter().find(|s| holds_weights(s)) {
+            return Ok(snapshot);
+        }
+        looked_at.push(folder);
+    }
+    Err(CheckpointError::PretrainedNotFound {
+        name: name.to_owned(),
+        looked_at,
+    })
+}
+
+/// The snapshot that `main` points to, then any others in the order of their hashes.
+fn snapshots(folder: &Path) -> Vec<PathBuf> {
+    let snapshots = folder.join("snapshots");
+    let main = fs::read_to_string(folder.join("refs/main")).unwrap_or_default();
+    let all = fs::read_dir(&snapshots).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = all.map(|entry| entry.path()).collect();
+    found.sort_by_key(|path| (*path != snapshots.join(main.trim()), path.clone()));
+    found
+}
+
+/// A download of the tokenizer alone leaves a snapshot without weights.
+fn holds_weights(snapshot: &Path) -> bool {
+    let has = |name| snapshot.join(name).is_file();
+    has(MODEL_CONFIG) && (has(MODEL) || has(INDEX))
+}

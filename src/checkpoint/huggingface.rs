@@ -1,0 +1,232 @@
+//! Hugging Face's GPT-2: its `config.json`, its names, its Conv1D layout.
+//!
+//! The names are nanoGPT's. The four matrices of a block are `Conv1D` there, stored (in, out), the
+//! transpose of taper's (out, in). There is no bias-free GPT-2, so a model without biases is
+//! written with zero ones, which is the same function; `taper.bias` in the config remembers it.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::CheckpointError;
+use super::tensors::{TensorOut, Values};
+use crate::config::Gelu;
+use crate::model::{ParamLayout, ParamSpec};
+use crate::plan::ModelDims;
+
+/// `<|endoftext|>` in GPT-2's vocabulary.
+const END_OF_TEXT: usize = 50256;
+
+const LAYER_NORM_EPSILON: f64 = 1e-5;
+
+/// The keys of `GPT2Config` that decide which function a model is; the defaults are transformers'.
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct Gpt2Config {
+    architectures: Vec<String>,
+    model_type: String,
+    activation_function: String,
+    n_positions: usize,
+    n_ctx: usize,
+    n_embd: usize,
+    n_layer: usize,
+    n_head: usize,
+    n_inner: Option<usize>,
+    vocab_size: usize,
+    resid_pdrop: f64,
+    embd_pdrop: f64,
+    attn_pdrop: f64,
+    layer_norm_epsilon: f64,
+    scale_attn_weights: bool,
+    scale_attn_by_inverse_layer_idx: bool,
+    bos_token_id: Option<usize>,
+    eos_token_id: Option<usize>,
+    tie_word_embeddings: bool,
+    torch_dtype: Option<String>,
+    taper: Extension,
+}
+
+/// What `GPT2Config` has no word for.
+#[derive(Serialize, Deserialize)]
+struct Extension {
+    bias: bool,
+}
+
+impl Default for Gpt2Config {
+    fn default() -> Self {
+        Self {
+            architectures: vec!["GPT2LMHeadModel".into()],
+            model_type: "gpt2".into(),
+            activation_function: "gelu_new".into(),
+            n_positions: 1024,
+            n_ctx: 1024,
+            n_embd: 768,
+            n_layer: 12,
+            n_head: 12,
+            n_inner: None,
+            vocab_size: 50257,
+            resid_pdrop: 0.1,
+            embd_pdrop: 0.1,
+            attn_pdrop: 0.1,
+            layer_norm_epsilon: LAYER_NORM_EPSILON,
+            scale_attn_weights: true,
+            scale_attn_by_inverse_layer_idx: false,
+            bos_token_id: Some(END_OF_TEXT),
+            eos_token_id: Some(END_OF_TEXT),
+            tie_word_embeddings: true,
+            torch_dtype: Some("float32".into()),
+            taper: Extension { bias: true },
+        }
+    }
+}
+
+/// The `config.json` of a model.
+pub(super) fn config_json(dims: &ModelDims) -> serde_json::Result<String> {
+    let end_of_text = (dims.vocab_size > END_OF_TEXT).then_some(END_OF_TEXT);
+    let activation = match dims.gelu {
+        Gelu::Tanh => "gelu_new",
+        Gelu::Erf => "gelu",
+    };
+    serde_json::to_string_pretty(&Gpt2Config {
+        activation_function: activation.into(),
+        n_positions: dims.block_size,
+        n_ctx: dims.block_size,
+        n_embd: dims.n_embd,
+        n_layer: dims.n_layer,
+        n_head: dims.n_head,
+        vocab_size: dims.vocab_size,
+        resid_pdrop: dims.dropout,
+        embd_pdrop: dims.dropout,
+        attn_pdrop: dims.dropout,
+        bos_token_id: end_of_text,
+        eos_token_id: end_of_text,
+        taper: Extension { bias: dims.bias },
+        ..Gpt2Config::default()
+    })
+}
+
+/// The architecture that a `config.json` describes; dropout is its `resid_pdrop`.
+pub(super) fn parse_config(path: &Path, json: &str) -> Result<ModelDims, CheckpointError> {
+    let config: Gpt2Config =
+        serde_json::from_str(json).map_err(|error| CheckpointError::Unreadable {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+    let gelu = match config.activation_function.as_str() {
+        "gelu" => Gelu::Erf,
+        // `gelu_pytorch_tanh` is the same formula in one kernel.
+        _ => Gelu::Tanh,
+    };
+    let c = config.n_embd;
+    let required = [
+        (
+            "model_type",
+            config.model_type.clone(),
+            "gpt2".to_owned(),
+            config.model_type == "gpt2",
+        ),
+        (
+            "activation_function",
+            config.activation_function.clone(),
+            "gelu_new, gelu_pytorch_tanh or gelu".into(),
+            ["gelu", "gelu_new", "gelu_pytorch_tanh"].contains(&&*config.activation_function),
+        ),
+        (
+            "n_inner",
+            config.n_inner.unwrap_or(4 * c).to_string(),
+            (4 * c).to_string(),
+            config.n_inner.is_none_or(|inner| inner == 4 * c),
+        ),
+        (
+            "layer_norm_epsilon",
+            config.layer_norm_epsilon.to_string(),
+            LAYER_NORM_EPSILON.to_string(),
+            config.layer_norm_epsilon == LAYER_NORM_EPSILON,
+        ),
+        (
+            "scale_attn_weights",
+            "false".into(),
+            "true".into(),
+            config.scale_attn_weights,
+        ),
+        (
+            "scale_attn_by_inverse_layer_idx",
+            "true".into(),
+            "false".into(),
+            !config.scale_attn_by_inverse_layer_idx,
+        ),
+        (
+            "tie_word_embeddings",
+            "false".into(),
+            "true".into(),
+            config.tie_word_embeddings,
+        ),
+    ];
+    if let Some((key, found, expected, _)) = required.into_iter().find(|(.., holds)| !holds) {
+        return Err(CheckpointError::UnsupportedModel {
+            path: path.to_owned(),
+            key,
+            found,
+            expected,
+        });
+    }
+    Ok(ModelDims {
+        n_layer: config.n_layer,
+        n_head: config.n_head,
+        n_embd: c,
+        block_size: config.n_positions,
+        vocab_size: config.vocab_size,
+        bias: config.taper.bias,
+        dropout: config.resid_pdrop,
+        gelu,
+    })
+}
+
+/// The tensors of `model.safetensors`, over the flat buffer of `layout`.
+pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a [f32]) -> Vec<TensorOut<'a>> {
+    assert_eq!(weights.len(), layout.len, "`weights` has another layout");
+    let mut tensors = Vec::new();
+    for param in &layout.params {
+        let values = &weights[param.range()];
+        tensors.push(TensorOut {
+            name: param.name.clone(),
+            shape: shape(param),
+            values: match is_conv1d(&param.name) {
+                true => Values::Transposed(values),
+                false => Values::Same(values),
+            },
+        });
+        if let Some(module) = bias_owner(&param.name) {
+            let name = format!("{module}.bias");
+            if layout.get(&name).is_none() {
+                tensors.push(TensorOut {
+                    name,
+                    shape: param.shape[..1].to_vec(),
+                    values: Values::Zeros,
+                });
+            }
+        }
+    }
+    tensors
+}
+
+/// The shape of a parameter in Hugging Face's file.
+pub(super) fn shape(param: &ParamSpec) -> Vec<usize> {
+    let mut shape = param.shape.clone();
+    if is_conv1d(&param.name) {
+        shape.reverse();
+    }
+    shape
+}
+
+pub(super) fn is_conv1d(name: &str) -> bool {
+    [".c_attn.weight", ".c_proj.weight", ".c_fc.weight"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+/// The module of a weight that has a bias in GPT-2: all but the embeddings.
+pub(super) fn bias_owner(name: &str) -> Option<&str> {
+    let module = name.strip_suffix(".weight")?;
+    (!module.ends_with(".wte") && !module.ends_with(".wpe")).then_some(module)
+}

@@ -1,0 +1,173 @@
+//! Finding, verifying and reading checkpoints.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::manifest::{Manifest, json_flaw, unreadable};
+use super::pretrained::{Fit, differences};
+use super::tensors::TensorFile;
+use super::{
+    CheckpointError, Damage, Flaw, MANIFEST, MODEL_CONFIG, OPTIMIZER, RUN_CONFIG, STATE, Skipped,
+    TrainState, folders, huggingface, pretrained,
+};
+use crate::model::ParamLayout;
+use crate::plan::ModelDims;
+
+/// A checkpoint whose files were all held against their checksums.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub path: PathBuf,
+    pub state: TrainState,
+    pub dims: ModelDims,
+    /// The run config as it was saved, valid for `--config` and for [`super::check_resumable`].
+    pub config_toml: String,
+}
+
+/// The newest intact checkpoint, and the newer ones that are not: tell the user about those.
+#[derive(Debug)]
+pub struct Found {
+    pub checkpoint: Checkpoint,
+    /// Newest first.
+    pub skipped: Vec<Skipped>,
+}
+
+/// The newest intact checkpoint in a run's folder.
+///
+/// # Errors
+/// `NoneFound` when there is none, with every damaged one and what is wrong with it; `Io` when the
+/// folder cannot be listed.
+pub fn find_latest(out_dir: &Path) -> Result<Found, CheckpointError> {
+    let mut skipped = Vec::new();
+    let folders = folders::list(out_dir).map_err(CheckpointError::io("read", out_dir))?;
+    for (_, path) in folders {
+        match Checkpoint::verify(&path) {
+            Ok(checkpoint) => {
+                return Ok(Found {
+                    checkpoint,
+                    skipped,
+                });
+            }
+            Err(damage) => skipped.push(Skipped { path, damage }),
+        }
+    }
+    Err(CheckpointError::NoneFound {
+        looked_in: out_dir.to_owned(),
+        skipped,
+    })
+}
+
+/// What `--resume PATH` names: a checkpoint, which must be intact, or the folder of a run, of which
+/// the newest intact one is taken.
+///
+/// # Errors
+/// `Damaged`, `NotACheckpoint`, `NoneFound`, `Io`.
+pub fn open(path: &Path) -> Result<Found, CheckpointError> {
+    let refuse = |found, hint: String| CheckpointError::NotACheckpoint {
+        path: path.to_owned(),
+        found,
+        hint,
+    };
+    if !path.is_dir() {
+        return Err(match path.exists() {
+            true => refuse("it is a file", "name the folder that holds it".into()),
+            false => refuse(
+                "nothing exists there",
+                "name a folder `ckpt-*` or the `checkpoint.out_dir` of the run".into(),
+            ),
+        });
+    }
+    let name = path.file_name().and_then(|name| name.to_str());
+    if path.join(MANIFEST).exists() || name.and_then(folders::step_of).is_some() {
+        return match Checkpoint::verify(path) {
+            Ok(checkpoint) => Ok(Found {
+                checkpoint,
+                skipped: Vec::new(),
+            }),
+            Err(damage) => Err(CheckpointError::Damaged {
+                path: path.to_owned(),
+                damage,
+            }),
+        };
+    }
+    if path.join(MODEL_CONFIG).exists() {
+        return Err(refuse(
+            "it holds a model but no training state",
+            format!(
+                "start from its weights: `--set train.init_from={}`",
+                path.display()
+            ),
+        ));
+    }
+    find_latest(path)
+}
+
+impl Checkpoint {
+    fn verify(path: &Path) -> Result<Self, Damage> {
+        Manifest::verify(path)?;
+        let read = |name| fs::read_to_string(path.join(name)).map_err(unreadable(name));
+        let state = serde_json::from_str(&read(STATE)?)
+            .map_err(|error| Damage::new(STATE, json_flaw(error)))?;
+        let dims = huggingface::parse_config(&path.join(MODEL_CONFIG), &read(MODEL_CONFIG)?)
+            .map_err(|error| Damage::new(MODEL_CONFIG, Flaw::Unreadable(error.to_string())))?;
+        Ok(Self {
+            path: path.to_owned(),
+            state,
+            dims,
+            config_toml: read(RUN_CONFIG)?,
+        })
+    }
+
+    /// Fills weights and moments, each flat in the layout of `target`, to resume exactly.
+    ///
+    /// # Errors
+    /// `OtherModel` when `target` is not the checkpoint's own architecture (only dropout may
+    /// differ); `Tensor`, `Unreadable` or `Io` when the files changed since they were verified.
+    ///
+    /// # Panics
+    /// When a buffer is not as long as the layout of `target`: a defect of the caller.
+    pub fn load_into(
+        &self,
+        target: &ModelDims,
+        weights: &mut [f32],
+        m: &mut [f32],
+        v: &mut [f32],
+    ) -> Result<(), CheckpointError> {
+        let differences = differences(&self.dims, target, Fit::Exact);
+        if !differences.is_empty() {
+            return Err(CheckpointError::OtherModel {
+                path: self.path.clone(),
+                differences,
+            });
+        }
+        self.load_weights(target, weights)?;
+        self.load_moments(&ParamLayout::new(target), m, v)
+    }
+
+    /// Fills only the weights, for sampling, evaluation and fine-tuning; a shorter `block_size` and
+    /// a padded vocabulary are allowed, see [`super::Pretrained::load_weights`].
+    pub fn load_weights(
+        &self,
+        target: &ModelDims,
+        weights: &mut [f32],
+    ) -> Result<(), CheckpointError> {
+        pretrained::open_verified(&self.path)?.load_weights(target, weights)
+    }
+
+    fn load_moments(
+        &self,
+        layout: &ParamLayout,
+        m: &mut [f32],
+        v: &mut [f32],
+    ) -> Result<(), CheckpointError> {
+        let file = TensorFile::open(&self.path.join(OPTIMIZER))?;
+        for (moment, values) in [("m", m), ("v", v)] {
+            assert_eq!(values.len(), layout.len, "`{moment}` has another layout");
+            for param in &layout.params {
+                let name = format!("{moment}.{}", param.name);
+                file.expect_shape(&name, &param.shape)?;
+                file.read(&name, &mut values[param.range()])?;
+            }
+        }
+        Ok(())
+    }
+}

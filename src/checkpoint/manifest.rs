@@ -1,0 +1,189 @@
+//! `MANIFEST.json`: the marker that a checkpoint is complete, and what each file must be.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Damage, Flaw, MANIFEST, REQUIRED};
+
+/// Raised when an older taper could no longer read what a newer one writes.
+const FORMAT: u32 = 1;
+
+/// Large enough that a system call per chunk costs nothing, small enough to stay in L2.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    taper_checkpoint: u32,
+    files: BTreeMap<String, FileDigest>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct FileDigest {
+    size: u64,
+    sha256: String,
+}
+
+impl Manifest {
+    pub(super) fn new(files: BTreeMap<String, FileDigest>) -> Self {
+        Self {
+            taper_checkpoint: FORMAT,
+            files,
+        }
+    }
+
+    /// The one spelling of this manifest; any other is damage.
+    pub(super) fn to_json(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// Reads the manifest of `folder` and compares the sizes of its files: all that can be said
+    /// without reading them.
+    pub(super) fn read(folder: &Path) -> Result<Self, Damage> {
+        let text = std::fs::read_to_string(folder.join(MANIFEST)).map_err(unreadable(MANIFEST))?;
+        let manifest = Self::parse(&text).map_err(|flaw| Damage::new(MANIFEST, flaw))?;
+        for (name, expected) in &manifest.files {
+            let found = folder.join(name).metadata().map_err(unreadable(name))?;
+            if !found.is_file() {
+                let reason = "it is not a file".to_owned();
+                return Err(Damage::new(name, Flaw::Unreadable(reason)));
+            }
+            let (expected, found) = (expected.size, found.len());
+            if found != expected {
+                return Err(Damage::new(name, Flaw::Size { expected, found }));
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// [`Manifest::read`], then every byte of every file.
+    pub(super) fn verify(folder: &Path) -> Result<(), Damage> {
+        let files = Self::read(folder)?.files;
+        files.par_iter().try_for_each(|(name, expected)| {
+            let found = digest(&folder.join(name)).map_err(unreadable(name))?;
+            match found == expected.sha256 {
+                true => Ok(()),
+                false => Err(Damage::new(name, Flaw::Checksum)),
+            }
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, Flaw> {
+        /// What every format has in common.
+        #[derive(Deserialize)]
+        struct Marker {
+            taper_checkpoint: u32,
+        }
+        let marker: Marker = serde_json::from_str(text).map_err(json_flaw)?;
+        if marker.taper_checkpoint != FORMAT {
+            return Err(Flaw::Format {
+                supported: FORMAT,
+                found: marker.taper_checkpoint,
+            });
+        }
+        let manifest: Self = serde_json::from_str(text).map_err(json_flaw)?;
+        if let Some(name) = manifest.files.keys().find(|name| !is_plain(name)) {
+            return Err(Flaw::Unreadable(format!("it lists `{name}`")));
+        }
+        if let Some(name) = REQUIRED.iter().find(|&&r| !manifest.files.contains_key(r)) {
+            return Err(Flaw::Unreadable(format!("it does not list `{name}`")));
+        }
+        match manifest.to_json().map_err(json_flaw)? == text {
+            true => Ok(manifest),
+            false => Err(Flaw::Unreadable("it is not as taper writes it".into())),
+        }
+    }
+}
+
+impl Damage {
+    pub(super) fn new(file: &str, flaw: Flaw) -> Self {
+        Self {
+            file: file.to_owned(),
+            flaw,
+        }
+    }
+}
+
+/// For `map_err`: an I/O error on a file of a checkpoint, as damage.
+pub(super) fn unreadable(file: &str) -> impl FnOnce(io::Error) -> Damage {
+    move |error| {
+        Damage::new(
+            file,
+            match error.kind() {
+                io::ErrorKind::NotFound => Flaw::Missing,
+                _ => Flaw::Unreadable(error.to_string()),
+            },
+        )
+    }
+}
+
+pub(super) fn json_flaw(error: serde_json::Error) -> Flaw {
+    Flaw::Unreadable(error.to_string())
+}
+
+/// A name that cannot lead out of the folder.
+pub(super) fn is_plain(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', '\0'])
+}
+
+/// A new file that is hashed as it is written.
+pub(super) struct HashedFile {
+    file: File,
+    hash: Sha256,
+    size: u64,
+}
+
+impl HashedFile {
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: File::create_new(path)?,
+            hash: Sha256::new(),
+            size: 0,
+        })
+    }
+
+    /// Waits until the bytes are on the disk.
+    pub(super) fn finish(self) -> io::Result<FileDigest> {
+        self.file.sync_all()?;
+        Ok(FileDigest {
+            size: self.size,
+            sha256: hex(&self.hash.finalize()),
+        })
+    }
+}
+
+impl Write for HashedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(n) => hash.update(&chunk[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,47 @@
+//! Checkpoints: folders that are written whole or not at all, and that Hugging Face can read.
+//!
+//! `<out_dir>/ckpt-00002000/` holds
+//!
+//! | file | contents |
+//! |---|---|
+//! | `model.safetensors`, `config.json` | a Hugging Face GPT-2, loadable with `from_pretrained` |
+//! | tokenizer files | whatever the caller hands over in [`Snapshot::extra_files`] |
+//! | `optimizer.safetensors` | both AdamW moments, `m.*` and `v.*`, fp32, taper's layout |
+//! | `config.toml` | the resolved run config, valid for `--config` |
+//! | `state.json` | [`TrainState`]: where the run stands |
+//! | `MANIFEST.json` | size and SHA-256 of every file above; written last |
+//!
+//! [`save`] writes into a temporary folder, syncs every file, and renames it into place, so that a
+//! process killed at any instant leaves the earlier checkpoints as they were. [`open`] and
+//! [`find_latest`] believe nothing that the manifest does not confirm.
+
+mod error;
+mod folders;
+mod hub;
+mod huggingface;
+mod load;
+mod manifest;
+mod pretrained;
+mod resume;
+mod save;
+mod state;
+mod tensors;
+
+pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped};
+pub use folders::prune;
+pub use hub::{hub_cache, resolve_pretrained};
+pub use load::{Checkpoint, Found, find_latest, open};
+pub use pretrained::{Pretrained, open_pretrained};
+pub use resume::check_resumable;
+pub use save::{Snapshot, save};
+pub use state::{ChoiceRecord, TrainState};
+
+const MODEL: &str = "model.safetensors";
+const MODEL_CONFIG: &str = "config.json";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const RUN_CONFIG: &str = "config.toml";
+const STATE: &str = "state.json";
+const MANIFEST: &str = "MANIFEST.json";
+
+/// The files without which a folder is no checkpoint, whatever its manifest lists.
+const REQUIRED: [&str; 5] = [MODEL, MODEL_CONFIG, OPTIMIZER, RUN_CONFIG, STATE];

@@ -1,0 +1,232 @@
+//! Weights from any Hugging Face GPT-2 folder; a checkpoint's own are read the same way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::manifest::{Manifest, is_plain};
+use super::tensors::TensorFile;
+use super::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG, huggingface};
+use crate::model::{ParamLayout, ParamSpec};
+use crate::plan::ModelDims;
+
+/// Lists the files of a model that is stored in several.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// A model whose files are open and whose architecture is known.
+pub struct Pretrained {
+    pub path: PathBuf,
+    /// `dropout` is the folder's `resid_pdrop`: replace it with the run's own.
+    pub dims: ModelDims,
+    files: Vec<TensorFile>,
+}
+
+/// Opens a folder with `config.json` and `model.safetensors` (or the shards its index lists). A
+/// taper checkpoint is one; its checksums are verified first.
+///
+/// # Errors
+/// `Damaged`, `UnsupportedModel` (another architecture, or a GPT-2 with options that taper does not
+/// have), `Unreadable`, `Io`.
+pub fn open_pretrained(folder: &Path) -> Result<Pretrained, CheckpointError> {
+    if folder.join(MANIFEST).exists() {
+        Manifest::verify(folder).map_err(|damage| CheckpointError::Damaged {
+            path: folder.to_owned(),
+            damage,
+        })?;
+    }
+    open_verified(folder)
+}
+
+/// [`open_pretrained`], for a folder whose checksums are known to be right.
+pub(super) fn open_verified(folder: &Path) -> Result<Pretrained, CheckpointError> {
+    let config = folder.join(MODEL_CONFIG);
+    let dims = huggingface::parse_config(&config, &read_text(&config)?)?;
+    let files = weight_files(folder)?;
+    Ok(Pretrained {
+        path: folder.to_owned(),
+        dims,
+        files: files
+            .iter()
+            .map(|path| TensorFile::open(path))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let (single, index_path) = (folder.join(MODEL), folder.join(INDEX));
+    if single.exists() || !index_path.exists() {
+        return Ok(vec![single]);
+    }
+    let unreadable = |reason| CheckpointError::Unreadable {
+        path: index_path.clone(),
+        reason,
+    };
+    let index: Index = serde_json::from_str(&read_text(&index_path)?)
+        .map_err(|error| unreadable(error.to_string()))?;
+    let names: BTreeSet<String> = index.weight_map.into_values().collect();
+    match names.iter().find(|name| !is_plain(name)) {
+        Some(name) => Err(unreadable(format!("it lists `{name}`"))),
+        None => Ok(names.iter().map(|name| folder.join(name)).collect()),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, CheckpointError> {
+    fs::read_to_string(path).map_err(CheckpointError::io("read", path))
+}
+
+impl Pretrained {
+    /// Fills `weights`, flat in the layout of `target`, from the folder's tensors.
+    ///
+    /// `target` must be the folder's architecture, dropout aside, with two exceptions: a shorter
+    /// `block_size` takes the first position embeddings (nanoGPT's `crop_block_size`), and a
+    /// vocabulary padded to the next multiple of 64 gets zero rows for the ids that do not exist.
+    ///
+    /// # Errors
+    /// `OtherModel` lists every key that differs; `Tensor` names a tensor that is absent or has
+    /// another shape or type than the folder's own config says.
+    ///
+    /// # Panics
+    /// When `weights` is not as long as the layout of `target`: a defect of the caller.
+    pub fn load_weights(
+        &self,
+        target: &ModelDims,
+        weights: &mut [f32],
+    ) -> Result<(), CheckpointError> {
+        let differences = differences(&self.dims, target, Fit::CropOrPad);
+        if !differences.is_empty() {
+            return Err(CheckpointError::OtherModel {
+                path: self.path.clone(),
+                differences,
+            });
+        }
+        let stored = ParamLayout::new(&self.dims);
+        let wanted = ParamLayout::new(target);
+        assert_eq!(weights.len(), wanted.len, "`weights` has another layout");
+        for (stored, wanted) in stored.params.iter().zip(&wanted.params) {
+            self.load_tensor(stored, &mut weights[wanted.range()])?;
+            if !self.dims.bias {
+                self.check_bias_is_zero(stored)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_tensor(&self, param: &ParamSpec, to: &mut [f32]) -> Result<(), CheckpointError> {
+        let expected = huggingface::shape(param);
+        let (name, file) = self
+            .find(&param.name)
+            .ok_or_else(|| CheckpointError::Tensor {
+                path: self.path.clone(),
+                name: param.name.clone(),
+                found: "absent".into(),
+                expected: format!("shape {expected:?}"),
+            })?;
+        file.expect_shape(name, &expected)?;
+        match expected[..] {
+            [rows, cols] if huggingface::is_conv1d(name) => {
+                file.read_transposed(name, [rows, cols], to)
+            }
+            _ => {
+                let (filled, padding) = to.split_at_mut(param.len.min(to.len()));
+                padding.fill(0.0);
+                file.read(name, filled)
+            }
+        }
+    }
+
+    /// A bias-free model that was trained on elsewhere has grown biases, and its config still says
+    /// `taper.bias = false`: leaving them out would silently be another model.
+    fn check_bias_is_zero(&self, weight: &ParamSpec) -> Result<(), CheckpointError> {
+        let bias = huggingface::bias_owner(&weight.name).map(|module| format!("{module}.bias"));
+        let Some((name, file)) = bias.as_deref().and_then(|bias| self.find(bias)) else {
+            return Ok(());
+        };
+        file.expect_shape(name, &weight.shape[..1])?;
+        let mut values = vec![0.0; weight.shape[0]];
+        file.read(name, &mut values)?;
+        match values.iter().all(|&value| value == 0.0) {
+            true => Ok(()),
+            false => Err(CheckpointError::Tensor {
+                path: file.path.clone(),
+                name: name.to_owned(),
+                found: "not zero".into(),
+                expected: "zeros, because `config.json` says that `taper.bias` is false".into(),
+            }),
+        }
+    }
+
+    /// The file that holds a parameter, and its name there: `GPT2LMHeadModel` saves with the
+    /// prefix, `GPT2Model` without.
+    fn find<'a>(&'a self, name: &'a str) -> Option<(&'a str, &'a TensorFile)> {
+        let bare = name.strip_prefix("transformer.").unwrap_or(name);
+        [name, bare].into_iter().find_map(|name| {
+            let file = self.files.iter().find(|file| file.info(name).is_some())?;
+            Some((name, file))
+        })
+    }
+}
+
+/// How close a model must be to the stored one.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Fit {
+    Exact,
+    /// A shorter `block_size` and a padded vocabulary are fine.
+    CropOrPad,
+}
+
+/// What of `current` cannot be had from a model of dims `stored`.
+pub(super) fn differences(stored: &ModelDims, current: &ModelDims, fit: Fit) -> Vec<Difference> {
+    let loose = fit == Fit::CropOrPad;
+    let block_fits =
+        stored.block_size == current.block_size || loose && current.block_size < stored.block_size;
+    let vocab_fits = stored.vocab_size == current.vocab_size
+        || loose && current.vocab_size == stored.vocab_size.next_multiple_of(64);
+    let gelu = |dims: &ModelDims| format!("{:?}", dims.gelu).to_lowercase();
+    let number = |key, stored: usize, current: usize, fits| {
+        (key, stored.to_string(), current.to_string(), fits)
+    };
+    let same = |key, stored, current| number(key, stored, current, stored == current);
+    let keys = [
+        same("n_layer", stored.n_layer, current.n_layer),
+        same("n_head", stored.n_head, current.n_head),
+        same("n_embd", stored.n_embd, current.n_embd),
+        number(
+            "block_size",
+            stored.block_size,
+            current.block_size,
+            block_fits,
+        ),
+        number(
+            "vocab_size",
+            stored.vocab_size,
+            current.vocab_size,
+            vocab_fits,
+        ),
+        (
+            "bias",
+            stored.bias.to_string(),
+            current.bias.to_string(),
+            stored.bias == current.bias,
+        ),
+        (
+            "gelu",
+            gelu(stored),
+            gelu(current),
+            stored.gelu == current.gelu,
+        ),
+    ];
+    let differing = keys.into_iter().filter(|(.., fits)| !fits);
+    let described = differing.map(|(key, stored, current, _)| Difference {
+        key: format!("model.{key}"),
+        edit: format!("`--set model.{key}={stored}`"),
+        stored: Some(stored),
+        current: Some(current),
+    });
+    described.collect()
+}

@@ -1,0 +1,142 @@
+//! May this config go on from that checkpoint? Only if it is the same experiment.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+use super::{CheckpointError, Difference};
+use crate::config::Config;
+
+/// The keys that may change on resume: they decide how long, how fast, where and how often, never
+/// which numbers come out. All other keys must be equal, so a key added later is covered.
+const FREE_SECTIONS: [&str; 3] = ["eval", "checkpoint", "system"];
+const FREE_KEYS: [&str; 4] = [
+    "data.data_dir",
+    "train.init_from",
+    "train.max_iters",
+    "train.log_interval",
+];
+
+/// Compared together, as the sequences of one optimizer step.
+const BATCH_KEYS: [&str; 4] = [
+    "train.batch_size",
+    "train.gradient_accumulation_steps",
+    "train.sequences_per_step",
+    "train.tokens_per_step",
+];
+
+/// Derived from the dataset when absent on either side; loading compares the derived sizes.
+const DERIVED_KEY: &str = "model.vocab_size";
+
+/// Refuses a config that is another experiment than the one a checkpoint holds.
+///
+/// `stored_toml` is [`super::Checkpoint::config_toml`]; keys it lacks have their defaults.
+///
+/// # Errors
+/// `Contradiction` lists every differing key with both values and the edit that makes it match;
+/// `StoredConfig` when the stored text is no config of this version.
+pub fn check_resumable(current: &Config, stored_toml: &str) -> Result<(), CheckpointError> {
+    let stored: Config = toml::from_str(stored_toml).map_err(unreadable)?;
+    let stored_keys = flat(&stored)?;
+    let current_keys = flat(current)?;
+    let mut differences: Vec<Difference> = Vec::new();
+    let mut keys: Vec<&String> = stored_keys.keys().chain(current_keys.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    for key in keys.into_iter().filter(|key| !is_free(key)) {
+        let (stored, current) = (stored_keys.get(key), current_keys.get(key));
+        let derived = key == DERIVED_KEY && (stored.is_none() || current.is_none());
+        if stored != current && !derived {
+            differences.push(Difference {
+                key: key.clone(),
+                stored: stored.map(Value::to_string),
+                current: current.map(Value::to_string),
+                edit: edit(key, stored),
+            });
+        }
+    }
+    differences.extend(step_size_difference(current, &stored));
+    match differences.is_empty() {
+        true => Ok(()),
+        false => Err(CheckpointError::Contradiction { differences }),
+    }
+}
+
+fn is_free(key: &str) -> bool {
+    let section = key.split('.').next().unwrap_or_default();
+    FREE_SECTIONS.contains(&section) || FREE_KEYS.contains(&key) || BATCH_KEYS.contains(&key)
+}
+
+fn edit(key: &str, stored: Option<&Value>) -> String {
+    match stored {
+        None => format!("remove `{key}`"),
+        Some(Value::String(text)) => format!("`--set {key}={text}`"),
+        Some(value) => format!("`--set {key}={value}`"),
+    }
+}
+
+/// The step's size may be spelled in three ways; only what it comes to counts.
+fn step_size_difference(current: &Config, stored: &Config) -> Option<Difference> {
+    let (wanted, found) = (sequences_per_step(stored), sequences_per_step(current));
+    let train = &current.train;
+    // The edit keeps the spelling of the config: two at once are not allowed.
+    let edit = if train.gradient_accumulation_steps.is_some() {
+        let batch = gcd(wanted, train.batch_size);
+        let steps = wanted / batch.max(1);
+        format!("`--set train.batch_size={batch} --set train.gradient_accumulation_steps={steps}`")
+    } else if train.tokens_per_step.is_some() {
+        let tokens = wanted * stored.model.block_size;
+        format!("`--set train.tokens_per_step={tokens}`")
+    } else {
+        format!("`--set train.sequences_per_step={wanted}`")
+    };
+    (wanted != found).then(|| Difference {
+        key: "train.sequences_per_step".into(),
+        stored: Some(wanted.to_string()),
+        current: Some(found.to_string()),
+        edit,
+    })
+}
+
+fn sequences_per_step(config: &Config) -> usize {
+    let train = &config.train;
+    let from_tokens = |tokens: usize| tokens / config.model.block_size.max(1);
+    train
+        .sequences_per_step
+        .or(train.tokens_per_step.map(from_tokens))
+        .unwrap_or_else(|| {
+            train
+                .batch_size
+                .saturating_mul(train.gradient_accumulation_steps.unwrap_or(1))
+        })
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Every key that has a value, as `section.key`.
+fn flat(config: &Config) -> Result<BTreeMap<String, Value>, CheckpointError> {
+    let sections = Table::try_from(config).map_err(unreadable)?;
+    let mut flat = BTreeMap::new();
+    for (section, value) in sections {
+        match value {
+            Value::Table(keys) => {
+                flat.extend(
+                    keys.into_iter()
+                        .map(|(key, v)| (format!("{section}.{key}"), v)),
+                );
+            }
+            value => {
+                flat.insert(section, value);
+            }
+        }
+    }
+    Ok(flat)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> CheckpointError {
+    CheckpointError::StoredConfig {
+        reason: error.to_string().trim_end().to_owned(),
+    }
+}

@@ -1,0 +1,67 @@
+//! `state.json`: where the run stands.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything a resumed run needs besides weights, moments and the config.
+///
+/// Sample order and dropout are functions of (seed, step), so there is no generator or cursor to
+/// store. Unknown fields are ignored, so that an older taper reads what a newer one wrote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainState {
+    /// Optimizer steps done; also the index of the next one.
+    pub step: u64,
+    pub seed: u64,
+    pub sequences_per_step: usize,
+    /// Sequences per micro-step of the launch that saved this.
+    pub micro_batch: usize,
+    pub tokens_seen: u64,
+    #[serde(default, with = "exact")]
+    pub best_val_loss: Option<f64>,
+    #[serde(default)]
+    pub best_step: Option<u64>,
+    /// Smoothed training loss, as the terminal shows it.
+    #[serde(default, with = "exact")]
+    pub loss_ema: Option<f64>,
+    /// Length of `metrics.jsonl` at this step; what lies beyond it belongs to steps that are redone.
+    #[serde(default)]
+    pub metrics_bytes: u64,
+    #[serde(default)]
+    pub choices: Vec<ChoiceRecord>,
+}
+
+/// A [`crate::plan::Choice`] with its name, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChoiceRecord {
+    pub name: String,
+    pub value: String,
+    pub because: String,
+}
+
+/// A float that comes back bit for bit. JSON has no NaN and no infinities (serde_json writes them
+/// as null), so these are stored as text.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Finite(f64),
+        Text(String),
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        let stored = value.map(|value| match value.is_finite() {
+            true => Stored::Finite(value),
+            false => Stored::Text(value.to_string()),
+        });
+        stored.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        match Option::<Stored>::deserialize(from)? {
+            None => Ok(None),
+            Some(Stored::Finite(value)) => Ok(Some(value)),
+            Some(Stored::Text(text)) => text.parse().map(Some).map_err(D::Error::custom),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A config may go on from a checkpoint only if it is the same experiment.
+
+use taper::checkpoint::{CheckpointError, Difference, check_resumable};
+use taper::config::Config;
+
+fn differences(current: &Config, stored: &str) -> Vec<Difference> {
+    match check_resumable(current, stored) {
+        Ok(()) => Vec::new(),
+        Err(CheckpointError::Contradiction { differences }) => differences,
+        Err(other) => panic!("expected differences, got {other:?}"),
+    }
+}
+
+fn stored(config: &Config) -> String {
+    toml::to_string(config).unwrap()
+}
+
+#[test]
+fn a_contradiction_lists_every_key_with_both_values_and_the_edit() {
+    let mut before = Config::default();
+    before.model.n_embd = 384;
+    before.data.dataset = "shakespeare_char".into();
+    before.optimizer.learning_rate = 1e-3;
+    let mut now = before.clone();
+    now.model.n_embd = 128;
+    now.data.dataset = "openwebtext".into();
+    now.data.train_bin = Some("x.bin".into());
+    now.optimizer.learning_rate = 6e-4;
+    now.optimizer.lr_decay_iters += 1;
+    let error = check_resumable(&now, &stored(&before)).unwrap_err();
+    let (text, hint) = (error.to_string(), error.hint().unwrap());
+    for line in [
+        "`model.n_embd`: the checkpoint has 384, the config has 128",
+        "`data.dataset`: the checkpoint has \"shakespeare_char\", the config has \"openwebtext\"",
+        "`data.train_bin`: the checkpoint has nothing, the config has \"x.bin\"",
+        "`optimizer.learning_rate`: the checkpoint has 0.001, the config has 0.0006",
+        "`optimizer.lr_decay_iters`: the checkpoint has 600000, the config has 600001",
+    ] {
+        assert!(text.contains(line), "`{line}` is not in\n{text}");
+    }
+    for edit in [
+        "`--set model.n_embd=384`",
+        "`--set data.dataset=shakespeare_char`",
+        "remove `data.train_bin`",
+    ] {
+        assert!(hint.contains(edit), "`{edit}` is not in\n{hint}");
+    }
+}
+
+/// Walks the keys of the config as it is today, so that a new key is defining unless listed here.
+#[test]
+fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
+    let free = [
+        "data.data_dir",
+        "train.init_from",
+        "train.max_iters",
+        "train.log_interval",
+        "eval.eval_interval",
+        "eval.eval_iters",
+        "eval.eval_only",
+        "checkpoint.out_dir",
+        "checkpoint.keep",
+        "system.device",
+        "system.dtype",
+    ];
+    let config = Config::default();
+    let sections: toml::Table = toml::from_str(&stored(&config)).unwrap();
+    let mut refused = 0;
+    for (section, keys) in &sections {
+        for (key, value) in keys.as_table().unwrap() {
+            let name = format!("{section}.{key}");
+            let mut edited = sections.clone();
+            edited[section.as_str()][key.as_str()] = match value {
+                toml::Value::Integer(n) => (n + 1).into(),
+                toml::Value::Float(x) => (x + 0.25).into(),
+                toml::Value::Boolean(b) => (!b).into(),
+                _ => match key.as_str() {
+                    "gelu" => "erf".into(),
+                    "device" => "cpu".into(),
+                    "dtype" => "float32".into(),
+                    _ => "another".into(),
+                },
+            };
+            let edited: Config = edited.try_into().unwrap();
+            let found = differences(&edited, &stored(&config));
+            if free.contains(&name.as_str()) {
+                assert_eq!(found, [], "{name} may change");
+            } else {
+                let expected = match name.as_str() {
+                    "train.batch_size" => "train.sequences_per_step",
+                    name => name,
+                };
+                assert_eq!(found.iter().map(|d| &d.key).collect::<Vec<_>>(), [expected]);
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 15, "only {refused} keys were held fast");
+}
+
+#[test]
+fn the_batch_may_change_while_the_step_stays_the_same() {
+    let mut before = Config::default();
+    (
+        before.train.batch_size,
+        before.train.gradient_accumulation_steps,
+    ) = (12, Some(40));
+    let mut now = before.clone();
+    for batch_size in [1, 6, 8, 60, 480] {
+        now.train.batch_size = batch_size;
+        now.train.gradient_accumulation_steps = Some(480 / batch_size);
+        assert_eq!(differences(&now, &stored(&before)), []);
+    }
+    now.train.gradient_accumulation_steps = None;
+    now.train.tokens_per_step = Some(480 * 1024);
+    assert_eq!(differences(&now, &stored(&before)), []);
+    (now.train.tokens_per_step, now.train.sequences_per_step) = (None, Some(480));
+    assert_eq!(differences(&now, &stored(&before)), []);
+}
+
+#[test]
+fn the_edit_for_another_step_size_keeps_the_spelling_and_works() {
+    let mut before = Config::default();
+    before.train.sequences_per_step = Some(480);
+    let edit = |batch, accumulation, sequences, tokens| {
+        let mut now = Config::default();
+        now.train.batch_size = batch;
+        now.train.gradient_accumulation_steps = accumulation;
+        now.train.sequences_per_step = sequences;
+        now.train.tokens_per_step = tokens;
+        let [difference] = &differences(&now, &stored(&before))[..] else {
+            panic!("expected one difference");
+        };
+        difference.edit.clone()
+    };
+    assert_eq!(
+        edit(64, Some(2), None, None),
+        "`--set train.batch_size=32 --set train.gradient_accumulation_steps=15`"
+    );
+    assert_eq!(
+        edit(8, None, Some(64), None),
+        "`--set train.sequences_per_step=480`"
+    );
+    assert_eq!(
+        edit(8, None, None, Some(8192)),
+        "`--set train.tokens_per_step=491520`"
+    );
+    assert_eq!(
+        edit(8, None, None, None),
+        "`--set train.sequences_per_step=480`"
+    );
+}
+
+#[test]
+fn a_vocabulary_that_the_dataset_decides_does_not_contradict() {
+    let mut before = Config::default();
+    before.model.vocab_size = Some(65);
+    assert_eq!(differences(&Config::default(), &stored(&before)), []);
+    let mut now = Config::default();
+    now.model.vocab_size = Some(66);
+    assert_eq!(differences(&now, &stored(&before)).len(), 1);
+}
+
+#[test]
+fn keys_that_the_stored_config_does_not_have_yet_have_their_defaults() {
+    assert_eq!(differences(&Config::default(), ""), []);
+    let error = check_resumable(&Config::default(), "[model]\nfrom_the_future = 1\n").unwrap_err();
+    assert!(
+        matches!(error, CheckpointError::StoredConfig { .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("from_the_future"), "{error}");
+}
