@@ -9,8 +9,12 @@ pub mod rng;
 
 pub mod config;
 pub mod data;
+pub mod device;
 pub mod plan;
 
 pub mod model;
 
 pub mod checkpoint;
+
+pub mod interrupt;
+pub mod metrics;
