@@ -18,3 +18,4 @@ pub mod checkpoint;
 
 pub mod interrupt;
 pub mod metrics;
+pub mod report;
