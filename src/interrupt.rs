@@ -54,28 +54,29 @@ mod tests {
 
     const CHILD: &str = "TAPER_TEST_INTERRUPT_CHILD";
 
-    /// Runs `test` of this file again in a process of its own and returns its exit code.
-    fn exit_code_of(test: &str) -> Option<i32> {
-        Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &format!("interrupt::tests::{test}")])
-            .env(CHILD, "1")
-            .output()
-            .unwrap()
-            .status
-            .code()
-    }
-
     #[test]
     fn the_first_signal_asks_and_the_second_exits_with_130() {
-        if std::env::var_os(CHILD).is_none() {
-            let test = "the_first_signal_asks_and_the_second_exits_with_130";
-            assert_eq!(exit_code_of(test), Some(INTERRUPTED));
-            return;
+        if std::env::var_os(CHILD).is_some() {
+            return be_interrupted_twice();
         }
+        let test = "interrupt::tests::the_first_signal_asks_and_the_second_exits_with_130";
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&child.stdout);
+        assert!(stdout.contains("asked by the first"), "{stdout}");
+        assert_eq!(child.status.code(), Some(INTERRUPTED));
+    }
+
+    /// What happens in a process of its own, because it ends there.
+    fn be_interrupted_twice() {
         let interrupt = Interrupt::install().unwrap();
         assert!(!interrupt.requested());
         raise(SIGTERM).unwrap();
         assert!(interrupt.requested());
+        println!("asked by the first");
         raise(SIGINT).unwrap();
         unreachable!("the second signal must end the process");
     }

@@ -41,16 +41,17 @@ pub struct ReportOptions {
 }
 
 impl ReportOptions {
-    /// Looks at stderr, at `TERM` and at `NO_COLOR` (<https://no-color.org>).
+    /// Looks at both streams, at `TERM` and at `NO_COLOR` (<https://no-color.org>). There is no bar
+    /// where JSON lines would run through it.
     pub fn detect(quiet: bool, json: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let interactive = io::stderr().is_terminal() && !dumb;
+        let terminal = io::stderr().is_terminal() && !dumb;
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             quiet,
             json,
-            interactive,
-            color: interactive && !no_color,
+            interactive: terminal && !(json && io::stdout().is_terminal()),
+            color: terminal && !no_color,
         }
     }
 }
@@ -332,4 +333,39 @@ impl Reporter {
 
 fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_hears_of_evaluations() {
+        let options = ReportOptions {
+            quiet: true,
+            ..Default::default()
+        };
+        let mut reporter =
+            Reporter::with_outputs(options, Box::new(io::sink()), Box::new(io::sink()));
+        reporter.meter = Meter::new(0, 10, 5);
+        for (step, duration) in [(1, 900), (2, 100)] {
+            reporter.step(&StepReport {
+                step,
+                loss: 4.0,
+                learning_rate: 1e-3,
+                grad_norm: 1.0,
+                tokens: 64,
+                duration: Duration::from_millis(duration),
+            });
+        }
+        assert_eq!(reporter.meter.eta(), Some(Duration::from_millis(800)));
+        let report = EvalReport {
+            step: 2,
+            train_loss: 4.0,
+            val_loss: 4.0,
+            duration: Duration::from_secs(3),
+        };
+        reporter.eval(&report, true);
+        assert_eq!(reporter.meter.eta(), Some(Duration::from_millis(6_800)));
+    }
 }
