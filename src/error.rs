@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
+use crate::interrupt::InterruptError;
 use crate::memory::OutOfMemory;
 
 /// Anything that stops a command.
@@ -19,6 +20,8 @@ pub enum Error {
     Data(#[from] DataError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Interrupt(#[from] InterruptError),
     /// A file operation failed; `action` is a verb phrase such as "read" or "create".
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -59,6 +62,7 @@ impl Error {
             Error::Config(e) => e.hint(),
             Error::Data(e) => e.hint(),
             Error::Checkpoint(e) => e.hint(),
+            Error::Interrupt(_) => None,
             Error::Io { source, path, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => Some(format!(
                     "check the path: nothing exists at `{}`",

@@ -9,6 +9,7 @@ pub mod rng;
 
 pub mod config;
 pub mod data;
+pub mod device;
 pub mod plan;
 
 pub mod memory;
@@ -19,3 +20,7 @@ pub mod schedule;
 pub mod step;
 
 pub mod checkpoint;
+
+pub mod interrupt;
+pub mod metrics;
+pub mod report;

@@ -1,0 +1,248 @@
+//! The two blocks of text around a run: what will be done, and what was done.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::numbers::{bytes, count, flops, learning_rate, rate, span};
+use super::{NamedChoice, ScheduleSummary, Startup, Summary, Warning};
+use crate::metrics::{Meter, perplexity};
+use crate::model::ParamLayout;
+
+/// Wide enough for the longest label, "checkpoints".
+const LABEL_WIDTH: usize = 13;
+
+/// Lines of `  label        value` below a heading.
+struct Block {
+    text: String,
+}
+
+impl Block {
+    fn new(heading: &str) -> Self {
+        Self {
+            text: heading.to_owned(),
+        }
+    }
+
+    fn row(&mut self, label: &str, value: &str) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, "\n  {label:LABEL_WIDTH$}{value}");
+    }
+
+    fn choices(&mut self, choices: &[NamedChoice]) {
+        for (i, choice) in choices.iter().enumerate() {
+            self.row(if i == 0 { "choices" } else { "" }, &choice_text(choice));
+        }
+    }
+}
+
+fn choice_text(choice: &NamedChoice) -> String {
+    format!("{} = {}  ({})", choice.name, choice.value, choice.because)
+}
+
+/// Everything resolved, before the first step.
+pub(super) fn startup_block(startup: &Startup) -> String {
+    let mut block = Block::new(&format!("taper {}", startup.version));
+    block.row("device", &device_text(startup));
+    block.row("memory", &memory_text(startup));
+    let model = &startup.model;
+    block.row(
+        "model",
+        &format!(
+            "n_layer {} x n_head {} x n_embd {}, block size {}, vocabulary {}",
+            model.n_layer,
+            model.n_head,
+            model.n_embd,
+            count(model.block_size as u64),
+            count(model.vocab_size as u64),
+        ),
+    );
+    block.row("parameters", &parameters_text(startup));
+    let data = &startup.data;
+    block.row(
+        "data",
+        &format!(
+            "{}: {} train tokens, {} val tokens, vocabulary {}",
+            data.name,
+            count(data.train_tokens),
+            count(data.val_tokens),
+            count(data.vocab_size as u64),
+        ),
+    );
+    block.row(
+        "step",
+        &format!(
+            "{} sequences x {} accumulated x {} tokens = {} tokens per step",
+            startup.micro_batch,
+            startup.gradient_accumulation_steps,
+            count(model.block_size as u64),
+            count(startup.tokens_per_step()),
+        ),
+    );
+    block.row("schedule", &schedule_text(startup));
+    let folder = startup.checkpoint_dir.display().to_string();
+    block.row("checkpoints", &folder);
+    block.choices(&startup.choices);
+    block.text
+}
+
+fn device_text(startup: &Startup) -> String {
+    let device = &startup.device;
+    let mut text = device.name.clone();
+    match device.cores {
+        Some(1) => text.push_str(", 1 core"),
+        Some(cores) => text.push_str(&format!(", {} cores", count(cores as u64))),
+        None => {}
+    }
+    if !device.vector_extensions.is_empty() {
+        text.push_str(", ");
+        text.push_str(&device.vector_extensions.join(" "));
+    }
+    text
+}
+
+fn memory_text(startup: &Startup) -> String {
+    let needed = bytes(startup.buffer_bytes);
+    let device = &startup.device;
+    match (device.available_bytes, device.total_bytes) {
+        (Some(available), Some(total)) => format!(
+            "{needed} for this run's buffers; {} of {} available",
+            bytes(available),
+            bytes(total)
+        ),
+        _ => format!("{needed} for this run's buffers"),
+    }
+}
+
+fn parameters_text(startup: &Startup) -> String {
+    let layout = ParamLayout::new(&startup.model);
+    let decayed: usize = layout
+        .params
+        .iter()
+        .filter(|param| param.decays())
+        .map(|param| param.len)
+        .sum();
+    format!(
+        "{}: {} with weight decay, {} without",
+        count(layout.len as u64),
+        count(decayed as u64),
+        count((layout.len - decayed) as u64),
+    )
+}
+
+fn schedule_text(startup: &Startup) -> String {
+    let ScheduleSummary {
+        max_iters,
+        learning_rate: lr,
+        min_lr,
+        warmup_iters,
+        lr_decay_iters,
+        decay_lr,
+    } = startup.schedule;
+    let steps = match startup.start_step {
+        0 => format!("{} steps", count(max_iters)),
+        start => format!("steps {} to {}", count(start + 1), count(max_iters)),
+    };
+    let lr = learning_rate(lr);
+    if decay_lr {
+        format!(
+            "{steps}; lr {lr} after {} warm-up steps, cosine to {} at step {}",
+            count(warmup_iters),
+            learning_rate(min_lr),
+            count(lr_decay_iters),
+        )
+    } else {
+        format!("{steps}; lr {lr} throughout")
+    }
+}
+
+/// What a run leaves behind in the reader's mind.
+pub(super) fn summary_block(
+    summary: &Summary,
+    max_iters: u64,
+    meter: &Meter,
+    flops_per_second: Option<f64>,
+    choices: &[NamedChoice],
+    warnings: &[Warning],
+) -> String {
+    let mut block = Block::new(&heading(summary.step, max_iters));
+    if meter.steps() > 0 {
+        block.row("this run", &work_text(summary, meter));
+    }
+    if let (Some(average), Some(achieved)) = (meter.average_tokens_per_second(), flops_per_second) {
+        let text = format!(
+            "{}, {} at nanoGPT's 6 N + 12 L H Q T per token",
+            rate(average),
+            flops(achieved)
+        );
+        block.row("speed", &text);
+    }
+    if let Some(peak) = summary.peak_bytes {
+        block.row("memory", &format!("{} at its peak", bytes(peak)));
+    }
+    if let Some(best) = &summary.best {
+        let text = format!(
+            "val loss {:.4} (perplexity {:.2}) at step {}",
+            best.val_loss,
+            perplexity(best.val_loss),
+            count(best.step)
+        );
+        block.row("best", &text);
+    }
+    block.choices(choices);
+    for (i, warning) in warnings.iter().enumerate() {
+        let label = if i == 0 { "warnings" } else { "" };
+        block.row(label, &warning.to_string());
+    }
+    if let Some(checkpoint) = &summary.checkpoint {
+        block.row("checkpoint", &checkpoint.display().to_string());
+        block.row("sample", &sample_command(checkpoint));
+    }
+    block.text
+}
+
+fn heading(step: u64, max_iters: u64) -> String {
+    if step >= max_iters {
+        format!("done: {} steps", count(step))
+    } else {
+        format!("stopped at step {} of {}", count(step), count(max_iters))
+    }
+}
+
+fn work_text(summary: &Summary, meter: &Meter) -> String {
+    format!(
+        "{} steps, {} tokens in {} ({} of it in steps)",
+        count(meter.steps()),
+        count(meter.tokens()),
+        span(summary.wall),
+        span(meter.training_time()),
+    )
+}
+
+/// A command to paste into a shell.
+fn sample_command(checkpoint: &Path) -> String {
+    let path = checkpoint.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if path.chars().all(plain) {
+        format!("taper sample --checkpoint {path}")
+    } else {
+        let quoted = path.replace('\'', r"'\''");
+        format!("taper sample --checkpoint '{quoted}'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_command_can_be_pasted_whatever_the_folder_is_called() {
+        let cases = [
+            ("out/step-250", "taper sample --checkpoint out/step-250"),
+            ("out/my run", "taper sample --checkpoint 'out/my run'"),
+            ("it's", r"taper sample --checkpoint 'it'\''s'"),
+        ];
+        for (path, command) in cases {
+            assert_eq!(sample_command(Path::new(path)), command);
+        }
+    }
+}

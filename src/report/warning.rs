@@ -1,0 +1,40 @@
+//! Everything taper warns about. A warning never stops a run; it is printed when it happens and
+//! again in the summary.
+
+use std::path::PathBuf;
+
+use super::numbers::bytes;
+
+/// Something the user should know although the run goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// The newest checkpoint could not be used; an older one is.
+    #[error(
+        "checkpoint `{}` is damaged ({reason}); continuing from `{}` instead",
+        damaged.display(),
+        used.display()
+    )]
+    CheckpointDamaged {
+        damaged: PathBuf,
+        reason: String,
+        used: PathBuf,
+    },
+    /// The metrics file lost lines that the checkpoint counted on.
+    #[error(
+        "`{}` holds {} of the {} written before the checkpoint: the curve has a gap, the training has none",
+        path.display(),
+        bytes(*found_bytes),
+        bytes(*expected_bytes)
+    )]
+    MetricsCut {
+        path: PathBuf,
+        expected_bytes: u64,
+        found_bytes: u64,
+    },
+    /// The metrics file cannot be written, a full disk for instance.
+    #[error(
+        "cannot write `{}` ({reason}): the run goes on, lines that do not fit are lost",
+        path.display()
+    )]
+    MetricsNotWritten { path: PathBuf, reason: String },
+}

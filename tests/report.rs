@@ -1,0 +1,448 @@
+//! What a run says, word for word, from made-up durations; and the metrics file across restarts.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use taper::config::Gelu;
+use taper::device::DeviceProfile;
+use taper::metrics::{EvalReport, StepReport};
+use taper::plan::{Choice, ModelDims};
+use taper::report::{
+    BestEval, DataSummary, MetricsLog, NamedChoice, ReportOptions, Reporter, ScheduleSummary,
+    Startup, Summary, Warning,
+};
+
+/// A stream that the test can read back.
+#[derive(Clone, Default)]
+struct Stream(Arc<Mutex<Vec<u8>>>);
+
+impl Stream {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A stream whose reader went away.
+struct ClosedPipe;
+
+impl Write for ClosedPipe {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn startup() -> Startup {
+    Startup {
+        version: "0.1.0",
+        device: DeviceProfile {
+            name: "Imaginary 9000".into(),
+            cores: Some(2),
+            vector_extensions: vec!["AVX2", "AVX-512"],
+            total_bytes: Some(24 << 30),
+            available_bytes: Some(23 << 30),
+        },
+        model: ModelDims {
+            n_layer: 4,
+            n_head: 4,
+            n_embd: 128,
+            block_size: 64,
+            vocab_size: 65,
+            bias: false,
+            dropout: 0.0,
+            gelu: Gelu::Tanh,
+        },
+        data: DataSummary {
+            name: "shakespeare_char".into(),
+            train_tokens: 1_003_854,
+            val_tokens: 111_540,
+            vocab_size: 65,
+        },
+        micro_batch: 12,
+        gradient_accumulation_steps: 2,
+        schedule: ScheduleSummary {
+            max_iters: 4,
+            learning_rate: 1e-3,
+            min_lr: 1e-4,
+            warmup_iters: 100,
+            lr_decay_iters: 2_000,
+            decay_lr: true,
+        },
+        start_step: 0,
+        log_interval: 2,
+        eval_interval: 4,
+        buffer_bytes: 40 << 20,
+        checkpoint_dir: "out/tiny".into(),
+        choices: vec![
+            NamedChoice::new(
+                "dtype",
+                &Choice {
+                    value: "float32",
+                    because: "the CPU trains in float32".into(),
+                },
+            ),
+            NamedChoice::new(
+                "threads",
+                &Choice {
+                    value: 2,
+                    because: "every core the process may use".into(),
+                },
+            ),
+        ],
+    }
+}
+
+fn step(step: u64, loss: f64, ms: u64) -> StepReport {
+    StepReport {
+        step,
+        loss,
+        learning_rate: 1e-5 * step as f64,
+        grad_norm: 0.5,
+        tokens: 1_536,
+        duration: Duration::from_millis(ms),
+    }
+}
+
+fn eval(step: u64, train_loss: f64, val_loss: f64) -> EvalReport {
+    EvalReport {
+        step,
+        train_loss,
+        val_loss,
+        duration: Duration::from_millis(1_500),
+    }
+}
+
+/// Four steps, two evaluations, a checkpoint and a warning.
+fn run(reporter: &mut Reporter) {
+    reporter.warning(Warning::CheckpointDamaged {
+        damaged: "out/tiny/step-8".into(),
+        reason: "the checksum of `model.safetensors` differs".into(),
+        used: "out/tiny/step-4".into(),
+    });
+    reporter.startup(&startup());
+    reporter.eval(&eval(0, 4.1744, 4.1758), true);
+    reporter.step(&step(1, 4.1712, 250));
+    reporter.step(&step(2, 4.0231, 64));
+    reporter.step(&step(3, 3.9, 64));
+    reporter.step(&step(4, 3.8125, 128));
+    reporter.eval(&eval(4, 3.75, 3.8), true);
+    let checkpoint = PathBuf::from("out/tiny/step-4");
+    reporter.checkpoint_saved(&checkpoint, Duration::from_millis(210), 9_646_899);
+    reporter.note("a word for people");
+    reporter.finish(&Summary {
+        step: 4,
+        wall: Duration::from_secs(67),
+        best: Some(BestEval {
+            step: 4,
+            val_loss: 3.8,
+        }),
+        checkpoint: Some(checkpoint),
+        peak_bytes: Some(60 << 20),
+    });
+}
+
+/// (stdout, stderr) of the run.
+fn said(options: ReportOptions) -> (String, String) {
+    let (stdout, stderr) = (Stream::default(), Stream::default());
+    let outputs = (Box::new(stdout.clone()), Box::new(stderr.clone()));
+    run(&mut Reporter::with_outputs(options, outputs.0, outputs.1));
+    (stdout.text(), stderr.text())
+}
+
+const PLAIN: &str = "\
+warning: checkpoint `out/tiny/step-8` is damaged (the checksum of `model.safetensors` differs); continuing from `out/tiny/step-4` instead
+taper 0.1.0
+  device       Imaginary 9000, 2 cores, AVX2 AVX-512
+  memory       40.0 MiB for this run's buffers; 23.0 GiB of 24.0 GiB available
+  model        n_layer 4 x n_head 4 x n_embd 128, block size 64, vocabulary 65
+  parameters   804,096: 802,944 with weight decay, 1,152 without
+  data         shakespeare_char: 1,003,854 train tokens, 111,540 val tokens, vocabulary 65
+  step         12 sequences x 2 accumulated x 64 tokens = 1,536 tokens per step
+  schedule     4 steps; lr 1e-3 after 100 warm-up steps, cosine to 1e-4 at step 2,000
+  checkpoints  out/tiny
+  choices      dtype = float32  (the CPU trains in float32)
+               threads = 2  (every core the process may use)
+step 0: train loss 4.1744, val loss 4.1758, val perplexity 65.09 (best so far)
+iter 2: loss 4.0231, lr 2e-5, 64.0 ms, 24,000 tok/s
+iter 4: loss 3.8125, lr 4e-5, 128.0 ms, 24,000 tok/s
+step 4: train loss 3.7500, val loss 3.8000, val perplexity 44.70 (best so far)
+saved out/tiny/step-4 (9.2 MiB in 210.0 ms)
+a word for people
+done: 4 steps
+  this run     4 steps, 6,144 tokens in 1m 07s (1s of it in steps)
+  speed        12,142 tok/s, 62.8 GFLOP/s at nanoGPT's 6 N + 12 L H Q T per token
+  memory       60.0 MiB at its peak
+  best         val loss 3.8000 (perplexity 44.70) at step 4
+  choices      dtype = float32  (the CPU trains in float32)
+               threads = 2  (every core the process may use)
+  warnings     checkpoint `out/tiny/step-8` is damaged (the checksum of `model.safetensors` differs); continuing from `out/tiny/step-4` instead
+  checkpoint   out/tiny/step-4
+  sample       taper sample --checkpoint out/tiny/step-4
+";
+
+#[test]
+fn plain_lines_tell_the_whole_run_on_stderr() {
+    let (stdout, stderr) = said(ReportOptions::default());
+    assert_eq!(stderr, PLAIN);
+    assert_eq!(stdout, "");
+}
+
+#[test]
+fn quiet_leaves_the_warnings_and_the_last_evaluation() {
+    let (stdout, stderr) = said(ReportOptions {
+        quiet: true,
+        ..Default::default()
+    });
+    assert_eq!(
+        stderr,
+        "warning: checkpoint `out/tiny/step-8` is damaged (the checksum of `model.safetensors` \
+         differs); continuing from `out/tiny/step-4` instead\n"
+    );
+    assert_eq!(
+        stdout,
+        "step 4: train loss 3.7500, val loss 3.8000, val perplexity 44.70\n"
+    );
+}
+
+fn parsed(lines: &str) -> Vec<Value> {
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn json_puts_one_object_per_event_on_stdout_and_nothing_else() {
+    let (stdout, stderr) = said(ReportOptions {
+        json: true,
+        ..Default::default()
+    });
+    assert_eq!(stderr, PLAIN, "people still read the same on stderr");
+    assert!(stdout.ends_with('\n'));
+    let events = parsed(&stdout);
+    let kinds: Vec<_> = events.iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    let expected = "warning startup eval step step eval checkpoint done";
+    assert_eq!(kinds.join(" "), expected);
+    assert_eq!(events[1]["model"]["n_embd"], 128);
+    assert_eq!(events[1]["device"]["name"], "Imaginary 9000");
+    assert_eq!(events[1]["choices"][1]["value"], "2");
+    assert_eq!(
+        stdout.lines().nth(3).unwrap(),
+        r#"{"kind":"step","step":2,"loss":4.0231,"lr":0.00002,"grad_norm":0.5,"tokens":1536,"ms":64.0}"#
+    );
+    assert_eq!(events[5]["val_perplexity"], 3.8f64.exp());
+    assert_eq!(events[6]["bytes"], 9_646_899);
+    let done = &events[7];
+    assert_eq!((&done["steps"], &done["tokens"]), (&4.into(), &6144.into()));
+    assert_eq!(done["seconds"], 67.0);
+    assert_eq!(done["best_val_loss"], 3.8);
+    assert_eq!(done["checkpoint"], "out/tiny/step-4");
+    assert_eq!(done["warnings"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn json_and_quiet_together_leave_stdout_to_the_objects() {
+    let (stdout, stderr) = said(ReportOptions {
+        json: true,
+        quiet: true,
+        ..Default::default()
+    });
+    assert_eq!(parsed(&stdout).len(), 8);
+    assert_eq!(stderr.lines().count(), 1);
+}
+
+#[test]
+fn an_interactive_run_prints_evaluations_and_checkpoints_but_no_steps() {
+    let (_, stderr) = said(ReportOptions {
+        interactive: true,
+        ..Default::default()
+    });
+    let expected: String = PLAIN
+        .split_inclusive('\n')
+        .filter(|line| !line.starts_with("iter "))
+        .collect();
+    assert_eq!(stderr, expected);
+}
+
+#[test]
+fn colour_marks_warnings_and_the_word_stays() {
+    let (_, stderr) = said(ReportOptions {
+        color: true,
+        ..Default::default()
+    });
+    assert!(stderr.starts_with("\x1b[1;33mwarning: checkpoint"));
+    let plain = stderr.replace("\x1b[1;33m", "").replace("\x1b[0m", "");
+    assert_eq!(plain, PLAIN);
+}
+
+#[test]
+fn a_lone_evaluation_is_the_result_on_stdout() {
+    for (json, expected) in [
+        (
+            false,
+            "step 0: train loss 3.1000, val loss 3.1200, val perplexity 22.65\n",
+        ),
+        (true, "{\"kind\":\"eval\",\"step\":0,"),
+    ] {
+        let (stdout, stderr) = (Stream::default(), Stream::default());
+        let options = ReportOptions {
+            json,
+            ..Default::default()
+        };
+        let mut reporter =
+            Reporter::with_outputs(options, Box::new(stdout.clone()), Box::new(stderr.clone()));
+        reporter.eval_only(&eval(0, 3.1, 3.12));
+        assert!(stdout.text().starts_with(expected), "{}", stdout.text());
+        assert_eq!(stdout.text().lines().count(), 1);
+        assert_eq!(stderr.text(), "");
+    }
+}
+
+#[test]
+fn a_run_stopped_early_and_resumed_says_so() {
+    let stderr = Stream::default();
+    let options = ReportOptions::default();
+    let mut reporter =
+        Reporter::with_outputs(options, Box::new(io::sink()), Box::new(stderr.clone()));
+    let mut startup = startup();
+    startup.start_step = 1_500;
+    startup.schedule.max_iters = 2_000;
+    startup.schedule.decay_lr = false;
+    reporter.startup(&startup);
+    reporter.finish(&Summary {
+        step: 1_512,
+        ..Default::default()
+    });
+    let text = stderr.text();
+    assert!(
+        text.contains("\n  schedule     steps 1,501 to 2,000; lr 1e-3 throughout\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nstopped at step 1,512 of 2,000\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn readers_that_went_away_do_not_stop_the_run() {
+    let options = ReportOptions {
+        json: true,
+        ..Default::default()
+    };
+    run(&mut Reporter::with_outputs(
+        options,
+        Box::new(ClosedPipe),
+        Box::new(ClosedPipe),
+    ));
+}
+
+/// A reporter that only writes metrics.
+fn recording(log: MetricsLog) -> Reporter {
+    let options = ReportOptions::default();
+    let mut reporter = Reporter::with_outputs(options, Box::new(io::sink()), Box::new(io::sink()));
+    reporter.record_in(log);
+    reporter
+}
+
+fn open(path: &Path, bytes: u64) -> (MetricsLog, Option<Warning>) {
+    MetricsLog::open_at(path, bytes).unwrap()
+}
+
+#[test]
+fn a_resumed_run_continues_the_metrics_without_a_gap_or_a_duplicate() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/metrics.jsonl");
+
+    let mut first = recording(open(&path, 0).0);
+    first.step(&step(1, 4.0, 10));
+    first.step(&step(2, 3.5, 10));
+    first.eval(&eval(2, 3.4, 3.6), true);
+    let recorded = first.metrics_bytes().unwrap();
+    let at_checkpoint = fs::read_to_string(&path).unwrap();
+    assert_eq!(recorded, at_checkpoint.len() as u64);
+    first.step(&step(3, 3.2, 10)); // after the checkpoint, before the kill
+    drop(first);
+
+    let (log, warning) = open(&path, recorded);
+    assert_eq!(warning, None);
+    let mut second = recording(log);
+    second.step(&step(3, 3.2, 11));
+    second.step(&step(4, f64::NAN, 11));
+    assert_eq!(
+        second.metrics_bytes().unwrap(),
+        fs::metadata(&path).unwrap().len()
+    );
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with(&at_checkpoint));
+    let lines = parsed(&text);
+    let steps: Vec<_> = lines
+        .iter()
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, [1, 2, 2, 3, 4]);
+    assert_eq!(lines[3]["ms"], 11.0);
+    assert_eq!(lines[4]["loss"], Value::Null);
+}
+
+#[test]
+fn a_new_run_starts_an_empty_metrics_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.jsonl");
+    fs::write(&path, "{\"kind\":\"step\"}\n").unwrap();
+    let (_, warning) = open(&path, 0);
+    assert_eq!(warning, None);
+    assert_eq!(fs::read(&path).unwrap(), b"");
+}
+
+#[test]
+fn a_missing_short_or_torn_metrics_file_is_used_as_far_as_it_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.jsonl");
+    let cut = |found_bytes| {
+        Some(Warning::MetricsCut {
+            path: path.clone(),
+            expected_bytes: 100,
+            found_bytes,
+        })
+    };
+    assert_eq!(open(&path, 100).1, cut(0));
+    for (written, kept) in [
+        ("{\"a\":1}\n{\"b\":2}\n", 16),
+        ("{\"a\":1}\n{\"b\":", 8),
+        ("{\"a\":", 0),
+    ] {
+        fs::write(&path, written).unwrap();
+        let (log, warning) = open(&path, 100);
+        assert_eq!(warning, cut(kept), "{written:?}");
+        recording(log).step(&step(5, 3.0, 10));
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text[..kept as usize], written[..kept as usize]);
+        assert_eq!(parsed(&text[kept as usize..]).len(), 1);
+    }
+    assert_eq!(
+        cut(16).unwrap().to_string(),
+        format!(
+            "`{}` holds 16 B of the 100 B written before the checkpoint: the curve has a gap, \
+             the training has none",
+            path.display()
+        )
+    );
+}
