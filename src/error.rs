@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
+use crate::tokenizer::TokenizerError;
 
 /// Anything that stops a command.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,8 @@ pub enum Error {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A file operation failed; `action` is a verb phrase such as "read" or "create".
@@ -54,6 +57,7 @@ impl Error {
         match self {
             Error::Config(e) => e.hint(),
             Error::Data(e) => e.hint(),
+            Error::Tokenizer(e) => e.hint(),
             Error::Checkpoint(e) => e.hint(),
             Error::Io { source, path, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => Some(format!(

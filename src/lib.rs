@@ -10,7 +10,10 @@ pub mod rng;
 pub mod config;
 pub mod data;
 pub mod plan;
+pub mod tokenizer;
 
 pub mod model;
 
 pub mod checkpoint;
+
+pub mod commands;
