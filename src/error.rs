@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
+use crate::data::prepare::PrepareError;
 use crate::tokenizer::TokenizerError;
 
 /// Anything that stops a command.
@@ -17,6 +18,8 @@ pub enum Error {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
@@ -57,6 +60,7 @@ impl Error {
         match self {
             Error::Config(e) => e.hint(),
             Error::Data(e) => e.hint(),
+            Error::Prepare(e) => e.hint(),
             Error::Tokenizer(e) => e.hint(),
             Error::Checkpoint(e) => e.hint(),
             Error::Io { source, path, .. } => match source.kind() {

@@ -222,60 +222,50 @@ fn open_shard(path: PathBuf) -> Result<Shard, DataError> {
 
 /// The bytes before the first token: llm.c's header, or none.
 fn check_layout(path: &Path, bytes: &[u8]) -> Result<usize, DataError> {
-    let path = path.to_owned();
-    let words: Vec<i32> = bytes
-        .as_chunks()
-        .0
-        .iter()
-        .take(HEADER_BYTES / 4)
-        .map(|&word| i32::from_le_bytes(word))
-        .collect();
-    let has_magic = words.first() == Some(&MAGIC);
+    let words = bytes.as_chunks().0.iter().take(HEADER_BYTES / 4);
+    let words: Vec<i32> = words.map(|&word| i32::from_le_bytes(word)).collect();
+    if words.first() == Some(&MAGIC) {
+        check_header(path, &words, bytes.len() as u64)?;
+        return Ok(HEADER_BYTES);
+    }
     // What is zero from the fourth word to the 256th, and not before, is a header, not text.
     let like_header = words.len() == HEADER_BYTES / 4
         && words[3..].iter().all(|&word| word == 0)
         && words[..3].iter().all(|&word| word != 0);
-    if !has_magic && like_header {
-        return Err(DataError::WrongMagic {
-            path,
-            found: words[0],
-        });
+    let path = path.to_owned();
+    if like_header {
+        let found = words[0];
+        return Err(DataError::WrongMagic { path, found });
     }
-    if !has_magic {
-        return match bytes.len() % 2 {
-            0 => Ok(0),
-            _ => Err(DataError::OddLength {
-                path,
-                bytes: bytes.len() as u64,
-            }),
-        };
-    }
-    if words.len() < HEADER_BYTES / 4 {
+    if !bytes.len().is_multiple_of(2) {
         let bytes = bytes.len() as u64;
+        return Err(DataError::OddLength { path, bytes });
+    }
+    Ok(0)
+}
+
+/// Checks the header of a file of `bytes` that begins with llm.c's magic number.
+fn check_header(path: &Path, words: &[i32], bytes: u64) -> Result<(), DataError> {
+    let path = path.to_owned();
+    if words.len() < HEADER_BYTES / 4 {
         return Err(DataError::ShortHeader { path, bytes });
     }
-    let (version, promised) = (words[1], words[2]);
-    if version != VERSION {
-        return Err(DataError::WrongVersion {
-            path,
-            found: version,
-        });
+    let (found, promised) = (words[1], words[2]);
+    if found != VERSION {
+        return Err(DataError::WrongVersion { path, found });
     }
-    let found_bytes = (bytes.len() - HEADER_BYTES) as u64;
-    let promised_bytes = 2 * i64::from(promised);
-    if promised_bytes > found_bytes as i64 {
-        return Err(DataError::Truncated {
+    let found_bytes = bytes - HEADER_BYTES as u64;
+    match u64::try_from(promised) {
+        Ok(promised) if 2 * promised > found_bytes => Err(DataError::Truncated {
             path,
-            promised: promised as u64,
+            promised,
             found: found_bytes / 2,
-        });
-    }
-    if promised_bytes != found_bytes as i64 || promised <= 0 {
-        return Err(DataError::WrongCount {
+        }),
+        Ok(tokens) if tokens > 0 && 2 * tokens == found_bytes => Ok(()),
+        _ => Err(DataError::WrongCount {
             path,
             promised,
             found_bytes,
-        });
+        }),
     }
-    Ok(HEADER_BYTES)
 }
