@@ -353,7 +353,7 @@ fn a_failure_is_named_and_leaves_the_earlier_dataset_whole() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("out");
     let good = write(&folder, "good.txt", "some text that is good enough");
-    make(&request(&[good.clone()], TokenizerKind::Char, &out)).unwrap();
+    make(&request(&[good], TokenizerKind::Char, &out)).unwrap();
     let before: Vec<String> = file_names(&out)
         .iter()
         .map(|name| sha256(&out.join(name)))

@@ -58,9 +58,10 @@ impl Tokenizer {
             .vocab(spelled.zip(0..).collect())
             .build()
             .map_err(TokenizerError::Library)?;
-        // `(?s:.)` also matches the newline; Fuse joins decoded characters without spaces.
+        // Any character, in the syntax of both regex engines that the tokenizers library may be
+        // built with; Fuse joins decoded characters without spaces.
         let each_character = Split::new(
-            SplitPattern::Regex("(?s:.)".into()),
+            SplitPattern::Regex(r"[\s\S]".into()),
             SplitDelimiterBehavior::Isolated,
             false,
         )

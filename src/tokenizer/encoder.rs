@@ -1,9 +1,11 @@
 //! Encoding long texts quickly: words are encoded once and remembered.
 //!
-//! GPT-2's pre-tokenizer, `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
-//! has no alternative in which whitespace follows something else, so a piece always starts there.
-//! Text cut at such places encodes to the same ids, whatever the parts are. That one rule is used
-//! twice: to cut files into blocks, and to cut blocks into words whose ids are looked up.
+//! GPT-2's pre-tokenizer is the pattern
+//! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`. In no alternative
+//! does whitespace follow something else, nor do letters, digits and other characters follow one
+//! another, but for the apostrophe and letters: where they do, a piece surely starts, and text cut
+//! there encodes to the same ids. That one rule is used twice: to cut files into blocks, and to
+//! cut blocks into words whose ids are looked up.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,9 +17,14 @@ const MEMORY_WORD_BYTES: usize = 64;
 /// The memory of one encoder: about 10 MB when full; then it starts anew.
 const MEMORY_WORDS: usize = 1 << 16;
 
-/// Whether GPT-2's pre-tokenizer surely starts a piece between these two characters.
+/// Whether GPT-2's pre-tokenizer surely starts a piece between these two characters. Of other
+/// characters than whitespace and ASCII it does not claim to know.
 pub fn is_boundary(before: char, after: char) -> bool {
-    after.is_whitespace() && !before.is_whitespace()
+    if before.is_whitespace() || after.is_whitespace() {
+        return !before.is_whitespace();
+    }
+    let kind = |c: char| (c.is_ascii_alphabetic(), c.is_ascii_digit());
+    before.is_ascii() && after.is_ascii() && before != '\'' && kind(before) != kind(after)
 }
 
 /// The byte offset of the last boundary in `text`, if it has one.
@@ -78,7 +85,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// `text` cut at every boundary: whitespace, then what follows it up to the next whitespace.
+/// `text` cut at every boundary.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
