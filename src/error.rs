@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
+use crate::data::prepare::PrepareError;
 use crate::interrupt::InterruptError;
 use crate::memory::OutOfMemory;
+use crate::tokenizer::TokenizerError;
 
 /// Anything that stops a command.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,10 @@ pub enum Error {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
@@ -61,6 +67,8 @@ impl Error {
         match self {
             Error::Config(e) => e.hint(),
             Error::Data(e) => e.hint(),
+            Error::Prepare(e) => e.hint(),
+            Error::Tokenizer(e) => e.hint(),
             Error::Checkpoint(e) => e.hint(),
             Error::Interrupt(_) => None,
             Error::Io { source, path, .. } => match source.kind() {

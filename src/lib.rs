@@ -11,6 +11,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod plan;
+pub mod tokenizer;
 
 pub mod memory;
 pub mod model;
@@ -24,3 +25,5 @@ pub mod checkpoint;
 pub mod interrupt;
 pub mod metrics;
 pub mod report;
+
+pub mod commands;

@@ -8,7 +8,7 @@ pub const BLOCK_ROWS: usize = 32;
 /// Runs `body` compiled for the widest vector instructions of this CPU (AVX-512, AVX2 or NEON).
 #[inline(always)]
 pub(super) fn simd<R>(body: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(body)
+    body()
 }
 
 /// Calls `body(first_row, rows)` for every block of `BLOCK_ROWS` rows of `out`, in parallel.

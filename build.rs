@@ -1,0 +1,52 @@
+//! Makes the quickstart corpus: taper's own source in one text, embedded in the binary.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // Tests are part of the corpus but are not watched: editing one would build the library again.
+    for watched in ["build.rs", "src", "kernels"] {
+        if Path::new(watched).exists() {
+            println!("cargo::rerun-if-changed={watched}");
+        }
+    }
+    let mut paths = vec![PathBuf::from("build.rs")];
+    collect(Path::new("src"), "rs", &mut paths)?;
+    collect(Path::new("kernels"), "cu", &mut paths)?;
+    collect(Path::new("tests"), "rs", &mut paths)?;
+    paths.sort();
+
+    let mut corpus = String::new();
+    for path in paths {
+        let source = fs::read_to_string(&path)?;
+        // A small vocabulary: printable ASCII and the newline.
+        corpus.extend(
+            source
+                .chars()
+                .filter(|&c| c == '\n' || (' '..='~').contains(&c)),
+        );
+        corpus.push('\n');
+    }
+    fs::write(
+        Path::new(&env::var("OUT_DIR")?).join("quickstart.txt"),
+        corpus,
+    )?;
+    Ok(())
+}
+
+/// Adds every file below `folder` with this extension, except test fixtures.
+fn collect(folder: &Path, extension: &str, paths: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() && !path.ends_with("fixtures") {
+            collect(&path, extension, paths)?;
+        } else if path.extension().is_some_and(|found| found == extension) {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}

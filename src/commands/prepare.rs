@@ -1,0 +1,222 @@
+//! `taper prepare`: text to token files.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::data::prepare::{Expected, Prepared, Request, fetch, prepare};
+use crate::error::{Error, Result};
+use crate::tokenizer::TokenizerKind;
+
+/// Make token files (train.bin, val.bin) from text
+#[derive(Clone, Debug, clap::Args)]
+pub struct PrepareArgs {
+    /// `shakespeare_char` or `shakespeare` (downloaded), or files: UTF-8 text, or .jsonl with one
+    /// document per line
+    #[arg(required = true, value_name = "DATASET|FILE")]
+    pub inputs: Vec<PathBuf>,
+    /// How to encode files [default: gpt2]
+    #[arg(long, value_enum)]
+    pub tokenizer: Option<TokenizerKind>,
+    /// The folder to write to [default for a dataset: data/DATASET]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// A local copy of the dataset's text, instead of the download
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// The part that becomes val.bin: of the characters of a single text, else of the documents
+    #[arg(long, default_value_t = 0.1, value_name = "FRACTION")]
+    pub val_fraction: f64,
+    /// The field of a .jsonl line that holds the text
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    pub field: String,
+    /// Show no progress and no summary
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+pub fn run(args: PrepareArgs) -> Result<()> {
+    let request = resolve(&args)?;
+    let progress = progress_bar(args.quiet);
+    let prepared = prepare(&request, &progress, &*interrupt_flag()?)?;
+    if !args.quiet {
+        eprintln!("{}", summary(&request, &prepared));
+    }
+    Ok(())
+}
+
+/// What the arguments mean, with the dataset's text at hand.
+fn resolve(args: &PrepareArgs) -> Result<Request> {
+    if !(args.val_fraction > 0.0 && args.val_fraction < 1.0) {
+        return Err(usage(
+            format!(
+                "`--val-fraction {}` leaves a split empty",
+                args.val_fraction
+            ),
+            "give a number between 0 and 1, such as `--val-fraction 0.1`",
+        ));
+    }
+    match args.inputs.iter().find_map(|input| dataset(input)) {
+        Some((dataset, kind)) => resolve_dataset(args, dataset, kind),
+        None => resolve_files(args),
+    }
+}
+
+fn dataset(input: &Path) -> Option<(&'static str, TokenizerKind)> {
+    match input.to_str()? {
+        "shakespeare_char" => Some(("shakespeare_char", TokenizerKind::Char)),
+        "shakespeare" => Some(("shakespeare", TokenizerKind::Gpt2)),
+        _ => None,
+    }
+}
+
+fn resolve_dataset(
+    args: &PrepareArgs,
+    dataset: &'static str,
+    kind: TokenizerKind,
+) -> Result<Request> {
+    if args.inputs.len() > 1 {
+        return Err(usage(
+            format!(
+                "`{dataset}` is a dataset of its own, given among {} inputs",
+                args.inputs.len()
+            ),
+            format!(
+                "run `taper prepare {dataset}`, or write `./{dataset}` for a file of that name"
+            ),
+        ));
+    }
+    if args.tokenizer.is_some_and(|asked| asked != kind) {
+        return Err(usage(
+            format!("the tokenizer of `{dataset}` is fixed"),
+            "leave out `--tokenizer`: `shakespeare_char` is by character, `shakespeare` is GPT-2's BPE",
+        ));
+    }
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new("data").join(dataset));
+    let text = match &args.from {
+        Some(text) => text.clone(),
+        None => fetch(dataset, &out)?,
+    };
+    Ok(Request {
+        files: vec![text],
+        field: args.field.clone(),
+        tokenizer: kind,
+        out,
+        val_fraction: args.val_fraction,
+        expected: Some(Expected::shakespeare(dataset)),
+    })
+}
+
+fn resolve_files(args: &PrepareArgs) -> Result<Request> {
+    if args.from.is_some() {
+        return Err(usage(
+            "`--from` gives the text of a dataset, but files were named".into(),
+            "leave out `--from`, or run `taper prepare shakespeare_char --from FILE`",
+        ));
+    }
+    let Some(out) = args.out.clone() else {
+        return Err(usage(
+            "no folder to write to".into(),
+            "name one, such as `--out data/mytext`",
+        ));
+    };
+    Ok(Request {
+        files: args.inputs.clone(),
+        field: args.field.clone(),
+        tokenizer: args.tokenizer.unwrap_or(TokenizerKind::Gpt2),
+        out,
+        val_fraction: args.val_fraction,
+        expected: None,
+    })
+}
+
+fn usage(what: String, hint: impl Into<String>) -> Error {
+    Error::Usage {
+        what,
+        hint: hint.into(),
+    }
+}
+
+fn progress_bar(quiet: bool) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    }
+    let style = "{msg} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style)
+}
+
+/// Set by Ctrl-C and SIGTERM; a second one exits at once.
+fn interrupt_flag() -> Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())
+            .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
+            .map_err(Error::io("handle signals in", Path::new(".")))?;
+    }
+    Ok(interrupted)
+}
+
+fn summary(request: &Request, prepared: &Prepared) -> String {
+    let unit = match request.tokenizer {
+        TokenizerKind::Gpt2 => "GPT-2 tokens",
+        TokenizerKind::Char => "characters",
+    };
+    format!(
+        "{}: {} train and {} val tokens, vocabulary of {} {unit}; from {} in {} ({}), {}\n\
+         train on it with: {}",
+        request.out.display(),
+        HumanCount(prepared.train_tokens),
+        HumanCount(prepared.val_tokens),
+        HumanCount(prepared.vocab_size as u64),
+        counted(prepared.documents, "document"),
+        counted(request.files.len() as u64, "file"),
+        HumanBytes(prepared.bytes),
+        match prepared.documents {
+            1 => "val is its end",
+            _ => "val is drawn by document",
+        },
+        train_command(request)
+    )
+}
+
+fn counted(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(n), if n == 1 { "" } else { "s" })
+}
+
+/// A preset that suits the tokens, pointed at the folder unless that is where it looks anyway.
+fn train_command(request: &Request) -> String {
+    let (preset, looks_at) = match (request.expected, request.tokenizer) {
+        (Some(_), TokenizerKind::Gpt2) => ("finetune_shakespeare.toml", "data/shakespeare"),
+        (_, TokenizerKind::Char) => ("shakespeare_char.toml", "data/shakespeare_char"),
+        (None, TokenizerKind::Gpt2) => ("openwebtext.toml", "data/openwebtext"),
+    };
+    let command = format!("taper train --config {preset}");
+    let out = &request.out;
+    let parts = (out.parent(), out.file_name());
+    match parts {
+        _ if out == Path::new(looks_at) => command,
+        (Some(parent), Some(name)) => format!(
+            "{command} --set data.data_dir={} --set data.dataset={}",
+            if parent == Path::new("") {
+                Path::new(".")
+            } else {
+                parent
+            }
+            .display(),
+            Path::new(name).display()
+        ),
+        _ => format!(
+            "{command} --set data.data_dir={} --set data.dataset=.",
+            out.display()
+        ),
+    }
+}

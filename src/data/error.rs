@@ -1,0 +1,174 @@
+//! Why a dataset cannot be used.
+
+use std::path::{Path, PathBuf};
+
+use crate::tokenizer::TokenizerError;
+
+/// Why a dataset cannot be used. Files are named as the user would type them.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    #[error("the {split} split is missing: `{}` does not exist", path.display())]
+    Missing {
+        split: &'static str,
+        path: PathBuf,
+        dataset: String,
+    },
+    #[error("the {split} split is missing: no file matches `{}`", pattern.display())]
+    NoMatch {
+        split: &'static str,
+        pattern: PathBuf,
+    },
+    #[error("the token file `{}` is empty", path.display())]
+    Empty { path: PathBuf },
+    #[error(
+        "the token file `{}` has {bytes} bytes, an odd number; expected 2 bytes (u16) per token",
+        path.display()
+    )]
+    OddLength { path: PathBuf, bytes: u64 },
+    #[error(
+        "`{}` starts with a header of magic number {found}; expected llm.c's 20240520, or \
+         nanoGPT's u16 tokens without a header",
+        path.display()
+    )]
+    WrongMagic { path: PathBuf, found: i32 },
+    #[error(
+        "`{}` is an llm.c shard of version {found}; expected version 1 (u16 tokens)",
+        path.display()
+    )]
+    WrongVersion { path: PathBuf, found: i32 },
+    #[error(
+        "the llm.c shard `{}` is truncated: it has {bytes} bytes, its header alone takes 1024",
+        path.display()
+    )]
+    ShortHeader { path: PathBuf, bytes: u64 },
+    #[error(
+        "`{}` is truncated: its header promises {promised} tokens, {} of them are missing",
+        path.display(), promised - found
+    )]
+    Truncated {
+        path: PathBuf,
+        promised: u64,
+        found: u64,
+    },
+    #[error(
+        "`{}` holds {found_bytes} bytes after its header, which promises {promised} tokens of 2 bytes",
+        path.display()
+    )]
+    WrongCount {
+        path: PathBuf,
+        promised: i32,
+        found_bytes: u64,
+    },
+    #[error(
+        "the {split} split is too short: `{}` has {longest} tokens, a window takes {} \
+         (block_size {block_size} + 1)",
+        path.display(), block_size + 1
+    )]
+    TooShort {
+        split: &'static str,
+        /// The longest file of the split.
+        path: PathBuf,
+        longest: u64,
+        block_size: usize,
+    },
+    #[error(
+        "token {position} of `{}` is {id}; the vocabulary has {vocab_size} tokens (0 to {})",
+        path.display(), vocab_size.saturating_sub(1)
+    )]
+    TokenOutOfRange {
+        path: PathBuf,
+        position: u64,
+        id: u16,
+        vocab_size: usize,
+    },
+    #[error("cannot read the vocabulary in `{}`: {why}", path.display())]
+    Vocabulary { path: PathBuf, why: String },
+    #[error(
+        "`{}` belongs to {} train and {} val tokens; the files beside it hold {} and {}",
+        path.display(), promised[0], promised[1], found[0], found[1]
+    )]
+    Mixed {
+        path: PathBuf,
+        promised: [u64; 2],
+        found: [u64; 2],
+    },
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+impl DataError {
+    /// For `map_err`: names the file and what was being done to it.
+    pub(super) fn io(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(std::io::Error) -> DataError + use<> {
+        let path = path.to_owned();
+        move |source| DataError::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// A literal edit or command that would help, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        use DataError::*;
+        Some(match self {
+            Missing { path, dataset, .. } => make_dataset(dataset, path),
+            NoMatch { .. } => "give an existing path or a `*` pattern for the file name in \
+                 `data.train_bin` and `data.val_bin`"
+                .into(),
+            Empty { .. } => "run `taper prepare` again, or remove the file".into(),
+            OddLength { .. } => "the file was cut short or holds something else than u16 tokens; \
+                 copy it or run `taper prepare` again"
+                .into(),
+            WrongMagic { .. } | WrongVersion { .. } => {
+                "write the shard with llm.c's GPT-2 tokenizer, or the text with `taper prepare`"
+                    .into()
+            }
+            ShortHeader { .. } | Truncated { .. } | WrongCount { .. } => {
+                "copy or download the file again; this copy is not complete".into()
+            }
+            TooShort { longest, .. } if *longest < 2 => "prepare more text".into(),
+            TooShort { longest, .. } => format!(
+                "use more text or `--set model.block_size={}`",
+                (longest - 1).min(1 << 20)
+            ),
+            TokenOutOfRange { id, .. } => format!(
+                "set `model.vocab_size` to {} or more, or prepare the text with the model's tokenizer",
+                u32::from(*id) + 1
+            ),
+            Vocabulary { path, .. } => format!(
+                "run `taper prepare` again, or remove `{}` to use GPT-2's vocabulary",
+                path.display()
+            ),
+            Mixed { .. } => "run `taper prepare` again: the folder mixes two datasets".into(),
+            Io { path, .. } => format!("check the permissions of `{}`", path.display()),
+            Tokenizer(e) => return e.hint(),
+        })
+    }
+}
+
+/// The command that makes the missing file of a dataset.
+fn make_dataset(dataset: &str, missing: &Path) -> String {
+    let folder = missing.parent().unwrap_or(Path::new(".")).display();
+    match dataset {
+        "shakespeare_char" | "shakespeare" => {
+            format!("run `taper prepare {dataset} --out {folder}`")
+        }
+        "openwebtext" => format!(
+            "run nanoGPT's `data/openwebtext/prepare.py` and copy its .bin files to `{folder}`, or \
+             `taper prepare openwebtext.jsonl --tokenizer gpt2 --out {folder}` on a copy of the text"
+        ),
+        _ => format!(
+            "run `taper prepare FILES... --out {folder}`, or set `data.dataset` to a folder below \
+             `data.data_dir` (or to `quickstart`, which needs no file)"
+        ),
+    }
+}

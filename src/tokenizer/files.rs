@@ -1,0 +1,119 @@
+//! `tokenizer.json` and `tokenizer_config.json`, as Hugging Face's AutoTokenizer reads them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::json;
+use tokenizers::{ModelWrapper, PreTokenizerWrapper, Tokenizer as Inner};
+
+use super::gpt2::byte_to_char;
+use super::{END_OF_TEXT, MAX_VOCAB_SIZE, Tokenizer, TokenizerError, TokenizerKind, Vocabulary};
+
+/// The file that holds the whole vocabulary.
+pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
+const CONFIG_FILE: &str = "tokenizer_config.json";
+
+impl Tokenizer {
+    /// Writes `tokenizer.json` and `tokenizer_config.json` into `folder`.
+    pub fn save(&self, folder: &Path) -> Result<(), TokenizerError> {
+        let vocabulary = self
+            .inner
+            .to_string(false)
+            .map_err(TokenizerError::Library)?;
+        let mut config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": false,
+        });
+        if self.kind() == TokenizerKind::Gpt2 {
+            for role in ["bos_token", "eos_token", "unk_token"] {
+                config[role] = END_OF_TEXT.into();
+            }
+        }
+        write(&folder.join(TOKENIZER_FILE), &vocabulary)?;
+        write(&folder.join(CONFIG_FILE), &format!("{config:#}\n"))
+    }
+
+    /// Reads `tokenizer.json` from `folder`: one that [`Tokenizer::save`] wrote, or any GPT-2
+    /// byte-level BPE.
+    pub fn load(folder: &Path) -> Result<Tokenizer, TokenizerError> {
+        let path = folder.join(TOKENIZER_FILE);
+        let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => TokenizerError::Missing { path: path.clone() },
+            _ => TokenizerError::Io {
+                action: "read",
+                path: path.clone(),
+                source,
+            },
+        })?;
+        Inner::from_bytes(bytes)
+            .map_err(|e| e.to_string())
+            .and_then(from_inner)
+            .map_err(|found| TokenizerError::Unsupported { path, found })
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), TokenizerError> {
+    std::fs::write(path, text).map_err(|source| TokenizerError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Recognises the two kinds; the error says what was found instead.
+fn from_inner(mut inner: Inner) -> Result<Tokenizer, String> {
+    let tokens = tokens_by_id(&inner)?;
+    match (inner.get_model(), inner.get_pre_tokenizer()) {
+        (ModelWrapper::WordLevel(_), _) => {
+            let characters = tokens.iter().map(|token| single_character(token));
+            Tokenizer::char(&characters.collect::<Result<Vec<_>, _>>()?).map_err(|e| e.to_string())
+        }
+        (ModelWrapper::BPE(_), Some(PreTokenizerWrapper::ByteLevel(split)))
+            if split.use_regex && !split.add_prefix_space && inner.get_normalizer().is_none() =>
+        {
+            let end_of_text = inner.token_to_id(END_OF_TEXT);
+            let pieces = bytes_of(&tokens);
+            inner.set_encode_special_tokens(true);
+            Ok(Tokenizer {
+                vocabulary: Vocabulary::Gpt2 { end_of_text },
+                inner,
+                pieces,
+            })
+        }
+        _ => Err("neither GPT-2's byte-level BPE nor a character vocabulary".into()),
+    }
+}
+
+fn tokens_by_id(inner: &Inner) -> Result<Vec<String>, String> {
+    let vocab = inner.get_vocab(true);
+    if vocab.len() > MAX_VOCAB_SIZE {
+        return Err(format!("{} tokens, at most 65536 fit", vocab.len()));
+    }
+    let mut tokens = vec![None; vocab.len()];
+    for (token, id) in vocab {
+        match tokens.get_mut(id as usize) {
+            Some(slot) => *slot = Some(token),
+            None => return Err(format!("the id {id} leaves a gap in the ids")),
+        }
+    }
+    let complete: Option<Vec<String>> = tokens.into_iter().collect();
+    complete.ok_or_else(|| "two tokens share an id".into())
+}
+
+fn single_character(token: &str) -> Result<char, String> {
+    let mut characters = token.chars();
+    match (characters.next(), characters.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(format!("a vocabulary of words, such as {token:?}")),
+    }
+}
+
+/// The bytes of each token from GPT-2's printable spelling; an added token is spelled as it is.
+fn bytes_of(tokens: &[String]) -> Vec<Vec<u8>> {
+    let byte_of: HashMap<char, u8> = byte_to_char().into_iter().zip(0..=255).collect();
+    let unspell = |token: &String| -> Option<Vec<u8>> {
+        token.chars().map(|c| byte_of.get(&c).copied()).collect()
+    };
+    let bytes = |token| unspell(token).unwrap_or_else(|| token.as_bytes().to_vec());
+    tokens.iter().map(bytes).collect()
+}
