@@ -44,6 +44,25 @@ pub enum Error {
     /// Ctrl-C or SIGTERM, after the checkpoint named here was written.
     #[error("interrupted at step {step}; checkpoint saved in `{}`", checkpoint.display())]
     Interrupted { step: u64, checkpoint: PathBuf },
+    /// A signal came before the first step was done.
+    #[error("interrupted before the first step; nothing was saved")]
+    InterruptedBeforeTraining,
+    /// A signal came during an evaluation that changes nothing.
+    #[error("interrupted during the evaluation; nothing was changed")]
+    EvaluationInterrupted,
+    /// The loss or the gradient norm is NaN or infinite; the step was not taken.
+    #[error("training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}")]
+    Diverged {
+        step: u64,
+        loss: f64,
+        gradient_norm: f64,
+    },
+    /// The operating system refused worker threads.
+    #[error("cannot start {threads} threads")]
+    Threads {
+        threads: usize,
+        source: rayon::ThreadPoolBuildError,
+    },
     /// candle refused something; always a defect of taper, never of the user's input.
     #[error("internal error in a tensor operation")]
     Candle(#[from] candle_core::Error),
@@ -90,6 +109,13 @@ impl Error {
                     .into(),
             ),
             Error::Usage { hint, .. } => Some(hint.clone()),
+            Error::EvaluationInterrupted | Error::InterruptedBeforeTraining => None,
+            Error::Diverged { .. } => Some(
+                "the newest checkpoint is from before this; try a lower `optimizer.learning_rate` \
+                 or a longer `optimizer.warmup_iters`"
+                    .into(),
+            ),
+            Error::Threads { .. } => Some("ask for fewer with `--set system.threads=1`".into()),
             Error::Interrupted { .. } => {
                 Some("run the same command with `--resume` to continue exactly here".into())
             }
@@ -100,7 +126,10 @@ impl Error {
     /// The process exit code: 1 the user can fix it, 2 ours, 130 interrupted with the work saved.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Interrupted { .. } => 130,
+            Error::Interrupted { .. }
+            | Error::EvaluationInterrupted
+            | Error::InterruptedBeforeTraining
+            | Error::Prepare(PrepareError::Interrupted { .. }) => 130,
             Error::Candle(_) => 2,
             _ => 1,
         }

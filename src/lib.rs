@@ -17,13 +17,15 @@ pub mod memory;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod sampling;
 pub mod schedule;
+pub mod session;
 pub mod step;
 
 pub mod checkpoint;
-
 pub mod interrupt;
 pub mod metrics;
 pub mod report;
 
+pub mod cli;
 pub mod commands;

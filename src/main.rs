@@ -1,1 +1,44 @@
-fn main() {}
+use std::error::Error as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+use taper::cli::{Cli, Command};
+use taper::commands::{prepare, sample, train};
+use taper::error::Error;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => {
+            // Help and version are asked for; everything else is a mistake the user can fix.
+            let code = u8::from(message.use_stderr());
+            let _ = message.print();
+            return ExitCode::from(code);
+        }
+    };
+    let result = match cli.command {
+        Command::Train(args) => train::run(args),
+        Command::Sample(args) => sample::run(args),
+        Command::Prepare(args) => prepare::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            explain(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// What happened, why, and what to do next.
+fn explain(error: &Error) {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        eprintln!("  caused by: {inner}");
+        cause = inner.source();
+    }
+    if let Some(hint) = error.hint() {
+        eprintln!("hint: {hint}");
+    }
+}

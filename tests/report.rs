@@ -10,11 +10,11 @@ use serde_json::Value;
 use taper::config::Gelu;
 use taper::device::DeviceProfile;
 use taper::metrics::{EvalReport, StepReport};
-use taper::plan::{Choice, ModelDims};
+use taper::plan::{Choice, ModelDims, NamedChoice};
 use taper::report::{
-    BestEval, DataSummary, MetricsLog, NamedChoice, ReportOptions, Reporter, ScheduleSummary,
-    Startup, Summary, Warning,
+    BestEval, DataSummary, MetricsLog, ReportOptions, Reporter, Startup, Summary, Warning,
 };
+use taper::schedule::Schedule;
 
 /// A stream that the test can read back.
 #[derive(Clone, Default)]
@@ -77,8 +77,8 @@ fn startup() -> Startup {
         },
         micro_batch: 12,
         gradient_accumulation_steps: 2,
-        schedule: ScheduleSummary {
-            max_iters: 4,
+        max_iters: 4,
+        schedule: Schedule {
             learning_rate: 1e-3,
             min_lr: 1e-4,
             warmup_iters: 100,

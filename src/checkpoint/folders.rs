@@ -44,10 +44,15 @@ pub(super) fn step_of(name: &str) -> Option<u64> {
 }
 
 /// Every checkpoint folder, newest first. One that was set aside counts while nothing has taken
-/// its place: a kill between the two renames of a replacement leaves exactly that.
+/// its place: a kill between the two renames of a replacement leaves exactly that. A folder that
+/// does not exist holds none.
 pub(super) fn list(out_dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(out_dir)? {
+    let entries = match fs::read_dir(out_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries?,
+    };
+    for entry in entries {
         let path = entry?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             continue;

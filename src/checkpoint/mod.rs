@@ -34,7 +34,7 @@ pub use load::{Checkpoint, Found, find_latest, open};
 pub use pretrained::{Pretrained, open_pretrained};
 pub use resume::check_resumable;
 pub use save::{Snapshot, save};
-pub use state::{ChoiceRecord, TrainState};
+pub use state::TrainState;
 
 const MODEL: &str = "model.safetensors";
 const MODEL_CONFIG: &str = "config.json";

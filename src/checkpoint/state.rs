@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::NamedChoice;
+
 /// Everything a resumed run needs besides weights, moments and the config.
 ///
 /// Sample order and dropout are functions of (seed, step), so there is no generator or cursor to
@@ -19,22 +21,14 @@ pub struct TrainState {
     pub best_val_loss: Option<f64>,
     #[serde(default)]
     pub best_step: Option<u64>,
-    /// Smoothed training loss, as the terminal shows it.
-    #[serde(default, with = "exact")]
-    pub loss_ema: Option<f64>,
+    /// The step of the newest evaluation, so that a resumed run neither repeats nor skips one.
+    #[serde(default)]
+    pub evaluated_step: Option<u64>,
     /// Length of `metrics.jsonl` at this step; what lies beyond it belongs to steps that are redone.
     #[serde(default)]
     pub metrics_bytes: u64,
     #[serde(default)]
-    pub choices: Vec<ChoiceRecord>,
-}
-
-/// A [`crate::plan::Choice`] with its name, as text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChoiceRecord {
-    pub name: String,
-    pub value: String,
-    pub because: String,
+    pub choices: Vec<NamedChoice>,
 }
 
 /// A float that comes back bit for bit. JSON has no NaN and no infinities (serde_json writes them

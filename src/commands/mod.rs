@@ -1,3 +1,5 @@
 //! One file per verb.
 
 pub mod prepare;
+pub mod sample;
+pub mod train;

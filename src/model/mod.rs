@@ -15,7 +15,7 @@ pub use forward::Batch;
 pub use init::init_weights;
 pub use params::{Module, ParamLayout, ParamSpec};
 
-use crate::memory::{Memory, OutOfMemory};
+use crate::memory::{Group, Memory, OutOfMemory};
 use crate::ops::Element;
 use crate::plan::ModelDims;
 
@@ -63,6 +63,12 @@ impl<T: Element> Gpt<T> {
 
     pub fn dims(&self) -> &ModelDims {
         &self.dims
+    }
+
+    /// A buffer of zeros for the weights, flat in [`ParamLayout`]'s order.
+    pub fn weights_buffer(&self, memory: &mut Memory) -> Result<Vec<T>, OutOfMemory> {
+        let len = ParamLayout::new(&self.dims).len;
+        memory.buffer(Group::Weights, "weights", len)
     }
 
     /// The most sequences that one call can take.

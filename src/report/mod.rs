@@ -5,7 +5,6 @@
 //! `--quiet` leaves warnings on stderr and the last evaluation on stdout. `--json` puts one object
 //! per event on stdout and nothing else there; it leaves stderr as it is.
 
-use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +14,8 @@ use serde::{Serialize, Serializer};
 use crate::device::DeviceProfile;
 use crate::error::Result;
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
-use crate::plan::{Choice, ModelDims};
+use crate::plan::{ModelDims, NamedChoice};
+use crate::schedule::Schedule;
 
 mod jsonl;
 mod numbers;
@@ -66,7 +66,8 @@ pub struct Startup {
     /// Sequences per micro-step.
     pub micro_batch: usize,
     pub gradient_accumulation_steps: usize,
-    pub schedule: ScheduleSummary,
+    pub max_iters: u64,
+    pub schedule: Schedule,
     /// Steps done before this process: 0, or where a resumed run continues.
     pub start_step: u64,
     pub log_interval: u64,
@@ -92,35 +93,6 @@ pub struct DataSummary {
     pub val_tokens: u64,
     /// Of the tokenizer; the model's may be padded.
     pub vocab_size: usize,
-}
-
-/// The length of a run and its learning rate; nanoGPT's names.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct ScheduleSummary {
-    pub max_iters: u64,
-    pub learning_rate: f64,
-    pub min_lr: f64,
-    pub warmup_iters: u64,
-    pub lr_decay_iters: u64,
-    pub decay_lr: bool,
-}
-
-/// A [`Choice`] ready to be shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NamedChoice {
-    pub name: &'static str,
-    pub value: String,
-    pub because: String,
-}
-
-impl NamedChoice {
-    pub fn new<T: Display>(name: &'static str, choice: &Choice<T>) -> Self {
-        Self {
-            name,
-            value: choice.value.to_string(),
-            because: choice.because.clone(),
-        }
-    }
 }
 
 /// How a run ended.
@@ -203,14 +175,9 @@ impl Reporter {
 
     /// Before the first step: everything that was resolved, and every choice with its reason.
     pub fn startup(&mut self, startup: &Startup) {
-        let schedule = &startup.schedule;
-        self.meter = Meter::new(
-            startup.start_step,
-            schedule.max_iters,
-            startup.eval_interval,
-        );
+        self.meter = Meter::new(startup.start_step, startup.max_iters, startup.eval_interval);
         self.flops_per_token = flops_per_token(&startup.model);
-        self.max_iters = schedule.max_iters;
+        self.max_iters = startup.max_iters;
         self.log_interval = startup.log_interval.max(1);
         self.choices.clone_from(&startup.choices);
         self.terminal.startup(startup);

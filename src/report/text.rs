@@ -4,9 +4,11 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::numbers::{bytes, count, flops, learning_rate, rate, span};
-use super::{NamedChoice, ScheduleSummary, Startup, Summary, Warning};
+use super::{Startup, Summary, Warning};
 use crate::metrics::{Meter, perplexity};
 use crate::model::ParamLayout;
+use crate::plan::NamedChoice;
+use crate::schedule::Schedule;
 
 /// Wide enough for the longest label, "checkpoints".
 const LABEL_WIDTH: usize = 13;
@@ -130,8 +132,8 @@ fn parameters_text(startup: &Startup) -> String {
 }
 
 fn schedule_text(startup: &Startup) -> String {
-    let ScheduleSummary {
-        max_iters,
+    let max_iters = startup.max_iters;
+    let Schedule {
         learning_rate: lr,
         min_lr,
         warmup_iters,

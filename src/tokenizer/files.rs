@@ -14,8 +14,8 @@ pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
 
 impl Tokenizer {
-    /// Writes `tokenizer.json` and `tokenizer_config.json` into `folder`.
-    pub fn save(&self, folder: &Path) -> Result<(), TokenizerError> {
+    /// `tokenizer.json` and `tokenizer_config.json`: names and contents.
+    pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>, TokenizerError> {
         let vocabulary = self
             .inner
             .to_string(false)
@@ -29,8 +29,23 @@ impl Tokenizer {
                 config[role] = END_OF_TEXT.into();
             }
         }
-        write(&folder.join(TOKENIZER_FILE), &vocabulary)?;
-        write(&folder.join(CONFIG_FILE), &format!("{config:#}\n"))
+        Ok(vec![
+            (TOKENIZER_FILE.into(), vocabulary.into_bytes()),
+            (CONFIG_FILE.into(), format!("{config:#}\n").into_bytes()),
+        ])
+    }
+
+    /// Writes [`Tokenizer::files`] into `folder`.
+    pub fn save(&self, folder: &Path) -> Result<(), TokenizerError> {
+        for (name, bytes) in self.files()? {
+            let path = folder.join(name);
+            std::fs::write(&path, bytes).map_err(|source| TokenizerError::Io {
+                action: "write",
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(())
     }
 
     /// Reads `tokenizer.json` from `folder`: one that [`Tokenizer::save`] wrote, or any GPT-2
@@ -50,14 +65,6 @@ impl Tokenizer {
             .and_then(from_inner)
             .map_err(|found| TokenizerError::Unsupported { path, found })
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<(), TokenizerError> {
-    std::fs::write(path, text).map_err(|source| TokenizerError::Io {
-        action: "write",
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// Recognises the two kinds; the error says what was found instead.

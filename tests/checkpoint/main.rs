@@ -11,10 +11,10 @@ mod round_trip;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use taper::checkpoint::{Checkpoint, ChoiceRecord, Snapshot, TrainState, save};
+use taper::checkpoint::{Checkpoint, Snapshot, TrainState, save};
 use taper::config::Gelu;
 use taper::model::ParamLayout;
-use taper::plan::ModelDims;
+use taper::plan::{ModelDims, NamedChoice};
 
 const FILES: [&str; 7] = [
     "MANIFEST.json",
@@ -116,9 +116,9 @@ fn state(step: u64) -> TrainState {
         tokens_seen: step * 491_520,
         best_val_loss: Some(std::f64::consts::LN_10),
         best_step: Some(step / 2),
-        loss_ema: Some(0.1 + 0.2),
+        evaluated_step: Some(3),
         metrics_bytes: 12_345,
-        choices: vec![ChoiceRecord {
+        choices: vec![NamedChoice {
             name: "micro_batch".into(),
             value: "12".into(),
             because: "as asked".into(),

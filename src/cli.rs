@@ -1,0 +1,34 @@
+//! The command line: what can be asked, and nothing else.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::prepare::PrepareArgs;
+use crate::commands::sample::SampleArgs;
+use crate::commands::train::TrainArgs;
+
+/// Trains GPT-2 on whatever machine you have
+#[derive(Debug, Parser)]
+#[command(name = "taper", version, propagate_version = true, after_help = presets())]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Train(TrainArgs),
+    Sample(SampleArgs),
+    Prepare(PrepareArgs),
+}
+
+fn presets() -> String {
+    let mut text = String::from("Presets for `taper train --config`:\n");
+    for preset in crate::config::PRESETS {
+        text += &format!(
+            "  {:<26}{}\n",
+            format!("{}.toml", preset.name),
+            preset.description()
+        );
+    }
+    text
+}

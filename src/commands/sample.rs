@@ -1,0 +1,139 @@
+//! `taper sample`: text from a checkpoint.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::checkpoint::{Pretrained, hub_cache, open_pretrained, resolve_pretrained};
+use crate::device::DeviceProfile;
+use crate::error::{Error, Result};
+use crate::sampling::{Generator, SamplingSettings};
+use crate::tokenizer::Tokenizer;
+
+/// Generate text from a checkpoint
+#[derive(Clone, Debug, clap::Args)]
+pub struct SampleArgs {
+    /// A checkpoint, a run's folder (its newest checkpoint), or a Hugging Face GPT-2
+    #[arg(long, value_name = "FOLDER")]
+    pub checkpoint: String,
+    /// The text to continue; `FILE:PATH` reads it from a file
+    #[arg(long, default_value = "\n")]
+    pub prompt: String,
+    /// How many texts to generate
+    #[arg(long, default_value_t = 1)]
+    pub num_samples: u32,
+    /// Tokens per text, the prompt's not counted
+    #[arg(long, default_value_t = 500)]
+    pub max_new_tokens: usize,
+    /// Below 1: likelier tokens more often; 0: always the likeliest
+    #[arg(long, default_value_t = 0.8)]
+    pub temperature: f64,
+    /// Choose only among this many likeliest tokens
+    #[arg(long, default_value_t = 200)]
+    pub top_k: usize,
+    /// The same seed gives the same texts
+    #[arg(long, default_value_t = 1337)]
+    pub seed: u64,
+    /// CPU threads [default: every core]
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+pub fn run(args: SampleArgs) -> Result<()> {
+    let settings = settings(&args)?;
+    let prompt = prompt(&args.prompt)?;
+    let weights = find_weights(&args.checkpoint)?;
+    let tokenizer = match weights.path.join("tokenizer.json").exists() {
+        true => Tokenizer::load(&weights.path)?,
+        false => Tokenizer::gpt2()?,
+    };
+    let tokens = tokenizer.encode_prompt(&prompt)?;
+    let threads = args.threads.or(DeviceProfile::cpu().cores).unwrap_or(1);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|source| Error::Threads { threads, source })?;
+    pool.install(|| {
+        let mut generator = Generator::new(&weights, tokenizer.vocab_size(), threads)?;
+        for sample in 0..args.num_samples {
+            if sample > 0 {
+                print_now("\n---------------\n")?;
+            }
+            print_now(&prompt)?;
+            let mut text = tokenizer.decode_stream();
+            let end = tokenizer.end_of_text();
+            generator.generate(&tokens, &settings, sample, |token| {
+                if Some(token) == end {
+                    return Ok(false);
+                }
+                print_now(&text.push(token))?;
+                Ok(true)
+            })?;
+            print_now(&text.finish())?;
+        }
+        print_now("\n")
+    })
+}
+
+fn settings(args: &SampleArgs) -> Result<SamplingSettings> {
+    let usage = |what: String, hint: &str| Error::Usage {
+        what,
+        hint: hint.into(),
+    };
+    if !(args.temperature >= 0.0 && args.temperature.is_finite()) {
+        return Err(usage(
+            format!("`--temperature {}` is not 0 or more", args.temperature),
+            "0 always takes the likeliest token, 1 leaves the probabilities as they are; \
+             try `--temperature 0.8`",
+        ));
+    }
+    if args.top_k == 0 {
+        return Err(usage(
+            "`--top-k 0` leaves no token to choose".into(),
+            "give 1 or more, such as `--top-k 200`",
+        ));
+    }
+    if args.threads == Some(0) {
+        return Err(usage(
+            "`--threads 0` leaves nobody to do the work".into(),
+            "give 1 or more, or leave it out to use every core",
+        ));
+    }
+    Ok(SamplingSettings {
+        max_new_tokens: args.max_new_tokens,
+        temperature: args.temperature,
+        top_k: args.top_k,
+        seed: args.seed,
+    })
+}
+
+fn prompt(asked: &str) -> Result<String> {
+    match asked.strip_prefix("FILE:") {
+        Some(path) => {
+            let path = PathBuf::from(path);
+            std::fs::read_to_string(&path).map_err(Error::io("read the prompt from", &path))
+        }
+        None => Ok(asked.into()),
+    }
+}
+
+/// A checkpoint of taper's is verified; the folder it is in is also a Hugging Face GPT-2.
+fn find_weights(asked: &str) -> Result<Pretrained> {
+    let path = PathBuf::from(asked);
+    let foreign = path.join("config.json").exists() && !path.join("MANIFEST.json").exists();
+    if foreign || (!path.exists() && asked.starts_with("gpt2")) {
+        let folder = resolve_pretrained(asked, &hub_cache())?;
+        return Ok(open_pretrained(&folder)?);
+    }
+    let found = crate::checkpoint::open(&path)?;
+    for skipped in &found.skipped {
+        eprintln!("warning: skipped the damaged checkpoint {skipped}");
+    }
+    Ok(open_pretrained(&found.checkpoint.path)?)
+}
+
+fn print_now(text: &str) -> Result<()> {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Error::io("write to", "standard output".as_ref()))
+}

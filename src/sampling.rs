@@ -1,0 +1,167 @@
+//! Generating tokens: temperature, top-k, one sample after another.
+
+use crate::checkpoint::Pretrained;
+use crate::error::{Error, Result};
+use crate::memory::Memory;
+use crate::model::{Gpt, Sizes};
+use crate::rng::{Seed, Stream};
+
+/// How tokens are chosen; nanoGPT's names and meanings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SamplingSettings {
+    pub max_new_tokens: usize,
+    /// Divides the logits; 0 always takes the likeliest token.
+    pub temperature: f64,
+    /// Only this many likeliest tokens are candidates.
+    pub top_k: usize,
+    pub seed: u64,
+}
+
+/// A model and its weights, for one sequence at a time.
+pub struct Generator {
+    gpt: Gpt<f32>,
+    weights: Vec<f32>,
+    /// Ids the tokenizer knows; rows of padding beyond them are never chosen.
+    vocab_size: usize,
+}
+
+impl Generator {
+    pub fn new(pretrained: &Pretrained, vocab_size: usize, threads: usize) -> Result<Self> {
+        let dims = &pretrained.dims;
+        let sizes = Sizes {
+            sequences: 1,
+            logits_rows: 1,
+            threads,
+        };
+        let mut memory = Memory::allocating();
+        let gpt = Gpt::for_inference(dims, sizes, &mut memory)?;
+        let mut weights = gpt.weights_buffer(&mut memory)?;
+        pretrained.load_weights(dims, &mut weights)?;
+        Ok(Self {
+            gpt,
+            weights,
+            vocab_size: vocab_size.min(dims.vocab_size),
+        })
+    }
+
+    /// Continues `prompt`; sample number `sample` of a seed is always the same. Every token goes to
+    /// `emit`, which says whether to go on. The context is the last `block_size` tokens.
+    ///
+    /// # Errors
+    /// An empty prompt, a prompt token that the model has no row for, or what `emit` returns.
+    pub fn generate(
+        &mut self,
+        prompt: &[u32],
+        settings: &SamplingSettings,
+        sample: u32,
+        mut emit: impl FnMut(u32) -> Result<bool>,
+    ) -> Result<()> {
+        self.check(prompt)?;
+        let block_size = self.gpt.dims().block_size;
+        let mut tokens = prompt.to_vec();
+        // How many of the context's tokens the model has seen at their present positions.
+        let mut known = 0;
+        for index in 0..settings.max_new_tokens {
+            let start = tokens.len().saturating_sub(block_size);
+            if start > 0 {
+                // The window moved, so every token has a new position.
+                known = 0;
+            }
+            let context = &tokens[start..];
+            let logits = self.gpt.next_logits(&self.weights, context, known);
+            known = context.len();
+            let draw = Seed(settings.seed).uniform(Stream::Sampling, 0, index as u32, sample);
+            let token = choose(&logits[..self.vocab_size], settings, draw);
+            tokens.push(token);
+            if !emit(token)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, prompt: &[u32]) -> Result<()> {
+        if prompt.is_empty() {
+            return Err(Error::Usage {
+                what: "the prompt is empty".into(),
+                hint: "give some text to continue, such as `--prompt \"ROMEO:\"`".into(),
+            });
+        }
+        match prompt.iter().find(|&&id| id as usize >= self.vocab_size) {
+            None => Ok(()),
+            Some(id) => Err(Error::Usage {
+                what: format!(
+                    "the prompt has token {id}, but the model has {} token ids",
+                    self.vocab_size
+                ),
+                hint: "the tokenizer beside the weights is not the one they were trained with"
+                    .into(),
+            }),
+        }
+    }
+}
+
+/// The token that `draw`, uniform in [0, 1), selects from the softmax of the `top_k` largest
+/// `logits` divided by the temperature.
+fn choose(logits: &[f32], settings: &SamplingSettings, draw: f64) -> u32 {
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    // Larger first; equal ones, and NaN, by id.
+    order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+    if settings.temperature == 0.0 {
+        return order[0];
+    }
+    order.truncate(settings.top_k);
+    let top = f64::from(logits[order[0] as usize]);
+    let weight = |id: u32| ((f64::from(logits[id as usize]) - top) / settings.temperature).exp();
+    let total: f64 = order.iter().map(|&id| weight(id)).sum();
+    let mut left = draw * total;
+    for &id in &order {
+        left -= weight(id);
+        if left < 0.0 {
+            return id;
+        }
+    }
+    order[order.len() - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: SamplingSettings = SamplingSettings {
+        max_new_tokens: 1,
+        temperature: 1.0,
+        top_k: 3,
+        seed: 0,
+    };
+
+    #[test]
+    fn tokens_are_chosen_in_proportion_to_their_probability() {
+        let logits = [0.0f32, 2f32.ln(), f32::NEG_INFINITY, 5f32.ln()];
+        let mut counts = [0; 4];
+        for i in 0..8000 {
+            counts[choose(&logits, &SETTINGS, f64::from(i) / 8000.0) as usize] += 1;
+        }
+        for (count, want) in counts.iter().zip([1000, 2000, 0, 5000i32]) {
+            assert!((count - want).abs() <= 1, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn top_k_leaves_only_the_likeliest_and_temperature_zero_only_the_first() {
+        let logits = [1.0f32, 3.0, 2.0];
+        let two = SamplingSettings {
+            top_k: 2,
+            ..SETTINGS
+        };
+        let greedy = SamplingSettings {
+            temperature: 0.0,
+            ..SETTINGS
+        };
+        for i in 0..100 {
+            let draw = f64::from(i) / 100.0;
+            assert_ne!(choose(&logits, &two, draw), 0);
+            assert_eq!(choose(&logits, &greedy, draw), 1);
+        }
+    }
+}

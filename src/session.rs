@@ -1,0 +1,262 @@
+//! A training run in progress: the trainer, its data, and everything that is told or saved of it.
+//!
+//! State that a resumed run needs is in [`TrainState`]; sample order and dropout follow from the
+//! step, so nothing else is remembered.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::{self, Snapshot, TrainState};
+use crate::config::Config;
+use crate::data::order::{eval_window, train_window};
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::memory::Memory;
+use crate::metrics::{EvalReport, StepReport};
+use crate::model::Gpt;
+use crate::plan::Plan;
+use crate::report::{BestEval, Reporter, Summary};
+use crate::step::{ReadSample, Tokens, Trainer, evaluate};
+
+pub struct Session<'a> {
+    pub plan: &'a Plan,
+    pub dataset: &'a Dataset,
+    pub reporter: &'a mut Reporter,
+    pub interrupt: &'a Interrupt,
+    pub trainer: Trainer<f32>,
+    pub state: TrainState,
+    /// The newest checkpoint that this run wrote or started from, and its step.
+    pub saved: Option<(u64, PathBuf)>,
+    /// Written into every checkpoint: the config, and the tokenizer's files.
+    config_toml: String,
+    tokenizer_files: Vec<(String, Vec<u8>)>,
+}
+
+impl<'a> Session<'a> {
+    /// Allocates everything the run needs; weights, moments and state are those of step 0.
+    pub fn allocate(
+        config: &Config,
+        plan: &'a Plan,
+        dataset: &'a Dataset,
+        reporter: &'a mut Reporter,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self> {
+        let mut memory = Memory::allocating();
+        let trainer = Trainer::new(&plan.model, plan.sizes, plan.step.clone(), &mut memory)?;
+        Ok(Self {
+            plan,
+            dataset,
+            reporter,
+            interrupt,
+            trainer,
+            state: TrainState {
+                step: 0,
+                seed: plan.step.seed.0,
+                sequences_per_step: plan.step.sequences_per_step,
+                micro_batch: plan.sizes.sequences,
+                tokens_seen: 0,
+                best_val_loss: None,
+                best_step: None,
+                evaluated_step: None,
+                metrics_bytes: 0,
+                choices: plan.choices.clone(),
+            },
+            saved: None,
+            config_toml: config.to_toml(),
+            tokenizer_files: match &dataset.tokenizer {
+                Some(tokenizer) => tokenizer.files()?,
+                None => Vec::new(),
+            },
+        })
+    }
+
+    /// Trains until `max_iters`, or until somebody asks to stop.
+    pub fn train(&mut self) -> Result<Summary> {
+        let started = Instant::now();
+        loop {
+            let improved = match self.evaluation_is_due() {
+                true => self.evaluate_and_report()?,
+                false => false,
+            };
+            if self.interrupt.requested() {
+                return Err(self.stop()?);
+            }
+            if improved || self.checkpoint_is_due() {
+                self.save()?;
+            }
+            if self.state.step >= self.plan.max_iters {
+                return Ok(self.summary(started.elapsed()));
+            }
+            self.step()?;
+        }
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let (step, started) = (self.state.step, Instant::now());
+        let (seed, block_size) = (self.plan.step.seed, self.plan.model.block_size);
+        let tokens = &self.dataset.train;
+        let windows = tokens.window_count(block_size);
+        let outcome = self.trainer.step(step, |sample, inputs, targets| {
+            let window = train_window(seed, step, sample, windows);
+            Ok(tokens.copy_window(window, inputs, targets)?)
+        })?;
+        if !outcome.is_finite() {
+            return Err(Error::Diverged {
+                step: step + 1,
+                loss: outcome.loss,
+                gradient_norm: outcome.gradient_norm,
+            });
+        }
+        self.state.step += 1;
+        self.state.tokens_seen += self.plan.tokens_per_step();
+        self.reporter.step(&StepReport {
+            step: self.state.step,
+            loss: outcome.loss,
+            learning_rate: outcome.learning_rate,
+            grad_norm: outcome.gradient_norm,
+            tokens: self.plan.tokens_per_step(),
+            duration: started.elapsed(),
+        });
+        Ok(())
+    }
+
+    /// Every `eval_interval` steps and at the end; untrained weights are not worth the time.
+    fn evaluation_is_due(&self) -> bool {
+        let step = self.state.step;
+        let due = step.is_multiple_of(self.plan.eval_interval) || step == self.plan.max_iters;
+        due && step > 0 && self.state.evaluated_step != Some(step)
+    }
+
+    /// Says whether the validation loss is the best so far. An evaluation that a signal interrupts
+    /// counts as not made: the resumed run makes it.
+    fn evaluate_and_report(&mut self) -> Result<bool> {
+        let (plan, dataset, interrupt) = (self.plan, self.dataset, self.interrupt);
+        let (step, trainer) = (self.state.step, &mut self.trainer);
+        let report = evaluate_splits(step, |split| {
+            trainer.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))
+        });
+        let report = match report {
+            Err(Error::EvaluationInterrupted) => return Ok(false),
+            report => report?,
+        };
+        let improved = self
+            .state
+            .best_val_loss
+            .is_none_or(|best| report.val_loss < best);
+        if improved {
+            self.state.best_val_loss = Some(report.val_loss);
+            self.state.best_step = Some(step);
+        }
+        self.state.evaluated_step = Some(step);
+        self.reporter.eval(&report, improved);
+        Ok(improved)
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        let step = self.state.step;
+        let due = step.is_multiple_of(self.plan.checkpoint_interval) || step == self.plan.max_iters;
+        due && step > 0 && !self.is_saved()
+    }
+
+    /// Whether `saved` is a checkpoint of this very step.
+    fn is_saved(&self) -> bool {
+        self.saved
+            .as_ref()
+            .is_some_and(|(step, _)| *step == self.state.step)
+    }
+
+    /// Writes a checkpoint of the state after `state.step` steps, and prunes older ones.
+    fn save(&mut self) -> Result<()> {
+        let started = Instant::now();
+        self.state.metrics_bytes = self.reporter.metrics_bytes()?;
+        let path = checkpoint::save(
+            &self.plan.out_dir,
+            &Snapshot {
+                dims: &self.plan.model,
+                weights: &self.trainer.weights,
+                m: &self.trainer.optimizer.m,
+                v: &self.trainer.optimizer.v,
+                state: &self.state,
+                config_toml: &self.config_toml,
+                extra_files: &self.tokenizer_files,
+            },
+        )?;
+        checkpoint::prune(&self.plan.out_dir, self.plan.keep, self.state.best_step)?;
+        let bytes = 3 * size_of_val(&self.trainer.weights[..]) as u64;
+        self.reporter
+            .checkpoint_saved(&path, started.elapsed(), bytes);
+        self.saved = Some((self.state.step, path));
+        Ok(())
+    }
+
+    /// Saves, and says how to go on.
+    fn stop(&mut self) -> Result<Error> {
+        let step = self.state.step;
+        if step > 0 && !self.is_saved() {
+            let line = format!("interrupted: saving step {step}; Ctrl-C again exits at once");
+            self.reporter.note(&line);
+            self.save()?;
+        }
+        Ok(match self.saved.clone() {
+            Some((_, checkpoint)) => Error::Interrupted { step, checkpoint },
+            None => Error::InterruptedBeforeTraining,
+        })
+    }
+
+    fn summary(&self, wall: Duration) -> Summary {
+        let best = self.state.best_step.zip(self.state.best_val_loss);
+        Summary {
+            step: self.state.step,
+            wall,
+            best: best.map(|(step, val_loss)| BestEval { step, val_loss }),
+            checkpoint: self.saved.as_ref().map(|(_, path)| path.clone()),
+            peak_bytes: crate::device::peak_resident_bytes(),
+        }
+    }
+}
+
+/// The losses of both splits for weights that are not going to be trained.
+pub fn evaluate_weights(
+    plan: &Plan,
+    dataset: &Dataset,
+    interrupt: &Interrupt,
+    step: u64,
+    load: impl FnOnce(&mut [f32]) -> Result<()>,
+) -> Result<EvalReport> {
+    let mut memory = Memory::allocating();
+    let mut gpt = Gpt::<f32>::for_inference(&plan.model, plan.sizes, &mut memory)?;
+    let mut weights = gpt.weights_buffer(&mut memory)?;
+    load(&mut weights)?;
+    let mut tokens = Tokens::new(plan.sizes.sequences * plan.model.block_size);
+    evaluate_splits(step, |split| {
+        let read = reader(plan, dataset, interrupt, split);
+        evaluate(&mut gpt, &mut tokens, &weights, plan.eval_sequences, read)
+    })
+}
+
+fn evaluate_splits(
+    step: u64,
+    mut evaluate: impl FnMut(Split) -> Result<f64>,
+) -> Result<EvalReport> {
+    let started = Instant::now();
+    Ok(EvalReport {
+        step,
+        train_loss: evaluate(Split::Train)?,
+        val_loss: evaluate(Split::Val)?,
+        duration: started.elapsed(),
+    })
+}
+
+/// Reads the samples of an evaluation: the same ones at every step, so that two compare.
+fn reader(plan: &Plan, dataset: &Dataset, interrupt: &Interrupt, split: Split) -> impl ReadSample {
+    let (seed, tokens) = (plan.step.seed, dataset.split(split));
+    let windows = tokens.window_count(plan.model.block_size);
+    move |sample: u32, inputs: &mut [u32], targets: &mut [u32]| {
+        if interrupt.requested() {
+            return Err(Error::EvaluationInterrupted);
+        }
+        let window = eval_window(seed, split, sample, windows);
+        Ok(tokens.copy_window(window, inputs, targets)?)
+    }
+}
