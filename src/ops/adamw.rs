@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::Element;
 use super::element::sum;
-use super::parallel::{simd, sum_blocks};
+use super::parallel::sum_blocks;
+use super::vectorised::vectorised;
 
 /// The numbers of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,40 +29,52 @@ impl AdamW {
     /// `w -= lr * weight_decay * w` and
     /// `w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)`; PyTorch's order.
     pub fn update<T: Element>(&self, weights: &mut [T], m: &mut [T], v: &mut [T], gradients: &[T]) {
-        let keep = T::of(1.0 - self.learning_rate * self.weight_decay);
-        let updates = self.update as f64;
-        let step_size = T::of(self.learning_rate / (1.0 - self.beta1.powf(updates)));
-        let inverse_root = T::of(1.0 / (1.0 - self.beta2.powf(updates)).sqrt());
-        let (beta1, beta2) = (T::of(self.beta1), T::of(self.beta2));
-        let (rest1, rest2) = (T::of(1.0 - self.beta1), T::of(1.0 - self.beta2));
-        let (eps, scale) = (T::of(self.eps), T::of(self.gradient_scale));
         let state = m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK));
         weights
             .par_chunks_mut(BLOCK)
             .zip(gradients.par_chunks(BLOCK))
             .zip(state)
             .for_each(|((weights, gradients), (m, v))| {
-                simd(|| {
-                    let state = m.iter_mut().zip(v);
-                    for ((w, &g), (m, v)) in weights.iter_mut().zip(gradients).zip(state) {
-                        let g = g * scale;
-                        *m = m.mul_add(beta1, rest1 * g);
-                        *v = v.mul_add(beta2, rest2 * g * g);
-                        let denominator = v.sqrt().mul_add(inverse_root, eps);
-                        *w = *w * keep - step_size * *m / denominator;
-                    }
-                });
+                update_block(*self, weights, m, v, gradients);
             });
+    }
+}
+
+vectorised! {
+    fn update_block<T: Element>(
+        rule: AdamW,
+        weights: &mut [T],
+        m: &mut [T],
+        v: &mut [T],
+        gradients: &[T],
+    ) {
+        let keep = T::of(1.0 - rule.learning_rate * rule.weight_decay);
+        let updates = rule.update as f64;
+        let step_size = T::of(rule.learning_rate / (1.0 - rule.beta1.powf(updates)));
+        let inverse_root = T::of(1.0 / (1.0 - rule.beta2.powf(updates)).sqrt());
+        let (beta1, beta2) = (T::of(rule.beta1), T::of(rule.beta2));
+        let (rest1, rest2) = (T::of(1.0 - rule.beta1), T::of(1.0 - rule.beta2));
+        let (eps, scale) = (T::of(rule.eps), T::of(rule.gradient_scale));
+        let state = m.iter_mut().zip(v);
+        for ((w, &g), (m, v)) in weights.iter_mut().zip(gradients).zip(state) {
+            let g = g * scale;
+            *m = m.mul_add(beta1, rest1 * g);
+            *v = v.mul_add(beta2, rest2 * g * g);
+            let denominator = v.sqrt().mul_add(inverse_root, eps);
+            *w = *w * keep - step_size * *m / denominator;
+        }
     }
 }
 
 /// The L2 norm of `gradients`, summed in f64.
 pub fn norm<T: Element>(gradients: &[T]) -> f64 {
-    sum_blocks(gradients.len(), |range| {
-        let block = &gradients[range];
+    sum_blocks(gradients.len(), |range| sum_squares(&gradients[range])).sqrt()
+}
+
+vectorised! {
+    fn sum_squares<T: Element>(block: &[T]) -> f64 {
         sum(block.len(), |i| block[i].widen() * block[i].widen())
-    })
-    .sqrt()
+    }
 }
 
 /// The oracle of one update: returns (weights, m, v).

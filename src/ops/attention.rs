@@ -15,7 +15,8 @@ use super::Element;
 use super::dropout::{Dropout, MaskRow, Site};
 use super::element::{max, sum};
 use super::gemm::{Matrix, MatrixMut, Output, gemm_sequential};
-use super::parallel::{SharedMut, simd};
+use super::parallel::SharedMut;
+use super::vectorised::vectorised;
 
 /// Queries of one block.
 pub const QUERY_BLOCK: usize = 64;
@@ -187,21 +188,9 @@ fn forward_block<T: Element>(
         head.packed(qkv, 1, 0, to).t(),
     );
     let inverse_sums = &mut rest[..to - from];
-    simd(|| {
-        let rows = weights.chunks_exact_mut(to).zip(inverse_sums.iter_mut());
-        for (i, (weights, inverse_sum)) in rows.enumerate() {
-            let row = from + i;
-            let (max, total) = exponentials(weights, row + 1, shape.scale());
-            *inverse_sum = T::ONE / total;
-            // SAFETY: this (head, row) is visited by this task alone.
-            unsafe { *lse.at(head.lse_offset(row)) = max + total.ln() };
-            if let Some(WeightDropout { dropout, layer }) = dropout {
-                dropout.for_strips(head.mask(layer, row), row + 1, |strip, factors: &[T]| {
-                    multiply(&mut weights[strip], factors)
-                });
-            }
-        }
-    });
+    // SAFETY: the rows of this head and block are written by this task alone.
+    let lse = unsafe { std::slice::from_raw_parts_mut(lse.at(head.lse_offset(from)), to - from) };
+    weigh(weights, head, from, dropout, lse, inverse_sums);
     // SAFETY: the rows and columns of this head and block are written by this task alone.
     let block =
         unsafe { MatrixMut::from_raw(out.at(head.offset(from)), to - from, size, shape.columns()) };
@@ -211,6 +200,32 @@ fn forward_block<T: Element>(
         // SAFETY: as above; `size` elements of one row.
         let row = unsafe { std::slice::from_raw_parts_mut(out.at(head.offset(from + i)), size) };
         row.iter_mut().for_each(|x| *x *= inverse_sum);
+    }
+}
+
+vectorised! {
+    /// For queries from number `first` on: turns scores into weights, after dropout but before
+    /// their division by their sum, of which `inverse_sums` and `lse` tell.
+    fn weigh<T: Element>(
+        weights: &mut [T],
+        head: Head,
+        first: usize,
+        dropout: Option<WeightDropout>,
+        lse: &mut [T],
+        inverse_sums: &mut [T],
+    ) {
+        let keys = weights.len() / lse.len();
+        let rows = (first..).zip(weights.chunks_exact_mut(keys));
+        for ((row, weights), (lse, inverse_sum)) in rows.zip(lse.iter_mut().zip(inverse_sums)) {
+            let (max, total) = exponentials(weights, row + 1, head.shape.scale());
+            *inverse_sum = T::ONE / total;
+            *lse = max + total.ln();
+            if let Some(WeightDropout { dropout, layer }) = dropout {
+                dropout.for_strips(head.mask(layer, row), row + 1, |strip, factors: &[T]| {
+                    multiply(&mut weights[strip], factors)
+                });
+            }
+        }
     }
 }
 
@@ -316,14 +331,7 @@ fn backward_block<T: Element>(
     let d = head.rows(dout, from, to);
     product(weights, q, k.t());
     product(dscores, d, v.t());
-    simd(|| {
-        let rows = weights
-            .chunks_exact_mut(to)
-            .zip(dscores.chunks_exact_mut(to));
-        for (i, (weights, dscores)) in rows.enumerate() {
-            score_gradients(dout, saved, head, from + i, dropout, (weights, dscores));
-        }
-    });
+    differentiate(dout, saved, head, queries, dropout, weights, dscores);
     let weights = Matrix::new(weights, to - from, to);
     let dscores = Matrix::new(dscores, to - from, to);
     let gradient = |part, row, rows| {
@@ -335,6 +343,25 @@ fn backward_block<T: Element>(
     gemm_sequential(gradient(2, 0, to), output, weights.t(), d);
     gemm_sequential(gradient(1, 0, to), output, dscores.t(), q);
     gemm_sequential(gradient(0, from, to - from), Output::Replace, dscores, k);
+}
+
+vectorised! {
+    /// [`score_gradients`] for every query of `queries`.
+    fn differentiate<T: Element>(
+        dout: &[T],
+        saved: Saved<T>,
+        head: Head,
+        queries: std::ops::Range<usize>,
+        dropout: Option<WeightDropout>,
+        weights: &mut [T],
+        dscores: &mut [T],
+    ) {
+        let keys = queries.end;
+        let rows = weights.chunks_exact_mut(keys).zip(dscores.chunks_exact_mut(keys));
+        for (row, rows) in queries.zip(rows) {
+            score_gradients(dout, saved, head, row, dropout, rows);
+        }
+    }
 }
 
 /// For one query: turns scores into P' (the weights after dropout) and dP' into `scale * dS`.

@@ -10,6 +10,7 @@ use super::Element;
 use super::element::{max, sum};
 use super::gemm::{Matrix, Output, gemm};
 use super::parallel::{for_row_blocks, for_row_blocks2};
+use super::vectorised::vectorised;
 
 /// The tied head and its chunk of scratch.
 pub struct Classifier<'a, T> {
@@ -36,9 +37,7 @@ impl<T: Element> Classifier<'_, T> {
         for ((x, targets), losses) in chunks.zip(losses.chunks_mut(chunk)) {
             let logits = self.logits_of(x);
             for_row_blocks2((logits, vocab), (losses, 1), |first, logits, losses| {
-                for (i, (row, loss)) in logits.chunks_exact_mut(vocab).zip(losses).enumerate() {
-                    *loss = cross_entropy(row, targets[first + i]).0;
-                }
+                cross_entropies(logits, &targets[first..], losses);
             });
         }
     }
@@ -60,9 +59,7 @@ impl<T: Element> Classifier<'_, T> {
         for ((x, targets), (losses, dx)) in inputs.zip(outputs) {
             let logits = self.logits_of(x);
             for_row_blocks2((logits, vocab), (losses, 1), |first, logits, losses| {
-                for (i, (row, loss)) in logits.chunks_exact_mut(vocab).zip(losses).enumerate() {
-                    *loss = into_gradient(row, targets[first + i], scale);
-                }
+                into_gradients(logits, &targets[first..], scale, losses);
             });
             let rows = targets.len();
             let dlogits = Matrix::new(logits, rows, vocab);
@@ -105,32 +102,50 @@ fn cross_entropy<T: Element>(row: &mut [T], target: u32) -> (T, T) {
     (total.ln() - shifted, total)
 }
 
-#[inline(always)]
-fn into_gradient<T: Element>(row: &mut [T], target: u32, scale: T) -> T {
-    let (loss, total) = cross_entropy(row, target);
-    let factor = scale / total;
-    for x in row.iter_mut() {
-        *x *= factor;
+vectorised! {
+    fn cross_entropies<T: Element>(logits: &mut [T], targets: &[u32], losses: &mut [T]) {
+        let rows = logits.chunks_exact_mut(logits.len() / losses.len());
+        for ((row, &target), loss) in rows.zip(targets).zip(losses) {
+            *loss = cross_entropy(row, target).0;
+        }
     }
-    row[target as usize] -= scale;
-    loss
+}
+
+vectorised! {
+    /// The losses of a block of rows; their logits become `scale * (softmax - onehot)`.
+    fn into_gradients<T: Element>(logits: &mut [T], targets: &[u32], scale: T, losses: &mut [T]) {
+        let rows = logits.chunks_exact_mut(logits.len() / losses.len());
+        for ((row, &target), loss) in rows.zip(targets).zip(losses) {
+            let (row_loss, total) = cross_entropy(row, target);
+            *loss = row_loss;
+            let factor = scale / total;
+            for x in row.iter_mut() {
+                *x *= factor;
+            }
+            row[target as usize] -= scale;
+        }
+    }
 }
 
 /// Replaces `logits` (R, V) by their softmax at `temperature`; for sampling.
 pub fn softmax_in_place<T: Element>(logits: &mut [T], vocab: usize, temperature: f64) {
     let inverse = T::of(1.0 / temperature);
-    for_row_blocks(logits, vocab, |_, rows| {
+    for_row_blocks(logits, vocab, |_, rows| softmax_rows(rows, vocab, inverse));
+}
+
+vectorised! {
+    fn softmax_rows<T: Element>(rows: &mut [T], vocab: usize, inverse_temperature: T) {
         for row in rows.chunks_exact_mut(vocab) {
             let top = max(row);
             for x in row.iter_mut() {
-                *x = ((*x - top) * inverse).exp();
+                *x = ((*x - top) * inverse_temperature).exp();
             }
             let factor = T::ONE / sum(row.len(), |i| row[i]);
             for x in row.iter_mut() {
                 *x *= factor;
             }
         }
-    });
+    }
 }
 
 /// The oracle: the loss of every row (R) for `x` (R, C), `wte` (V, C), `targets` (R).

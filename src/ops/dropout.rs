@@ -5,7 +5,8 @@
 //! resume. A kept element is scaled by 1 / (1 - p), as in PyTorch.
 
 use super::Element;
-use super::parallel::{BLOCK_ROWS, for_row_blocks};
+use super::parallel::for_row_blocks;
+use super::vectorised::vectorised;
 use crate::rng::{Seed, Stream, philox4x32};
 
 /// Where in the model an element is dropped. Sites never share random numbers.
@@ -62,15 +63,28 @@ pub(super) struct MaskRow {
     pub width: usize,
 }
 
-impl MaskRow {
-    /// Row `row` of a (B * positions, width) array.
-    fn of(site: Site, row: usize, positions: usize, width: usize) -> Self {
-        Self {
-            site,
-            sample: row / positions,
-            row: row % positions,
-            width,
-        }
+/// The mask of neighbouring rows of a (B * positions, columns) array.
+#[derive(Clone, Copy)]
+struct Mask {
+    dropout: Dropout,
+    site: Site,
+    first_row: usize,
+    positions: usize,
+    columns: usize,
+}
+
+impl Mask {
+    /// As [`Dropout::for_strips`], for the whole of row `first_row + i`.
+    #[inline(always)]
+    fn for_strips<T: Element>(&self, i: usize, apply: impl FnMut(std::ops::Range<usize>, &[T])) {
+        let row = self.first_row + i;
+        let mask = MaskRow {
+            site: self.site,
+            sample: row / self.positions,
+            row: row % self.positions,
+            width: self.columns,
+        };
+        self.dropout.for_strips(mask, self.columns, apply);
     }
 }
 
@@ -142,25 +156,36 @@ pub fn residual_forward<T: Element>(
 ) {
     for_row_blocks(out, columns, |first_row, rows| {
         let offset = first_row * columns;
-        let (x, branch) = (&x[offset..], &branch[offset..]);
-        let Some((dropout, site)) = dropout else {
-            for ((out, &x), &branch) in rows.iter_mut().zip(x).zip(branch) {
+        let mask = dropout.map(|(dropout, site)| Mask {
+            dropout,
+            site,
+            first_row,
+            positions,
+            columns,
+        });
+        add_block(&x[offset..], &branch[offset..], rows, mask);
+    });
+}
+
+vectorised! {
+    fn add_block<T: Element>(x: &[T], branch: &[T], out: &mut [T], mask: Option<Mask>) {
+        let Some(mask) = mask else {
+            for ((out, &x), &branch) in out.iter_mut().zip(x).zip(branch) {
                 *out = x + branch;
             }
             return;
         };
-        for (i, out) in rows.chunks_exact_mut(columns).enumerate() {
-            let (x, branch) = (&x[i * columns..], &branch[i * columns..]);
-            let mask = MaskRow::of(site, first_row + i, positions, columns);
-            dropout.for_strips(mask, columns, |strip, factors: &[T]| {
+        for (i, out) in out.chunks_exact_mut(mask.columns).enumerate() {
+            let (x, branch) = (&x[i * mask.columns..], &branch[i * mask.columns..]);
+            mask.for_strips(i, |strip, factors: &[T]| {
                 let terms = x[strip.clone()].iter().zip(&branch[strip.clone()]);
-                for ((out, (&x, &branch)), &factor) in out[strip].iter_mut().zip(terms).zip(factors)
-                {
+                let terms = terms.zip(factors);
+                for (out, ((&x, &branch), &factor)) in out[strip].iter_mut().zip(terms) {
                     *out = branch.mul_add(factor, x);
                 }
             });
         }
-    });
+    }
 }
 
 /// `out = dropout(x)` with the mask of `site`: the backward of [`residual_forward`] with respect
@@ -174,17 +199,15 @@ pub fn mask<T: Element>(
     site: Site,
 ) {
     for_row_blocks(out, columns, |first_row, rows| {
-        let x = &x[first_row * columns..];
-        for (i, out) in rows.chunks_exact_mut(columns).enumerate() {
-            let x = &x[i * columns..];
-            let mask = MaskRow::of(site, first_row + i, positions, columns);
-            dropout.for_strips(mask, columns, |strip, factors: &[T]| {
-                let elements = x[strip.clone()].iter().zip(factors);
-                for (out, (&x, &factor)) in out[strip].iter_mut().zip(elements) {
-                    *out = x * factor;
-                }
-            });
-        }
+        rows.copy_from_slice(&x[first_row * columns..][..rows.len()]);
+        let mask = Mask {
+            dropout,
+            site,
+            first_row,
+            positions,
+            columns,
+        };
+        multiply_block(rows, mask);
     });
 }
 
@@ -197,15 +220,27 @@ pub fn mask_in_place<T: Element>(
     site: Site,
 ) {
     for_row_blocks(x, columns, |first_row, rows| {
-        for (i, out) in rows.chunks_exact_mut(columns).enumerate() {
-            let mask = MaskRow::of(site, first_row + i, positions, columns);
-            dropout.for_strips(mask, columns, |strip, factors: &[T]| {
-                for (out, &factor) in out[strip].iter_mut().zip(factors) {
-                    *out *= factor;
+        let mask = Mask {
+            dropout,
+            site,
+            first_row,
+            positions,
+            columns,
+        };
+        multiply_block(rows, mask);
+    });
+}
+
+vectorised! {
+    fn multiply_block<T: Element>(x: &mut [T], mask: Mask) {
+        for (i, x) in x.chunks_exact_mut(mask.columns).enumerate() {
+            mask.for_strips(i, |strip, factors: &[T]| {
+                for (x, &factor) in x[strip].iter_mut().zip(factors) {
+                    *x *= factor;
                 }
             });
         }
-    });
+    }
 }
 
 /// The mask that `site` has for `rows` rows of one sample, as factors (rows, width): what the
@@ -232,4 +267,4 @@ pub fn factors<T: Element>(
     out
 }
 
-const _: () = assert!(STRIP.is_multiple_of(4 * LANES) && BLOCK_ROWS > 0);
+const _: () = assert!(STRIP.is_multiple_of(4 * LANES));

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::Element;
 use super::parallel::for_row_blocks;
+use super::vectorised::vectorised;
 
 /// Tokens are (B, T) row-major; `wte` (V, C), `wpe` (at least T, C), `out` (R, C). The position of
 /// row r is `first_position + r % positions`.
@@ -47,10 +48,11 @@ pub fn backward<T: Element>(
     });
 }
 
-#[inline(always)]
-fn add<T: Element>(total: &mut [T], term: &[T]) {
-    for (total, &term) in total.iter_mut().zip(term) {
-        *total += term;
+vectorised! {
+    fn add<T: Element>(total: &mut [T], term: &[T]) {
+        for (total, &term) in total.iter_mut().zip(term) {
+            *total += term;
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use candle_core::{Result, Tensor};
 
 use super::Element;
 use super::parallel::for_element_blocks;
+use super::vectorised::vectorised;
 use crate::config::Gelu;
 
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
@@ -16,18 +17,28 @@ const CUBIC: f64 = 0.044715;
 /// `out = gelu(x)`; both of one length.
 pub fn forward<T: Element>(form: Gelu, x: &[T], out: &mut [T]) {
     for_element_blocks(out, |start, out| {
-        let x = &x[start..start + out.len()];
+        forward_block(form, &x[start..start + out.len()], out);
+    });
+}
+
+vectorised! {
+    fn forward_block<T: Element>(form: Gelu, x: &[T], out: &mut [T]) {
         match form {
             Gelu::Tanh => map(x, out, |x| tanh_parts(x).0 * x),
             Gelu::Erf => map(x, out, |x| x.normal_cdf_pdf().0 * x),
         }
-    });
+    }
 }
 
 /// `d *= gelu'(x)`, in place.
 pub fn backward<T: Element>(form: Gelu, x: &[T], d: &mut [T]) {
     for_element_blocks(d, |start, d| {
-        let x = &x[start..start + d.len()];
+        backward_block(form, &x[start..start + d.len()], d);
+    });
+}
+
+vectorised! {
+    fn backward_block<T: Element>(form: Gelu, x: &[T], d: &mut [T]) {
         match form {
             Gelu::Tanh => scale(x, d, |x| {
                 let (sigmoid, du2) = tanh_parts(x);
@@ -38,7 +49,7 @@ pub fn backward<T: Element>(form: Gelu, x: &[T], d: &mut [T]) {
                 x.mul_add(pdf, cdf)
             }),
         }
-    });
+    }
 }
 
 /// `sigmoid(2 u)` and the derivative of `2 u`.

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use super::Element;
 use super::element::sum;
-use super::parallel::{BLOCK_ROWS, for_element_blocks, simd};
+use super::parallel::BLOCK_ROWS;
+use super::vectorised::vectorised;
 
 /// GPT-2's epsilon.
 pub const EPSILON: f64 = 1e-5;
@@ -35,14 +36,23 @@ pub fn forward<T: Element>(
         stats.rstd.par_chunks_mut(BLOCK_ROWS),
     )
         .into_par_iter()
-        .for_each(|(out, x, mean, rstd)| {
-            simd(|| {
-                let rows = out.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
-                for (((out, x), mean), rstd) in rows.zip(mean).zip(rstd) {
-                    (*mean, *rstd) = normalise_row(x, weight, bias, out);
-                }
-            });
-        });
+        .for_each(|(out, x, mean, rstd)| normalise(x, weight, bias, out, Stats { mean, rstd }));
+}
+
+vectorised! {
+    fn normalise<T: Element>(
+        x: &[T],
+        weight: &[T],
+        bias: Option<&[T]>,
+        out: &mut [T],
+        stats: Stats<T>,
+    ) {
+        let columns = weight.len();
+        let rows = out.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
+        for (((out, x), mean), rstd) in rows.zip(stats.mean).zip(stats.rstd) {
+            (*mean, *rstd) = normalise_row(x, weight, bias, out);
+        }
+    }
 }
 
 #[inline(always)]
@@ -105,24 +115,34 @@ pub fn backward<T: Element>(
         .into_par_iter()
         .enumerate()
         .for_each(|(index, (dx, dout, x, partial))| {
-            simd(|| {
-                partial.fill(T::ZERO);
-                let (dweight, dbias) = partial.split_at_mut(columns);
-                let rows = dx
-                    .chunks_exact_mut(columns)
-                    .zip(dout.chunks_exact(columns))
-                    .zip(x.chunks_exact(columns));
-                for (i, ((dx, dout), x)) in rows.enumerate() {
-                    let row = index * BLOCK_ROWS + i;
-                    let (mean, rstd) = (saved.mean[row], saved.rstd[row]);
-                    backward_row(dout, x, saved.weight, (mean, rstd), dx, (dweight, dbias));
-                }
-            });
+            let rows = index * BLOCK_ROWS..;
+            let (mean, rstd) = (&saved.mean[rows.clone()], &saved.rstd[rows]);
+            let saved = Saved {
+                x,
+                mean,
+                rstd,
+                ..saved
+            };
+            backward_block(dout, saved, dx, partial);
         });
     let blocks = saved.mean.len().div_ceil(BLOCK_ROWS);
     add_partials(dweight, &partials[..blocks * 2 * columns], 0);
     if let Some(dbias) = dbias {
         add_partials(dbias, &partials[..blocks * 2 * columns], columns);
+    }
+}
+
+vectorised! {
+    /// A block of at most `BLOCK_ROWS` rows; `partial` is its (2, C): dweight, then dbias.
+    fn backward_block<T: Element>(dout: &[T], saved: Saved<T>, dx: &mut [T], partial: &mut [T]) {
+        let columns = saved.weight.len();
+        partial.fill(T::ZERO);
+        let (dweight, dbias) = partial.split_at_mut(columns);
+        let gradients = dx.chunks_exact_mut(columns).zip(dout.chunks_exact(columns));
+        for (row, ((dx, dout), x)) in gradients.zip(saved.x.chunks_exact(columns)).enumerate() {
+            let stats = (saved.mean[row], saved.rstd[row]);
+            backward_row(dout, x, saved.weight, stats, dx, (dweight, dbias));
+        }
     }
 }
 
@@ -153,14 +173,11 @@ fn backward_row<T: Element>(
 /// Adds to `total` (C) the C elements from `offset` of every (2C) row of `partials`, in row order.
 fn add_partials<T: Element>(total: &mut [T], partials: &[T], offset: usize) {
     let columns = total.len();
-    for_element_blocks(total, |start, total| {
-        for partial in partials.chunks_exact(2 * columns) {
-            let from = &partial[offset + start..];
-            for (total, &value) in total.iter_mut().zip(from) {
-                *total += value;
-            }
+    for partial in partials.chunks_exact(2 * columns) {
+        for (total, &value) in total.iter_mut().zip(&partial[offset..]) {
+            *total += value;
         }
-    });
+    }
 }
 
 /// The oracle: the same formula in differentiable candle operations.

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::Element;
 use super::gemm::{Matrix, Output, gemm};
-use super::parallel::{BLOCK_ROWS, for_row_blocks, simd};
+use super::parallel::{BLOCK_ROWS, for_row_blocks};
+use super::vectorised::vectorised;
 
 /// `x` is (R, in), `weight` (out, in), `bias` (out), `y` (R, out).
 pub fn forward<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, y: &mut [T], inputs: usize) {
@@ -69,23 +70,24 @@ fn add_column_sums<T: Element>(x: &[T], total: &mut [T]) {
     total
         .par_chunks_mut(COLUMN_BLOCK)
         .enumerate()
-        .for_each(|(block, total)| {
-            simd(|| {
-                let start = block * COLUMN_BLOCK;
-                for rows in x.chunks(BLOCK_ROWS * columns) {
-                    let mut sums = [T::ZERO; COLUMN_BLOCK];
-                    for row in rows.chunks_exact(columns) {
-                        let row = &row[start..start + total.len()];
-                        for (sum, &value) in sums.iter_mut().zip(row) {
-                            *sum += value;
-                        }
-                    }
-                    for (total, &sum) in total.iter_mut().zip(&sums) {
-                        *total += sum;
-                    }
+        .for_each(|(block, total)| column_sums(x, columns, block * COLUMN_BLOCK, total));
+}
+
+vectorised! {
+    fn column_sums<T: Element>(x: &[T], columns: usize, start: usize, total: &mut [T]) {
+        for rows in x.chunks(BLOCK_ROWS * columns) {
+            let mut sums = [T::ZERO; COLUMN_BLOCK];
+            for row in rows.chunks_exact(columns) {
+                let row = &row[start..start + total.len()];
+                for (sum, &value) in sums.iter_mut().zip(row) {
+                    *sum += value;
                 }
-            });
-        });
+            }
+            for (total, &sum) in total.iter_mut().zip(&sums) {
+                *total += sum;
+            }
+        }
+    }
 }
 
 /// The oracle. `x` is (..., in).

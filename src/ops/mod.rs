@@ -13,6 +13,7 @@
 
 pub mod element;
 pub mod parallel;
+mod vectorised;
 
 pub mod gemm;
 

@@ -1,15 +1,9 @@
-//! How a CPU body is spread over threads and vector units.
+//! How a CPU body is spread over threads.
 
 use rayon::prelude::*;
 
 /// Rows of one block of work. Blocks depend on the number of rows only, never on the threads.
 pub const BLOCK_ROWS: usize = 32;
-
-/// Runs `body` compiled for the widest vector instructions of this CPU (AVX-512, AVX2 or NEON).
-#[inline(always)]
-pub(super) fn simd<R>(body: impl FnOnce() -> R) -> R {
-    body()
-}
 
 /// Calls `body(first_row, rows)` for every block of `BLOCK_ROWS` rows of `out`, in parallel.
 pub(super) fn for_row_blocks<T: Send>(
@@ -19,7 +13,7 @@ pub(super) fn for_row_blocks<T: Send>(
 ) {
     out.par_chunks_mut(BLOCK_ROWS * columns)
         .enumerate()
-        .for_each(|(block, rows)| simd(|| body(block * BLOCK_ROWS, rows)));
+        .for_each(|(block, rows)| body(block * BLOCK_ROWS, rows));
 }
 
 /// As [`for_row_blocks`], over two arrays with the same number of rows.
@@ -31,7 +25,7 @@ pub(super) fn for_row_blocks2<T: Send, U: Send>(
     a.par_chunks_mut(BLOCK_ROWS * a_columns)
         .zip(b.par_chunks_mut(BLOCK_ROWS * b_columns))
         .enumerate()
-        .for_each(|(block, (a, b))| simd(|| body(block * BLOCK_ROWS, a, b)));
+        .for_each(|(block, (a, b))| body(block * BLOCK_ROWS, a, b));
 }
 
 /// Elements of one block of an element-wise pass.
@@ -41,7 +35,7 @@ const BLOCK_ELEMENTS: usize = 1 << 14;
 pub(super) fn for_element_blocks<T: Send>(out: &mut [T], body: impl Fn(usize, &mut [T]) + Sync) {
     out.par_chunks_mut(BLOCK_ELEMENTS)
         .enumerate()
-        .for_each(|(block, out)| simd(|| body(block * BLOCK_ELEMENTS, out)));
+        .for_each(|(block, out)| body(block * BLOCK_ELEMENTS, out));
 }
 
 /// The sum over `len` elements of `partial(range)`, computed per block in parallel and added in
@@ -56,7 +50,7 @@ pub(super) fn sum_blocks(
         .into_par_iter()
         .map(|block| {
             let start = block * BLOCK_ELEMENTS;
-            simd(|| partial(start..(start + BLOCK_ELEMENTS).min(len)))
+            partial(start..(start + BLOCK_ELEMENTS).min(len))
         })
         .collect();
     sums.iter().sum()
