@@ -73,7 +73,7 @@ pub fn norm<T: Element>(gradients: &[T]) -> f64 {
 
 vectorised! {
     fn sum_squares<T: Element>(block: &[T]) -> f64 {
-        sum(block.len(), |i| block[i].widen() * block[i].widen())
+        sum([block], |[g]| g.widen() * g.widen())
     }
 }
 

@@ -239,7 +239,7 @@ fn exponentials<T: Element>(row: &mut [T], visible: usize, scale: T) -> (T, T) {
     for x in seen.iter_mut() {
         *x = x.mul_add(scale, -top).exp();
     }
-    (top, sum(seen.len(), |i| seen[i]))
+    (top, sum([seen], |[x]| x))
 }
 
 #[inline(always)]
@@ -381,8 +381,8 @@ fn score_gradients<T: Element>(
     dscores[visible..].fill(T::ZERO);
     let (weights, dscores) = (&mut weights[..visible], &mut dscores[..visible]);
     let lse = saved.lse[head.lse_offset(row)];
-    let (d, out) = (&dout[head.offset(row)..], &saved.out[head.offset(row)..]);
-    let row_dot = sum(size, |i| d[i] * out[i]);
+    let part = head.offset(row)..head.offset(row) + size;
+    let row_dot = sum([&dout[part.clone()], &saved.out[part]], |[d, out]| d * out);
     for weight in weights.iter_mut() {
         *weight = weight.mul_add(scale, -lse).exp();
     }

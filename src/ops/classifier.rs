@@ -98,7 +98,7 @@ fn cross_entropy<T: Element>(row: &mut [T], target: u32) -> (T, T) {
     for x in row.iter_mut() {
         *x = (*x - top).exp();
     }
-    let total = sum(row.len(), |i| row[i]);
+    let total = sum([row], |[x]| x);
     (total.ln() - shifted, total)
 }
 
@@ -140,7 +140,7 @@ vectorised! {
             for x in row.iter_mut() {
                 *x = ((*x - top) * inverse_temperature).exp();
             }
-            let factor = T::ONE / sum(row.len(), |i| row[i]);
+            let factor = T::ONE / sum([row], |[x]| x);
             for x in row.iter_mut() {
                 *x *= factor;
             }

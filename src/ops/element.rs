@@ -172,21 +172,25 @@ impl Element for f64 {
 
 const LANES: usize = 32;
 
-/// The sum of `term(i)` for `i` in `0..len`, over 32 running sums so that it vectorises.
+/// The sum of `term([a[i], b[i], ..])` over slices of one length, over 32 running sums so that it
+/// vectorises.
 #[inline(always)]
-pub(super) fn sum<T: Element>(len: usize, term: impl Fn(usize) -> T) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    let whole = len - len % LANES;
-    let mut i = 0;
-    while i < whole {
+pub(super) fn sum<T: Element, U: Element, const N: usize>(
+    slices: [&[T]; N],
+    term: impl Fn([T; N]) -> U,
+) -> U {
+    let parts = slices.map(|slice| slice.as_chunks::<LANES>());
+    let (chunks, tails) = (parts.map(|part| part.0), parts.map(|part| part.1));
+    let mut lanes = [U::ZERO; LANES];
+    for i in 0..chunks[0].len() {
+        let chunk = chunks.map(|chunks| &chunks[i]);
         for (lane, total) in lanes.iter_mut().enumerate() {
-            *total += term(i + lane);
+            *total += term(chunk.map(|chunk| chunk[lane]));
         }
-        i += LANES;
     }
     let mut total = fold(lanes, |a, b| a + b);
-    for i in whole..len {
-        total += term(i);
+    for i in 0..tails[0].len() {
+        total += term(tails.map(|tail| tail[i]));
     }
     total
 }
@@ -209,12 +213,10 @@ pub(super) fn max<T: Element>(values: &[T]) -> T {
 #[inline(always)]
 fn fold<T: Element>(lanes: [T; LANES], combine: impl Fn(T, T) -> T) -> T {
     let mut lanes = lanes;
-    let mut width = LANES / 2;
-    while width > 0 {
+    for width in [16, 8, 4, 2, 1] {
         for lane in 0..width {
             lanes[lane] = combine(lanes[lane], lanes[lane + width]);
         }
-        width /= 2;
     }
     lanes[0]
 }
@@ -250,7 +252,7 @@ mod tests {
     fn sum_and_max_agree_with_the_plain_loops_at_every_length() {
         for len in 0..100 {
             let values: Vec<f64> = (0..len).map(|i| ((i * 37) % 11) as f64 - 5.0).collect();
-            assert_eq!(sum(len, |i| values[i]), values.iter().sum::<f64>());
+            assert_eq!(sum([&values[..]], |[x]| x), values.iter().sum::<f64>());
             let plain = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             assert_eq!(max(&values), plain);
         }

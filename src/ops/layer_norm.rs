@@ -59,8 +59,8 @@ vectorised! {
 fn normalise_row<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, out: &mut [T]) -> (T, T) {
     let columns = x.len();
     let scale = T::ONE / T::of(columns as f64);
-    let mean = sum(columns, |i| x[i]) * scale;
-    let variance = sum(columns, |i| (x[i] - mean) * (x[i] - mean)) * scale;
+    let mean = sum([x], |[x]| x) * scale;
+    let variance = sum([x], |[x]| (x - mean) * (x - mean)) * scale;
     let rstd = T::ONE / (variance + T::of(EPSILON)).sqrt();
     match bias {
         Some(bias) => {
@@ -94,7 +94,8 @@ pub fn partials_len(rows: usize, columns: usize) -> usize {
 /// Adds to `dx` (R, C) the gradient through the normalisation, to `dweight` and `dbias` (C) theirs.
 ///
 /// With g = dout * weight and n = (x - mean) * rstd:
-/// `dx += rstd * (g - mean(g) - n * mean(g * n))`, `dweight += sum(dout * n)`, `dbias += sum(dout)`.
+/// `dx += rstd * (g - mean(g) - n * mean(g * n))`, `dweight += sum(dout * n)` and
+/// `dbias += sum(dout)`.
 /// `partials` is scratch of [`partials_len`] elements.
 pub fn backward<T: Element>(
     dout: &[T],
@@ -159,13 +160,16 @@ fn backward_row<T: Element>(
     // One length for every slice lets the bounds checks of the loops below vanish.
     let (dout, weight) = (&dout[..columns], &weight[..columns]);
     let (dweight, dbias) = (&mut dweight[..columns], &mut dbias[..columns]);
+    let dx = &mut dx[..columns];
     let scale = T::ONE / T::of(columns as f64);
-    let mean_g = sum(columns, |i| dout[i] * weight[i]) * scale;
-    let mean_gn = sum(columns, |i| dout[i] * weight[i] * (x[i] - mean)) * rstd * scale;
+    let mean_g = sum([dout, weight], |[d, w]| d * w) * scale;
+    let mean_gn = sum([dout, weight, x], |[d, w, x]| d * w * (x - mean)) * rstd * scale;
     for i in 0..columns {
         let n = (x[i] - mean) * rstd;
         dx[i] += rstd * (dout[i] * weight[i] - mean_g - n * mean_gn);
-        dweight[i] += dout[i] * n;
+    }
+    for i in 0..columns {
+        dweight[i] += dout[i] * ((x[i] - mean) * rstd);
         dbias[i] += dout[i];
     }
 }
