@@ -5,6 +5,7 @@ use crate::memory::{Group, Memory, OutOfMemory};
 use crate::model::{Batch, Gpt, ParamLayout, Sizes};
 use crate::ops::Element;
 use crate::ops::dropout::Dropout;
+use crate::ops::parallel::zero;
 use crate::optim::{Optimizer, OptimizerSettings, gradient_norm};
 use crate::plan::ModelDims;
 use crate::rng::Seed;
@@ -89,7 +90,7 @@ impl<T: Element> Trainer<T> {
         let sequences = self.settings.sequences_per_step;
         let block_size = self.gpt.dims().block_size;
         let scale = T::of(1.0 / (sequences * block_size) as f64);
-        self.gradients.fill(T::ZERO);
+        zero(&mut self.gradients);
         let mut total = 0.0;
         for first in (0..sequences).step_by(self.gpt.max_sequences()) {
             let count = self.gpt.max_sequences().min(sequences - first);

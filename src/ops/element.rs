@@ -238,12 +238,12 @@ mod tests {
     }
 
     #[test]
-    fn f32_normal_distribution_is_within_one_ulp_of_one() {
+    fn f32_normal_distribution_is_within_1_5e_7() {
         for i in -1500..1500 {
             let x = i as f32 * 0.01;
             let (cdf, pdf) = x.normal_cdf_pdf();
             let (exact_cdf, exact_pdf) = f64::from(x).normal_cdf_pdf();
-            assert!((f64::from(cdf) - exact_cdf).abs() < 1.2e-7, "cdf({x})");
+            assert!((f64::from(cdf) - exact_cdf).abs() < 1.5e-7, "cdf({x})");
             assert!((f64::from(pdf) - exact_pdf).abs() < 1e-7, "pdf({x})");
         }
     }

@@ -28,6 +28,11 @@ pub(super) fn for_row_blocks2<T: Send, U: Send>(
         .for_each(|(block, (a, b))| body(block * BLOCK_ROWS, a, b));
 }
 
+/// Sets every element to zero, on all threads.
+pub fn zero<T: super::Element>(x: &mut [T]) {
+    for_element_blocks(x, |_, x| x.fill(T::ZERO));
+}
+
 /// Elements of one block of an element-wise pass.
 const BLOCK_ELEMENTS: usize = 1 << 14;
 
