@@ -323,7 +323,7 @@ fn a_run_stopped_early_and_resumed_says_so() {
         Reporter::with_outputs(options, Box::new(io::sink()), Box::new(stderr.clone()));
     let mut startup = startup();
     startup.start_step = 1_500;
-    startup.schedule.max_iters = 2_000;
+    startup.max_iters = 2_000;
     startup.schedule.decay_lr = false;
     reporter.startup(&startup);
     reporter.finish(&Summary {

@@ -57,6 +57,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
         .map_err(|source| Error::Threads { threads, source })?;
     pool.install(|| {
         if args.eval_only || config.eval.eval_only {
+            if matches!(start, Start::Scratch) {
+                reporter.note("evaluating untrained weights; add `--resume` for a run's newest");
+            }
             let load = |weights: &mut [f32]| start.load_weights(&plan, weights);
             let report = evaluate_weights(&plan, &dataset, &interrupt, start.step(), load)?;
             reporter.eval_only(&report);
@@ -66,6 +69,12 @@ pub fn run(args: TrainArgs) -> Result<()> {
         reporter.startup(&startup(&plan, device, &dataset, start.step()));
         let mut session = Session::allocate(&config, &plan, &dataset, &mut reporter, &interrupt)?;
         start.restore(&mut session)?;
+        if session.state.step >= plan.max_iters {
+            let (done, asked) = (session.state.step, plan.max_iters);
+            session.reporter.note(&format!(
+                "nothing to train: {done} steps are done and `train.max_iters` is {asked}"
+            ));
+        }
         let summary = session.train()?;
         reporter.finish(&summary);
         Ok(())
