@@ -92,6 +92,12 @@ fn settings(args: &SampleArgs) -> Result<SamplingSettings> {
             "give 1 or more, such as `--top-k 200`",
         ));
     }
+    if args.num_samples == 0 {
+        return Err(usage(
+            "`--num-samples 0` asks for no text".into(),
+            "give 1 or more, or leave it out",
+        ));
+    }
     if args.threads == Some(0) {
         return Err(usage(
             "`--threads 0` leaves nobody to do the work".into(),
