@@ -111,11 +111,14 @@ impl Error {
             Error::Usage { hint, .. } => Some(hint.clone()),
             Error::EvaluationInterrupted | Error::InterruptedBeforeTraining => None,
             Error::Diverged { .. } => Some(
-                "the newest checkpoint is from before this; try a lower `optimizer.learning_rate` \
+                "checkpoints, if any, are from before this; try a lower `optimizer.learning_rate` \
                  or a longer `optimizer.warmup_iters`"
                     .into(),
             ),
-            Error::Threads { .. } => Some("ask for fewer with `--set system.threads=1`".into()),
+            Error::Threads { .. } => Some(
+                "ask for fewer: `--set system.threads=1` when training, `--threads 1` when sampling"
+                    .into(),
+            ),
             Error::Interrupted { .. } => {
                 Some("run the same command with `--resume` to continue exactly here".into())
             }

@@ -136,7 +136,7 @@ impl Start {
             return Ok(());
         }
         match find_latest(out_dir) {
-            Err(CheckpointError::NoneFound { .. }) => Ok(()),
+            Err(CheckpointError::NoneFound { skipped, .. }) if skipped.is_empty() => Ok(()),
             Err(other) => Err(other.into()),
             Ok(found) => Err(Error::Usage {
                 what: format!(

@@ -48,7 +48,7 @@ fn every_preset_loads_and_says_what_it_is() {
 fn the_arithmetic_of_every_preset_is_what_its_comments_say() {
     // Name, sequences per step, tokens per step, tokens in all (0: no training).
     let expected = [
-        ("quickstart", 16, 2_048, 2_048_000),
+        ("quickstart", 16, 2_048, 6_144_000),
         ("shakespeare_char_cpu", 12, 768, 1_536_000),
         ("shakespeare_char", 64, 16_384, 81_920_000),
         ("finetune_shakespeare", 32, 32_768, 0),
