@@ -38,6 +38,11 @@ impl Interrupt {
         Ok(Self { requested })
     }
 
+    /// What the first signal sets, for work that polls it itself.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.requested
+    }
+
     /// True after the first signal.
     pub fn requested(&self) -> bool {
         self.requested.load(Ordering::Relaxed)

@@ -2,14 +2,12 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::data::prepare::{Expected, Prepared, Request, fetch, prepare};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::tokenizer::TokenizerKind;
 
 /// Make token files (train.bin, val.bin) from text
@@ -42,7 +40,8 @@ pub struct PrepareArgs {
 pub fn run(args: PrepareArgs) -> Result<()> {
     let request = resolve(&args)?;
     let progress = progress_bar(args.quiet);
-    let prepared = prepare(&request, &progress, &*interrupt_flag()?)?;
+    let interrupt = Interrupt::install()?;
+    let prepared = prepare(&request, &progress, interrupt.flag())?;
     if !args.quiet {
         eprintln!("{}", summary(&request, &prepared));
     }
@@ -152,17 +151,6 @@ fn progress_bar(quiet: bool) -> ProgressBar {
     let style =
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style)
-}
-
-/// Set by Ctrl-C and SIGTERM; a second one exits at once.
-fn interrupt_flag() -> Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())
-            .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
-            .map_err(Error::io("handle signals in", Path::new(".")))?;
-    }
-    Ok(interrupted)
 }
 
 fn summary(request: &Request, prepared: &Prepared) -> String {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use taper::config::{Config, PRESETS, Preset};
+use taper::config::{Config, Gelu, PRESETS, Preset};
 use taper::error::Error;
 use taper::model::ParamLayout;
 use taper::plan::ModelDims;
@@ -140,9 +140,12 @@ fn presets_have_nanogpts_numbers() {
     let finetune = preset("finetune_shakespeare");
     assert_eq!(finetune.train.init_from, "gpt2");
     assert!(finetune.model.bias && !finetune.optimizer.decay_lr);
-    // OpenWebText is the default of nanoGPT's train.py, except for how often it speaks.
+    // OpenWebText is the default of nanoGPT's train.py, except for how often it speaks; taper's
+    // default activation is that of OpenAI's weights.
+    assert_eq!(preset("openwebtext").model.gelu, Gelu::Erf);
     let mut owt = preset("openwebtext");
     owt.train.gradient_accumulation_steps = None;
+    owt.model.gelu = Gelu::Tanh;
     owt.train.log_interval = 1;
     owt.eval.eval_interval = 2000;
     owt.checkpoint.out_dir = "out".into();
