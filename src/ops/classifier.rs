@@ -9,7 +9,7 @@ use candle_core::{D, Result, Tensor};
 use super::Element;
 use super::element::{max, sum};
 use super::gemm::{Matrix, Output, gemm};
-use super::parallel::{for_row_blocks, for_row_blocks2};
+use super::parallel::for_row_blocks2;
 use super::vectorised::vectorised;
 
 /// The tied head and its chunk of scratch.
@@ -123,27 +123,6 @@ vectorised! {
                 *x *= factor;
             }
             row[target as usize] -= scale;
-        }
-    }
-}
-
-/// Replaces `logits` (R, V) by their softmax at `temperature`; for sampling.
-pub fn softmax_in_place<T: Element>(logits: &mut [T], vocab: usize, temperature: f64) {
-    let inverse = T::of(1.0 / temperature);
-    for_row_blocks(logits, vocab, |_, rows| softmax_rows(rows, vocab, inverse));
-}
-
-vectorised! {
-    fn softmax_rows<T: Element>(rows: &mut [T], vocab: usize, inverse_temperature: T) {
-        for row in rows.chunks_exact_mut(vocab) {
-            let top = max(row);
-            for x in row.iter_mut() {
-                *x = ((*x - top) * inverse_temperature).exp();
-            }
-            let factor = T::ONE / sum([row], |[x]| x);
-            for x in row.iter_mut() {
-                *x *= factor;
-            }
         }
     }
 }
