@@ -162,9 +162,9 @@ impl<T: Element> Pass<'_, T> {
         let (c, positions) = (self.dims.n_embd, self.span.positions.len());
         let range = self.span.of(c);
         let (residual, branch) = (&self.d.residual[range.clone()], &mut self.d.branch[range]);
-        match self.dropout {
-            Some(dropout) => dropout::mask(residual, branch, c, positions, dropout, site),
-            None => branch.copy_from_slice(residual),
+        branch.copy_from_slice(residual);
+        if let Some(dropout) = self.dropout {
+            dropout::mask_in_place(branch, c, positions, dropout, site);
         }
     }
 

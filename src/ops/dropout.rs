@@ -188,30 +188,8 @@ vectorised! {
     }
 }
 
-/// `out = dropout(x)` with the mask of `site`: the backward of [`residual_forward`] with respect
-/// to the branch, and the embedding's dropout in both directions. All (R, C).
-pub fn mask<T: Element>(
-    x: &[T],
-    out: &mut [T],
-    columns: usize,
-    positions: usize,
-    dropout: Dropout,
-    site: Site,
-) {
-    for_row_blocks(out, columns, |first_row, rows| {
-        rows.copy_from_slice(&x[first_row * columns..][..rows.len()]);
-        let mask = Mask {
-            dropout,
-            site,
-            first_row,
-            positions,
-            columns,
-        };
-        multiply_block(rows, mask);
-    });
-}
-
-/// Multiplies `x` (R, C) by the mask of `site` in place.
+/// Multiplies `x` (R, C) by the mask of `site` in place: the backward of [`residual_forward`] with
+/// respect to the branch, and the embedding's dropout in both directions.
 pub fn mask_in_place<T: Element>(
     x: &mut [T],
     columns: usize,
