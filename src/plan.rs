@@ -182,7 +182,7 @@ fn dtype_choice() -> Choice<&'static str> {
 }
 
 fn threads(config: &Config, device: &DeviceProfile) -> Choice<usize> {
-    match (config.system.threads, device.cores) {
+    match (config.system.threads, device.cores()) {
         (Some(value), _) => Choice {
             value,
             because: "`system.threads` says so".into(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use taper::config::Gelu;
-use taper::device::DeviceProfile;
+use taper::device::{Cpu, DeviceProfile, Hardware};
 use taper::metrics::{EvalReport, StepReport};
 use taper::plan::{Choice, ModelDims, NamedChoice};
 use taper::report::{
@@ -54,10 +54,13 @@ fn startup() -> Startup {
         version: "0.1.0",
         device: DeviceProfile {
             name: "Imaginary 9000".into(),
-            cores: Some(2),
-            vector_extensions: vec!["AVX2", "AVX-512"],
             total_bytes: Some(24 << 30),
             available_bytes: Some(23 << 30),
+            hardware: Hardware::Cpu(Cpu {
+                cores: Some(2),
+                vector_extensions: vec!["AVX2", "AVX-512"],
+                process_bytes: None,
+            }),
         },
         model: ModelDims {
             n_layer: 4,

@@ -47,7 +47,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
         false => Tokenizer::gpt2()?,
     };
     let tokens = tokenizer.encode_prompt(&prompt)?;
-    let threads = args.threads.or(DeviceProfile::cpu().cores).unwrap_or(1);
+    let threads = args.threads.or(DeviceProfile::cpu().cores()).unwrap_or(1);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::numbers::{bytes, count, flops, learning_rate, rate, span};
 use super::{Startup, Summary, Warning};
+use crate::device::Hardware;
 use crate::metrics::{Meter, perplexity};
 use crate::model::ParamLayout;
 use crate::plan::NamedChoice;
@@ -90,14 +91,23 @@ pub(super) fn startup_block(startup: &Startup) -> String {
 fn device_text(startup: &Startup) -> String {
     let device = &startup.device;
     let mut text = device.name.clone();
-    match device.cores {
-        Some(1) => text.push_str(", 1 core"),
-        Some(cores) => text.push_str(&format!(", {} cores", count(cores as u64))),
-        None => {}
-    }
-    if !device.vector_extensions.is_empty() {
-        text.push_str(", ");
-        text.push_str(&device.vector_extensions.join(" "));
+    match &device.hardware {
+        Hardware::Cpu(cpu) => {
+            match cpu.cores {
+                Some(1) => text.push_str(", 1 core"),
+                Some(cores) => text.push_str(&format!(", {} cores", count(cores as u64))),
+                None => {}
+            }
+            if !cpu.vector_extensions.is_empty() {
+                text.push_str(", ");
+                text.push_str(&cpu.vector_extensions.join(" "));
+            }
+        }
+        Hardware::Cuda(cuda) => {
+            let (major, minor) = cuda.compute_capability;
+            let sms = cuda.sm_count;
+            text.push_str(&format!(", {sms} SMs, compute capability {major}.{minor}"));
+        }
     }
     text
 }

@@ -1,28 +1,12 @@
-//! What is there: the machine a run may use, as far as the system tells.
-//!
-//! Every figure that a system may hide is an `Option`: a probe never fails, it only knows less.
+//! The CPU of this machine: its name, cores and vector extensions, and the memory that the kernel and
+//! the control groups leave to this process.
 
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use super::{Cpu, DeviceProfile, Hardware};
 
 const KIB: u64 = 1024;
-
-/// The processor and memory that this process may use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DeviceProfile {
-    /// The processor's name, or "CPU" where the system does not tell.
-    pub name: String,
-    /// Cores that affinity and cgroup quotas leave to the process.
-    pub cores: Option<usize>,
-    /// Vector extensions that matter to matrix products, narrowest first.
-    pub vector_extensions: Vec<&'static str>,
-    /// Physical memory, or the cgroup's limit where that is lower.
-    pub total_bytes: Option<u64>,
-    /// What can be taken without swapping and without meeting the cgroup's limit.
-    pub available_bytes: Option<u64>,
-}
 
 impl DeviceProfile {
     /// Looks at the CPU of this machine. Takes well under a millisecond.
@@ -31,10 +15,13 @@ impl DeviceProfile {
         let memory = Memory::probe(Path::new("/"));
         Self {
             name: model_name(&cpuinfo).unwrap_or_else(|| "CPU".into()),
-            cores: std::thread::available_parallelism().ok().map(usize::from),
-            vector_extensions: vector_extensions(&cpuinfo),
             total_bytes: memory.total_bytes,
             available_bytes: memory.available_bytes,
+            hardware: Hardware::Cpu(Cpu {
+                cores: std::thread::available_parallelism().ok().map(usize::from),
+                vector_extensions: vector_extensions(&cpuinfo),
+                process_bytes: resident_bytes(),
+            }),
         }
     }
 }

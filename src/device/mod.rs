@@ -1,0 +1,74 @@
+//! What is there: the processor and memory that a run may use, as far as the system tells.
+//!
+//! Every figure that a system may hide is an `Option`: a probe never fails, it only knows less.
+
+mod cpu;
+
+use serde::Serialize;
+
+pub use cpu::{peak_resident_bytes, resident_bytes};
+
+/// One device: the CPU of this machine, a GPU in it, or a named card that is not here.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeviceProfile {
+    /// The vendor's name for it, or "CPU" where the system does not tell.
+    pub name: String,
+    /// Memory of the card; for the CPU physical memory, or the cgroup's limit where that is lower.
+    pub total_bytes: Option<u64>,
+    /// What this process could still take: free memory of the card; for the CPU what can be taken
+    /// without swapping and without meeting the cgroup's limit.
+    pub available_bytes: Option<u64>,
+    pub hardware: Hardware,
+}
+
+/// What is known of one kind of device and not of the other.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Hardware {
+    Cpu(Cpu),
+    Cuda(Cuda),
+}
+
+/// A CPU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Cpu {
+    /// Cores that affinity and cgroup quotas leave to the process.
+    pub cores: Option<usize>,
+    /// Vector extensions that matter to matrix products, narrowest first.
+    pub vector_extensions: Vec<&'static str>,
+    /// What this process already held when it was probed; not part of `available_bytes`.
+    pub process_bytes: Option<u64>,
+}
+
+/// A CUDA GPU. Rates are dense (no structured sparsity), in operations or bytes per second.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cuda {
+    /// Streaming multiprocessors.
+    pub sm_count: u32,
+    /// (major, minor)
+    pub compute_capability: (u32, u32),
+    /// The most that one block may ask for (opt-in).
+    pub shared_memory_per_block_bytes: u64,
+    pub l2_bytes: u64,
+    pub memory_bytes_per_second: f64,
+    /// Tensor cores with fp32 accumulation; `None` below compute capability 8.0.
+    pub peak_bf16: Option<f64>,
+    /// Tensor cores with fp32 accumulation.
+    pub peak_fp16: f64,
+    /// CUDA cores, no TF32.
+    pub peak_fp32: f64,
+    /// `None` for a card that is not here.
+    pub driver_version: Option<String>,
+    /// The newest CUDA version the driver supports.
+    pub cuda_version: Option<(u32, u32)>,
+}
+
+impl DeviceProfile {
+    /// Cores this process may use; `None` on a GPU or where the system does not tell.
+    pub fn cores(&self) -> Option<usize> {
+        match &self.hardware {
+            Hardware::Cpu(cpu) => cpu.cores,
+            Hardware::Cuda(_) => None,
+        }
+    }
+}
