@@ -9,6 +9,7 @@ use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::data::prepare::PrepareError;
+use crate::device::DeviceError;
 use crate::interrupt::InterruptError;
 use crate::memory::OutOfMemory;
 use crate::tokenizer::TokenizerError;
@@ -18,6 +19,8 @@ use crate::tokenizer::TokenizerError;
 pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error(transparent)]
     Data(#[from] DataError),
     #[error(transparent)]
@@ -85,6 +88,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Config(e) => e.hint(),
+            Error::Device(e) => Some(e.hint()),
             Error::Data(e) => e.hint(),
             Error::Prepare(e) => e.hint(),
             Error::Tokenizer(e) => e.hint(),

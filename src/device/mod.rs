@@ -3,10 +3,15 @@
 //! Every figure that a system may hide is an `Option`: a probe never fails, it only knows less.
 
 mod cpu;
+mod error;
+mod memory_size;
+pub mod named;
 
 use serde::Serialize;
 
 pub use cpu::{peak_resident_bytes, resident_bytes};
+pub use error::DeviceError;
+pub use memory_size::parse_bytes;
 
 /// One device: the CPU of this machine, a GPU in it, or a named card that is not here.
 #[derive(Clone, Debug, PartialEq, Serialize)]
