@@ -2,16 +2,21 @@
 //!
 //! Every figure that a system may hide is an `Option`: a probe never fails, it only knows less.
 
+mod capability;
 mod cpu;
 mod error;
+mod gpu;
 mod memory_size;
 pub mod named;
+mod nvml;
 
 use serde::Serialize;
 
 pub use cpu::{peak_resident_bytes, resident_bytes};
 pub use error::DeviceError;
+pub use gpu::{Gpu, GpuProcess, Gpus};
 pub use memory_size::parse_bytes;
+pub use nvml::gpus;
 
 /// One device: the CPU of this machine, a GPU in it, or a named card that is not here.
 #[derive(Clone, Debug, PartialEq, Serialize)]

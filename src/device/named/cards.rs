@@ -16,7 +16,7 @@ const RTX_BLACKWELL: &str = "https://images.nvidia.com/aem-dam/Solutions/geforce
 // A100 Tensor Core GPU data sheet, SXM columns.
 const A100: &str = "https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf";
 
-pub(super) const CARDS: &[Card] = &[
+pub(super) static CARDS: &[Card] = &[
     Card {
         name: "Tesla V100-SXM2-16GB",
         aliases: &["v100", "v10016", "v10016gb", "v100sxm216gb"],

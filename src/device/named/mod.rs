@@ -3,15 +3,16 @@
 //! Conventions, for every card of the table:
 //! - **Memory** is what programs can take, in GiB to two places, as the CUDA driver reports it on
 //!   Linux and as PyTorch prints it in its out-of-memory messages. It is less than what is sold (and
-//!   than `nvidia-smi`'s total): the driver and, on some cards, error correction keep a part. Driver
-//!   versions differ by up to 0.1 GiB; the figures are from public bug reports and logs. Where no such report was found it is the nominal size, which
-//!   is 2 to 5 % too much; [`Card::memory`] says which.
+//!   than `nvidia-smi`'s total): the driver and, on some cards, error correction keep a part. The
+//!   figures are from public bug reports and logs; driver versions differ by up to 0.1 GiB. Where
+//!   none was found it is the nominal size, 2 to 5 % too much; [`Card::memory`] says which.
 //! - **Rates** are dense. bf16 and fp16 are tensor cores accumulating in fp32, as training needs:
 //!   GeForce cards run that at half the rate of fp16 accumulation. Both formats run at one rate.
 //! - **Shared memory** and whether there is bf16 follow from the compute capability.
 
 mod cards;
 
+use super::capability::{has_bf16, shared_memory_per_block_bytes};
 use super::{Cuda, DeviceError, DeviceProfile, Hardware};
 use cards::CARDS;
 
@@ -65,6 +66,21 @@ pub(super) fn find(name: &str) -> Option<&'static Card> {
     CARDS.iter().find(called)
 }
 
+/// The card that is most like one of this compute capability: of the nearest capability, then of the
+/// same line of products (GeForce or not), then of the nearest size.
+pub(super) fn relative(capability: (u32, u32), geforce: bool, sms: Option<u32>) -> &'static Card {
+    let number = |(major, minor): (u32, u32)| major * 10 + minor;
+    let distance = |card: &Card| {
+        (
+            number(card.compute_capability).abs_diff(number(capability)),
+            card.is_geforce() != geforce,
+            sms.map_or(0, |sms| card.sm_count.abs_diff(sms)),
+        )
+    };
+    let nearer = |a, b| if distance(b) < distance(a) { b } else { a };
+    CARDS.iter().fold(&CARDS[0], nearer)
+}
+
 /// `NVIDIA GeForce RTX 3060` -> `rtx3060`.
 fn plain(name: &str) -> String {
     let letters = name.chars().filter(char::is_ascii_alphanumeric);
@@ -111,6 +127,10 @@ impl Card {
         }
     }
 
+    fn is_geforce(&self) -> bool {
+        self.name.contains("GeForce")
+    }
+
     pub(super) fn cuda(&self) -> Cuda {
         Cuda {
             sm_count: self.sm_count,
@@ -127,30 +147,11 @@ impl Card {
     }
 }
 
-/// Tensor cores take bf16 from Ampere on.
-pub(super) fn has_bf16(compute_capability: (u32, u32)) -> bool {
-    compute_capability >= (8, 0)
-}
-
-/// "Maximum amount of shared memory per thread block" of the CUDA C++ Programming Guide, table
-/// "Technical Specifications per Compute Capability". 48 KiB is what every GPU has.
-pub(super) fn shared_memory_per_block_bytes(compute_capability: (u32, u32)) -> u64 {
-    let kib = match compute_capability {
-        (7, 0) | (7, 2) => 96,
-        (7, 5) => 64,
-        (8, 0) | (8, 7) => 163,
-        (8, 6) | (8, 9) => 99,
-        (9, 0) | (10, _) | (11, _) => 227,
-        (12, _) => 99,
-        _ => 48,
-    };
-    kib * 1024
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::capability::cores_per_sm;
     use super::*;
 
     fn cuda(name: &str) -> Cuda {
@@ -202,17 +203,19 @@ mod tests {
     #[test]
     fn peaks_and_sm_counts_agree_with_each_other() {
         for card in all() {
-            let geforce = card.name.contains("GeForce");
-            let (tensor, cores) = match card.compute_capability {
-                (7, 0) => (1024.0, 64.0),
-                (7, 5) => (1024.0, 64.0),
-                (8, 0) => (2048.0, 64.0),
-                (8, 6) | (8, 9) | (12, _) => (1024.0, 128.0),
-                (9, 0) => (4096.0, 128.0),
-                (10, 0) => (8192.0, 128.0),
+            let tensor = match card.compute_capability {
+                (7, _) | (8, 6) | (8, 9) | (12, _) => 1024.0,
+                (8, 0) => 2048.0,
+                (9, 0) => 4096.0,
+                (10, 0) => 8192.0,
                 other => panic!("{}: {other:?}", card.name),
             };
-            let tensor = if geforce { tensor / 2.0 } else { tensor };
+            let tensor = if card.is_geforce() {
+                tensor / 2.0
+            } else {
+                tensor
+            };
+            let cores = f64::from(cores_per_sm(card.compute_capability));
             let sms = f64::from(card.sm_count);
             let tensor_ghz = card.fp16 * 1e3 / (sms * tensor);
             let core_ghz = card.fp32 * 1e3 / (sms * cores * 2.0);

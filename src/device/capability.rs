@@ -1,0 +1,35 @@
+//! What follows from a GPU's compute capability, (major, minor).
+
+/// Tensor cores take bf16 from Ampere on.
+pub(super) fn has_bf16(compute_capability: (u32, u32)) -> bool {
+    compute_capability >= (8, 0)
+}
+
+/// "Maximum amount of shared memory per thread block" of the CUDA C++ Programming Guide, table
+/// "Technical Specifications per Compute Capability". 48 KiB is what every GPU has.
+pub(super) fn shared_memory_per_block_bytes(compute_capability: (u32, u32)) -> u64 {
+    let kib = match compute_capability {
+        (7, 0) | (7, 2) => 96,
+        (7, 5) => 64,
+        (8, 0) | (8, 7) => 163,
+        (8, 6) | (8, 9) => 99,
+        (9, 0) | (10, _) | (11, _) => 227,
+        (12, _) => 99,
+        _ => 48,
+    };
+    kib * 1024
+}
+
+/// Cores for fp32 arithmetic per SM: "Number of FP32 cores" in the architecture sections of the CUDA
+/// C++ Programming Guide.
+pub(super) fn cores_per_sm(compute_capability: (u32, u32)) -> u32 {
+    match compute_capability {
+        (6, 0) | (7, _) | (8, 0) => 64,
+        _ => 128,
+    }
+}
+
+/// The first GPUs with tensor cores were Volta's.
+pub(super) fn has_tensor_cores(compute_capability: (u32, u32)) -> bool {
+    compute_capability >= (7, 0)
+}
