@@ -1,6 +1,11 @@
 //! Opening token files: what is accepted, how windows are cut, and how bad files are named.
 
+use std::error::Error;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::process::Command;
+use std::sync::Barrier;
 
 use proptest::prelude::*;
 use taper::config::DataConfig;
@@ -122,6 +127,159 @@ proptest! {
             .collect();
         prop_assert_eq!(seen, expected);
     }
+}
+
+/// Ids below 50,257 that do not repeat soon.
+fn scattered(first: usize, len: usize) -> Vec<u16> {
+    let id = |i| (i * 40_503 % 50_257) as u16;
+    (first..first + len).map(id).collect()
+}
+
+/// Files of scattered ids, with an llm.c header or without, and the ids of each.
+fn scattered_files(files: &[(usize, bool)]) -> (Dataset, Vec<Vec<u16>>) {
+    let mut named = vec![("meta.pkl", include_bytes!("fixtures/meta.pkl").to_vec())];
+    let names: Vec<String> = (0..files.len()).map(|n| format!("train_{n}.bin")).collect();
+    let mut ids = Vec::new();
+    for (n, &(len, header)) in files.iter().enumerate() {
+        ids.push(scattered(n * 10_007, len));
+        let tokens = ids[n].iter().copied();
+        let bytes = match header {
+            true => shard([20_240_520, 1, len as i32], tokens),
+            false => raw(tokens),
+        };
+        named.push((&names[n], bytes));
+    }
+    (open(&named).unwrap(), ids)
+}
+
+/// The windows of `block_size` as slices of the ids, in order.
+fn slices(ids: &[Vec<u16>], block_size: usize) -> Vec<&[u16]> {
+    ids.iter()
+        .flat_map(|ids| ids.windows(block_size + 1))
+        .collect()
+}
+
+fn assert_window(tokens: &Tokens, index: usize, slice: &[u16]) {
+    let slice: Vec<u32> = slice.iter().copied().map(u32::from).collect();
+    let block_size = slice.len() - 1;
+    let (inputs, targets) = window(tokens, index as u64, block_size);
+    // Not `assert_eq`, which would print thousands of ids.
+    assert!(inputs == slice[..block_size], "inputs of window {index}");
+    assert!(targets == slice[1..], "targets of window {index}");
+}
+
+proptest! {
+    /// Also windows that take several reads.
+    #[test]
+    fn a_window_is_a_slice_of_its_file(
+        files in prop::collection::vec((1usize..9000, any::<bool>()), 1..4),
+        block_size in 1usize..7000,
+        picks in prop::collection::vec(any::<prop::sample::Index>(), 16),
+    ) {
+        let (data, ids) = scattered_files(&files);
+        let slices = slices(&ids, block_size);
+        prop_assert_eq!(data.train.window_count(block_size), slices.len() as u64);
+        if let Some(last) = slices.len().checked_sub(1) {
+            let picks = picks.iter().map(|pick| pick.index(slices.len()));
+            for index in picks.chain([0, last]) {
+                assert_window(&data.train, index, slices[index]);
+            }
+        }
+    }
+}
+
+#[test]
+fn windows_end_with_their_file_and_start_with_the_next() {
+    // Around one and two reads of 2048 inputs.
+    for block_size in [1, 2047, 2048, 2049, 4096, 4097] {
+        let (data, ids) = scattered_files(&[(5000, true), (4500, false)]);
+        let slices = slices(&ids, block_size);
+        let edge = 5000 - block_size;
+        assert_eq!(slices[edge - 1].last(), ids[0].last());
+        for index in [edge - 1, edge, slices.len() - 1] {
+            assert_window(&data.train, index, slices[index]);
+        }
+    }
+}
+
+#[test]
+fn threads_can_copy_windows_of_one_file_at_once() {
+    let (data, ids) = scattered_files(&[(20_000, false)]);
+    let slices = slices(&ids, 512);
+    let together = Barrier::new(4);
+    let copy_all = || {
+        together.wait();
+        for (index, slice) in slices.iter().enumerate() {
+            assert_window(&data.train, index, slice);
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(copy_all))));
+}
+
+#[test]
+fn a_file_cut_short_while_it_is_open_is_an_error_that_says_what_is_missing() {
+    for (header_bytes, bytes) in [
+        (0, raw(0..10_000)),
+        (1024, shard([20_240_520, 1, 10_000], 0..10_000)),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let path = write(&folder, "train.bin", bytes.clone());
+        write(&folder, "val.bin", raw(0..100));
+        let mut data = Dataset::open(&config(folder.path())).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        // Half of token 5000 is left.
+        file.set_len(header_bytes + 2 * 5000 + 1).unwrap();
+
+        assert_eq!(data.train.len(), 10_000);
+        assert_eq!(window(&data.train, 4991, 8).1[7], 4999);
+        let mut buffers = ([0; 8], [0; 8]);
+        for index in [4992, 9991] {
+            let error = data
+                .train
+                .copy_window(index, &mut buffers.0, &mut buffers.1)
+                .unwrap_err();
+            let offset = header_bytes + 2 * index;
+            let expected = format!(
+                "cannot read the token file `{}` any more: expected 18 bytes at offset {offset}",
+                path.display()
+            );
+            assert_eq!(error.to_string(), expected);
+            let source = error.source().unwrap().to_string();
+            assert_eq!(source, "the file is shorter than when it was opened");
+            let hint = error.hint().unwrap();
+            assert!(hint.contains("restore the file") && hint.contains("`--resume`"));
+        }
+        let error = data.require(8, 50_257).unwrap_err();
+        assert!(matches!(error, DataError::Unreadable { .. }), "{error}");
+
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(window(&data.train, 9991, 8).1[7], 9999);
+        data.require(8, 50_257).unwrap();
+    }
+}
+
+/// Every shard stays open, and a shell may allow few open files.
+#[cfg(unix)]
+#[test]
+fn more_shards_than_open_files_are_an_error_with_the_command_that_helps() {
+    let folder = TempDir::new().unwrap();
+    for n in 0..64 {
+        write(&folder, &format!("train_{n}.bin"), raw(0..100));
+    }
+    let train = "ulimit -n 40 && exec \"$0\" train --config quickstart.toml \
+        --set data.train_bin='train_*.bin' --set data.val_bin=train_1.bin";
+    let output = Command::new("sh")
+        .args(["-c", train, env!("CARGO_BIN_EXE_taper")])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("cannot open `"), "{stderr}");
+    assert!(
+        stderr.contains("hint: ") && stderr.contains("`ulimit -n 4096`"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Why a dataset cannot be used.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::tokenizer::TokenizerError;
+
+/// The process has as many open files as it may: EMFILE on Linux, macOS and the BSDs.
+const TOO_MANY_OPEN_FILES: i32 = 24;
 
 /// Why a dataset cannot be used. Files are named as the user would type them.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +85,16 @@ pub enum DataError {
         id: u16,
         vocab_size: usize,
     },
+    #[error(
+        "cannot read the token file `{}` any more: expected {bytes} bytes at offset {offset}",
+        path.display()
+    )]
+    Unreadable {
+        path: PathBuf,
+        offset: u64,
+        bytes: usize,
+        source: io::Error,
+    },
     #[error("cannot read the vocabulary in `{}`: {why}", path.display())]
     Vocabulary { path: PathBuf, why: String },
     #[error(
@@ -96,7 +110,7 @@ pub enum DataError {
     Io {
         action: &'static str,
         path: PathBuf,
-        source: std::io::Error,
+        source: io::Error,
     },
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -107,11 +121,32 @@ impl DataError {
     pub(super) fn io(
         action: &'static str,
         path: &Path,
-    ) -> impl FnOnce(std::io::Error) -> DataError + use<> {
+    ) -> impl FnOnce(io::Error) -> DataError + use<> {
         let path = path.to_owned();
         move |source| DataError::Io {
             action,
             path,
+            source,
+        }
+    }
+
+    /// A token file that was opened well and cannot be read at `offset` now.
+    pub(super) fn unreadable(
+        path: &Path,
+        offset: u64,
+        bytes: usize,
+        source: io::Error,
+    ) -> DataError {
+        let source = match source.kind() {
+            kind @ io::ErrorKind::UnexpectedEof => {
+                io::Error::new(kind, "the file is shorter than when it was opened")
+            }
+            _ => source,
+        };
+        DataError::Unreadable {
+            path: path.to_owned(),
+            offset,
+            bytes,
             source,
         }
     }
@@ -144,11 +179,19 @@ impl DataError {
                 "set `model.vocab_size` to {} or more, or prepare the text with the model's tokenizer",
                 u32::from(*id) + 1
             ),
+            Unreadable { .. } => {
+                "restore the file, then run the same command with `--resume`".into()
+            }
             Vocabulary { path, .. } => format!(
                 "run `taper prepare` again, or remove `{}` to use GPT-2's vocabulary",
                 path.display()
             ),
             Mixed { .. } => "run `taper prepare` again: the folder mixes two datasets".into(),
+            Io { source, .. }
+                if cfg!(unix) && source.raw_os_error() == Some(TOO_MANY_OPEN_FILES) =>
+            {
+                "every token file stays open: run `ulimit -n 4096`, then the same command".into()
+            }
             Io { path, .. } => format!("check the permissions of `{}`", path.display()),
             Tokenizer(e) => return e.hint(),
         })

@@ -1,7 +1,8 @@
 //! Token files, the sample order, and `prepare`.
 //!
 //! A dataset is two splits of u16 tokens and the vocabulary they were made with. It is opened from
-//! files that stay on disk (memory-mapped), or, for `quickstart`, made from text in the binary.
+//! files that stay on disk and are read window by window, or, for `quickstart`, made from text in
+//! the binary.
 
 mod error;
 pub mod order;

@@ -1,13 +1,17 @@
-//! Token files: memory-mapped nanoGPT `.bin` and llm.c shards, one or many, as one split.
+//! Token files: nanoGPT `.bin` and llm.c shards, one or many, as one split.
+//!
+//! Windows are read from the open files by position. A memory map would count every page it
+//! touched as this process's memory, up to the whole file, and end a run with SIGBUS when the file
+//! is cut short.
 //!
 //! nanoGPT's files are raw little-endian u16 tokens. llm.c's shards put 256 little-endian i32 in
 //! front: magic 20240520, version 1, number of tokens, zeros. The magic tells them apart: as the
 //! first two u16 tokens it would need the id 55,432, beyond GPT-2's vocabulary.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use rayon::prelude::*;
 
 use super::DataError;
@@ -18,8 +22,15 @@ const VERSION: i32 = 1;
 
 /// Files up to this size are checked whole by [`Tokens::check_vocab`]; of longer ones a sample of
 /// this size is, in evenly spaced blocks.
-const CHECKED_BYTES: usize = 256 << 20;
+const CHECKED_BYTES: u64 = 256 << 20;
 const CHECKED_BLOCK_BYTES: usize = 64 << 10;
+
+/// [`Tokens::copy_window`] reads longer windows in pieces of so many inputs: a buffer of 4 KiB fits
+/// on any stack, and GPT-2's 1024 tokens take one read.
+const PIECE: usize = 2048;
+
+/// As it is in the file: u16, little-endian.
+type Token = [u8; 2];
 
 /// One split: the tokens of one or several files. A window lies in one file.
 #[derive(Debug)]
@@ -33,33 +44,63 @@ pub struct Tokens {
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
+    /// The number of tokens when it was opened.
+    len: u64,
     storage: Storage,
 }
 
 #[derive(Debug)]
 enum Storage {
-    Mapped { map: Mmap, header_bytes: usize },
-    Memory(Vec<u8>),
+    File { file: File, header_bytes: u64 },
+    Memory(Vec<Token>),
 }
 
 impl Shard {
-    /// The tokens, two little-endian bytes each.
-    fn tokens(&self) -> &[[u8; 2]] {
-        let bytes = match &self.storage {
-            Storage::Mapped { map, header_bytes } => &map[*header_bytes..],
-            Storage::Memory(bytes) => bytes,
-        };
-        bytes.as_chunks().0
-    }
-
     /// The number of windows of `block_size` inputs and the target after the last one.
     fn windows(&self, block_size: usize) -> u64 {
-        self.tokens().len().saturating_sub(block_size) as u64
+        self.len.saturating_sub(block_size as u64)
+    }
+
+    /// Fills `tokens` with those from `start` on.
+    fn read(&self, start: u64, tokens: &mut [Token]) -> Result<(), DataError> {
+        match &self.storage {
+            Storage::File { file, header_bytes } => {
+                let offset = header_bytes + 2 * start;
+                let bytes = tokens.as_flattened_mut();
+                read_exact_at(file, bytes, offset).map_err(|source| {
+                    DataError::unreadable(&self.path, offset, bytes.len(), source)
+                })
+            }
+            Storage::Memory(all) => {
+                let start = start as usize;
+                tokens.copy_from_slice(&all[start..start + tokens.len()]);
+                Ok(())
+            }
+        }
+    }
+
+    /// The first id outside the vocabulary among `tokens`, which start at `start`, as an error.
+    fn check(&self, start: u64, tokens: &[Token], vocab_size: usize) -> Result<(), DataError> {
+        // The maximum first: it is vectorised, the search is not.
+        let highest = tokens.iter().copied().map(u16::from_le_bytes).max();
+        if usize::from(highest.unwrap_or(0)) < vocab_size {
+            return Ok(());
+        }
+        let mut ids = tokens.iter().copied().map(u16::from_le_bytes).zip(start..);
+        match ids.find(|&(id, _)| usize::from(id) >= vocab_size) {
+            Some((id, position)) => Err(DataError::TokenOutOfRange {
+                path: self.path.clone(),
+                position,
+                id,
+                vocab_size,
+            }),
+            None => Ok(()),
+        }
     }
 }
 
 impl Tokens {
-    /// Maps the files of a split: one path, or every file that matches a `*` pattern, by name.
+    /// Opens the files of a split, in this order, and keeps them open.
     pub(super) fn open(split: &'static str, paths: Vec<PathBuf>) -> Result<Tokens, DataError> {
         let shards = paths.into_iter().map(open_shard);
         Ok(Tokens {
@@ -71,20 +112,21 @@ impl Tokens {
 
     /// A split held in memory; `name` stands for the path in errors.
     pub(super) fn in_memory(split: &'static str, name: &str, ids: &[u32]) -> Tokens {
-        let bytes = ids.iter().flat_map(|&id| (id as u16).to_le_bytes());
+        let tokens: Vec<Token> = ids.iter().map(|&id| (id as u16).to_le_bytes()).collect();
         Tokens {
             split,
             shards: vec![Shard {
                 path: name.into(),
-                storage: Storage::Memory(bytes.collect()),
+                len: tokens.len() as u64,
+                storage: Storage::Memory(tokens),
             }],
             vocab_size: super::MAX_VOCAB_SIZE,
         }
     }
 
-    /// The number of tokens in all files.
+    /// The number of tokens in all files when they were opened.
     pub fn len(&self) -> u64 {
-        self.shards.iter().map(|s| s.tokens().len() as u64).sum()
+        self.shards.iter().map(|s| s.len).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -103,12 +145,12 @@ impl Tokens {
 
     /// That at least one window of `block_size` + 1 tokens fits.
     pub fn require(&self, block_size: usize) -> Result<(), DataError> {
-        let longest = self.shards.iter().max_by_key(|shard| shard.tokens().len());
+        let longest = self.shards.iter().max_by_key(|shard| shard.len);
         match longest {
             Some(shard) if shard.windows(block_size) == 0 => Err(DataError::TooShort {
                 split: self.split,
                 path: shard.path.clone(),
-                longest: shard.tokens().len() as u64,
+                longest: shard.len,
                 block_size,
             }),
             _ => Ok(()),
@@ -123,22 +165,28 @@ impl Tokens {
     pub fn check_vocab(&mut self, vocab_size: usize) -> Result<(), DataError> {
         self.vocab_size = vocab_size;
         self.shards.par_iter().try_for_each(|shard| {
-            let tokens = shard.tokens();
-            let block = CHECKED_BLOCK_BYTES / 2;
-            let stride = (tokens.len() / (CHECKED_BYTES / CHECKED_BLOCK_BYTES)).max(block);
-            (0..tokens.len().div_ceil(stride))
+            let block = CHECKED_BLOCK_BYTES / size_of::<Token>();
+            let blocks = CHECKED_BYTES / CHECKED_BLOCK_BYTES as u64;
+            let stride = (shard.len / blocks).max(block as u64);
+            (0..shard.len.div_ceil(stride))
                 .into_par_iter()
-                .try_for_each(|i| {
-                    let start = i * stride;
-                    let end = (start + block).min(tokens.len());
-                    check_ids(shard, start, end, vocab_size)
-                })
+                .try_for_each_init(
+                    || vec![Token::default(); block],
+                    |buffer, i| {
+                        let start = i * stride;
+                        let end = (start + block as u64).min(shard.len);
+                        let tokens = &mut buffer[..(end - start) as usize];
+                        shard.read(start, tokens)?;
+                        shard.check(start, tokens, vocab_size)
+                    },
+                )
         })
     }
 
     /// Copies window `index` of `0..window_count(block_size)`: `inputs` are its `block_size`
     /// tokens, `targets` the token after each. Both slices have length `block_size`; nothing is
-    /// allocated. An id outside the checked vocabulary is an error.
+    /// allocated, and any number of threads may copy at once. An id outside the checked vocabulary
+    /// is an error, and so is a file that has become shorter or unreadable.
     pub fn copy_window(
         &self,
         index: u64,
@@ -151,7 +199,7 @@ impl Tokens {
         for shard in &self.shards {
             let windows = shard.windows(block_size);
             if start < windows {
-                return self.copy_from(shard, start as usize, inputs, targets);
+                return self.copy_from(shard, start, inputs, targets);
             }
             start -= windows;
         }
@@ -161,72 +209,72 @@ impl Tokens {
     fn copy_from(
         &self,
         shard: &Shard,
-        start: usize,
+        start: u64,
         inputs: &mut [u32],
         targets: &mut [u32],
     ) -> Result<(), DataError> {
-        let window = &shard.tokens()[start..=start + inputs.len()];
-        let mut highest = 0;
-        let id = |bytes: &[u8; 2]| u32::from(u16::from_le_bytes(*bytes));
-        for (input, bytes) in inputs.iter_mut().zip(window) {
-            *input = id(bytes);
-            highest = highest.max(*input);
-        }
-        for (target, bytes) in targets.iter_mut().zip(&window[1..]) {
-            *target = id(bytes);
-            highest = highest.max(*target);
-        }
-        if highest as usize >= self.vocab_size {
-            check_ids(shard, start, start + window.len(), self.vocab_size)?;
+        let mut buffer = [Token::default(); PIECE + 1];
+        let pieces = inputs.chunks_mut(PIECE).zip(targets.chunks_mut(PIECE));
+        for (start, (inputs, targets)) in (start..).step_by(PIECE).zip(pieces) {
+            let tokens = &mut buffer[..=inputs.len()];
+            shard.read(start, tokens)?;
+            shard.check(start, tokens, self.vocab_size)?;
+            for (ids, tokens) in [(inputs, &tokens[..]), (targets, &tokens[1..])] {
+                for (id, &token) in ids.iter_mut().zip(tokens) {
+                    *id = u32::from(u16::from_le_bytes(token));
+                }
+            }
         }
         Ok(())
-    }
-}
-
-/// The first id outside the vocabulary among the tokens `start..end`, as an error.
-fn check_ids(shard: &Shard, start: usize, end: usize, vocab_size: usize) -> Result<(), DataError> {
-    let tokens = &shard.tokens()[start..end];
-    let id = |bytes: &[u8; 2]| u16::from_le_bytes(*bytes);
-    // The maximum first: it is vectorised, the search is not.
-    let highest = tokens.iter().map(id).max().unwrap_or(0);
-    if usize::from(highest) < vocab_size {
-        return Ok(());
-    }
-    let outside = |bytes: &[u8; 2]| usize::from(id(bytes)) >= vocab_size;
-    match tokens.iter().position(outside) {
-        Some(offset) => Err(DataError::TokenOutOfRange {
-            path: shard.path.clone(),
-            position: (start + offset) as u64,
-            id: id(&tokens[offset]),
-            vocab_size,
-        }),
-        None => Ok(()),
     }
 }
 
 fn open_shard(path: PathBuf) -> Result<Shard, DataError> {
     let file = File::open(&path).map_err(DataError::io("open", &path))?;
     let metadata = file.metadata().map_err(DataError::io("read", &path))?;
-    if metadata.len() == 0 {
+    let bytes = metadata.len();
+    if bytes == 0 {
         return Err(DataError::Empty { path });
     }
-    // SAFETY: the map is read-only. As with every mapped file, another process that truncates it
-    // while we train would end the run with SIGBUS; taper itself only replaces files by renaming.
-    let map = unsafe { Mmap::map(&file) }.map_err(DataError::io("map", &path))?;
-    let header_bytes = check_layout(&path, &map)?;
+    let mut head = [0; HEADER_BYTES];
+    let head = &mut head[..bytes.min(HEADER_BYTES as u64) as usize];
+    read_exact_at(&file, head, 0).map_err(DataError::io("read", &path))?;
+    let header_bytes = check_layout(&path, head, bytes)?;
     Ok(Shard {
         path,
-        storage: Storage::Mapped { map, header_bytes },
+        len: (bytes - header_bytes) / 2,
+        storage: Storage::File { file, header_bytes },
     })
 }
 
-/// The bytes before the first token: llm.c's header, or none.
-fn check_layout(path: &Path, bytes: &[u8]) -> Result<usize, DataError> {
-    let words = bytes.as_chunks().0.iter().take(HEADER_BYTES / 4);
+/// Fills `buffer` with the bytes from `offset` on. The file's cursor plays no part, so threads can
+/// share the file.
+#[cfg(unix)]
+fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, buffer, offset)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer = &mut buffer[read..];
+        offset += read as u64;
+    }
+    Ok(())
+}
+
+/// The bytes before the first token, llm.c's header or none, of a file of `bytes` that begins with
+/// `head`.
+fn check_layout(path: &Path, head: &[u8], bytes: u64) -> Result<u64, DataError> {
+    let words = head.as_chunks().0.iter();
     let words: Vec<i32> = words.map(|&word| i32::from_le_bytes(word)).collect();
     if words.first() == Some(&MAGIC) {
-        check_header(path, &words, bytes.len() as u64)?;
-        return Ok(HEADER_BYTES);
+        check_header(path, &words, bytes)?;
+        return Ok(HEADER_BYTES as u64);
     }
     // What is zero from the fourth word to the 256th, and not before, is a header, not text.
     let like_header = words.len() == HEADER_BYTES / 4
@@ -237,8 +285,7 @@ fn check_layout(path: &Path, bytes: &[u8]) -> Result<usize, DataError> {
         let found = words[0];
         return Err(DataError::WrongMagic { path, found });
     }
-    if !bytes.len().is_multiple_of(2) {
-        let bytes = bytes.len() as u64;
+    if !bytes.is_multiple_of(2) {
         return Err(DataError::OddLength { path, bytes });
     }
     Ok(0)
