@@ -2,7 +2,7 @@
 //!
 //! One file per operation. Each has a CPU body over plain slices, generic over f32 and f64, and a
 //! twin `*_ref` written with differentiable candle operations only, whose autograd is the oracle
-//! of the backward. All `unsafe` of the crate that is not a memory map lives in this room.
+//! of the backward. All `unsafe` of the crate lives in this room.
 //!
 //! Letters, here and in `model`: B sequences in a micro-batch, T positions, C channels (`n_embd`),
 //! H heads, D = C / H head size, V vocabulary, R = B * T rows. Arrays are row-major; a comment
