@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use toml::{Table, Value};
+use serde_json::Value;
 
 use super::{CheckpointError, Difference};
 use crate::config::Config;
@@ -115,22 +115,16 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Every key that has a value, as `section.key`.
+/// Every key that has a value, as `section.key`. JSON's values, because TOML's hold no number above
+/// 2^63, which a seed may be.
 fn flat(config: &Config) -> Result<BTreeMap<String, Value>, CheckpointError> {
-    let sections = Table::try_from(config).map_err(unreadable)?;
     let mut flat = BTreeMap::new();
-    for (section, value) in sections {
-        match value {
-            Value::Table(keys) => {
-                flat.extend(
-                    keys.into_iter()
-                        .map(|(key, v)| (format!("{section}.{key}"), v)),
-                );
-            }
-            value => {
-                flat.insert(section, value);
-            }
-        }
+    let sections: BTreeMap<String, BTreeMap<String, Value>> = serde_json::to_value(config)
+        .and_then(serde_json::from_value)
+        .map_err(unreadable)?;
+    for (section, keys) in sections {
+        let given = keys.into_iter().filter(|(_, value)| !value.is_null());
+        flat.extend(given.map(|(key, value)| (format!("{section}.{key}"), value)));
     }
     Ok(flat)
 }

@@ -162,6 +162,13 @@ fn a_vocabulary_that_the_dataset_decides_does_not_contradict() {
 }
 
 #[test]
+fn the_largest_seed_can_go_on() {
+    let mut config = Config::default();
+    config.train.seed = u64::MAX;
+    assert_eq!(differences(&config, &stored(&config)), []);
+}
+
+#[test]
 fn keys_that_the_stored_config_does_not_have_yet_have_their_defaults() {
     assert_eq!(differences(&Config::default(), ""), []);
     let error = check_resumable(&Config::default(), "[model]\nfrom_the_future = 1\n").unwrap_err();
