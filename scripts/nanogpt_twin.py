@@ -37,8 +37,8 @@ CONFIG = Path(__file__).resolve().parent.parent / "config"
 # Iterations that do not count: memory and caches are cold, --compile compiles.
 UNTIMED = 10
 
-# nanoGPT's names with its defaults, but for data_dir (the folder that holds the datasets), seed and
-# log_interval; gradient_accumulation_steps is 1, as in every preset that a CPU can train.
+# nanoGPT's names with its defaults, but for data_dir (the folder that holds the datasets), seed,
+# log_interval, and sequences_per_step, which stands for gradient_accumulation_steps.
 DEFAULTS = {
     "data_dir": "data",
     "dataset": "openwebtext",
@@ -49,8 +49,8 @@ DEFAULTS = {
     "vocab_size": 0,  # 0: the dataset's
     "bias": False,
     "dropout": 0.0,
-    "batch_size": 12,
-    "gradient_accumulation_steps": 1,
+    "sequences_per_step": 12,
+    "batch_size": 0,  # 0: sequences_per_step
     "max_iters": 600_000,
     "eval_interval": 2000,  # 0: never
     "eval_iters": 200,
@@ -100,6 +100,10 @@ def parse_arguments():
     args = parser.parse_args()
     if args.max_iters <= UNTIMED:
         parser.error(f"--max_iters must be above {UNTIMED}: the first {UNTIMED} are not timed")
+    args.batch_size = args.batch_size or args.sequences_per_step
+    args.gradient_accumulation_steps, rest = divmod(args.sequences_per_step, args.batch_size)
+    if rest or args.gradient_accumulation_steps == 0:
+        parser.error(f"--batch_size must divide {args.sequences_per_step}, the sequences per step")
     return args
 
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Gelu};
+use crate::config::{Config, DtypeRequest, Gelu};
 use crate::data::DatasetInfo;
 use crate::device::DeviceProfile;
 use crate::error::{Error, Result};
@@ -91,7 +91,7 @@ impl Plan {
     ///
     /// # Errors
     /// When the parts contradict each other: a dataset with more ids than the model has rows, a
-    /// block size that the weights lack.
+    /// block size that the weights lack; or when the device has not what was asked for.
     pub fn new(
         config: &Config,
         device: &DeviceProfile,
@@ -101,13 +101,12 @@ impl Plan {
         let vocab_size = vocab_size(config, dataset, weights)?;
         let model = model_dims(config, vocab_size.value, weights)?;
         let threads = threads(config, device);
-        let rows = config.train.batch_size * model.block_size;
-        let logits_rows = logits_rows(rows, model.vocab_size);
-        let batch_size = config.train.batch_size;
+        let micro_batch = micro_batch(config);
+        let logits_rows = logits_rows(micro_batch * model.block_size, model.vocab_size);
         let optimizer = &config.optimizer;
         let mut plan = Plan {
             sizes: Sizes {
-                sequences: batch_size,
+                sequences: micro_batch,
                 logits_rows: logits_rows.value,
                 threads: threads.value,
             },
@@ -129,12 +128,11 @@ impl Plan {
                     decay_lr: optimizer.decay_lr,
                 },
             },
-            gradient_accumulation_steps: config.gradient_accumulation_steps(),
+            gradient_accumulation_steps: config.sequences_per_step() / micro_batch,
             max_iters: config.train.max_iters,
             log_interval: config.train.log_interval,
             eval_interval: config.eval.eval_interval,
-            eval_sequences: config.eval.eval_iters
-                * config.eval.eval_batch_size.unwrap_or(batch_size),
+            eval_sequences: config.eval_sequences(),
             out_dir: config.checkpoint.out_dir.clone(),
             checkpoint_interval: config
                 .checkpoint
@@ -144,7 +142,7 @@ impl Plan {
             buffer_bytes: 0,
             choices: vec![
                 NamedChoice::new("device", &device_choice()),
-                NamedChoice::new("dtype", &dtype_choice()),
+                NamedChoice::new("dtype", &dtype_choice(config)?),
                 NamedChoice::new("threads", &threads),
                 NamedChoice::new("vocab_size", &vocab_size),
                 NamedChoice::new("logits chunk", &logits_rows),
@@ -174,11 +172,32 @@ fn device_choice() -> Choice<&'static str> {
     }
 }
 
-fn dtype_choice() -> Choice<&'static str> {
-    Choice {
-        value: "float32",
-        because: "the CPU trains in float32".into(),
+fn dtype_choice(config: &Config) -> Result<Choice<&'static str>> {
+    let refused = |dtype| {
+        Err(Error::Usage {
+            what: format!("the CPU trains in `float32`, not in `{dtype}`"),
+            hint: "use `--set system.dtype=auto`".into(),
+        })
+    };
+    match config.system.dtype {
+        DtypeRequest::Auto | DtypeRequest::Float32 => Ok(Choice {
+            value: "float32",
+            because: "the CPU trains in float32".into(),
+        }),
+        DtypeRequest::Bfloat16 => refused("bfloat16"),
+        DtypeRequest::Float16 => refused("float16"),
     }
+}
+
+/// Sequences per micro-step: the pinned number or nanoGPT's 12, or the largest divisor of the step's
+/// sequences below it.
+fn micro_batch(config: &Config) -> usize {
+    let sequences = config.sequences_per_step();
+    let most = config.train.batch_size.pinned().unwrap_or(12);
+    let mut divisors = (1..=most.min(sequences)).rev();
+    divisors
+        .find(|micro_batch| sequences.is_multiple_of(*micro_batch))
+        .unwrap_or(1)
 }
 
 fn threads(config: &Config, device: &DeviceProfile) -> Choice<usize> {

@@ -215,7 +215,8 @@ fn a_run_terminated_in_an_evaluation_makes_it_when_resumed() {
 fn a_config_that_contradicts_the_checkpoint_is_refused() {
     let folder = trained("train.max_iters=5");
     let before = contents(folder.path());
-    let other = "optimizer.learning_rate=0.5 model.n_layer=1 train.batch_size=3 train.seed=7";
+    let other =
+        "optimizer.learning_rate=0.5 model.n_layer=1 train.sequences_per_step=3 train.seed=7";
     let refused = taper(folder.path(), &tiny(other, &["--resume"])).refused(&[
         "`optimizer.learning_rate`",
         "`model.n_layer`",
@@ -228,6 +229,17 @@ fn a_config_that_contradicts_the_checkpoint_is_refused() {
         refused.stderr
     );
     assert!(before == contents(folder.path()));
+}
+
+#[test]
+fn a_precision_that_the_cpu_lacks_is_refused() {
+    for dtype in ["bfloat16", "float16"] {
+        let folder = tempdir().unwrap();
+        let setting = format!("system.dtype={dtype}");
+        let asked = format!("`{dtype}`");
+        taper(folder.path(), &tiny(&setting, &[])).refused(&[&asked, "--set system.dtype=auto"]);
+        assert!(contents(folder.path()).is_empty());
+    }
 }
 
 #[test]
@@ -301,14 +313,14 @@ fn the_saved_config_makes_the_same_run() {
 #[test]
 fn accumulation_changes_no_loss() {
     let losses = |settings: &str| -> Vec<f64> {
-        let settings = format!("{settings} eval.eval_batch_size=2");
+        let settings = format!("train.sequences_per_step=4 {settings}");
         let lines = metrics(trained(&settings).path());
         let step = of_kind(&lines, "step").map(|line| &line["loss"]);
         let eval = of_kind(&lines, "eval").map(|line| &line["val_loss"]);
         step.chain(eval).map(|x| x.as_f64().unwrap()).collect()
     };
     let whole = losses("train.batch_size=4");
-    let parts = losses("train.batch_size=2 train.gradient_accumulation_steps=2");
+    let parts = losses("train.batch_size=2");
     assert_eq!((whole.len(), parts.len()), (13, 13));
     for (whole, parts) in whole.iter().zip(&parts) {
         assert!((whole / parts - 1.0).abs() < 1e-5, "{whole} {parts}");

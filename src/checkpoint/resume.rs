@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use toml::{Table, Value};
+use serde_json::Value;
 
 use super::{CheckpointError, Difference};
 use crate::config::Config;
 
 /// The keys that may change on resume: they decide how long, how fast, where and how often, never
 /// which numbers come out. All other keys must be equal, so a key added later is covered.
-const FREE_SECTIONS: [&str; 3] = ["eval", "checkpoint", "system"];
+const FREE_SECTIONS: [&str; 4] = ["eval", "checkpoint", "system", "gemm"];
 const FREE_KEYS: [&str; 4] = [
     "data.data_dir",
     "train.init_from",
@@ -75,14 +75,16 @@ fn edit(key: &str, stored: Option<&Value>) -> String {
     }
 }
 
-/// The step's size may be spelled in three ways; only what it comes to counts.
+/// The step's size may be spelled in several ways; only what it comes to counts.
 fn step_size_difference(current: &Config, stored: &Config) -> Option<Difference> {
-    let (wanted, found) = (sequences_per_step(stored), sequences_per_step(current));
+    let (wanted, found) = (stored.sequences_per_step(), current.sequences_per_step());
     let train = &current.train;
     // The edit keeps the spelling of the config: two at once are not allowed.
-    let edit = if train.gradient_accumulation_steps.is_some() {
-        let batch = gcd(wanted, train.batch_size);
-        let steps = wanted / batch.max(1);
+    let edit = if let (Some(_), Some(batch)) =
+        (train.gradient_accumulation_steps, train.batch_size.pinned())
+    {
+        let batch = largest_divisor(wanted, batch);
+        let steps = wanted / batch;
         format!("`--set train.batch_size={batch} --set train.gradient_accumulation_steps={steps}`")
     } else if train.tokens_per_step.is_some() {
         let tokens = wanted * stored.model.block_size;
@@ -98,39 +100,24 @@ fn step_size_difference(current: &Config, stored: &Config) -> Option<Difference>
     })
 }
 
-fn sequences_per_step(config: &Config) -> usize {
-    let train = &config.train;
-    let from_tokens = |tokens: usize| tokens / config.model.block_size.max(1);
-    train
-        .sequences_per_step
-        .or(train.tokens_per_step.map(from_tokens))
-        .unwrap_or_else(|| {
-            train
-                .batch_size
-                .saturating_mul(train.gradient_accumulation_steps.unwrap_or(1))
-        })
+/// At most `most`, at least 1.
+fn largest_divisor(of: usize, most: usize) -> usize {
+    let mut candidates = (1..=most.min(of)).rev();
+    candidates
+        .find(|divisor| of.is_multiple_of(*divisor))
+        .unwrap_or(1)
 }
 
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// Every key that has a value, as `section.key`.
+/// Every key that has a value, as `section.key`. JSON's values, because TOML's hold no number above
+/// 2^63, which a seed may be.
 fn flat(config: &Config) -> Result<BTreeMap<String, Value>, CheckpointError> {
-    let sections = Table::try_from(config).map_err(unreadable)?;
     let mut flat = BTreeMap::new();
-    for (section, value) in sections {
-        match value {
-            Value::Table(keys) => {
-                flat.extend(
-                    keys.into_iter()
-                        .map(|(key, v)| (format!("{section}.{key}"), v)),
-                );
-            }
-            value => {
-                flat.insert(section, value);
-            }
-        }
+    let sections: BTreeMap<String, BTreeMap<String, Value>> = serde_json::to_value(config)
+        .and_then(serde_json::from_value)
+        .map_err(unreadable)?;
+    for (section, keys) in sections {
+        let given = keys.into_iter().filter(|(_, value)| !value.is_null());
+        flat.extend(given.map(|(key, value)| (format!("{section}.{key}"), value)));
     }
     Ok(flat)
 }

@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
+use super::MemoryLimit;
+
 /// A key of the configuration. Names are unique across sections.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -20,13 +22,18 @@ pub(super) struct Key {
 pub(super) enum Rule {
     Switch,
     Whole(RangeInclusive<u64>),
+    /// `auto`, or a whole number above 0.
+    AutoOrCount,
     /// What is expected, and whether a number is that.
     Number(&'static str, fn(f64) -> bool),
     Choice(&'static [&'static str]),
+    /// Bytes above 0, as text with a unit or as a whole number.
+    Size,
     /// Any text that is not empty; the first field says what it means.
     Text(&'static str),
 }
 
+const AUTO: &str = "auto";
 const COUNT: Rule = Rule::Whole(1..=u64::MAX);
 const STEPS: Rule = Rule::Whole(0..=u64::MAX);
 const FRACTION: Rule = Rule::Number("a number from 0 up to, but not including, 1", |x| {
@@ -59,7 +66,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("train", "seed", Rule::Whole(0..=u64::MAX)),
     key("train", "max_iters", STEPS),
-    key("train", "batch_size", COUNT),
+    key("train", "batch_size", Rule::AutoOrCount),
     key("train", "gradient_accumulation_steps", COUNT),
     key("train", "sequences_per_step", COUNT),
     key("train", "tokens_per_step", COUNT),
@@ -82,8 +89,23 @@ pub(super) const KEYS: &[Key] = &[
     key("checkpoint", "checkpoint_interval", COUNT),
     key("checkpoint", "keep", COUNT),
     key("system", "device", Rule::Choice(&["auto", "cpu"])),
-    key("system", "dtype", Rule::Choice(&["auto", "float32"])),
+    key(
+        "system",
+        "dtype",
+        Rule::Choice(&["auto", "float32", "bfloat16", "float16"]),
+    ),
     key("system", "threads", COUNT),
+    key("system", "memory_limit", Rule::Size),
+    key(
+        "system",
+        "recompute",
+        Rule::Choice(&["auto", "none", "gelu+ln", "block"]),
+    ),
+    key(
+        "gemm",
+        "autotune",
+        Rule::Choice(&["auto", "full", "limited"]),
+    ),
 ];
 
 /// Three ways to give one size: a `--set` of one replaces the file's choice of another.
@@ -109,18 +131,11 @@ const NANOGPT: &[(&str, &str)] = &[
 const METRICS: &str = "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`";
 
 /// Values of nanoGPT's that taper does not have, and what to do instead.
-const NANOGPT_VALUES: &[(&str, &[&str], &str)] = &[
-    (
-        "device",
-        &["cuda", "mps"],
-        "write `auto`: it takes the best device that taper can use here",
-    ),
-    (
-        "dtype",
-        &["bfloat16", "float16"],
-        "write `auto`: it takes the fastest precision that taper can use here",
-    ),
-];
+const NANOGPT_VALUES: &[(&str, &[&str], &str)] = &[(
+    "device",
+    &["cuda", "mps"],
+    "write `auto`: it takes the best device that taper can use here",
+)];
 
 const fn key(section: &'static str, name: &'static str, rule: Rule) -> Key {
     Key {
@@ -175,7 +190,12 @@ impl Rule {
         match self {
             Rule::Switch => value.is_bool(),
             Rule::Whole(range) => whole(value).is_some_and(|number| range.contains(&number)),
+            Rule::AutoOrCount => value.as_str() == Some(AUTO) || COUNT.admits(value),
             Rule::Number(_, holds) => number(value).is_some_and(holds),
+            Rule::Size => match value.as_str() {
+                Some(text) => text.parse::<MemoryLimit>().is_ok(),
+                None => COUNT.admits(value),
+            },
             Rule::Choice(choices) => value.as_str().is_some_and(|text| choices.contains(&text)),
             Rule::Text(_) => value.as_str().is_some_and(|text| !text.is_empty()),
         }
@@ -191,7 +211,9 @@ impl Rule {
             Rule::Whole(range) => {
                 format!("a whole number from {} to {}", range.start(), range.end())
             }
+            Rule::AutoOrCount => format!("`{AUTO}` or {}", COUNT.expected()),
             Rule::Number(expected, _) => (*expected).into(),
+            Rule::Size => MemoryLimit::EXPECTED.into(),
             Rule::Choice(choices) => list(choices.iter().copied(), "or"),
             Rule::Text(expected) => format!("text in quotes: {expected}"),
         }
@@ -213,7 +235,13 @@ impl Rule {
                 text.into(),
                 text.parse().map(whole_text).unwrap_or_default(),
             ],
+            Rule::AutoOrCount => [Rule::Choice(&[AUTO]), COUNT]
+                .iter()
+                .filter_map(|rule| rule.meant(value, raw))
+                .collect(),
             Rule::Number(..) => vec![text.into()],
+            // A number without its unit: a card's memory is given in GiB.
+            Rule::Size => vec![format!("\"{text}GiB\"")],
             Rule::Choice(choices) => nearest(&text.to_lowercase(), choices.iter().copied())
                 .map(|choice| vec![format!("\"{choice}\"")])
                 .unwrap_or_default(),
@@ -247,7 +275,8 @@ fn whole_text(number: f64) -> String {
     }
 }
 
-fn whole(value: &DeValue) -> Option<u64> {
+/// The whole number, 0 or more, that a value is.
+pub(super) fn whole(value: &DeValue) -> Option<u64> {
     let integer = value.as_integer()?;
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }

@@ -11,10 +11,12 @@ use error::Source;
 use request::Request;
 
 pub use error::{ConfigError, Problem};
+pub use memory_limit::{MemoryLimit, NotASize};
 pub use presets::{PRESETS, Preset};
 
 mod error;
 mod keys;
+mod memory_limit;
 mod presets;
 mod request;
 mod rules;
@@ -31,7 +33,12 @@ pub struct Config {
     pub eval: EvalConfig,
     pub checkpoint: CheckpointConfig,
     pub system: SystemConfig,
+    pub gemm: GemmConfig,
 }
+
+/// nanoGPT's `batch_size` and `gradient_accumulation_steps`.
+const NANOGPT_BATCH_SIZE: usize = 12;
+const NANOGPT_ACCUMULATION: usize = 40;
 
 impl Config {
     /// The request in a file or preset, with every `--set` on top of it.
@@ -59,26 +66,32 @@ impl Config {
         toml::to_string(self).expect("TOML holds sections of numbers, switches and text")
     }
 
-    /// Sequences per optimizer step, however the size of a step was given.
+    /// Sequences per optimizer step: a function of the request alone, whatever micro-batch is
+    /// planned for it. `sequences_per_step` or `tokens_per_step`; else `batch_size` x
+    /// `gradient_accumulation_steps`, of which a pinned `batch_size` alone is one micro-step; else
+    /// nanoGPT's 12 x 40.
     pub fn sequences_per_step(&self) -> usize {
-        self.train
-            .batch_size
-            .saturating_mul(self.gradient_accumulation_steps())
+        let train = &self.train;
+        let from_tokens = |tokens: usize| tokens / self.model.block_size.max(1);
+        let given = train.tokens_per_step.map(from_tokens);
+        given.or(train.sequences_per_step).unwrap_or_else(|| {
+            let pinned = train.batch_size.pinned();
+            let micro_steps = match (pinned, train.gradient_accumulation_steps) {
+                (_, Some(micro_steps)) => micro_steps,
+                (Some(_), None) => 1,
+                (None, None) => NANOGPT_ACCUMULATION,
+            };
+            let batch_size = pinned.unwrap_or(NANOGPT_BATCH_SIZE);
+            batch_size.saturating_mul(micro_steps)
+        })
     }
 
-    /// Micro-steps per optimizer step, however the size of a step was given. [`Config::load`] has
-    /// checked that this is exact.
-    pub fn gradient_accumulation_steps(&self) -> usize {
-        let train = &self.train;
-        let batch = train.batch_size.max(1);
-        let sequences = match train.tokens_per_step {
-            Some(tokens) => Some(tokens / self.model.block_size.max(1)),
-            None => train.sequences_per_step,
-        };
-        match sequences {
-            Some(sequences) => (sequences / batch).max(1),
-            None => train.gradient_accumulation_steps.unwrap_or(1),
-        }
+    /// Sequences per split and evaluation: a function of the request alone, as the size of a step.
+    pub fn eval_sequences(&self) -> usize {
+        let batch_size = self.eval.eval_batch_size;
+        let batch_size = batch_size.or(self.train.batch_size.pinned());
+        let batch_size = batch_size.unwrap_or(NANOGPT_BATCH_SIZE);
+        self.eval.eval_iters.saturating_mul(batch_size)
     }
 }
 
@@ -149,17 +162,41 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Optimizer steps in the whole run.
     pub max_iters: u64,
-    /// Sequences per micro-step (nanoGPT: per micro-step and GPU).
-    pub batch_size: usize,
-    /// Micro-steps per optimizer step; 1 when nothing says otherwise (nanoGPT: 40). Give this or one
-    /// of the two below, never two of them.
+    /// Sequences per micro-step: `auto` takes what is fastest of what fits; a number is what to
+    /// start from, and becomes smaller only where it must (nanoGPT: 12, per micro-step and GPU).
+    pub batch_size: BatchSize,
+    /// Micro-steps per optimizer step as asked for, with a number for `batch_size`: their product is
+    /// the size of a step, whatever micro-batch it is computed in. Give this or one of the two below,
+    /// never two of them; with none, a step is one `batch_size`, or nanoGPT's 12 x 40 = 480 sequences
+    /// if that is `auto`.
     pub gradient_accumulation_steps: Option<usize>,
-    /// Sequences per optimizer step, a multiple of `batch_size`. taper's own key.
+    /// Sequences per optimizer step. taper's own key.
     pub sequences_per_step: Option<usize>,
-    /// Tokens per optimizer step, a multiple of `batch_size` x `block_size`. taper's own key.
+    /// Tokens per optimizer step, a multiple of `block_size`. taper's own key.
     pub tokens_per_step: Option<usize>,
     /// Steps between two lines of the log.
     pub log_interval: u64,
+}
+
+/// The sequences of a micro-step asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchSize {
+    /// What is fastest of what fits.
+    Auto,
+    /// This many, or fewer if these do not fit.
+    #[serde(untagged)]
+    Sequences(usize),
+}
+
+impl BatchSize {
+    /// The number, if there is one.
+    pub fn pinned(self) -> Option<usize> {
+        match self {
+            BatchSize::Auto => None,
+            BatchSize::Sequences(sequences) => Some(sequences),
+        }
+    }
 }
 
 /// AdamW and its learning rate.
@@ -197,7 +234,9 @@ pub struct EvalConfig {
     pub eval_interval: u64,
     /// Batches per split and evaluation.
     pub eval_iters: usize,
-    /// Sequences per evaluation batch; when absent, `train.batch_size`. taper's own key.
+    /// Sequences per evaluation batch: `eval_iters` of these are what a loss is the mean of, whatever
+    /// micro-batch they are computed in. When absent, `train.batch_size`, or nanoGPT's 12 if that is
+    /// `auto`. taper's own key.
     pub eval_batch_size: Option<usize>,
     /// Evaluate once and stop.
     pub eval_only: bool,
@@ -226,6 +265,12 @@ pub struct SystemConfig {
     pub dtype: DtypeRequest,
     /// CPU threads; when absent, every core the process may use. taper's own key.
     pub threads: Option<usize>,
+    /// The most memory of the device that taper may hold, such as `11.69GiB` or a number of bytes;
+    /// when absent, what is free. taper's own key.
+    pub memory_limit: Option<MemoryLimit>,
+    /// Activations that the backward pass computes again instead of keeping them: less memory, same
+    /// numbers, more work. taper's own key: nanoGPT keeps them all.
+    pub recompute: RecomputeRequest,
 }
 
 /// The device asked for.
@@ -244,6 +289,41 @@ pub enum DtypeRequest {
     /// The fastest that taper can use here.
     Auto,
     Float32,
+    Bfloat16,
+    Float16,
+}
+
+/// The activations to recompute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecomputeRequest {
+    /// What is fastest of what fits.
+    Auto,
+    /// Nothing: every activation is kept.
+    None,
+    /// The outputs of GELUs and layer norms.
+    #[serde(rename = "gelu+ln")]
+    GeluLn,
+    /// Everything inside a transformer block: only its input is kept.
+    Block,
+}
+
+/// Matrix products.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GemmConfig {
+    /// How far the search for the fastest matrix product on a GPU goes. taper's own key.
+    pub autotune: AutotuneRequest,
+}
+
+/// The search asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AutotuneRequest {
+    /// Full, but limited on a small card: one with fewer than 68 SMs.
+    Auto,
+    Full,
+    Limited,
 }
 
 impl Default for ModelConfig {
@@ -278,7 +358,7 @@ impl Default for TrainConfig {
             init_from: "scratch".into(),
             seed: 1337,
             max_iters: 600_000,
-            batch_size: 12,
+            batch_size: BatchSize::Auto,
             gradient_accumulation_steps: None,
             sequences_per_step: None,
             tokens_per_step: None,
@@ -331,6 +411,16 @@ impl Default for SystemConfig {
             device: DeviceRequest::Auto,
             dtype: DtypeRequest::Auto,
             threads: None,
+            memory_limit: None,
+            recompute: RecomputeRequest::Auto,
+        }
+    }
+}
+
+impl Default for GemmConfig {
+    fn default() -> Self {
+        Self {
+            autotune: AutotuneRequest::Auto,
         }
     }
 }

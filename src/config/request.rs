@@ -16,6 +16,8 @@ use super::rules::{self, Conflict};
 #[derive(Default)]
 pub(super) struct Request<'a> {
     given: Vec<Given<'a>>,
+    /// Values that a later one took the place of.
+    replaced: Vec<Given<'a>>,
     problems: Vec<Problem>,
 }
 
@@ -117,7 +119,7 @@ impl<'a> Request<'a> {
                     hint: None,
                 }])
             })?;
-        let conflicts: Vec<Problem> = rules::conflicts(&config)
+        let conflicts: Vec<Problem> = rules::conflicts(&config, self.replaced_batch_size())
             .into_iter()
             .map(|conflict| self.conflict_problem(conflict))
             .collect();
@@ -216,8 +218,17 @@ impl<'a> Request<'a> {
             let same_key = old.key.name == key.name;
             same_key || (set_over_file && of_step_size(old.key) && of_step_size(key))
         };
-        self.given.retain(|old| !replaces(old));
+        self.replaced
+            .extend(self.given.extract_if(.., |old| replaces(old)));
         self.given.push(Given { key, source, value });
+    }
+
+    /// The last number for `batch_size` that a later value took the place of.
+    fn replaced_batch_size(&self) -> Option<usize> {
+        let of_batch = |given: &&Given| given.key.name == "batch_size";
+        let replaced = self.replaced.iter().rev().filter(of_batch);
+        let mut numbers = replaced.filter_map(|given| keys::whole(given.value.get_ref()));
+        numbers.next()?.try_into().ok()
     }
 
     /// Shown at the one of the keys that was given last: it is the likely culprit.
@@ -274,6 +285,7 @@ fn value_problem(key: &Key, source: &Source, value: &Spanned<DeValue>) -> Proble
 fn syntax_problem(file: &Source, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(0..0);
     let culprit = file.text.get(span.clone()).unwrap_or_default();
+    let unquoted = unquoted(file, span.start);
     let excerpt = Some(file.excerpt(span));
     if error.message().starts_with("duplicate key") {
         let first = first_line_with(file, culprit);
@@ -284,15 +296,15 @@ fn syntax_problem(file: &Source, error: &toml::de::Error) -> Problem {
             hint: first.map(|line| format!("remove this one or the one in line {line}")),
         };
     }
-    let is_word = !culprit.is_empty() && culprit.chars().all(|c| c.is_alphanumeric() || c == '_');
     let is_sum =
         culprit.contains(['*', '+', '/']) && culprit.contains(|c: char| c.is_ascii_digit());
     let hint = match culprit {
         "True" | "False" => Some(format!("write `{}`", culprit.to_lowercase())),
         "None" => Some("remove the line: a key that is absent has its default".into()),
-        _ if is_sum => Some("write the result: TOML does not calculate".into()),
-        _ if is_word => Some(format!("text needs quotes: `\"{culprit}\"`")),
-        _ => None,
+        _ => match unquoted {
+            Some(text) => Some(format!("text needs quotes: `\"{text}\"`")),
+            None => is_sum.then(|| "write the result: TOML does not calculate".into()),
+        },
     };
     Problem {
         what: format!("not valid TOML: {}", error.message()),
@@ -300,6 +312,18 @@ fn syntax_problem(file: &Source, error: &toml::de::Error) -> Problem {
         expected: None,
         hint,
     }
+}
+
+/// The value in the line of the character at `position`, if it would be valid in quotes.
+fn unquoted(file: &Source, position: usize) -> Option<&str> {
+    let before = file.text.get(..position)?;
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = file.text[line_start..].lines().next()?;
+    let (name, value) = line.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let as_text = DeValue::String(Cow::Borrowed(value));
+    let valid = keys::find(name.trim())?.rule.admits(&as_text);
+    (valid && !value.contains(['"', '\'', '\\'])).then_some(value)
 }
 
 /// The line of the first section or key of this name; no two of them may share a name.

@@ -1,7 +1,7 @@
 //! The rules that need more than one key.
 
-use super::Config;
 use super::keys::{STEP_SIZE, list};
+use super::{Config, NANOGPT_BATCH_SIZE};
 
 /// Keys whose values do not go together.
 pub(super) struct Conflict {
@@ -12,10 +12,13 @@ pub(super) struct Conflict {
     pub edit: Option<(&'static str, String)>,
 }
 
-pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
+/// `replaced_batch_size` is a number for `batch_size` that was given and then replaced.
+pub(super) fn conflicts(config: &Config, replaced_batch_size: Option<usize>) -> Vec<Conflict> {
     [
         heads(config),
-        step_size(config),
+        one_step_size(config),
+        micro_steps(config, replaced_batch_size),
+        whole_sequences(config),
         smallest_rate(config),
         warmup(config),
     ]
@@ -46,8 +49,8 @@ fn heads(config: &Config) -> Option<Conflict> {
     })
 }
 
-/// A step is a whole number of micro-steps, given in one way.
-fn step_size(config: &Config) -> Option<Conflict> {
+/// The size of a step is given in one way.
+fn one_step_size(config: &Config) -> Option<Conflict> {
     let train = &config.train;
     let given = [
         train.gradient_accumulation_steps,
@@ -58,49 +61,55 @@ fn step_size(config: &Config) -> Option<Conflict> {
     let names: Vec<&str> = names
         .filter_map(|(name, size)| size.map(|_| *name))
         .collect();
-    if names.len() > 1 {
-        return Some(Conflict {
-            what: format!("{} all give the size of a step", list(names.clone(), "and"))
-                .replace("all", if names.len() == 2 { "both" } else { "all" }),
-            keys: names,
-            expected: format!("at most one of {}", list(STEP_SIZE, "and")),
-            edit: None,
-        });
-    }
-    let (batch, block) = (train.batch_size, config.model.block_size);
-    if let Some(tokens) = train.tokens_per_step {
-        let unit = batch.saturating_mul(block);
-        let product = format!("`batch_size` x `block_size` = {batch} x {block} = {unit}");
-        return not_multiple("tokens_per_step", &["block_size"], tokens, unit, &product);
-    }
-    let product = format!("`batch_size` = {batch}");
-    not_multiple(
-        "sequences_per_step",
-        &[],
-        train.sequences_per_step?,
-        batch,
-        &product,
-    )
+    (names.len() > 1).then(|| Conflict {
+        what: format!("{} all give the size of a step", list(names.clone(), "and"))
+            .replace("all", if names.len() == 2 { "both" } else { "all" }),
+        keys: names,
+        expected: format!("at most one of {}", list(STEP_SIZE, "and")),
+        edit: None,
+    })
 }
 
-/// A conflict if `size` is not a multiple of `unit`, which `product` spells out.
-fn not_multiple(
-    name: &'static str,
-    others: &[&'static str],
-    size: usize,
-    unit: usize,
-    product: &str,
-) -> Option<Conflict> {
-    if unit == 0 || size.is_multiple_of(unit) {
+/// Micro-steps give the size of a step only with the size of a micro-step.
+fn micro_steps(config: &Config, replaced_batch_size: Option<usize>) -> Option<Conflict> {
+    let train = &config.train;
+    let micro_steps = train.gradient_accumulation_steps?;
+    let other_size = train.sequences_per_step.or(train.tokens_per_step);
+    if train.batch_size.pinned().is_some() || other_size.is_some() {
         return None;
     }
-    let below = Some(size - size % unit).filter(|below| *below > 0);
-    let above = size.checked_next_multiple_of(unit);
+    let batch_size = replaced_batch_size.unwrap_or(NANOGPT_BATCH_SIZE);
+    let sequences = batch_size.saturating_mul(micro_steps);
     Some(Conflict {
-        keys: [&[name, "batch_size"], others].concat(),
-        what: format!("`{name}` = {size} is not a whole number of micro-steps"),
-        expected: format!("a multiple of {product}: {}", nearest_two(below, above)),
-        edit: closest(size, below, above).map(|size| (name, size.to_string())),
+        keys: vec!["gradient_accumulation_steps"],
+        what: format!(
+            "`gradient_accumulation_steps` = {micro_steps} does not give the size of a step while \
+             `batch_size` is `auto`"
+        ),
+        expected: format!(
+            "`sequences_per_step` instead, such as {sequences} for {micro_steps} micro-steps of \
+             {batch_size}, or a number for `batch_size`"
+        ),
+        edit: Some(("sequences_per_step", sequences.to_string())),
+    })
+}
+
+/// A step is a whole number of sequences.
+fn whole_sequences(config: &Config) -> Option<Conflict> {
+    let (tokens, block) = (config.train.tokens_per_step?, config.model.block_size);
+    if block == 0 || tokens.is_multiple_of(block) {
+        return None;
+    }
+    let below = Some(tokens - tokens % block).filter(|below| *below > 0);
+    let above = tokens.checked_next_multiple_of(block);
+    Some(Conflict {
+        keys: vec!["tokens_per_step"],
+        what: format!("`tokens_per_step` = {tokens} is not a whole number of sequences"),
+        expected: format!(
+            "a multiple of `block_size` = {block}: {}",
+            nearest_two(below, above)
+        ),
+        edit: closest(tokens, below, above).map(|tokens| ("tokens_per_step", tokens.to_string())),
     })
 }
 

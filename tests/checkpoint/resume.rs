@@ -1,7 +1,7 @@
 //! A config may go on from a checkpoint only if it is the same experiment.
 
 use taper::checkpoint::{CheckpointError, Difference, check_resumable};
-use taper::config::Config;
+use taper::config::{BatchSize, Config};
 
 fn differences(current: &Config, stored: &str) -> Vec<Difference> {
     match check_resumable(current, stored) {
@@ -62,6 +62,8 @@ fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
         "checkpoint.keep",
         "system.device",
         "system.dtype",
+        "system.recompute",
+        "gemm.autotune",
     ];
     let config = Config::default();
     let sections: toml::Table = toml::from_str(&stored(&config)).unwrap();
@@ -75,6 +77,9 @@ fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
                 toml::Value::Float(x) => (x + 0.25).into(),
                 toml::Value::Boolean(b) => (!b).into(),
                 _ => match key.as_str() {
+                    "batch_size" => 12.into(),
+                    "recompute" => "block".into(),
+                    "autotune" => "full".into(),
                     "gelu" => "erf".into(),
                     "device" => "cpu".into(),
                     "dtype" => "float32".into(),
@@ -104,10 +109,10 @@ fn the_batch_may_change_while_the_step_stays_the_same() {
     (
         before.train.batch_size,
         before.train.gradient_accumulation_steps,
-    ) = (12, Some(40));
+    ) = (BatchSize::Sequences(12), Some(40));
     let mut now = before.clone();
     for batch_size in [1, 6, 8, 60, 480] {
-        now.train.batch_size = batch_size;
+        now.train.batch_size = BatchSize::Sequences(batch_size);
         now.train.gradient_accumulation_steps = Some(480 / batch_size);
         assert_eq!(differences(&now, &stored(&before)), []);
     }
@@ -116,39 +121,74 @@ fn the_batch_may_change_while_the_step_stays_the_same() {
     assert_eq!(differences(&now, &stored(&before)), []);
     (now.train.tokens_per_step, now.train.sequences_per_step) = (None, Some(480));
     assert_eq!(differences(&now, &stored(&before)), []);
+    now.train.batch_size = BatchSize::Auto;
+    assert_eq!(differences(&now, &stored(&before)), []);
+    now.train.sequences_per_step = None;
+    assert_eq!(differences(&now, &stored(&before)), [], "the default");
+}
+
+/// As taper 0.1.0 saved them: the batch always a number, the later sections absent.
+#[test]
+fn an_older_checkpoint_keeps_its_step() {
+    let older = "[train]\nbatch_size = 12\n";
+    let mut now = Config::default();
+    now.train.sequences_per_step = Some(12);
+    assert_eq!(differences(&now, older), []);
 }
 
 #[test]
 fn the_edit_for_another_step_size_keeps_the_spelling_and_works() {
     let mut before = Config::default();
     before.train.sequences_per_step = Some(480);
-    let edit = |batch, accumulation, sequences, tokens| {
-        let mut now = Config::default();
-        now.train.batch_size = batch;
-        now.train.gradient_accumulation_steps = accumulation;
-        now.train.sequences_per_step = sequences;
-        now.train.tokens_per_step = tokens;
+    for (spelling, expected) in [
+        (
+            "batch_size=64 gradient_accumulation_steps=2",
+            "`--set train.batch_size=60 --set train.gradient_accumulation_steps=8`",
+        ),
+        (
+            "batch_size=7 gradient_accumulation_steps=2",
+            "`--set train.batch_size=6 --set train.gradient_accumulation_steps=80`",
+        ),
+        (
+            "batch_size=8 sequences_per_step=64",
+            "`--set train.sequences_per_step=480`",
+        ),
+        (
+            "batch_size=8 tokens_per_step=8192",
+            "`--set train.tokens_per_step=491520`",
+        ),
+        ("batch_size=8", "`--set train.sequences_per_step=480`"),
+        (
+            "sequences_per_step=64",
+            "`--set train.sequences_per_step=480`",
+        ),
+        (
+            "tokens_per_step=8192",
+            "`--set train.tokens_per_step=491520`",
+        ),
+    ] {
+        let mut sets: Vec<String> = spelling.split(' ').map(String::from).collect();
+        let now = load(&sets);
         let [difference] = &differences(&now, &stored(&before))[..] else {
             panic!("expected one difference");
         };
-        difference.edit.clone()
+        assert_eq!(difference.edit, expected, "{spelling}");
+        // The last `--set` of a key counts, and two spellings would be refused.
+        let edit = difference.edit.trim_matches('`').replace("--set ", "");
+        sets.extend(edit.split(' ').map(String::from));
+        assert_eq!(differences(&load(&sets), &stored(&before)), []);
+    }
+    before.train.sequences_per_step = Some(16);
+    let [difference] = &differences(&Config::default(), &stored(&before))[..] else {
+        panic!("expected one difference");
     };
-    assert_eq!(
-        edit(64, Some(2), None, None),
-        "`--set train.batch_size=32 --set train.gradient_accumulation_steps=15`"
-    );
-    assert_eq!(
-        edit(8, None, Some(64), None),
-        "`--set train.sequences_per_step=480`"
-    );
-    assert_eq!(
-        edit(8, None, None, Some(8192)),
-        "`--set train.tokens_per_step=491520`"
-    );
-    assert_eq!(
-        edit(8, None, None, None),
-        "`--set train.sequences_per_step=480`"
-    );
+    assert_eq!(difference.edit, "`--set train.sequences_per_step=16`");
+}
+
+/// `sets` on top of the defaults.
+fn load(sets: &[String]) -> Config {
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    Config::load(empty.path().to_str().unwrap(), sets).unwrap()
 }
 
 #[test]
@@ -159,6 +199,13 @@ fn a_vocabulary_that_the_dataset_decides_does_not_contradict() {
     let mut now = Config::default();
     now.model.vocab_size = Some(66);
     assert_eq!(differences(&now, &stored(&before)).len(), 1);
+}
+
+#[test]
+fn the_largest_seed_can_go_on() {
+    let mut config = Config::default();
+    config.train.seed = u64::MAX;
+    assert_eq!(differences(&config, &stored(&config)), []);
 }
 
 #[test]

@@ -36,7 +36,7 @@ error: unknown section `[optim]`
    |
 10 | [optim]
    |  ^^^^^
-  = expected `model`, `data`, `train`, `optimizer`, `eval`, `checkpoint` or `system`
+  = expected `model`, `data`, `train`, `optimizer`, `eval`, `checkpoint`, `system` or `gemm`
 hint: did you mean `[optimizer]`?
 ",
     );
@@ -88,7 +88,7 @@ error: unknown key `max_itres`
   |
   | --set max_itres=10
   |       ^^^^^^^^^
-  = expected a key of `model`, `data`, `train`, `optimizer`, `eval`, `checkpoint` or `system`
+  = expected a key of `model`, `data`, `train`, `optimizer`, `eval`, `checkpoint`, `system` or `gemm`
 hint: did you mean `max_iters` of `[train]`?
 ",
     );
@@ -105,7 +105,7 @@ error: `batch_size` cannot be `\"12\"`
   |
 2 | batch_size = \"12\" # quoted
   |              ^^^^
-  = expected a whole number, 1 or more
+  = expected `auto` or a whole number, 1 or more
 hint: write `batch_size = 12`
 ",
     );
@@ -180,20 +180,29 @@ error: not valid TOML: invalid boolean, expected `false`
 hint: write `false`
 ",
     );
-    let hint = |text: &str| {
-        try_load(text, &[])
-            .unwrap_err()
-            .lines()
-            .last()
-            .map(String::from)
-    };
-    let product = hint("[train]\ngradient_accumulation_steps = 5 * 8\n");
-    assert_eq!(
-        product.unwrap(),
-        "hint: write the result: TOML does not calculate"
-    );
-    let bare = hint("[data]\ndataset = shakespeare\n");
-    assert_eq!(bare.unwrap(), "hint: text needs quotes: `\"shakespeare\"`");
+    for (text, hint) in [
+        (
+            "[train]\ngradient_accumulation_steps = 5 * 8\n",
+            "write the result: TOML does not calculate",
+        ),
+        (
+            "[data]\ndataset = shakespeare\n",
+            "text needs quotes: `\"shakespeare\"`",
+        ),
+        (
+            "[checkpoint]\nout_dir = out/2\n",
+            "text needs quotes: `\"out/2\"`",
+        ),
+        (
+            "[system]\nmemory_limit = 11.69GiB # all of it\n",
+            "text needs quotes: `\"11.69GiB\"`",
+        ),
+    ] {
+        let error = try_load(text, &[]).unwrap_err();
+        assert!(error.ends_with(&format!("\nhint: {hint}")), "{error}");
+    }
+    let error = try_load("[model]\nn_layer = twelve\n", &[]).unwrap_err();
+    assert!(!error.contains("hint"), "quotes would not help: {error}");
 }
 
 #[test]
@@ -235,30 +244,89 @@ hint: write `n_head = 8`
 }
 
 #[test]
-fn a_step_must_be_whole_micro_steps() {
+fn other_values_of_a_batch_and_a_limit_are_answered_with_a_literal_edit() {
+    refused(
+        "",
+        &["batch_size=Auto"],
+        "
+error: `batch_size` cannot be `Auto`
+  |
+  | --set batch_size=Auto
+  |                  ^^^^
+  = expected `auto` or a whole number, 1 or more
+hint: write `--set train.batch_size=auto`
+",
+    );
+    refused(
+        "[system]\nmemory_limit = 11.69\n",
+        &[],
+        "
+error: `memory_limit` cannot be `11.69`
+ --> my.toml:2:16
+  |
+2 | memory_limit = 11.69
+  |                ^^^^^
+  = expected a size such as `11.69GiB`
+hint: write `memory_limit = \"11.69GiB\"`
+",
+    );
+}
+
+#[test]
+fn a_step_must_be_whole_sequences() {
     refused(
         "",
         &["tokens_per_step=500000"],
         "
-error: `tokens_per_step` = 500000 is not a whole number of micro-steps
+error: `tokens_per_step` = 500000 is not a whole number of sequences
   |
   | --set tokens_per_step=500000
   |                       ^^^^^^
-  = expected a multiple of `batch_size` x `block_size` = 12 x 1024 = 12288: the nearest are 491520 and 503808
-hint: write `--set train.tokens_per_step=503808`
+  = expected a multiple of `block_size` = 1024: the nearest are 499712 and 500736
+hint: write `--set train.tokens_per_step=499712`
 ",
     );
     refused(
-        "[train]\nbatch_size = 8\nsequences_per_step = 4",
-        &[],
+        "[train]\ntokens_per_step = 128",
+        &["block_size=256"],
         "
-error: `sequences_per_step` = 4 is not a whole number of micro-steps
- --> my.toml:3:22
+error: `tokens_per_step` = 128 is not a whole number of sequences
+ --> my.toml:2:19
   |
-3 | sequences_per_step = 4
-  |                      ^
-  = expected a multiple of `batch_size` = 8: the nearest is 8
-hint: write `sequences_per_step = 8`
+2 | tokens_per_step = 128
+  |                   ^^^
+  = expected a multiple of `block_size` = 256: the nearest is 256
+hint: write `tokens_per_step = 256`
+",
+    );
+}
+
+#[test]
+fn micro_steps_need_the_size_of_one() {
+    refused(
+        "[train]\nsequences_per_step = 480\n",
+        &["gradient_accumulation_steps=4"],
+        "
+error: `gradient_accumulation_steps` = 4 does not give the size of a step while `batch_size` is `auto`
+  |
+  | --set gradient_accumulation_steps=4
+  |                                   ^
+  = expected `sequences_per_step` instead, such as 48 for 4 micro-steps of 12, or a number for `batch_size`
+hint: write `--set train.sequences_per_step=48`
+",
+    );
+    // The edit makes the step that the file had.
+    refused(
+        "[train]\nbatch_size = 8\ngradient_accumulation_steps = 40\n",
+        &["batch_size=auto"],
+        "
+error: `gradient_accumulation_steps` = 40 does not give the size of a step while `batch_size` is `auto`
+ --> my.toml:3:31
+  |
+3 | gradient_accumulation_steps = 40
+  |                               ^^
+  = expected `sequences_per_step` instead, such as 320 for 40 micro-steps of 8, or a number for `batch_size`
+hint: write `sequences_per_step = 320`
 ",
     );
 }
@@ -342,10 +410,6 @@ fn nanogpts_own_settings_are_answered() {
         (
             "device=cuda:1",
             "write `auto`: it takes the best device that taper can use here",
-        ),
-        (
-            "dtype=bfloat16",
-            "write `auto`: it takes the fastest precision that taper can use here",
         ),
     ] {
         let error = try_load("", &[set]).unwrap_err();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use taper::config::{Config, Gelu, PRESETS, Preset};
+use taper::config::{BatchSize, Config, Gelu, PRESETS, Preset};
 use taper::error::Error;
 use taper::model::ParamLayout;
 use taper::plan::ModelDims;
@@ -89,11 +89,33 @@ fn the_arithmetic_of_every_preset_is_what_its_comments_say() {
             );
         }
     }
-    let eval = preset("eval_gpt2");
-    assert_eq!(
-        eval.train.batch_size * eval.eval.eval_iters * eval.model.block_size,
-        4_096_000
-    );
+}
+
+/// What taper 0.1.0 and nanoGPT have: a preset is the same experiment in every version.
+#[test]
+fn no_preset_changes_the_size_of_a_step_or_an_evaluation() {
+    let expected = [
+        ("quickstart", 16, 320),
+        ("shakespeare_char_cpu", 12, 240),
+        ("shakespeare_char", 64, 12_800),
+        ("finetune_shakespeare", 32, 40),
+        ("eval_gpt2", 8, 4_000),
+        ("openwebtext", 480, 2_400),
+        ("gpt2-medium", 480, 1_600),
+        ("gpt2-large", 480, 800),
+        ("gpt2-xl", 480, 400),
+    ];
+    let found = PRESETS.iter().map(|Preset { name, text }| {
+        let config = preset(name);
+        assert_eq!(config.train.batch_size, BatchSize::Auto, "{name}");
+        let eval_sequences = config.eval_sequences();
+        if config.eval.eval_batch_size.is_some() {
+            let tokens = commas(eval_sequences * config.model.block_size);
+            assert!(text.contains(&format!("= {tokens} ")), "{name}: {tokens}");
+        }
+        (*name, config.sequences_per_step(), eval_sequences)
+    });
+    assert_eq!(found.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -129,14 +151,15 @@ fn presets_have_nanogpts_numbers() {
         (6, 6, 384)
     );
     assert_eq!((large.model.dropout, large.optimizer.beta2), (0.2, 0.99));
-    // The README's CPU command is the same run with these settings.
-    let small = "eval_iters=20 block_size=64 batch_size=12 n_layer=4 n_head=4 n_embd=128 \
-                 max_iters=2000 lr_decay_iters=2000 dropout=0.0 out_dir=out-shakespeare-char-cpu";
+    // The CPU command of nanoGPT's README, whose `batch_size=12` is the size of a step and of a batch
+    // of evaluation.
+    let small = "eval_iters=20 block_size=64 sequences_per_step=12 eval_batch_size=12 n_layer=4 \
+                 n_head=4 n_embd=128 max_iters=2000 lr_decay_iters=2000 dropout=0.0 \
+                 out_dir=out-shakespeare-char-cpu";
     let small: Vec<String> = small.split(' ').map(String::from).collect();
-    assert_eq!(
-        Config::load("shakespeare_char", &small).unwrap(),
-        preset("shakespeare_char_cpu")
-    );
+    let mut small = Config::load("shakespeare_char", &small).unwrap();
+    small.eval.eval_batch_size = None;
+    assert_eq!(small, preset("shakespeare_char_cpu"));
     let finetune = preset("finetune_shakespeare");
     assert_eq!(finetune.train.init_from, "gpt2");
     assert!(finetune.model.bias && !finetune.optimizer.decay_lr);
@@ -144,7 +167,7 @@ fn presets_have_nanogpts_numbers() {
     // default activation is that of OpenAI's weights.
     assert_eq!(preset("openwebtext").model.gelu, Gelu::Erf);
     let mut owt = preset("openwebtext");
-    owt.train.gradient_accumulation_steps = None;
+    owt.train.sequences_per_step = None;
     owt.model.gelu = Gelu::Tanh;
     owt.train.log_interval = 1;
     owt.eval.eval_interval = 2000;

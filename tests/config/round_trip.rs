@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
+use proptest::sample::select;
+use taper::checkpoint::check_resumable;
 use taper::config::*;
 
 use super::try_load;
@@ -19,7 +21,7 @@ fn the_resolved_config_has_every_key_once_and_no_name_twice() {
             );
         }
     }
-    assert_eq!(names.len(), 40);
+    assert_eq!(names.len(), 43);
 }
 
 /// Every optional key present.
@@ -34,6 +36,7 @@ fn full_config() -> Config {
     config.eval.eval_batch_size = Some(4);
     config.checkpoint.checkpoint_interval = Some(100);
     config.system.threads = Some(2);
+    config.system.memory_limit = Some(MemoryLimit(1));
     config
 }
 
@@ -88,20 +91,26 @@ fn optimizers() -> impl Strategy<Value = OptimizerConfig> {
 fn trainings() -> impl Strategy<Value = TrainConfig> {
     // `\PC`: any character that can be shown, quotes and backslashes among them.
     let run = ("\\PC{1,20}", any::<u64>(), any::<u64>(), 1..u64::MAX);
-    (run, 1..1000_usize, 0..4_usize, 1..1000_usize).prop_map(
-        |((init_from, seed, max_iters, log_interval), batch_size, spelling, micro_steps)| {
-            TrainConfig {
-                init_from,
-                seed,
-                max_iters,
-                batch_size,
-                gradient_accumulation_steps: (spelling == 1).then_some(micro_steps),
-                sequences_per_step: (spelling == 2).then_some(micro_steps * batch_size),
-                tokens_per_step: (spelling == 3).then_some(micro_steps * batch_size),
-                log_interval,
-            }
+    (run, batch_sizes(), 0..4_usize, 1..1000_usize).prop_map(
+        |((init_from, seed, max_iters, log_interval), batch_size, spelling, size)| TrainConfig {
+            init_from,
+            seed,
+            max_iters,
+            batch_size,
+            gradient_accumulation_steps: (spelling == 1 && batch_size != BatchSize::Auto)
+                .then_some(size),
+            sequences_per_step: (spelling == 2).then_some(size),
+            tokens_per_step: (spelling == 3).then_some(size),
+            log_interval,
         },
     )
+}
+
+fn batch_sizes() -> impl Strategy<Value = BatchSize> {
+    prop_oneof![
+        Just(BatchSize::Auto),
+        (1..1000_usize).prop_map(BatchSize::Sequences)
+    ]
 }
 
 fn files() -> impl Strategy<Value = (DataConfig, CheckpointConfig)> {
@@ -133,40 +142,74 @@ fn files() -> impl Strategy<Value = (DataConfig, CheckpointConfig)> {
     )
 }
 
-fn evals_and_systems() -> impl Strategy<Value = (EvalConfig, SystemConfig)> {
-    let eval = (
-        1..u64::MAX,
-        1..usize::MAX,
-        proptest::option::of(1..usize::MAX),
-        any::<bool>(),
+fn evals() -> impl Strategy<Value = EvalConfig> {
+    let optional = proptest::option::of(1..usize::MAX);
+    (1..u64::MAX, 1..usize::MAX, optional, any::<bool>()).prop_map(
+        |(eval_interval, eval_iters, eval_batch_size, eval_only)| EvalConfig {
+            eval_interval,
+            eval_iters,
+            eval_batch_size,
+            eval_only,
+        },
+    )
+}
+
+fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
+    use DtypeRequest::{Bfloat16, Float16, Float32};
+    use RecomputeRequest::{Block, GeluLn, None};
+    let requests = (
+        select(vec![DeviceRequest::Auto, DeviceRequest::Cpu]),
+        select(vec![DtypeRequest::Auto, Float32, Bfloat16, Float16]),
+        select(vec![RecomputeRequest::Auto, None, GeluLn, Block]),
+        select(vec![
+            AutotuneRequest::Auto,
+            AutotuneRequest::Full,
+            AutotuneRequest::Limited,
+        ]),
     );
-    let system = (
-        any::<bool>(),
-        any::<bool>(),
+    let sizes = (
         proptest::option::of(1..usize::MAX),
+        proptest::option::of((1..=u64::MAX).prop_map(MemoryLimit)),
     );
-    (eval, system).prop_map(
-        |((eval_interval, eval_iters, eval_batch_size, eval_only), (cpu, float32, threads))| {
-            let eval = EvalConfig {
-                eval_interval,
-                eval_iters,
-                eval_batch_size,
-                eval_only,
-            };
+    (requests, sizes).prop_map(
+        |((device, dtype, recompute, autotune), (threads, memory_limit))| {
             let system = SystemConfig {
-                device: if cpu {
-                    DeviceRequest::Cpu
-                } else {
-                    DeviceRequest::Auto
-                },
-                dtype: if float32 {
-                    DtypeRequest::Float32
-                } else {
-                    DtypeRequest::Auto
-                },
+                device,
+                dtype,
                 threads,
+                memory_limit,
+                recompute,
             };
-            (eval, system)
+            (system, GemmConfig { autotune })
+        },
+    )
+}
+
+/// Any valid request.
+fn configs() -> impl Strategy<Value = Config> {
+    let parts = (
+        models(),
+        files(),
+        trainings(),
+        optimizers(),
+        evals(),
+        machines(),
+    );
+    parts.prop_map(
+        |(model, (data, checkpoint), mut train, optimizer, eval, (system, gemm))| {
+            train.tokens_per_step = train
+                .tokens_per_step
+                .map(|sequences| sequences * model.block_size);
+            Config {
+                model,
+                data,
+                train,
+                optimizer,
+                eval,
+                checkpoint,
+                system,
+                gemm,
+            }
         },
     )
 }
@@ -174,16 +217,29 @@ fn evals_and_systems() -> impl Strategy<Value = (EvalConfig, SystemConfig)> {
 proptest! {
     // The strategies name every field, so a key that the table of keys lacks fails here.
     #[test]
-    fn every_valid_config_survives_a_round_trip(
-        model in models(),
-        optimizer in optimizers(),
-        mut train in trainings(),
-        (data, checkpoint) in files(),
-        (eval, system) in evals_and_systems(),
-    ) {
-        train.tokens_per_step = train.tokens_per_step.map(|sequences| sequences * model.block_size);
-        let config = Config { model, data, train, optimizer, eval, checkpoint, system };
+    fn every_valid_config_survives_a_round_trip(config in configs()) {
         prop_assert_eq!(try_load(&config.to_toml(), &[]), Ok(config));
+    }
+
+    /// A step is what was asked for, whatever micro-batch it is computed in, and a run may go on from
+    /// one that was computed in another.
+    #[test]
+    fn no_micro_batch_changes_the_size_of_a_step(
+        config in configs(),
+        micro_batch in batch_sizes(),
+    ) {
+        let sequences = config.sequences_per_step();
+        let size = format!("sequences_per_step={sequences}");
+        let micro_batch = match micro_batch.pinned() {
+            Some(micro_batch) => format!("batch_size={micro_batch}"),
+            None => "batch_size=auto".into(),
+        };
+        let train = &config.train;
+        let has_size = train.sequences_per_step.or(train.tokens_per_step).is_some();
+        let sets = if has_size { vec![&*micro_batch] } else { vec![&*size, &micro_batch] };
+        let changed = try_load(&config.to_toml(), &sets).unwrap();
+        prop_assert_eq!(changed.sequences_per_step(), sequences);
+        prop_assert!(check_resumable(&changed, &config.to_toml()).is_ok());
     }
 
     #[test]

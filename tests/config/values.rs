@@ -1,6 +1,9 @@
 //! What `--set` and the file give, and in which order of precedence.
 
-use taper::config::{Config, DeviceRequest, Gelu};
+use taper::config::{
+    AutotuneRequest, BatchSize, Config, DeviceRequest, DtypeRequest, Gelu, MemoryLimit,
+    RecomputeRequest,
+};
 
 use super::{load, try_load};
 
@@ -45,36 +48,105 @@ fn a_set_value_is_toml_or_else_text() {
 }
 
 #[test]
-fn the_size_of_a_step_has_three_spellings() {
-    let step = |text: &str, sets: &[&str]| {
-        let config = load(text, sets);
-        (
-            config.gradient_accumulation_steps(),
-            config.sequences_per_step(),
-        )
-    };
-    assert_eq!(step("", &[]), (1, 12));
+fn a_batch_is_a_number_or_left_to_the_planner() {
+    let batch_size = |text: &str, sets: &[&str]| load(text, sets).train.batch_size;
+    assert_eq!(batch_size("", &[]), BatchSize::Auto);
+    assert_eq!(batch_size("", &["batch_size=12"]), BatchSize::Sequences(12));
+    assert_eq!(batch_size("", &["batch_size=auto"]), BatchSize::Auto);
+    let (number, auto) = ("[train]\nbatch_size = 8", "[train]\nbatch_size = \"auto\"");
+    assert_eq!(batch_size(number, &[]), BatchSize::Sequences(8));
+    assert_eq!(batch_size(auto, &[]), BatchSize::Auto);
+    assert_eq!(batch_size(number, &["batch_size=auto"]), BatchSize::Auto);
     assert_eq!(
-        step("[train]\ngradient_accumulation_steps = 40", &[]),
-        (40, 480)
+        batch_size(auto, &["train.batch_size=4"]),
+        BatchSize::Sequences(4)
     );
-    assert_eq!(step("[train]\nsequences_per_step = 480", &[]), (40, 480));
-    assert_eq!(step("[train]\ntokens_per_step = 491520", &[]), (40, 480));
-    // There is no way to unset a key, so a `--set` of one spelling replaces the file's.
-    let file = "[train]\ngradient_accumulation_steps = 40";
-    assert_eq!(step(file, &["sequences_per_step=24"]), (2, 24));
+}
+
+#[test]
+fn the_size_of_a_step_has_several_spellings() {
+    let step = |keys: &str| load(&format!("[train]\n{keys}"), &[]).sequences_per_step();
+    assert_eq!(step(""), 480, "nanoGPT's 12 x 40");
+    assert_eq!(step("batch_size = 12"), 12);
+    assert_eq!(
+        step("batch_size = 12\ngradient_accumulation_steps = 40"),
+        480
+    );
+    for batch_size in ["\"auto\"", "1", "7", "64", "1000"] {
+        let with = |size: &str| step(&format!("batch_size = {batch_size}\n{size}"));
+        assert_eq!(with("sequences_per_step = 480"), 480);
+        assert_eq!(with("tokens_per_step = 491520"), 480);
+    }
+}
+
+/// There is no way to unset a key, so a `--set` of one spelling replaces the file's.
+#[test]
+fn a_set_of_the_size_of_a_step_replaces_that_of_the_file() {
+    let step =
+        |keys: &str, sets: &[&str]| load(&format!("[train]\n{keys}"), sets).sequences_per_step();
+    let nanogpts = "batch_size = 12\ngradient_accumulation_steps = 40";
+    assert_eq!(step(nanogpts, &["sequences_per_step=24"]), 24);
+    assert_eq!(step(nanogpts, &["tokens_per_step=2048"]), 2);
+    assert_eq!(step(nanogpts, &["batch_size=8"]), 320, "as in nanoGPT");
+    assert_eq!(
+        step(nanogpts, &["batch_size=auto", "sequences_per_step=480"]),
+        480
+    );
+    let presets = "sequences_per_step = 480";
+    assert_eq!(step(presets, &["batch_size=8"]), 480, "the same experiment");
+    assert_eq!(step(presets, &["tokens_per_step=2048"]), 2);
+    assert_eq!(
+        step(presets, &["batch_size=8", "gradient_accumulation_steps=4"]),
+        32
+    );
+}
+
+#[test]
+fn an_evaluation_has_the_size_that_was_asked_for() {
+    let eval = |sets: &[&str]| load("[eval]\neval_iters = 10", sets).eval_sequences();
+    assert_eq!(eval(&[]), 120, "nanoGPT's batch of 12");
+    assert_eq!(eval(&["batch_size=8"]), 80);
+    assert_eq!(eval(&["batch_size=8", "eval_batch_size=3"]), 30);
+    assert_eq!(eval(&["sequences_per_step=1"]), 120);
+}
+
+#[test]
+fn a_memory_limit_has_a_unit_or_is_in_bytes() {
+    let limit = |set: &str| load("", &[set]).system.memory_limit;
+    let bytes = |bytes| Some(MemoryLimit(bytes));
+    assert_eq!(load("", &[]).system.memory_limit, None);
+    assert_eq!(limit("memory_limit=2GiB"), bytes(2 << 30));
+    assert_eq!(limit("memory_limit=2 gib"), bytes(2 << 30));
+    assert_eq!(limit("memory_limit=11.69GiB"), bytes(12_552_041_922));
+    assert_eq!(limit("memory_limit=500MB"), bytes(500_000_000));
+    assert_eq!(limit("memory_limit=123456789"), bytes(123_456_789));
+    let file = "[system]\nmemory_limit = \"1.5 MiB\"";
+    assert_eq!(load(file, &[]).system.memory_limit, bytes(3 << 19));
+}
+
+#[test]
+fn the_planners_choices_can_be_made_for_it() {
+    let config = load(
+        "",
+        &["recompute=gelu+ln", "dtype=bfloat16", "autotune=limited"],
+    );
+    assert_eq!(config.system.recompute, RecomputeRequest::GeluLn);
+    assert_eq!(config.system.dtype, DtypeRequest::Bfloat16);
+    assert_eq!(config.gemm.autotune, AutotuneRequest::Limited);
 }
 
 #[test]
 fn the_derived_numbers_hold_for_any_request() {
     let mut config = Config::default();
-    config.train.batch_size = 0;
+    config.train.batch_size = BatchSize::Sequences(0);
+    config.model.block_size = 0;
     config.train.tokens_per_step = Some(usize::MAX);
-    assert_eq!(config.sequences_per_step(), 0);
-    config.train.batch_size = usize::MAX;
+    assert_eq!(config.sequences_per_step(), usize::MAX);
+    config.train.batch_size = BatchSize::Sequences(usize::MAX);
     config.train.tokens_per_step = None;
     config.train.gradient_accumulation_steps = Some(usize::MAX);
     assert_eq!(config.sequences_per_step(), usize::MAX);
+    assert_eq!(config.eval_sequences(), usize::MAX);
 }
 
 #[test]
@@ -83,9 +155,19 @@ fn impossible_values_are_refused_and_the_last_possible_ones_are_not() {
     let fraction = "a number from 0 up to, but not including, 1";
     let expected = [
         (
-            "n_layer n_head n_embd block_size batch_size sequences_per_step tokens_per_step log_interval eval_interval eval_iters eval_batch_size checkpoint_interval keep threads gradient_accumulation_steps",
+            "n_layer n_head n_embd block_size sequences_per_step tokens_per_step log_interval eval_interval eval_iters eval_batch_size checkpoint_interval keep threads gradient_accumulation_steps",
             "0 -1 1.5 1e400 true 18446744073709551616",
             count,
+        ),
+        (
+            "batch_size",
+            "0 -1 1.5 1e400 true 18446744073709551616 fast",
+            "`auto` or a whole number, 1 or more",
+        ),
+        (
+            "memory_limit",
+            "0 0GiB 0.1B -1 -1GiB 1.5 nan true much 12GX GiB 11,69GiB",
+            "a size such as `11.69GiB`",
         ),
         (
             "max_iters warmup_iters lr_decay_iters seed",
@@ -107,7 +189,17 @@ fn impossible_values_are_refused_and_the_last_possible_ones_are_not() {
         ("bias decay_lr eval_only", "0 1 yes", "`true` or `false`"),
         ("gelu", "relu 1", "`tanh` or `erf`"),
         ("device", "cuda cuda:0 gpu", "`auto` or `cpu`"),
-        ("dtype", "bfloat16 float16", "`auto` or `float32`"),
+        (
+            "dtype",
+            "bf16 half float64",
+            "`auto`, `float32`, `bfloat16` or `float16`",
+        ),
+        (
+            "recompute",
+            "true gelu all",
+            "`auto`, `none`, `gelu+ln` or `block`",
+        ),
+        ("autotune", "true max 68", "`auto`, `full` or `limited`"),
     ];
     for (keys, values, expected) in expected {
         for key in keys.split(' ') {
@@ -140,6 +232,8 @@ fn impossible_values_are_refused_and_the_last_possible_ones_are_not() {
         "n_head=1",
         "n_head=768",
         "eps=1e-12",
+        "batch_size=18446744073709551615",
+        "memory_limit=1B",
     ] {
         load("", &[set]);
     }

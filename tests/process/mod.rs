@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 
 /// A training run of a few milliseconds per step, with dropout, into `out`.
 pub const TINY: &str = "model.n_layer=2 model.n_head=2 model.n_embd=16 model.block_size=16 \
-    model.dropout=0.1 train.batch_size=2 train.max_iters=10 train.log_interval=1 \
+    model.dropout=0.1 train.sequences_per_step=2 train.max_iters=10 train.log_interval=1 \
     optimizer.warmup_iters=2 optimizer.lr_decay_iters=40 eval.eval_interval=4 eval.eval_iters=2 \
-    checkpoint.out_dir=out checkpoint.checkpoint_interval=5";
+    eval.eval_batch_size=2 checkpoint.out_dir=out checkpoint.checkpoint_interval=5";
 
 pub struct Outcome {
     pub code: Option<i32>,
