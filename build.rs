@@ -1,4 +1,5 @@
-//! Makes the quickstart corpus: taper's own source in one text, embedded in the binary.
+//! Makes the quickstart corpus, taper's own source in one text, and notes candle's version; both are
+//! embedded in the binary.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Tests are part of the corpus but are not watched: editing one would build the library again.
-    for watched in ["build.rs", "src", "kernels"] {
+    for watched in ["build.rs", "Cargo.lock", "src", "kernels"] {
         if Path::new(watched).exists() {
             println!("cargo::rerun-if-changed={watched}");
         }
@@ -32,7 +33,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         Path::new(&env::var("OUT_DIR")?).join("quickstart.txt"),
         corpus,
     )?;
+
+    let lock = fs::read_to_string("Cargo.lock").unwrap_or_default();
+    let candle = locked_version(&lock, "candle-core").unwrap_or("of an unknown version");
+    println!("cargo::rustc-env=TAPER_CANDLE_CORE={candle}");
     Ok(())
+}
+
+/// The version of a package in a `Cargo.lock`.
+fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
+    let (_, entry) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
+    entry.split('"').next()
 }
 
 /// Adds every file below `folder` with this extension, except test fixtures.

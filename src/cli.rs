@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::doctor::DoctorArgs;
 use crate::commands::prepare::PrepareArgs;
 use crate::commands::sample::SampleArgs;
 use crate::commands::train::TrainArgs;
@@ -19,6 +20,7 @@ pub enum Command {
     Train(TrainArgs),
     Sample(SampleArgs),
     Prepare(PrepareArgs),
+    Doctor(DoctorArgs),
 }
 
 fn presets() -> String {

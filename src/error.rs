@@ -66,6 +66,9 @@ pub enum Error {
         threads: usize,
         source: rayon::ThreadPoolBuildError,
     },
+    /// `taper doctor` found something; what and why is in its report.
+    #[error("{problems} {} that can stop a run", if *problems == 1 { "problem" } else { "problems" })]
+    Unfit { problems: usize },
     /// candle refused something; always a defect of taper, never of the user's input.
     #[error("internal error in a tensor operation")]
     Candle(#[from] candle_core::Error),
@@ -114,6 +117,7 @@ impl Error {
             ),
             Error::Usage { hint, .. } => Some(hint.clone()),
             Error::EvaluationInterrupted | Error::InterruptedBeforeTraining => None,
+            Error::Unfit { .. } => Some("the report above says what to do about each".into()),
             Error::Diverged { .. } => Some(
                 "checkpoints, if any, are from before this; try a lower `optimizer.learning_rate` \
                  or a longer `optimizer.warmup_iters`"

@@ -27,5 +27,7 @@ pub mod interrupt;
 pub mod metrics;
 pub mod report;
 
+pub mod doctor;
+
 pub mod cli;
 pub mod commands;

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taper::cli::{Cli, Command};
-use taper::commands::{prepare, sample, train};
+use taper::commands::{doctor, prepare, sample, train};
 use taper::error::Error;
 
 fn main() -> ExitCode {
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Prepare(args) => prepare::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -180,7 +180,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A `name: 123 kB` line, in bytes. The kernel's kB are KiB.
-fn kib_field(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn kib_field(text: &str, name: &str) -> Option<u64> {
     let number = field(text, name)?.strip_suffix("kB")?.trim();
     number.parse::<u64>().ok()?.checked_mul(KIB)
 }

@@ -12,6 +12,7 @@ mod nvml;
 
 use serde::Serialize;
 
+pub(crate) use cpu::kib_field;
 pub use cpu::{peak_resident_bytes, resident_bytes};
 pub use error::DeviceError;
 pub use gpu::{Gpu, GpuProcess, Gpus};

@@ -18,7 +18,7 @@ use crate::plan::{ModelDims, NamedChoice};
 use crate::schedule::Schedule;
 
 mod jsonl;
-mod numbers;
+pub(crate) mod numbers;
 mod terminal;
 mod text;
 mod warning;

@@ -1,0 +1,58 @@
+//! Whether this machine is fit to train on: a probe, what it means, and how that is said.
+//!
+//! [`Machine::probe`] only looks, [`examine`] is a pure function of what it saw, and a [`Report`]
+//! holds both, to be printed as text or as JSON.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+mod findings;
+mod folders;
+mod probe;
+mod text;
+
+pub use findings::{Finding, Status, examine};
+pub use folders::{Contents, Data, Place};
+pub use probe::{Holder, Machine, Nvcc, Swap};
+
+/// Everything found, and what it means.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    pub taper: &'static str,
+    /// The version that this binary was built with.
+    pub candle_core: &'static str,
+    pub machine: Machine,
+    pub findings: Vec<Finding>,
+    pub problems: usize,
+    pub notes: usize,
+}
+
+impl Report {
+    pub fn new(machine: Machine) -> Self {
+        let findings = examine(&machine);
+        let count = |status| findings.iter().filter(|f| f.status == status).count();
+        Self {
+            taper: env!("CARGO_PKG_VERSION"),
+            candle_core: env!("TAPER_CANDLE_CORE"),
+            problems: count(Status::Problem),
+            notes: count(Status::Note),
+            machine,
+            findings,
+        }
+    }
+
+    /// One JSON object, on one line.
+    ///
+    /// # Errors
+    /// Never in practice: every field is a number, a text, or made of them.
+    pub fn json(&self) -> Result<String> {
+        let text = serde_json::to_string(self);
+        text.map_err(|error| Error::io("write", "the report".as_ref())(error.into()))
+    }
+
+    /// For people: a line per finding, below a problem or a note what to do about it.
+    pub fn text(&self) -> String {
+        text::render(self)
+    }
+}
