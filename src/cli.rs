@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::plan::PlanArgs;
 use crate::commands::prepare::PrepareArgs;
 use crate::commands::sample::SampleArgs;
 use crate::commands::train::TrainArgs;
@@ -21,6 +22,7 @@ pub enum Command {
     Sample(SampleArgs),
     Prepare(PrepareArgs),
     Doctor(DoctorArgs),
+    Plan(PlanArgs),
 }
 
 fn presets() -> String {

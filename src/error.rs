@@ -10,8 +10,10 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::data::prepare::PrepareError;
 use crate::device::DeviceError;
+use crate::faults::Site;
 use crate::interrupt::InterruptError;
-use crate::memory::OutOfMemory;
+use crate::memory::{AllocationError, OutOfMemory};
+use crate::plan::Refusal;
 use crate::tokenizer::TokenizerError;
 
 /// Anything that stops a command.
@@ -38,9 +40,12 @@ pub enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
-    /// The host or a device refused a buffer.
+    /// The host or a device refused memory, or failed.
     #[error(transparent)]
-    OutOfMemory(#[from] OutOfMemory),
+    Allocation(#[from] AllocationError),
+    /// Not even the smallest launch fits.
+    #[error(transparent)]
+    DoesNotFit(Box<Refusal>),
     /// A request that cannot be carried out as made; the text of both is complete.
     #[error("{what}")]
     Usage { what: String, hint: String },
@@ -76,6 +81,12 @@ pub enum Error {
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Error::DoesNotFit(Box::new(refusal))
+    }
+}
+
 impl Error {
     /// For `map_err`: names the file and what was being done to it.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
@@ -84,6 +95,23 @@ impl Error {
             action,
             path,
             source,
+        }
+    }
+
+    /// The refusal of memory that this error is, or the error itself. The one place that knows what a
+    /// lack of memory looks like: by type, never by text.
+    pub fn into_refusal(self) -> Result<OutOfMemory, Error> {
+        match self {
+            Error::Allocation(AllocationError::OutOfMemory(refusal)) => Ok(refusal),
+            // A file operation that the system has no memory for.
+            Error::Checkpoint(error) if error.is_out_of_memory() => Ok(OutOfMemory {
+                site: Site::Checkpoint,
+                name: error.to_string(),
+                bytes: 0,
+                held: 0,
+                limit: None,
+            }),
+            other => Err(other),
         }
     }
 
@@ -110,11 +138,15 @@ impl Error {
                 }
                 _ => None,
             },
-            Error::OutOfMemory(_) => Some(
-                "use a smaller `train.batch_size` with more `train.gradient_accumulation_steps`: \
-                 the experiment stays the same"
+            Error::Allocation(AllocationError::OutOfMemory(_)) => Some(
+                "even the smallest launch was refused; see what holds the memory with `taper doctor`, \
+                 then run the same command with `--resume`"
                     .into(),
             ),
+            Error::Allocation(AllocationError::Device { .. }) => {
+                Some("look at the device with `taper doctor`; checkpoints are as they were".into())
+            }
+            Error::DoesNotFit(refusal) => refusal.hint(),
             Error::Usage { hint, .. } => Some(hint.clone()),
             Error::EvaluationInterrupted | Error::InterruptedBeforeTraining => None,
             Error::Unfit { .. } => Some("the report above says what to do about each".into()),
@@ -141,7 +173,7 @@ impl Error {
             | Error::EvaluationInterrupted
             | Error::InterruptedBeforeTraining
             | Error::Prepare(PrepareError::Interrupted { .. }) => 130,
-            Error::Candle(_) => 2,
+            Error::Candle(_) | Error::Allocation(AllocationError::Device { .. }) => 2,
             _ => 1,
         }
     }

@@ -5,7 +5,9 @@
 //! leaves behind (`checkpoint`) and what it says (`report`).
 
 pub mod error;
+pub mod faults;
 pub mod rng;
+pub mod units;
 
 pub mod config;
 pub mod data;
@@ -13,10 +15,12 @@ pub mod device;
 pub mod plan;
 pub mod tokenizer;
 
+pub mod evaluation;
 pub mod memory;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod recovery;
 pub mod sampling;
 pub mod schedule;
 pub mod session;

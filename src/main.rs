@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taper::cli::{Cli, Command};
-use taper::commands::{doctor, prepare, sample, train};
+use taper::commands::{doctor, plan, prepare, sample, train};
 use taper::error::Error;
 
 fn main() -> ExitCode {
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Sample(args) => sample::run(args),
         Command::Prepare(args) => prepare::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Plan(args) => plan::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::memory::{Group, Memory, OutOfMemory};
 use crate::model::ParamLayout;
 use crate::ops::Element;
 use crate::ops::adamw::{AdamW, norm};
@@ -30,11 +29,8 @@ pub struct Optimizer<T> {
 }
 
 impl<T: Element> Optimizer<T> {
-    pub fn new(
-        settings: OptimizerSettings,
-        layout: &ParamLayout,
-        memory: &mut Memory,
-    ) -> Result<Self, OutOfMemory> {
+    /// Both moments are as long as the layout.
+    pub fn new(settings: OptimizerSettings, layout: &ParamLayout, m: Vec<T>, v: Vec<T>) -> Self {
         let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
         for param in &layout.params {
             match runs.last_mut() {
@@ -42,12 +38,12 @@ impl<T: Element> Optimizer<T> {
                 _ => runs.push((param.range(), param.decays())),
             }
         }
-        Ok(Self {
+        Self {
             settings,
             runs,
-            m: memory.buffer(Group::Optimizer, "first moment", layout.len)?,
-            v: memory.buffer(Group::Optimizer, "second moment", layout.len)?,
-        })
+            m,
+            v,
+        }
     }
 
     /// One update. `gradient_norm` is that of `gradients`; `update` is 1 for the first.

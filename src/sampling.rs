@@ -2,8 +2,10 @@
 
 use crate::checkpoint::Pretrained;
 use crate::error::{Error, Result};
-use crate::memory::Memory;
-use crate::model::{Gpt, Sizes};
+use crate::faults::Site;
+use crate::memory::{Allocator, Group, Host, Memory};
+use crate::model::{Gpt, ParamLayout, Purpose, Recompute, Rung};
+use crate::recovery::Workspaces;
 use crate::rng::{Seed, Stream};
 
 /// How tokens are chosen; nanoGPT's names and meanings.
@@ -19,28 +21,49 @@ pub struct SamplingSettings {
 
 /// A model and its weights, for one sequence at a time.
 pub struct Generator {
-    gpt: Gpt<f32>,
+    workspaces: Workspaces<Gpt<f32>>,
+    block_size: usize,
     weights: Vec<f32>,
     /// Ids the tokenizer knows; rows of padding beyond them are never chosen.
     vocab_size: usize,
 }
 
 impl Generator {
-    pub fn new(pretrained: &Pretrained, vocab_size: usize, threads: usize) -> Result<Self> {
-        let dims = &pretrained.dims;
-        let sizes = Sizes {
-            sequences: 1,
+    /// # Errors
+    /// When the memory for the model is refused, or its weights cannot be read.
+    pub fn new(
+        pretrained: &Pretrained,
+        vocab_size: usize,
+        threads: usize,
+        memory: Memory,
+    ) -> Result<Self> {
+        let dims = pretrained.dims.clone();
+        let parameters = ParamLayout::new(&dims).len;
+        // Keys and values of every block are kept; where there is no room for them, all are computed
+        // again for every token.
+        let ladder = [Recompute::GeluLn, Recompute::Block].map(|recompute| Rung {
+            micro_batch: 1,
+            recompute,
             logits_rows: 1,
-            threads,
-        };
-        let mut memory = Memory::allocating();
-        let gpt = Gpt::for_inference(dims, sizes, &mut memory)?;
-        let mut weights = gpt.weights_buffer(&mut memory)?;
-        pretrained.load_weights(dims, &mut weights)?;
+        });
+        let (workspaces, mut weights) = Workspaces::allocate(
+            memory,
+            ladder.into(),
+            |memory| {
+                Host::<f32>::new(memory).compute(
+                    Group::Weights,
+                    format_args!("weights"),
+                    parameters,
+                )
+            },
+            move |rung, memory| Gpt::new(&dims, rung, threads, Purpose::Inference, memory),
+        )?;
+        pretrained.load_weights(&pretrained.dims, &mut weights)?;
         Ok(Self {
-            gpt,
+            workspaces,
+            block_size: pretrained.dims.block_size,
             weights,
-            vocab_size: vocab_size.min(dims.vocab_size),
+            vocab_size: vocab_size.min(pretrained.dims.vocab_size),
         })
     }
 
@@ -57,7 +80,7 @@ impl Generator {
         mut emit: impl FnMut(u32) -> Result<bool>,
     ) -> Result<()> {
         self.check(prompt)?;
-        let block_size = self.gpt.dims().block_size;
+        let block_size = self.block_size;
         let mut tokens = prompt.to_vec();
         // How many of the context's tokens the model has seen at their present positions.
         let mut known = 0;
@@ -68,10 +91,14 @@ impl Generator {
                 known = 0;
             }
             let context = &tokens[start..];
-            let logits = self.gpt.next_logits(&self.weights, context, known);
-            known = context.len();
             let draw = Seed(settings.seed).uniform(Stream::Sampling, 0, index as u32, sample);
-            let token = choose(&logits[..self.vocab_size], settings, draw);
+            let (weights, vocab_size) = (&self.weights, self.vocab_size);
+            let token = self.workspaces.run(|gpt, memory| {
+                memory.enter(Site::Sampling).inspect_err(|_| known = 0)?;
+                let logits = gpt.next_logits(weights, context, known);
+                Ok(choose(&logits[..vocab_size], settings, draw))
+            })?;
+            known = context.len();
             tokens.push(token);
             if !emit(token)? {
                 break;

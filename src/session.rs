@@ -11,13 +11,14 @@ use crate::config::Config;
 use crate::data::order::{eval_window, train_window};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::evaluation::Evaluator;
+use crate::faults::Faults;
 use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::metrics::{EvalReport, StepReport};
-use crate::model::Gpt;
 use crate::plan::Plan;
 use crate::report::{BestEval, Reporter, Summary};
-use crate::step::{ReadSample, Tokens, Trainer, evaluate};
+use crate::step::{ReadSample, Saved, Trainer};
 
 pub struct Session<'a> {
     pub plan: &'a Plan,
@@ -41,20 +42,22 @@ impl<'a> Session<'a> {
         dataset: &'a Dataset,
         reporter: &'a mut Reporter,
         interrupt: &'a Interrupt,
+        faults: Faults,
     ) -> Result<Self> {
-        let mut memory = Memory::allocating();
-        let trainer = Trainer::new(&plan.model, plan.sizes, plan.step.clone(), &mut memory)?;
+        let memory = Memory::limited(plan.budget.value, plan.reserve_bytes(), faults);
+        let step = plan.step.clone();
+        let trainer = Trainer::new(&plan.model, plan.threads, plan.rungs(), step, memory)?;
         Ok(Self {
             plan,
             dataset,
             reporter,
             interrupt,
-            trainer,
             state: TrainState {
                 step: 0,
                 seed: plan.step.seed.0,
                 sequences_per_step: plan.step.sequences_per_step,
-                micro_batch: plan.sizes.sequences,
+                rung: Some(trainer.rung()),
+                recoveries: Vec::new(),
                 tokens_seen: 0,
                 best_val_loss: None,
                 best_step: None,
@@ -62,6 +65,7 @@ impl<'a> Session<'a> {
                 metrics_bytes: 0,
                 choices: plan.choices.clone(),
             },
+            trainer,
             saved: None,
             config_toml: config.to_toml(),
             tokenizer_files: match &dataset.tokenizer {
@@ -74,6 +78,7 @@ impl<'a> Session<'a> {
     /// Trains until `max_iters`, or until somebody asks to stop.
     pub fn train(&mut self) -> Result<Summary> {
         let started = Instant::now();
+        self.tell_recoveries();
         loop {
             let improved = match self.evaluation_is_due() {
                 true => self.evaluate_and_report()?,
@@ -100,7 +105,9 @@ impl<'a> Session<'a> {
         let outcome = self.trainer.step(step, |sample, inputs, targets| {
             let window = train_window(seed, step, sample, windows);
             Ok(tokens.copy_window(window, inputs, targets)?)
-        })?;
+        });
+        self.tell_recoveries();
+        let outcome = outcome?;
         if !outcome.is_finite() {
             return Err(Error::Diverged {
                 step: step + 1,
@@ -136,6 +143,7 @@ impl<'a> Session<'a> {
         let report = evaluate_splits(step, |split| {
             trainer.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))
         });
+        self.tell_recoveries();
         let report = match report {
             Err(Error::EvaluationInterrupted) => return Ok(false),
             report => report?,
@@ -170,24 +178,41 @@ impl<'a> Session<'a> {
     fn save(&mut self) -> Result<()> {
         let started = Instant::now();
         self.state.metrics_bytes = self.reporter.metrics_bytes()?;
-        let path = checkpoint::save(
-            &self.plan.out_dir,
-            &Snapshot {
-                dims: &self.plan.model,
-                weights: &self.trainer.weights,
-                m: &self.trainer.optimizer.m,
-                v: &self.trainer.optimizer.v,
-                state: &self.state,
-                config_toml: &self.config_toml,
-                extra_files: &self.tokenizer_files,
-            },
-        )?;
+        let (out_dir, dims, state) = (&self.plan.out_dir, &self.plan.model, &self.state);
+        let (config_toml, extra_files) = (&self.config_toml, &self.tokenizer_files);
+        let path = self.trainer.save(|saved| {
+            let state = TrainState {
+                rung: Some(saved.rung),
+                ..state.clone()
+            };
+            let Saved { weights, m, v, .. } = saved;
+            let snapshot = Snapshot {
+                dims,
+                weights,
+                m,
+                v,
+                state: &state,
+                config_toml,
+                extra_files,
+            };
+            Ok(checkpoint::save(out_dir, &snapshot)?)
+        });
+        self.tell_recoveries();
+        let path = path?;
         checkpoint::prune(&self.plan.out_dir, self.plan.keep, self.state.best_step)?;
         let bytes = 3 * size_of_val(&self.trainer.weights[..]) as u64;
         self.reporter
             .checkpoint_saved(&path, started.elapsed(), bytes);
         self.saved = Some((self.state.step, path));
         Ok(())
+    }
+
+    /// Reports and remembers what memory was refused for since the last call.
+    fn tell_recoveries(&mut self) {
+        for recovery in self.trainer.take_recoveries() {
+            self.reporter.recovered(self.state.step, &recovery);
+            self.state.recoveries.push(recovery);
+        }
     }
 
     /// Saves, and says how to go on.
@@ -220,19 +245,21 @@ impl<'a> Session<'a> {
 pub fn evaluate_weights(
     plan: &Plan,
     dataset: &Dataset,
+    reporter: &mut Reporter,
     interrupt: &Interrupt,
-    step: u64,
+    (step, faults): (u64, Faults),
     load: impl FnOnce(&mut [f32]) -> Result<()>,
 ) -> Result<EvalReport> {
-    let mut memory = Memory::allocating();
-    let mut gpt = Gpt::<f32>::for_inference(&plan.model, plan.sizes, &mut memory)?;
-    let mut weights = gpt.weights_buffer(&mut memory)?;
-    load(&mut weights)?;
-    let mut tokens = Tokens::new(plan.sizes.sequences * plan.model.block_size);
-    evaluate_splits(step, |split| {
-        let read = reader(plan, dataset, interrupt, split);
-        evaluate(&mut gpt, &mut tokens, &weights, plan.eval_sequences, read)
-    })
+    let memory = Memory::limited(plan.budget.value, plan.reserve_bytes(), faults);
+    let mut evaluator = Evaluator::<f32>::new(&plan.model, plan.threads, &plan.rungs(), memory)?;
+    load(&mut evaluator.weights)?;
+    let report = evaluate_splits(step, |split| {
+        evaluator.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))
+    });
+    for recovery in evaluator.take_recoveries() {
+        reporter.recovered(step, &recovery);
+    }
+    report
 }
 
 fn evaluate_splits(

@@ -1,13 +1,16 @@
 //! One optimizer step: accumulate, which may be retried, then commit, which may not.
 
 use crate::error::Result;
-use crate::memory::{Group, Memory, OutOfMemory};
-use crate::model::{Batch, Gpt, ParamLayout, Sizes};
+use crate::evaluation::evaluate;
+use crate::faults::Site;
+use crate::memory::{AllocationError, Allocator, Group, Host, Memory, Planned};
+use crate::model::{Batch, Engine, Gpt, ParamLayout, Purpose, Rung, plan_buffers};
 use crate::ops::Element;
 use crate::ops::dropout::Dropout;
 use crate::ops::parallel::zero;
 use crate::optim::{Optimizer, OptimizerSettings, gradient_norm};
 use crate::plan::ModelDims;
+use crate::recovery::{Recovery, Workspaces};
 use crate::rng::Seed;
 use crate::schedule::Schedule;
 
@@ -28,12 +31,22 @@ pub struct StepSettings {
 /// A model and the state of its training.
 pub struct Trainer<T> {
     settings: StepSettings,
-    gpt: Gpt<T>,
-    tokens: Tokens,
+    dims: ModelDims,
     pub layout: ParamLayout,
     pub weights: Vec<T>,
     gradients: Vec<T>,
     pub optimizer: Optimizer<T>,
+    workspaces: Workspaces<Workspace<T>>,
+}
+
+/// The state of training, borrowed while it is written.
+#[derive(Clone, Copy)]
+pub struct Saved<'a, T> {
+    pub weights: &'a [T],
+    pub m: &'a [T],
+    pub v: &'a [T],
+    /// The rung that training goes on with.
+    pub rung: Rung,
 }
 
 /// What one step did.
@@ -46,26 +59,93 @@ pub struct StepOutcome {
     pub learning_rate: f64,
 }
 
-impl<T: Element> Trainer<T> {
-    /// Allocates everything that training needs; weights and moments are zero.
+/// The buffers that do not depend on the rung, flat in [`ParamLayout`]'s order.
+struct Lasting<C, F> {
+    weights: C,
+    gradients: F,
+    m: F,
+    v: F,
+}
+
+impl<C, F> Lasting<C, F> {
+    fn new<A>(parameters: usize, memory: &mut A) -> Result<Self, A::Error>
+    where
+        A: Allocator<Compute = C, Full = F>,
+    {
+        Ok(Self {
+            weights: memory.compute(Group::Weights, format_args!("weights"), parameters)?,
+            gradients: memory.full(Group::Gradients, format_args!("gradients"), parameters)?,
+            m: memory.full(Group::Moments, format_args!("first moment"), parameters)?,
+            v: memory.full(Group::Moments, format_args!("second moment"), parameters)?,
+        })
+    }
+}
+
+/// Notes in `memory` every buffer of a [`Trainer`] at one rung.
+pub fn plan_training(dims: &ModelDims, rung: Rung, engine: Engine, memory: &mut Planned) {
+    let parameters = ParamLayout::new(dims).len;
+    let Ok(_) = Lasting::new(parameters, memory);
+    if memory.precision().is_mixed() {
+        let Ok(()) = memory.full(Group::Master, format_args!("master weights"), parameters);
+    }
+    plan_buffers(dims, rung, engine, Purpose::Training, memory);
+    let Ok(_) = Tokens::new(rung.micro_batch * dims.block_size, memory);
+}
+
+/// The buffers of a micro-step.
+pub(crate) struct Workspace<T> {
+    pub gpt: Gpt<T>,
+    pub tokens: Tokens<Vec<u32>>,
+}
+
+impl<T: Element> Workspace<T> {
     pub fn new(
         dims: &ModelDims,
-        sizes: Sizes,
-        settings: StepSettings,
+        rung: Rung,
+        threads: usize,
+        purpose: Purpose,
         memory: &mut Memory,
-    ) -> Result<Self, OutOfMemory> {
-        let layout = ParamLayout::new(dims);
-        let weights = memory.buffer(Group::Weights, "weights", layout.len)?;
-        let gradients = memory.buffer(Group::Gradients, "gradients", layout.len)?;
-        let optimizer = Optimizer::new(settings.optimizer, &layout, memory)?;
+    ) -> Result<Self, AllocationError> {
+        let rows = rung.micro_batch * dims.block_size;
         Ok(Self {
-            gpt: Gpt::for_training(dims, sizes, memory)?,
-            tokens: Tokens::new(sizes.sequences * dims.block_size),
+            gpt: Gpt::new(dims, rung, threads, purpose, memory)?,
+            tokens: Tokens::new(rows, &mut Host::<T>::new(memory))?,
+        })
+    }
+}
+
+impl<T: Element> Trainer<T> {
+    /// Allocates everything that training needs, at the first rung of `ladder` that memory is
+    /// granted for; weights and moments are zero.
+    ///
+    /// # Errors
+    /// When memory is refused at every rung.
+    pub fn new(
+        dims: &ModelDims,
+        threads: usize,
+        ladder: Vec<Rung>,
+        settings: StepSettings,
+        memory: Memory,
+    ) -> Result<Self> {
+        let layout = ParamLayout::new(dims);
+        let parameters = layout.len;
+        let build_dims = dims.clone();
+        let (workspaces, lasting) = Workspaces::allocate(
+            memory,
+            ladder,
+            |memory| Lasting::new(parameters, &mut Host::new(memory)),
+            move |rung, memory| {
+                Workspace::new(&build_dims, rung, threads, Purpose::Training, memory)
+            },
+        )?;
+        Ok(Self {
+            optimizer: Optimizer::new(settings.optimizer, &layout, lasting.m, lasting.v),
             settings,
+            dims: dims.clone(),
             layout,
-            weights,
-            gradients,
-            optimizer,
+            weights: lasting.weights,
+            gradients: lasting.gradients,
+            workspaces,
         })
     }
 
@@ -87,25 +167,25 @@ impl<T: Element> Trainer<T> {
     /// The gradients of the step's mean loss, from zero. Can be repeated: it changes nothing that
     /// it reads.
     fn accumulate(&mut self, step: u64, read: impl ReadSample) -> Result<f64> {
-        let sequences = self.settings.sequences_per_step;
-        let block_size = self.gpt.dims().block_size;
-        let scale = T::of(1.0 / (sequences * block_size) as f64);
-        zero(&mut self.gradients);
-        let mut total = 0.0;
-        for first in (0..sequences).step_by(self.gpt.max_sequences()) {
-            let count = self.gpt.max_sequences().min(sequences - first);
-            let dropout = self.dropout(step, first);
-            let batch = self.tokens.fill(first, count, block_size, &read)?;
-            let losses = self.gpt.forward_backward(
-                &self.weights,
-                &mut self.gradients,
-                batch,
-                scale,
-                dropout,
-            );
-            total += sum(losses);
-        }
-        Ok(total / (sequences * block_size) as f64)
+        let (settings, dims) = (&self.settings, &self.dims);
+        let (weights, gradients) = (&self.weights, &mut self.gradients);
+        let sequences = settings.sequences_per_step;
+        let tokens_per_step = (sequences * dims.block_size) as f64;
+        self.workspaces.run(|Workspace { gpt, tokens }, memory| {
+            zero(gradients);
+            let mut total = 0.0;
+            for first in (0..sequences).step_by(gpt.max_sequences()) {
+                let count = gpt.max_sequences().min(sequences - first);
+                let dropout = dropout(settings, dims, step, first);
+                let batch = tokens.fill(first, count, dims.block_size, &read)?;
+                memory.enter(Site::Forward)?;
+                gpt.forward(weights, batch, dropout);
+                memory.enter(Site::Backward)?;
+                let scale = T::of(1.0 / tokens_per_step);
+                total += sum(gpt.backward(weights, gradients, batch, scale, dropout));
+            }
+            Ok(total / tokens_per_step)
+        })
     }
 
     /// Clips and updates. Never repeated for a step.
@@ -119,20 +199,26 @@ impl<T: Element> Trainer<T> {
         );
     }
 
-    fn dropout(&self, step: u64, first: usize) -> Option<Dropout> {
-        let p = self.gpt.dims().dropout;
-        (p > 0.0).then_some(Dropout {
-            p,
-            seed: self.settings.seed,
-            step: step as u32,
-            first_sample: first as u32,
+    /// The mean loss over `sequences` samples, in nats per token, without dropout.
+    pub fn evaluate(&mut self, sequences: usize, read: impl ReadSample) -> Result<f64> {
+        let weights = &self.weights;
+        self.workspaces.run(|workspace, memory| {
+            evaluate(workspace, weights, sequences, &read, (memory, Site::Eval))
         })
     }
 
-    /// The mean loss over `sequences` samples, in nats per token, without dropout.
-    pub fn evaluate(&mut self, sequences: usize, read: impl ReadSample) -> Result<f64> {
-        let (gpt, tokens) = (&mut self.gpt, &mut self.tokens);
-        evaluate(gpt, tokens, &self.weights, sequences, read)
+    /// Hands out what a checkpoint holds, to be written somewhere.
+    pub fn save<R>(&mut self, mut write: impl FnMut(Saved<T>) -> Result<R>) -> Result<R> {
+        let (weights, optimizer) = (&self.weights, &self.optimizer);
+        self.workspaces.run(|workspace, memory| {
+            memory.enter(Site::Checkpoint)?;
+            write(Saved {
+                weights,
+                m: &optimizer.m,
+                v: &optimizer.v,
+                rung: workspace.gpt.rung(),
+            })
+        })
     }
 
     /// The gradients of the last step, flat in the layout's order, before clipping.
@@ -140,9 +226,27 @@ impl<T: Element> Trainer<T> {
         &self.gradients
     }
 
-    pub fn gpt(&mut self) -> &mut Gpt<T> {
-        &mut self.gpt
+    pub fn rung(&self) -> Rung {
+        self.workspaces.rung()
     }
+
+    pub fn memory(&self) -> &Memory {
+        self.workspaces.memory()
+    }
+
+    /// What was recovered from since the last call.
+    pub fn take_recoveries(&mut self) -> Vec<Recovery> {
+        self.workspaces.take_recoveries()
+    }
+}
+
+fn dropout(settings: &StepSettings, dims: &ModelDims, step: u64, first: usize) -> Option<Dropout> {
+    (dims.dropout > 0.0).then_some(Dropout {
+        p: dims.dropout,
+        seed: settings.seed,
+        step: step as u32,
+        first_sample: first as u32,
+    })
 }
 
 impl StepOutcome {
@@ -152,21 +256,23 @@ impl StepOutcome {
 }
 
 /// The token ids of a micro-batch.
-pub struct Tokens {
-    inputs: Vec<u32>,
-    targets: Vec<u32>,
+pub(crate) struct Tokens<I> {
+    inputs: I,
+    targets: I,
 }
 
-impl Tokens {
-    pub fn new(rows: usize) -> Self {
-        Self {
-            inputs: vec![0; rows],
-            targets: vec![0; rows],
-        }
+impl<I> Tokens<I> {
+    pub fn new<A: Allocator<Ids = I>>(rows: usize, memory: &mut A) -> Result<Self, A::Error> {
+        Ok(Self {
+            inputs: memory.ids(Group::Workspaces, format_args!("inputs"), rows)?,
+            targets: memory.ids(Group::Workspaces, format_args!("targets"), rows)?,
+        })
     }
+}
 
+impl Tokens<Vec<u32>> {
     /// Samples `first..first + count`.
-    fn fill(
+    pub fn fill(
         &mut self,
         first: usize,
         count: usize,
@@ -187,25 +293,7 @@ impl Tokens {
     }
 }
 
-/// The mean loss of `gpt` over `sequences` samples, in nats per token.
-pub fn evaluate<T: Element>(
-    gpt: &mut Gpt<T>,
-    tokens: &mut Tokens,
-    weights: &[T],
-    sequences: usize,
-    read: impl ReadSample,
-) -> Result<f64> {
-    let block_size = gpt.dims().block_size;
-    let mut total = 0.0;
-    for first in (0..sequences).step_by(gpt.max_sequences()) {
-        let count = gpt.max_sequences().min(sequences - first);
-        let batch = tokens.fill(first, count, block_size, &read)?;
-        total += sum(gpt.losses(weights, batch));
-    }
-    Ok(total / (sequences * block_size) as f64)
-}
-
 /// In f64 and in row order, so that it does not depend on the micro-batch.
-fn sum<T: Element>(losses: &[T]) -> f64 {
+pub(crate) fn sum<T: Element>(losses: &[T]) -> f64 {
     losses.iter().map(|loss| loss.widen()).sum()
 }

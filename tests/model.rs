@@ -6,7 +6,7 @@ use common::reference::Reference;
 use common::{Kind, assert_close, noise, tokens, values};
 use taper::config::Gelu;
 use taper::memory::Memory;
-use taper::model::{Batch, Gpt, ParamLayout, Sizes, init_weights};
+use taper::model::{Batch, Gpt, ParamLayout, Purpose, Recompute, Rung, init_weights};
 use taper::ops::Element;
 use taper::ops::dropout::Dropout;
 use taper::plan::ModelDims;
@@ -25,12 +25,16 @@ fn dims(bias: bool, gelu: Gelu) -> ModelDims {
     }
 }
 
-fn sizes(sequences: usize) -> Sizes {
-    Sizes {
-        sequences,
+fn rung(micro_batch: usize) -> Rung {
+    Rung {
+        micro_batch,
+        recompute: Recompute::None,
         logits_rows: 5,
-        threads: 2,
     }
+}
+
+fn gpt<T: Element>(dims: &ModelDims, rung: Rung, threads: usize, purpose: Purpose) -> Gpt<T> {
+    Gpt::new(dims, rung, threads, purpose, &mut Memory::default()).unwrap()
 }
 
 /// Random weights, so that no parameter sits at a point where its gradient vanishes.
@@ -40,29 +44,30 @@ fn weights<T: Element>(dims: &ModelDims) -> Vec<T> {
 
 fn step<T: Element>(
     dims: &ModelDims,
-    sizes: Sizes,
+    (rung, threads): (Rung, usize),
     dropout: Option<Dropout>,
 ) -> (Vec<T>, Vec<T>, Vec<u32>, Vec<u32>) {
-    let rows = sizes.sequences * dims.block_size;
+    let rows = rung.micro_batch * dims.block_size;
     let inputs = tokens(rows, dims.vocab_size, 1);
     let targets = tokens(rows, dims.vocab_size, 2);
     let weights = weights::<T>(dims);
     let mut gradients = vec![T::ZERO; weights.len()];
-    let mut gpt = Gpt::for_training(dims, sizes, &mut Memory::allocating()).unwrap();
+    let mut gpt = gpt(dims, rung, threads, Purpose::Training);
     let batch = Batch {
         inputs: &inputs,
         targets: &targets,
-        sequences: sizes.sequences,
+        sequences: rung.micro_batch,
     };
     let scale = T::of(1.0 / rows as f64);
+    gpt.forward(&weights, batch, dropout);
     let losses = gpt
-        .forward_backward(&weights, &mut gradients, batch, scale, dropout)
+        .backward(&weights, &mut gradients, batch, scale, dropout)
         .to_vec();
     (losses, gradients, inputs, targets)
 }
 
 fn check<T: Element>(dims: &ModelDims, dropout: Option<Dropout>) {
-    let (losses, gradients, inputs, targets) = step::<T>(dims, sizes(4), dropout);
+    let (losses, gradients, inputs, targets) = step::<T>(dims, (rung(4), 2), dropout);
     let reference = Reference::new(dims, &weights::<T>(dims));
     let want = reference.losses::<T>(&inputs, &targets, 4, dropout);
     assert_close("losses", &losses, &values::<T>(&want), Kind::Gradient);
@@ -115,11 +120,7 @@ fn results_are_the_same_bits_at_any_number_of_threads() {
             .num_threads(threads)
             .build()
             .unwrap();
-        let sizes = Sizes {
-            threads,
-            ..sizes(3)
-        };
-        pool.install(|| step::<f32>(&dims, sizes, None))
+        pool.install(|| step::<f32>(&dims, (rung(3), threads), None))
     };
     let one = run(1);
     for threads in [2, 3, 5] {
@@ -132,8 +133,8 @@ fn results_are_the_same_bits_at_any_number_of_threads() {
 #[test]
 fn evaluation_and_training_report_the_same_losses() {
     let dims = dims(true, Gelu::Erf);
-    let (trained, _, inputs, targets) = step::<f32>(&dims, sizes(4), None);
-    let mut gpt = Gpt::for_inference(&dims, sizes(4), &mut Memory::allocating()).unwrap();
+    let (trained, _, inputs, targets) = step::<f32>(&dims, (rung(4), 2), None);
+    let mut gpt = gpt(&dims, rung(4), 2, Purpose::Inference);
     let batch = Batch {
         inputs: &inputs,
         targets: &targets,
@@ -148,7 +149,7 @@ fn a_loss_does_not_depend_on_the_micro_batch_it_was_computed_in() {
     let weights = weights::<f32>(&dims);
     let rows = 4 * dims.block_size;
     let (inputs, targets) = (tokens(rows, 37, 1), tokens(rows, 37, 2));
-    let mut gpt = Gpt::for_inference(&dims, sizes(4), &mut Memory::allocating()).unwrap();
+    let mut gpt = gpt(&dims, rung(4), 2, Purpose::Inference);
     let mut losses = |sequences: usize| {
         let size = sequences * dims.block_size;
         let mut all = Vec::new();
@@ -173,25 +174,55 @@ fn generating_token_by_token_equals_computing_the_whole_context() {
     let dims = dims(true, Gelu::Tanh);
     let weights = weights::<f64>(&dims);
     let ids = tokens(dims.block_size, dims.vocab_size, 9);
-    let mut gpt = Gpt::for_inference(&dims, sizes(1), &mut Memory::allocating()).unwrap();
-    let whole = gpt.logits(&weights, &ids, 1);
-    let mut known = 0;
-    for seen in [3, 4, 7, 8, 9] {
-        let logits = gpt.next_logits(&weights, &ids[..seen], known);
-        let want = &whole[(seen - 1) * dims.vocab_size..seen * dims.vocab_size];
-        assert_close("logits", logits, want, Kind::Forward);
-        known = seen;
+    for recompute in Recompute::ALL {
+        let rung = Rung {
+            recompute,
+            ..rung(1)
+        };
+        let mut gpt = gpt(&dims, rung, 2, Purpose::Inference);
+        let whole = gpt.logits(&weights, &ids, 1);
+        let mut known = 0;
+        for seen in [3, 4, 7, 8, 9] {
+            let logits = gpt.next_logits(&weights, &ids[..seen], known);
+            let want = &whole[(seen - 1) * dims.vocab_size..seen * dims.vocab_size];
+            assert_close("logits", logits, want, Kind::Forward);
+            known = seen;
+        }
     }
 }
 
 #[test]
-fn what_is_planned_is_what_is_allocated() {
-    let dims = dims(true, Gelu::Tanh);
-    let (mut planned, mut allocated) = (Memory::planning(), Memory::allocating());
-    Gpt::<f32>::for_training(&dims, sizes(3), &mut planned).unwrap();
-    Gpt::<f32>::for_training(&dims, sizes(3), &mut allocated).unwrap();
-    assert_eq!(planned.rows(), allocated.rows());
-    assert!(allocated.total_bytes() > 0);
+fn recompute_changes_no_bit() {
+    let dropout = Dropout {
+        p: 0.2,
+        seed: Seed(5),
+        step: 7,
+        first_sample: 3,
+    };
+    for n_layer in [1, 2, 5] {
+        for (gelu, dropout) in [(Gelu::Tanh, Some(dropout)), (Gelu::Erf, None)] {
+            let dims = ModelDims {
+                n_layer,
+                ..dims(true, gelu)
+            };
+            let run = |recompute| {
+                let rung = Rung {
+                    recompute,
+                    ..rung(4)
+                };
+                step::<f32>(&dims, (rung, 2), dropout)
+            };
+            let kept = run(Recompute::None);
+            for recompute in [Recompute::GeluLn, Recompute::Block] {
+                let again = run(recompute);
+                assert!(kept.0 == again.0, "losses, {recompute} of {n_layer} blocks");
+                assert!(
+                    kept.1 == again.1,
+                    "gradients, {recompute} of {n_layer} blocks"
+                );
+            }
+        }
+    }
 }
 
 #[test]

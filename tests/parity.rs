@@ -14,7 +14,7 @@ use common::worst;
 use serde::Deserialize;
 use taper::config::Gelu;
 use taper::memory::Memory;
-use taper::model::{ParamLayout, Sizes};
+use taper::model::{Gpt, ParamLayout, Purpose, Recompute, Rung};
 use taper::optim::OptimizerSettings;
 use taper::plan::ModelDims;
 use taper::rng::Seed;
@@ -175,13 +175,13 @@ fn reproduce(folder: &Path, allowed: Allowed, micro_batch: usize) {
             decay_lr: true,
         },
     };
-    let sizes = Sizes {
-        sequences: micro_batch,
+    let rung = Rung {
+        micro_batch,
+        recompute: Recompute::None,
         logits_rows: 7,
-        threads: 2,
     };
-    let mut memory = Memory::allocating();
-    let mut trainer = Trainer::<f32>::new(&run.config, sizes, settings, &mut memory).unwrap();
+    let memory = Memory::default();
+    let mut trainer = Trainer::<f32>::new(&run.config, 2, vec![rung], settings, memory).unwrap();
     let layout = trainer.layout.clone();
     trainer.weights = flat(&layout, folder.join("init.safetensors"));
     let t = run.config.block_size;
@@ -193,7 +193,7 @@ fn reproduce(folder: &Path, allowed: Allowed, micro_batch: usize) {
     assert_eq!(tokens.len(), run.steps.len() * sequences * (t + 1));
 
     check_logits(
-        &mut trainer,
+        (&run.config, &trainer.weights),
         folder,
         &tokens[..run.batch_size * (t + 1)],
         allowed,
@@ -231,12 +231,22 @@ fn reproduce(folder: &Path, allowed: Allowed, micro_batch: usize) {
     assert_params("final weight", &layout, got, &want, allowed.final_weights);
 }
 
-fn check_logits(trainer: &mut Trainer<f32>, folder: &Path, tokens: &[u32], allowed: Allowed) {
-    let weights = trainer.weights.clone();
-    let t = trainer.gpt().dims().block_size;
+fn check_logits(
+    (dims, weights): (&ModelDims, &[f32]),
+    folder: &Path,
+    tokens: &[u32],
+    allowed: Allowed,
+) {
+    let rung = Rung {
+        micro_batch: 1,
+        recompute: Recompute::Block,
+        logits_rows: 1,
+    };
+    let mut gpt = Gpt::new(dims, rung, 2, Purpose::Inference, &mut Memory::default()).unwrap();
+    let t = dims.block_size;
     let got: Vec<f32> = tokens
         .chunks_exact(t + 1)
-        .flat_map(|sample| trainer.gpt().logits(&weights, &sample[..t], 1))
+        .flat_map(|sample| gpt.logits(weights, &sample[..t], 1))
         .collect();
     let stored = load(folder.join("logits0.safetensors"));
     let want: Vec<f32> = common::values(stored.values().next().unwrap());

@@ -107,6 +107,16 @@ pub struct Difference {
 }
 
 impl CheckpointError {
+    /// Whether the system lacked memory for a file operation.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Save { source, .. } | Self::Io { source, .. } => {
+                source.kind() == io::ErrorKind::OutOfMemory
+            }
+            _ => false,
+        }
+    }
+
     /// For `map_err`: names the file and what was being done to it.
     pub(super) fn io(
         action: &'static str,

@@ -62,6 +62,28 @@ pub fn check_resumable(current: &Config, stored_toml: &str) -> Result<(), Checkp
     }
 }
 
+/// Whether `current` asks for the launch that the checkpoint's config asked for. Then going on with
+/// the checkpoint's rung is what was meant.
+///
+/// # Errors
+/// `StoredConfig` when the stored text is no config of this version.
+pub fn asks_for_the_same_launch(
+    current: &Config,
+    stored_toml: &str,
+) -> Result<bool, CheckpointError> {
+    let stored: Config = toml::from_str(stored_toml).map_err(unreadable)?;
+    let launch = |config: &Config| {
+        let system = &config.system;
+        (
+            config.train.batch_size,
+            system.recompute,
+            system.device,
+            system.dtype,
+        )
+    };
+    Ok(launch(current) == launch(&stored))
+}
+
 fn is_free(key: &str) -> bool {
     let section = key.split('.').next().unwrap_or_default();
     FREE_SECTIONS.contains(&section) || FREE_KEYS.contains(&key) || BATCH_KEYS.contains(&key)

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Rung;
 use crate::plan::NamedChoice;
+use crate::recovery::Recovery;
 
 /// Everything a resumed run needs besides weights, moments and the config.
 ///
@@ -14,8 +16,9 @@ pub struct TrainState {
     pub step: u64,
     pub seed: u64,
     pub sequences_per_step: usize,
-    /// Sequences per micro-step of the launch that saved this.
-    pub micro_batch: usize,
+    /// The rung that the run stood on: what follows at the same one is the same bit for bit.
+    #[serde(default)]
+    pub rung: Option<Rung>,
     pub tokens_seen: u64,
     #[serde(default, with = "exact")]
     pub best_val_loss: Option<f64>,
@@ -29,6 +32,9 @@ pub struct TrainState {
     pub metrics_bytes: u64,
     #[serde(default)]
     pub choices: Vec<NamedChoice>,
+    /// Refusals of memory that the run survived, since its very start.
+    #[serde(default)]
+    pub recoveries: Vec<Recovery>,
 }
 
 /// A float that comes back bit for bit. JSON has no NaN and no infinities (serde_json writes them

@@ -4,8 +4,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::checkpoint::{Pretrained, hub_cache, open_pretrained, resolve_pretrained};
-use crate::device::DeviceProfile;
+use crate::commands::in_thread_pool;
+use crate::device::{DeviceProfile, parse_bytes};
 use crate::error::{Error, Result};
+use crate::faults::{Faults, Injection};
+use crate::plan::host_memory;
 use crate::sampling::{Generator, SamplingSettings};
 use crate::tokenizer::Tokenizer;
 
@@ -36,6 +39,12 @@ pub struct SampleArgs {
     /// CPU threads [default: every core]
     #[arg(long)]
     pub threads: Option<usize>,
+    /// The most memory to hold, such as `2GiB` [default: what is available]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub memory_limit: Option<u64>,
+    /// For tests: fail where a device may, `SITE:FIRST[-[LAST]][!]`
+    #[arg(long, value_name = "FAULT", hide = true)]
+    pub inject: Vec<Injection>,
 }
 
 pub fn run(args: SampleArgs) -> Result<()> {
@@ -47,13 +56,16 @@ pub fn run(args: SampleArgs) -> Result<()> {
         false => Tokenizer::gpt2()?,
     };
     let tokens = tokenizer.encode_prompt(&prompt)?;
-    let threads = args.threads.or(DeviceProfile::cpu().cores()).unwrap_or(1);
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|source| Error::Threads { threads, source })?;
-    pool.install(|| {
-        let mut generator = Generator::new(&weights, tokenizer.vocab_size(), threads)?;
+    let device = DeviceProfile::cpu();
+    let threads = args.threads.or(device.cores()).unwrap_or(1);
+    let memory = host_memory(
+        &device,
+        args.memory_limit,
+        threads,
+        Faults::new(args.inject),
+    );
+    in_thread_pool(threads, || {
+        let mut generator = Generator::new(&weights, tokenizer.vocab_size(), threads, memory)?;
         for sample in 0..args.num_samples {
             if sample > 0 {
                 print_now("\n---------------\n")?;

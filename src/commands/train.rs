@@ -3,16 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Pretrained, check_resumable, find_latest, hub_cache, open,
-    open_pretrained, resolve_pretrained,
+    Checkpoint, CheckpointError, Pretrained, asks_for_the_same_launch, check_resumable,
+    find_latest, hub_cache, open, open_pretrained, resolve_pretrained,
 };
+use crate::commands::in_thread_pool;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::device::DeviceProfile;
 use crate::error::{Error, Result};
+use crate::faults::{Faults, Injection};
 use crate::interrupt::Interrupt;
 use crate::model::init_weights;
-use crate::plan::{ModelDims, Plan};
+use crate::plan::{Job, Origin, Plan, Request};
 use crate::report::{DataSummary, MetricsLog, ReportOptions, Reporter, Startup, Warning};
 use crate::session::{Session, evaluate_weights};
 
@@ -31,6 +33,12 @@ pub struct TrainArgs {
     /// Only print the loss and perplexity of both splits
     #[arg(long)]
     pub eval_only: bool,
+    /// The most memory to hold, such as `11.69GiB` [default: what is available]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<String>,
+    /// For tests: fail where a device may, `SITE:FIRST[-[LAST]][!]`
+    #[arg(long, value_name = "FAULT", hide = true)]
+    pub inject: Vec<Injection>,
     /// Print only warnings, errors and the last evaluation
     #[arg(long, short)]
     pub quiet: bool,
@@ -43,31 +51,34 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let mut reporter = Reporter::new(ReportOptions::detect(args.quiet, args.json));
 
-    let config = Config::load(&args.config, &args.overrides)?;
+    let config = Config::load(&args.config, &overrides(&args))?;
     let device = DeviceProfile::cpu();
     let mut dataset = Dataset::open(&config.data)?;
     let start = Start::find(&config, args.resume.as_ref(), &mut reporter)?;
-    let plan = Plan::new(&config, &device, &dataset.info, start.dims())?;
+    let job = match args.eval_only || config.eval.eval_only {
+        true => Job::Evaluate,
+        false => Job::Train,
+    };
+    let info = dataset.info.clone();
+    let request = Request {
+        config: &config,
+        device: &device,
+        dataset: &info,
+        origin: start.origin(&config)?,
+        job,
+    };
+    let plan = request.plan()?;
     dataset.require(plan.model.block_size, plan.model.vocab_size)?;
 
-    let threads = plan.sizes.threads;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|source| Error::Threads { threads, source })?;
-    pool.install(|| {
-        if args.eval_only || config.eval.eval_only {
-            if matches!(start, Start::Scratch) {
-                reporter.note("evaluating untrained weights; add `--resume` for a run's newest");
-            }
-            let load = |weights: &mut [f32]| start.load_weights(&plan, weights);
-            let report = evaluate_weights(&plan, &dataset, &interrupt, start.step(), load)?;
-            reporter.eval_only(&report);
-            return Ok(());
+    let faults = Faults::new(args.inject);
+    in_thread_pool(plan.threads, || {
+        if job == Job::Evaluate {
+            return start.evaluate(&plan, &dataset, &mut reporter, &interrupt, faults);
         }
         start.refuse_to_overwrite(&plan.out_dir)?;
-        reporter.startup(&startup(&plan, device, &dataset, start.step()));
-        let mut session = Session::allocate(&config, &plan, &dataset, &mut reporter, &interrupt)?;
+        reporter.startup(&startup(&plan, &device, &dataset, start.step()));
+        let mut session =
+            Session::allocate(&config, &plan, &dataset, &mut reporter, &interrupt, faults)?;
         start.restore(&mut session)?;
         if session.state.step >= plan.max_iters {
             let (done, asked) = (session.state.step, plan.max_iters);
@@ -79,6 +90,14 @@ pub fn run(args: TrainArgs) -> Result<()> {
         reporter.finish(&summary);
         Ok(())
     })
+    .map_err(|error| request.explain(error))
+}
+
+/// What `--set` says, and the flags that are short for one.
+fn overrides(args: &TrainArgs) -> Vec<String> {
+    let limit = args.memory_limit.iter();
+    let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
+    args.overrides.iter().cloned().chain(limit).collect()
 }
 
 /// Where the weights come from.
@@ -115,12 +134,40 @@ impl Start {
         Ok(Self::Resume(Box::new(found.checkpoint)))
     }
 
-    fn dims(&self) -> Option<&ModelDims> {
-        match self {
-            Self::Scratch => None,
-            Self::Pretrained(pretrained) => Some(&pretrained.dims),
-            Self::Resume(checkpoint) => Some(&checkpoint.dims),
+    /// A checkpoint's rung counts where the launch is asked for as it was then.
+    fn origin(&self, config: &Config) -> Result<Origin<'_>> {
+        Ok(match self {
+            Self::Scratch => Origin::default(),
+            Self::Pretrained(pretrained) => Origin {
+                weights: Some(&pretrained.dims),
+                rung: None,
+            },
+            Self::Resume(checkpoint) => Origin {
+                weights: Some(&checkpoint.dims),
+                rung: asks_for_the_same_launch(config, &checkpoint.config_toml)?
+                    .then_some(checkpoint.state.rung)
+                    .flatten(),
+            },
+        })
+    }
+
+    /// Prints the losses of both splits, and changes nothing.
+    fn evaluate(
+        &self,
+        plan: &Plan,
+        dataset: &Dataset,
+        reporter: &mut Reporter,
+        interrupt: &Interrupt,
+        faults: Faults,
+    ) -> Result<()> {
+        if matches!(self, Self::Scratch) {
+            reporter.note("evaluating untrained weights; add `--resume` for a run's newest");
         }
+        let load = |weights: &mut [f32]| self.load_weights(plan, weights);
+        let at = (self.step(), faults);
+        let report = evaluate_weights(plan, dataset, reporter, interrupt, at, load)?;
+        reporter.eval_only(&report);
+        Ok(())
     }
 
     fn step(&self) -> u64 {
@@ -164,7 +211,7 @@ impl Start {
     }
 
     /// Weights, moments, state and metrics: all as they were at [`Start::step`].
-    fn restore(self, session: &mut Session) -> Result<()> {
+    fn restore(&self, session: &mut Session) -> Result<()> {
         let mut metrics_bytes = 0;
         match self {
             Self::Resume(checkpoint) => {
@@ -173,11 +220,11 @@ impl Start {
                 checkpoint.load_into(&session.plan.model, &mut trainer.weights, m, v)?;
                 metrics_bytes = checkpoint.state.metrics_bytes;
                 session.state = crate::checkpoint::TrainState {
-                    micro_batch: session.plan.sizes.sequences,
+                    rung: Some(session.trainer.rung()),
                     choices: session.plan.choices.clone(),
-                    ..checkpoint.state
+                    ..checkpoint.state.clone()
                 };
-                session.saved = Some((session.state.step, checkpoint.path));
+                session.saved = Some((session.state.step, checkpoint.path.clone()));
             }
             other => other.load_weights(session.plan, &mut session.trainer.weights)?,
         }
@@ -192,10 +239,10 @@ impl Start {
     }
 }
 
-fn startup(plan: &Plan, device: DeviceProfile, dataset: &Dataset, start_step: u64) -> Startup {
+fn startup(plan: &Plan, device: &DeviceProfile, dataset: &Dataset, start_step: u64) -> Startup {
     Startup {
         version: env!("CARGO_PKG_VERSION"),
-        device,
+        device: device.clone(),
         model: plan.model.clone(),
         data: DataSummary {
             name: dataset.info.name.clone(),
@@ -203,14 +250,15 @@ fn startup(plan: &Plan, device: DeviceProfile, dataset: &Dataset, start_step: u6
             val_tokens: dataset.info.val_tokens,
             vocab_size: dataset.info.vocab_size.value,
         },
-        micro_batch: plan.sizes.sequences,
-        gradient_accumulation_steps: plan.gradient_accumulation_steps,
+        micro_batch: plan.launch().rung.micro_batch,
+        gradient_accumulation_steps: plan.gradient_accumulation_steps(),
         max_iters: plan.max_iters,
         schedule: plan.step.schedule,
         start_step,
         log_interval: plan.log_interval,
         eval_interval: plan.eval_interval,
-        buffer_bytes: plan.buffer_bytes,
+        planned_bytes: plan.launch().bytes,
+        budget_bytes: plan.budget.value,
         checkpoint_dir: plan.out_dir.clone(),
         choices: plan.choices.clone(),
     }

@@ -1,126 +1,297 @@
-//! The buffers of a model: what the forward saves for the backward, and scratch.
+//! The buffers of a model: what the forward keeps for the backward, and scratch.
 
-use crate::memory::{Group, Memory, OutOfMemory};
+use std::fmt::{self, Display};
+
+use serde::{Deserialize, Serialize};
+
+use crate::memory::{Allocator, Group};
 use crate::ops::attention::Shape;
-use crate::ops::{Element, layer_norm};
+use crate::ops::layer_norm;
 use crate::plan::ModelDims;
 
-/// What the buffers depend on besides the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// Sequences in a micro-batch, B.
-    pub sequences: usize,
+/// How much memory a launch takes and how fast it is, without changing what is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rung {
+    /// Sequences that are computed at a time, B.
+    pub micro_batch: usize,
+    pub recompute: Recompute,
     /// Rows of logits that exist at a time.
     pub logits_rows: usize,
-    pub threads: usize,
 }
 
-/// Output and statistics of one layer norm.
-pub(super) struct Norm<T> {
-    pub out: Vec<T>,  // (R, C)
-    pub mean: Vec<T>, // (R)
-    pub rstd: Vec<T>, // (R)
+impl Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "micro-batch {}, recompute {}, {} rows of logits at a time",
+            self.micro_batch, self.recompute, self.logits_rows
+        )
+    }
 }
 
-impl<T: Element> Norm<T> {
-    fn new(name: &str, rows: usize, c: usize, memory: &mut Memory) -> Result<Self, OutOfMemory> {
-        let mut buffer =
-            |part: &str, len| memory.buffer(Group::Activations, format!("{name}{part}"), len);
-        Ok(Self {
-            out: buffer("", rows * c)?,
-            mean: buffer(".mean", rows)?,
-            rstd: buffer(".rstd", rows)?,
+/// Activations that the backward computes again instead of finding them kept. All three give the
+/// same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Recompute {
+    /// Everything is kept.
+    #[serde(rename = "none")]
+    None,
+    /// Outputs of the layer norms and of GELU, 6 C of 16 C values per token and block: cheap to
+    /// compute again.
+    #[serde(rename = "gelu+ln")]
+    GeluLn,
+    /// All of a block but its output (Chen et al. 2016, arXiv:1604.06174): one more forward.
+    #[serde(rename = "block")]
+    Block,
+}
+
+impl Recompute {
+    pub const ALL: [Recompute; 3] = [Recompute::None, Recompute::GeluLn, Recompute::Block];
+}
+
+impl Display for Recompute {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            Recompute::None => "none",
+            Recompute::GeluLn => "gelu+ln",
+            Recompute::Block => "block",
         })
     }
 }
 
-/// What one block saves.
-pub(super) struct Layer<T> {
-    pub ln_1: Norm<T>,
-    pub qkv: Vec<T>,             // (R, 3C)
-    pub attention: Vec<T>,       // (R, C)
-    pub lse: Vec<T>,             // (B, H, T)
-    pub after_attention: Vec<T>, // (R, C), the residual stream
-    pub ln_2: Norm<T>,
-    pub fc: Vec<T>,   // (R, 4C), before the activation
-    pub gelu: Vec<T>, // (R, 4C)
-    pub out: Vec<T>,  // (R, C), the residual stream
+/// What computes; it decides which scratch the operations need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Cpu { threads: usize },
+    Cuda,
 }
 
-/// Everything the forward saves.
-pub(super) struct Activations<T> {
-    pub embedding: Vec<T>, // (R, C)
-    pub layers: Vec<Layer<T>>,
-    pub ln_f: Norm<T>,
-    pub losses: Vec<T>, // (R)
+/// What a model is for; it decides which buffers it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Training,
+    /// Losses and logits, no gradients.
+    Inference,
 }
 
-impl<T: Element> Activations<T> {
-    pub fn new(dims: &ModelDims, sizes: Sizes, memory: &mut Memory) -> Result<Self, OutOfMemory> {
-        let (c, rows) = (dims.n_embd, sizes.sequences * dims.block_size);
+/// Mean and reciprocal deviation of every row of one layer norm.
+pub(super) struct Stats<F> {
+    pub mean: F, // (R)
+    pub rstd: F, // (R)
+}
+
+impl<F> Stats<F> {
+    fn new<A: Allocator<Full = F>>(
+        name: &str,
+        rows: usize,
+        memory: &mut A,
+    ) -> Result<Self, A::Error> {
         let group = Group::Activations;
-        let layer = |i: usize, memory: &mut Memory| {
-            let name = |part: &str| format!("h.{i}.{part}");
-            Ok(Layer {
-                ln_1: Norm::new(&name("ln_1"), rows, c, memory)?,
-                qkv: memory.buffer(group, name("attn.qkv"), rows * 3 * c)?,
-                attention: memory.buffer(group, name("attn.out"), rows * c)?,
-                lse: memory.buffer(group, name("attn.lse"), rows * dims.n_head)?,
-                after_attention: memory.buffer(group, name("residual"), rows * c)?,
-                ln_2: Norm::new(&name("ln_2"), rows, c, memory)?,
-                fc: memory.buffer(group, name("mlp.fc"), rows * 4 * c)?,
-                gelu: memory.buffer(group, name("mlp.gelu"), rows * 4 * c)?,
-                out: memory.buffer(group, name("out"), rows * c)?,
-            })
+        Ok(Self {
+            mean: memory.full(group, format_args!("{name}.mean"), rows)?,
+            rstd: memory.full(group, format_args!("{name}.rstd"), rows)?,
+        })
+    }
+}
+
+/// What is expensive to compute again.
+pub(super) struct Kept<C, F> {
+    pub ln_1: Stats<F>,
+    pub qkv: C,             // (R, 3C)
+    pub attention: C,       // (R, C)
+    pub lse: F,             // (B, H, T)
+    pub after_attention: C, // (R, C), the residual stream
+    pub ln_2: Stats<F>,
+    pub fc: C, // (R, 4C), before the activation
+}
+
+/// What is cheap to compute again.
+pub(super) struct Cheap<C> {
+    pub ln_1: C, // (R, C)
+    pub ln_2: C, // (R, C)
+    pub gelu: C, // (R, 4C)
+}
+
+/// Everything the forward writes.
+pub(super) struct Activations<C, F> {
+    pub embedding: C, // (R, C)
+    /// The residual stream after every block, (R, C).
+    pub outs: Vec<C>,
+    /// One for every block, or one that all blocks share: see [`slot`].
+    pub kept: Vec<Kept<C, F>>,
+    pub cheap: Vec<Cheap<C>>,
+    pub ln_f: C, // (R, C)
+    pub ln_f_stats: Stats<F>,
+    pub losses: F, // (R)
+}
+
+/// Where block `index` finds its buffer among `buffers`, which is one per block or one for all.
+pub(super) fn slot<T>(buffers: &[T], index: usize) -> usize {
+    index.min(buffers.len() - 1)
+}
+
+impl<C, F> Activations<C, F> {
+    pub fn new<A: Allocator<Compute = C, Full = F>>(
+        dims: &ModelDims,
+        rung: Rung,
+        memory: &mut A,
+    ) -> Result<Self, A::Error> {
+        let (c, rows) = (dims.n_embd, rung.micro_batch * dims.block_size);
+        let group = Group::Activations;
+        let (kept, cheap) = match rung.recompute {
+            Recompute::None => (dims.n_layer, dims.n_layer),
+            Recompute::GeluLn => (dims.n_layer, 1),
+            Recompute::Block => (1, 1),
         };
         Ok(Self {
-            embedding: memory.buffer(group, "embedding", rows * c)?,
-            layers: (0..dims.n_layer)
-                .map(|i| layer(i, memory))
+            embedding: memory.compute(group, format_args!("embedding"), rows * c)?,
+            outs: (0..dims.n_layer)
+                .map(|i| memory.compute(group, format_args!("h.{i}.out"), rows * c))
                 .collect::<Result<_, _>>()?,
-            ln_f: Norm::new("ln_f", rows, c, memory)?,
-            losses: memory.buffer(group, "losses", rows)?,
+            kept: (0..kept)
+                .map(|i| Kept::new(&block_name(kept, i), dims, rows, memory))
+                .collect::<Result<_, _>>()?,
+            cheap: (0..cheap)
+                .map(|i| Cheap::new(&block_name(cheap, i), rows, c, memory))
+                .collect::<Result<_, _>>()?,
+            ln_f: memory.compute(group, format_args!("ln_f"), rows * c)?,
+            ln_f_stats: Stats::new("ln_f", rows, memory)?,
+            losses: memory.full(group, format_args!("losses"), rows)?,
+        })
+    }
+}
+
+/// `h.3`, or `h.*` for what all blocks share.
+fn block_name(count: usize, index: usize) -> String {
+    match count {
+        1 => "h.*".into(),
+        _ => format!("h.{index}"),
+    }
+}
+
+impl<C, F> Kept<C, F> {
+    fn new<A: Allocator<Compute = C, Full = F>>(
+        block: &str,
+        dims: &ModelDims,
+        rows: usize,
+        memory: &mut A,
+    ) -> Result<Self, A::Error> {
+        let (c, group) = (dims.n_embd, Group::Activations);
+        Ok(Self {
+            ln_1: Stats::new(&format!("{block}.ln_1"), rows, memory)?,
+            qkv: memory.compute(group, format_args!("{block}.attn.qkv"), rows * 3 * c)?,
+            attention: memory.compute(group, format_args!("{block}.attn.out"), rows * c)?,
+            lse: memory.full(group, format_args!("{block}.attn.lse"), rows * dims.n_head)?,
+            after_attention: memory.compute(group, format_args!("{block}.residual"), rows * c)?,
+            ln_2: Stats::new(&format!("{block}.ln_2"), rows, memory)?,
+            fc: memory.compute(group, format_args!("{block}.mlp.fc"), rows * 4 * c)?,
+        })
+    }
+}
+
+impl<C> Cheap<C> {
+    fn new<A: Allocator<Compute = C>>(
+        block: &str,
+        rows: usize,
+        c: usize,
+        memory: &mut A,
+    ) -> Result<Self, A::Error> {
+        let group = Group::Activations;
+        Ok(Self {
+            ln_1: memory.compute(group, format_args!("{block}.ln_1"), rows * c)?,
+            ln_2: memory.compute(group, format_args!("{block}.ln_2"), rows * c)?,
+            gelu: memory.compute(group, format_args!("{block}.mlp.gelu"), rows * 4 * c)?,
         })
     }
 }
 
 /// Scratch that both directions use.
-pub(super) struct Scratch<T> {
-    pub branch: Vec<T>,    // (R, C)
-    pub attention: Vec<T>, // see ops::attention::Shape::scratch_len
-    pub logits: Vec<T>,    // (chunk, V)
+pub(super) struct Scratch<C, F> {
+    pub branch: C,    // (R, C)
+    pub attention: F, // see ops::attention::Shape::scratch_len
+    pub logits: C,    // (chunk, V)
 }
 
-impl<T: Element> Scratch<T> {
-    pub fn new(dims: &ModelDims, sizes: Sizes, memory: &mut Memory) -> Result<Self, OutOfMemory> {
-        let rows = sizes.sequences * dims.block_size;
-        let shape = attention_shape(dims, sizes.sequences, dims.block_size);
-        let group = Group::Workspace;
+impl<C, F> Scratch<C, F> {
+    pub fn new<A: Allocator<Compute = C, Full = F>>(
+        dims: &ModelDims,
+        rung: Rung,
+        engine: Engine,
+        memory: &mut A,
+    ) -> Result<Self, A::Error> {
+        let rows = rung.micro_batch * dims.block_size;
+        let attention = match engine {
+            Engine::Cpu { threads } => {
+                attention_shape(dims, rung.micro_batch, dims.block_size).scratch_len(threads)
+            }
+            // The backward's row sums of dout * out (FlashAttention-2, algorithm 2).
+            Engine::Cuda => rows * dims.n_head,
+        };
+        let group = Group::Workspaces;
         Ok(Self {
-            branch: memory.buffer(group, "branch", rows * dims.n_embd)?,
-            attention: memory.buffer(group, "attention", shape.scratch_len(sizes.threads))?,
-            logits: memory.buffer(group, "logits chunk", sizes.logits_rows * dims.vocab_size)?,
+            branch: memory.compute(group, format_args!("branch"), rows * dims.n_embd)?,
+            attention: memory.full(group, format_args!("attention"), attention)?,
+            logits: memory.compute(
+                Group::Classifier,
+                format_args!("logits"),
+                rung.logits_rows * dims.vocab_size,
+            )?,
         })
     }
 }
 
 /// Gradients of activations, each overwritten layer by layer.
-pub(super) struct BackwardScratch<T> {
-    pub residual: Vec<T>, // (R, C)
-    pub branch: Vec<T>,   // (R, C)
-    pub wide: Vec<T>,     // (R, 4C)
-    pub partials: Vec<T>, // see ops::layer_norm::partials_len
+pub(super) struct BackwardScratch<C, F> {
+    pub residual: C, // (R, C)
+    pub branch: C,   // (R, C)
+    pub wide: C,     // (R, 4C)
+    pub partials: F, // see ops::layer_norm::partials_len
 }
 
-impl<T: Element> BackwardScratch<T> {
-    pub fn new(dims: &ModelDims, sizes: Sizes, memory: &mut Memory) -> Result<Self, OutOfMemory> {
-        let (c, rows) = (dims.n_embd, sizes.sequences * dims.block_size);
-        let group = Group::Workspace;
+impl<C, F> BackwardScratch<C, F> {
+    pub fn new<A: Allocator<Compute = C, Full = F>>(
+        dims: &ModelDims,
+        rung: Rung,
+        memory: &mut A,
+    ) -> Result<Self, A::Error> {
+        let (c, rows) = (dims.n_embd, rung.micro_batch * dims.block_size);
+        let group = Group::Workspaces;
         Ok(Self {
-            residual: memory.buffer(group, "d residual", rows * c)?,
-            branch: memory.buffer(group, "d branch", rows * c)?,
-            wide: memory.buffer(group, "d wide", rows * 4 * c)?,
-            partials: memory.buffer(group, "partials", layer_norm::partials_len(rows, c))?,
+            residual: memory.compute(group, format_args!("d residual"), rows * c)?,
+            branch: memory.compute(group, format_args!("d branch"), rows * c)?,
+            wide: memory.compute(group, format_args!("d wide"), rows * 4 * c)?,
+            partials: memory.full(
+                group,
+                format_args!("partials"),
+                layer_norm::partials_len(rows, c),
+            )?,
+        })
+    }
+}
+
+/// Every buffer that depends on the rung.
+pub(super) struct Buffers<C, F> {
+    pub activations: Activations<C, F>,
+    pub scratch: Scratch<C, F>,
+    /// Absent in a model that only evaluates or generates.
+    pub backward: Option<BackwardScratch<C, F>>,
+}
+
+impl<C, F> Buffers<C, F> {
+    pub fn new<A: Allocator<Compute = C, Full = F>>(
+        dims: &ModelDims,
+        rung: Rung,
+        engine: Engine,
+        purpose: Purpose,
+        memory: &mut A,
+    ) -> Result<Self, A::Error> {
+        Ok(Self {
+            activations: Activations::new(dims, rung, memory)?,
+            scratch: Scratch::new(dims, rung, engine, memory)?,
+            backward: match purpose {
+                Purpose::Training => Some(BackwardScratch::new(dims, rung, memory)?),
+                Purpose::Inference => None,
+            },
         })
     }
 }

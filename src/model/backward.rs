@@ -1,20 +1,22 @@
 //! The backward pass: the forward's operations in reverse.
 
-use super::Gpt;
-use super::activations::{Activations, BackwardScratch, Layer, Norm, Scratch, attention_shape};
-use super::forward::{Batch, Span};
+use super::activations::{
+    Activations, BackwardScratch, Cheap, Kept, Scratch, Stats, attention_shape, slot,
+};
+use super::forward::{self, Batch, Span};
 use super::params::{BlockModules, Module};
-use crate::ops::attention::WeightDropout;
+use super::{Gpt, Recompute};
 use crate::ops::dropout::{self, Dropout, Site};
 use crate::ops::{Element, attention, embedding, gelu, layer_norm, linear};
 use crate::plan::ModelDims;
 
 impl<T: Element> Gpt<T> {
-    /// Adds to `gradients` those of `scale * sum(losses)`; returns the loss of every row, (R).
+    /// After [`Gpt::forward`] with the same arguments: adds to `gradients` those of
+    /// `scale * sum(losses)` and returns the loss of every row, (R).
     ///
     /// # Panics
-    /// If the model was made [`Gpt::for_inference`].
-    pub fn forward_backward(
+    /// If the model was made for inference.
+    pub fn backward(
         &mut self,
         weights: &[T],
         gradients: &mut [T],
@@ -23,8 +25,6 @@ impl<T: Element> Gpt<T> {
         dropout: Option<Dropout>,
     ) -> &[T] {
         let span = Span::whole(batch.sequences, batch.inputs.len());
-        self.hidden(weights, batch.inputs, &span, dropout);
-
         let Some(mut d) = self.backward.take() else {
             unreachable!("a model for inference was asked for gradients");
         };
@@ -51,7 +51,7 @@ impl<T: Element> Gpt<T> {
         batch: Batch,
         span: &Span,
         dropout: Option<Dropout>,
-        d: &mut BackwardScratch<T>,
+        d: &mut BackwardScratch<Vec<T>, Vec<T>>,
     ) {
         let (c, positions) = (self.dims.n_embd, span.positions.len());
         let mut pass = Pass {
@@ -63,15 +63,15 @@ impl<T: Element> Gpt<T> {
             d,
             scratch: &mut self.scratch,
         };
-        let acts = &self.activations;
+        let acts = &mut self.activations;
         pass.d.residual[span.of(c)].fill(T::ZERO);
-        pass.norm(
-            &self.modules.ln_f,
-            input_of(acts, acts.layers.len()),
-            &acts.ln_f,
-        );
+        let x = input_of(&acts.embedding, &acts.outs, acts.outs.len());
+        pass.norm(&self.modules.ln_f, x, &acts.ln_f_stats);
         for (index, modules) in self.modules.blocks.iter().enumerate().rev() {
-            pass.block(input_of(acts, index), &acts.layers[index], modules, index);
+            pass.recompute(self.rung.recompute, acts, modules, index);
+            let x = input_of(&acts.embedding, &acts.outs, index);
+            let (kept, cheap) = (slot(&acts.kept, index), slot(&acts.cheap, index));
+            pass.block(x, &acts.kept[kept], &acts.cheap[cheap], modules, index);
         }
         let dx = &mut pass.d.residual[span.of(c)];
         if let Some(dropout) = dropout {
@@ -84,10 +84,10 @@ impl<T: Element> Gpt<T> {
 }
 
 /// The residual stream that enters block `index`; for the number of blocks, the final norm.
-fn input_of<T>(acts: &Activations<T>, index: usize) -> &[T] {
+fn input_of<'a, T>(embedding: &'a [T], outs: &'a [Vec<T>], index: usize) -> &'a [T] {
     match index.checked_sub(1) {
-        Some(previous) => &acts.layers[previous].out,
-        None => &acts.embedding,
+        Some(previous) => &outs[previous],
+        None => embedding,
     }
 }
 
@@ -98,34 +98,70 @@ struct Pass<'a, T> {
     dims: &'a ModelDims,
     span: &'a Span,
     dropout: Option<Dropout>,
-    d: &'a mut BackwardScratch<T>,
-    scratch: &'a mut Scratch<T>,
+    d: &'a mut BackwardScratch<Vec<T>, Vec<T>>,
+    scratch: &'a mut Scratch<Vec<T>, Vec<T>>,
 }
 
 impl<T: Element> Pass<'_, T> {
-    fn block(&mut self, x: &[T], layer: &Layer<T>, modules: &BlockModules, index: usize) {
+    /// Makes the buffers that block `index` shares with others hold its own values again. They still
+    /// do after the forward if it is the last block.
+    fn recompute(
+        &mut self,
+        recompute: Recompute,
+        acts: &mut Activations<Vec<T>, Vec<T>>,
+        modules: &BlockModules,
+        index: usize,
+    ) {
+        if index + 1 == acts.outs.len() {
+            return;
+        }
+        let pass = forward::Pass {
+            weights: self.weights,
+            dims: self.dims,
+            index,
+            dropout: self.dropout,
+            span: self.span,
+        };
+        let x = input_of(&acts.embedding, &acts.outs, index);
+        let (kept, cheap) = (slot(&acts.kept, index), slot(&acts.cheap, index));
+        let (kept, cheap) = (&mut acts.kept[kept], &mut acts.cheap[cheap]);
+        match recompute {
+            Recompute::None => {}
+            Recompute::GeluLn => pass.cheap(x, kept, cheap, modules),
+            Recompute::Block => pass.inner(x, kept, cheap, modules, self.scratch),
+        }
+    }
+
+    fn block(
+        &mut self,
+        x: &[T],
+        kept: &Kept<Vec<T>, Vec<T>>,
+        cheap: &Cheap<Vec<T>>,
+        modules: &BlockModules,
+        index: usize,
+    ) {
         let (c, span) = (self.dims.n_embd, self.span);
         let wide = span.of(4 * c);
 
         self.branch(Site::MlpOutput { layer: index });
         self.weight_gradients(
             &modules.mlp_proj,
-            &layer.gelu[wide.clone()],
+            &cheap.gelu[wide.clone()],
             From::Branch,
             4 * c,
         );
         let weight = modules.mlp_proj.weight(self.weights);
         let (branch, d_fc) = (&self.d.branch[span.of(c)], &mut self.d.wide[wide.clone()]);
         linear::backward_input(branch, weight, d_fc, 4 * c);
-        gelu::backward(self.dims.gelu, &layer.fc[wide.clone()], d_fc);
-        self.weight_gradients(&modules.c_fc, &layer.ln_2.out[span.of(c)], From::Wide(4), c);
+        gelu::backward(self.dims.gelu, &kept.fc[wide.clone()], d_fc);
+        self.weight_gradients(&modules.c_fc, &cheap.ln_2[span.of(c)], From::Wide(4), c);
         self.input_gradients(&modules.c_fc, 4);
-        self.norm(&modules.ln_2, &layer.after_attention, &layer.ln_2);
+        self.norm(&modules.ln_2, &kept.after_attention, &kept.ln_2);
 
         self.branch(Site::AttentionOutput { layer: index });
         self.weight_gradients(
             &modules.attn_proj,
-            &layer.attention[span.of(c)],
+            &kept.attention[span.of(c)],
             From::Branch,
             c,
         );
@@ -135,26 +171,21 @@ impl<T: Element> Pass<'_, T> {
         attention::backward(
             d_attention,
             attention::Saved {
-                qkv: &layer.qkv[span.of(3 * c)],
-                out: &layer.attention[span.of(c)],
-                lse: &layer.lse[span.of(self.dims.n_head)],
+                qkv: &kept.qkv[span.of(3 * c)],
+                out: &kept.attention[span.of(c)],
+                lse: &kept.lse[span.of(self.dims.n_head)],
             },
             &mut self.d.wide[span.of(3 * c)],
             attention_shape(self.dims, span.sequences, span.positions.end),
-            self.dropout.map(|dropout| WeightDropout {
+            self.dropout.map(|dropout| attention::WeightDropout {
                 dropout,
                 layer: index,
             }),
             &mut self.scratch.attention,
         );
-        self.weight_gradients(
-            &modules.c_attn,
-            &layer.ln_1.out[span.of(c)],
-            From::Wide(3),
-            c,
-        );
+        self.weight_gradients(&modules.c_attn, &cheap.ln_1[span.of(c)], From::Wide(3), c);
         self.input_gradients(&modules.c_attn, 3);
-        self.norm(&modules.ln_1, x, &layer.ln_1);
+        self.norm(&modules.ln_1, x, &kept.ln_1);
     }
 
     /// `d.branch` = the gradient of the residual stream through the dropout at `site`.
@@ -187,13 +218,13 @@ impl<T: Element> Pass<'_, T> {
     }
 
     /// Adds to `d.residual` what `d.branch`, the gradient of a norm's output, means for its input.
-    fn norm(&mut self, module: &Module, x: &[T], norm: &Norm<T>) {
+    fn norm(&mut self, module: &Module, x: &[T], stats: &Stats<Vec<T>>) {
         let (c, span) = (self.dims.n_embd, self.span);
         let saved = layer_norm::Saved {
             x: &x[span.of(c)],
             weight: module.weight(self.weights),
-            mean: &norm.mean[span.of(1)],
-            rstd: &norm.rstd[span.of(1)],
+            mean: &stats.mean[span.of(1)],
+            rstd: &stats.rstd[span.of(1)],
         };
         let (dweight, dbias) = module.gradients(self.gradients);
         let dx = &mut self.d.residual[span.of(c)];

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::Gpt;
-use super::activations::{Layer, Norm, Scratch, attention_shape};
+use super::activations::{Cheap, Kept, Scratch, Stats, attention_shape, slot};
 use super::params::{BlockModules, Module};
+use super::{Gpt, Recompute};
 use crate::ops::attention::WeightDropout;
 use crate::ops::classifier::Classifier;
 use crate::ops::dropout::{self, Dropout, Site};
@@ -50,8 +50,8 @@ impl Span {
 impl<T: Element> Gpt<T> {
     /// The loss of every row, (R) in nats, without dropout.
     pub fn losses(&mut self, weights: &[T], batch: Batch) -> &[T] {
+        self.forward(weights, batch, None);
         let span = Span::whole(batch.sequences, batch.inputs.len());
-        self.hidden(weights, batch.inputs, &span, None);
         let rows = span.of(1);
         let (mut classifier, x, losses) = self.classifier(weights, &span);
         classifier.losses(x, batch.targets, &mut losses[rows.clone()]);
@@ -59,8 +59,13 @@ impl<T: Element> Gpt<T> {
     }
 
     /// The logits (V) that follow `tokens`, at most a block of them. The first `known` tokens must
-    /// be those of the call before: their keys and values are still in the buffers.
+    /// be those of the call before: their keys and values are still in the buffers, unless all
+    /// blocks share theirs.
     pub fn next_logits(&mut self, weights: &[T], tokens: &[u32], known: usize) -> &[T] {
+        let known = match self.rung.recompute {
+            Recompute::Block => 0,
+            Recompute::None | Recompute::GeluLn => known,
+        };
         let span = Span {
             sequences: 1,
             positions: known..tokens.len(),
@@ -83,6 +88,12 @@ impl<T: Element> Gpt<T> {
             .collect()
     }
 
+    /// All that [`Gpt::backward`] needs of the same batch; the classifier is left to it.
+    pub fn forward(&mut self, weights: &[T], batch: Batch, dropout: Option<Dropout>) {
+        let span = Span::whole(batch.sequences, batch.inputs.len());
+        self.hidden(weights, batch.inputs, &span, dropout);
+    }
+
     /// The classifier, its input (rows, C), and the whole buffer of losses.
     pub(super) fn classifier<'a>(
         &'a mut self,
@@ -95,18 +106,12 @@ impl<T: Element> Gpt<T> {
             logits: &mut self.scratch.logits,
             columns: c,
         };
-        let x = &self.activations.ln_f.out[span.of(c)];
+        let x = &self.activations.ln_f[span.of(c)];
         (classifier, x, &mut self.activations.losses)
     }
 
     /// Everything up to and including the final layer norm.
-    pub(super) fn hidden(
-        &mut self,
-        weights: &[T],
-        inputs: &[u32],
-        span: &Span,
-        dropout: Option<Dropout>,
-    ) {
+    fn hidden(&mut self, weights: &[T], inputs: &[u32], span: &Span, dropout: Option<Dropout>) {
         let c = self.dims.n_embd;
         let (modules, acts) = (&self.modules, &mut self.activations);
         let positions = span.positions.len();
@@ -123,112 +128,164 @@ impl<T: Element> Gpt<T> {
             dropout::mask_in_place(x, c, positions, dropout, Site::Embedding);
         }
         let mut x: &[T] = &acts.embedding;
-        let blocks = acts.layers.iter_mut().zip(&modules.blocks);
-        for (index, (layer, modules)) in blocks.enumerate() {
+        let blocks = acts.outs.iter_mut().zip(&modules.blocks);
+        for (index, (out, modules)) in blocks.enumerate() {
             let pass = Pass {
                 weights,
                 dims: &self.dims,
                 index,
                 dropout,
+                span,
             };
-            pass.block(x, layer, modules, &mut self.scratch, span);
-            x = &layer.out;
+            let (kept, cheap) = (slot(&acts.kept, index), slot(&acts.cheap, index));
+            let (kept, cheap) = (&mut acts.kept[kept], &mut acts.cheap[cheap]);
+            pass.inner(x, kept, cheap, modules, &mut self.scratch);
+            pass.output(kept, cheap, modules, &mut self.scratch, out);
+            x = out;
         }
-        normalise(&modules.ln_f, weights, &x[span.of(c)], &mut acts.ln_f, span);
+        let (x, out) = (&x[span.of(c)], &mut acts.ln_f[span.of(c)]);
+        normalise(&modules.ln_f, weights, x, out, &mut acts.ln_f_stats, span);
     }
 }
 
-/// What every block of one pass shares.
-struct Pass<'a, T> {
-    weights: &'a [T],
-    dims: &'a ModelDims,
-    index: usize,
-    dropout: Option<Dropout>,
+/// What the operations of one block share.
+pub(super) struct Pass<'a, T> {
+    pub weights: &'a [T],
+    pub dims: &'a ModelDims,
+    pub index: usize,
+    pub dropout: Option<Dropout>,
+    pub span: &'a Span,
 }
+
+type KeptRows<T> = Kept<Vec<T>, Vec<T>>;
 
 impl<T: Element> Pass<'_, T> {
-    /// `x` and the layer's `out` are the residual stream, (R, C).
-    fn block(
+    /// The block up to the activation of its MLP, from the residual stream `x` (R, C): all that the
+    /// backward reads.
+    pub fn inner(
         &self,
         x: &[T],
-        layer: &mut Layer<T>,
+        kept: &mut KeptRows<T>,
+        cheap: &mut Cheap<Vec<T>>,
         modules: &BlockModules,
-        scratch: &mut Scratch<T>,
-        span: &Span,
+        scratch: &mut Scratch<Vec<T>, Vec<T>>,
     ) {
-        let (c, weights, layer_number) = (self.dims.n_embd, self.weights, self.index);
-        let branch = &mut scratch.branch[span.of(c)];
+        let (c, span) = (self.dims.n_embd, self.span);
+        let (rows, wide) = (span.of(c), span.of(4 * c));
+        let x = &x[rows.clone()];
 
-        normalise(
-            &modules.ln_1,
-            weights,
-            &x[span.of(c)],
-            &mut layer.ln_1,
-            span,
-        );
-        let qkv = &mut layer.qkv[span.of(3 * c)];
-        project(
-            &modules.c_attn,
-            weights,
-            &layer.ln_1.out[span.of(c)],
-            qkv,
-            c,
-        );
+        let out = &mut cheap.ln_1[rows.clone()];
+        normalise(&modules.ln_1, self.weights, x, out, &mut kept.ln_1, span);
+        let qkv = &mut kept.qkv[span.of(3 * c)];
+        self.project(&modules.c_attn, &cheap.ln_1[rows.clone()], qkv, c);
         attention::forward(
-            &layer.qkv[span.seen(3 * c)],
-            &mut layer.attention[span.seen(c)],
-            &mut layer.lse[span.seen(self.dims.n_head)],
+            &kept.qkv[span.seen(3 * c)],
+            &mut kept.attention[span.seen(c)],
+            &mut kept.lse[span.seen(self.dims.n_head)],
             attention_shape(self.dims, span.sequences, span.positions.end),
             span.positions.clone(),
-            self.dropout.map(|dropout| WeightDropout {
-                dropout,
-                layer: layer_number,
-            }),
+            self.weight_dropout(),
             &mut scratch.attention,
         );
-        project(
-            &modules.attn_proj,
-            weights,
-            &layer.attention[span.of(c)],
-            branch,
-            c,
-        );
-        let site = Site::AttentionOutput {
-            layer: layer_number,
-        };
-        let after = &mut layer.after_attention[span.of(c)];
-        self.add(&x[span.of(c)], branch, after, site, span);
+        let branch = &mut scratch.branch[rows.clone()];
+        self.project(&modules.attn_proj, &kept.attention[rows.clone()], branch, c);
+        let site = Site::AttentionOutput { layer: self.index };
+        self.add(x, branch, &mut kept.after_attention[rows.clone()], site);
 
-        let middle = &layer.after_attention[span.of(c)];
-        normalise(&modules.ln_2, weights, middle, &mut layer.ln_2, span);
-        let fc = &mut layer.fc[span.of(4 * c)];
-        project(&modules.c_fc, weights, &layer.ln_2.out[span.of(c)], fc, c);
-        let activated = &mut layer.gelu[span.of(4 * c)];
-        gelu::forward(self.dims.gelu, fc, activated);
-        project(&modules.mlp_proj, weights, activated, branch, 4 * c);
-        let site = Site::MlpOutput {
-            layer: layer_number,
-        };
-        self.add(middle, branch, &mut layer.out[span.of(c)], site, span);
+        let (middle, out) = (
+            &kept.after_attention[rows.clone()],
+            &mut cheap.ln_2[rows.clone()],
+        );
+        normalise(
+            &modules.ln_2,
+            self.weights,
+            middle,
+            out,
+            &mut kept.ln_2,
+            span,
+        );
+        let fc = &mut kept.fc[wide.clone()];
+        self.project(&modules.c_fc, &cheap.ln_2[rows], fc, c);
+        gelu::forward(self.dims.gelu, fc, &mut cheap.gelu[wide]);
     }
 
-    fn add(&self, x: &[T], branch: &[T], out: &mut [T], site: Site, span: &Span) {
+    /// The rest of the block: the residual stream `out` (R, C).
+    fn output(
+        &self,
+        kept: &KeptRows<T>,
+        cheap: &Cheap<Vec<T>>,
+        modules: &BlockModules,
+        scratch: &mut Scratch<Vec<T>, Vec<T>>,
+        out: &mut [T],
+    ) {
+        let c = self.dims.n_embd;
+        let rows = self.span.of(c);
+        let branch = &mut scratch.branch[rows.clone()];
+        let activated = &cheap.gelu[self.span.of(4 * c)];
+        self.project(&modules.mlp_proj, activated, branch, 4 * c);
+        let site = Site::MlpOutput { layer: self.index };
+        let middle = &kept.after_attention[rows.clone()];
+        self.add(middle, branch, &mut out[rows], site);
+    }
+
+    /// What is cheap, from what was kept of the block and the `x` (R, C) that entered it.
+    pub fn cheap(
+        &self,
+        x: &[T],
+        kept: &mut KeptRows<T>,
+        cheap: &mut Cheap<Vec<T>>,
+        modules: &BlockModules,
+    ) {
+        let (c, span) = (self.dims.n_embd, self.span);
+        let (rows, wide) = (span.of(c), span.of(4 * c));
+        let (x, out) = (&x[rows.clone()], &mut cheap.ln_1[rows.clone()]);
+        normalise(&modules.ln_1, self.weights, x, out, &mut kept.ln_1, span);
+        let (middle, out) = (&kept.after_attention[rows.clone()], &mut cheap.ln_2[rows]);
+        normalise(
+            &modules.ln_2,
+            self.weights,
+            middle,
+            out,
+            &mut kept.ln_2,
+            span,
+        );
+        gelu::forward(
+            self.dims.gelu,
+            &kept.fc[wide.clone()],
+            &mut cheap.gelu[wide],
+        );
+    }
+
+    fn weight_dropout(&self) -> Option<WeightDropout> {
+        self.dropout.map(|dropout| WeightDropout {
+            dropout,
+            layer: self.index,
+        })
+    }
+
+    fn project(&self, module: &Module, x: &[T], y: &mut [T], inputs: usize) {
+        let weights = self.weights;
+        linear::forward(x, module.weight(weights), module.bias(weights), y, inputs);
+    }
+
+    fn add(&self, x: &[T], branch: &[T], out: &mut [T], site: Site) {
         let dropout = self.dropout.map(|dropout| (dropout, site));
-        let positions = span.positions.len();
+        let positions = self.span.positions.len();
         dropout::residual_forward(x, branch, out, self.dims.n_embd, positions, dropout);
     }
 }
 
-fn normalise<T: Element>(module: &Module, weights: &[T], x: &[T], norm: &mut Norm<T>, span: &Span) {
-    let weight = module.weight(weights);
+fn normalise<T: Element>(
+    module: &Module,
+    weights: &[T],
+    x: &[T],
+    out: &mut [T],
+    stats: &mut Stats<Vec<T>>,
+    span: &Span,
+) {
     let stats = layer_norm::Stats {
-        mean: &mut norm.mean[span.of(1)],
-        rstd: &mut norm.rstd[span.of(1)],
+        mean: &mut stats.mean[span.of(1)],
+        rstd: &mut stats.rstd[span.of(1)],
     };
-    let out = &mut norm.out[span.of(weight.len())];
-    layer_norm::forward(x, weight, module.bias(weights), out, stats);
-}
-
-fn project<T: Element>(module: &Module, weights: &[T], x: &[T], y: &mut [T], inputs: usize) {
-    linear::forward(x, module.weight(weights), module.bias(weights), y, inputs);
+    layer_norm::forward(x, module.weight(weights), module.bias(weights), out, stats);
 }

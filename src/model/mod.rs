@@ -10,54 +10,49 @@ mod forward;
 mod init;
 mod params;
 
-pub use activations::Sizes;
+pub use activations::{Engine, Purpose, Recompute, Rung};
 pub use forward::Batch;
 pub use init::init_weights;
 pub use params::{Module, ParamLayout, ParamSpec};
 
-use crate::memory::{Group, Memory, OutOfMemory};
+use crate::memory::{AllocationError, Host, Memory, Planned};
 use crate::ops::Element;
 use crate::plan::ModelDims;
 
-use activations::{Activations, BackwardScratch, Scratch};
+use activations::{Activations, BackwardScratch, Buffers, Scratch};
 use params::Modules;
 
 /// A GPT-2 of fixed sizes. `T` is the type it computes in.
 pub struct Gpt<T> {
     dims: ModelDims,
     modules: Modules,
-    sizes: Sizes,
-    activations: Activations<T>,
-    scratch: Scratch<T>,
-    /// Absent in a model that only evaluates or generates.
-    backward: Option<BackwardScratch<T>>,
+    rung: Rung,
+    activations: Activations<Vec<T>, Vec<T>>,
+    scratch: Scratch<Vec<T>, Vec<T>>,
+    backward: Option<BackwardScratch<Vec<T>, Vec<T>>>,
 }
 
 impl<T: Element> Gpt<T> {
-    /// A model that can train on up to `sizes.sequences` sequences at a time.
-    pub fn for_training(
+    /// A model that takes up to `rung.micro_batch` sequences at a time, on `threads` threads.
+    ///
+    /// # Errors
+    /// When the memory for its buffers is refused; those already made are released.
+    pub fn new(
         dims: &ModelDims,
-        sizes: Sizes,
+        rung: Rung,
+        threads: usize,
+        purpose: Purpose,
         memory: &mut Memory,
-    ) -> Result<Self, OutOfMemory> {
-        let mut gpt = Self::for_inference(dims, sizes, memory)?;
-        gpt.backward = Some(BackwardScratch::new(dims, sizes, memory)?);
-        Ok(gpt)
-    }
-
-    /// A model without the buffers of the backward pass.
-    pub fn for_inference(
-        dims: &ModelDims,
-        sizes: Sizes,
-        memory: &mut Memory,
-    ) -> Result<Self, OutOfMemory> {
+    ) -> Result<Self, AllocationError> {
+        let engine = Engine::Cpu { threads };
+        let buffers = Buffers::new(dims, rung, engine, purpose, &mut Host::<T>::new(memory))?;
         Ok(Self {
             dims: dims.clone(),
             modules: Modules::new(&ParamLayout::new(dims), dims.n_layer),
-            sizes,
-            activations: Activations::new(dims, sizes, memory)?,
-            scratch: Scratch::new(dims, sizes, memory)?,
-            backward: None,
+            rung,
+            activations: buffers.activations,
+            scratch: buffers.scratch,
+            backward: buffers.backward,
         })
     }
 
@@ -65,14 +60,23 @@ impl<T: Element> Gpt<T> {
         &self.dims
     }
 
-    /// A buffer of zeros for the weights, flat in [`ParamLayout`]'s order.
-    pub fn weights_buffer(&self, memory: &mut Memory) -> Result<Vec<T>, OutOfMemory> {
-        let len = ParamLayout::new(&self.dims).len;
-        memory.buffer(Group::Weights, "weights", len)
+    pub fn rung(&self) -> Rung {
+        self.rung
     }
 
     /// The most sequences that one call can take.
     pub fn max_sequences(&self) -> usize {
-        self.sizes.sequences
+        self.rung.micro_batch
     }
+}
+
+/// Notes in `memory` every buffer that [`Gpt::new`] would make.
+pub fn plan_buffers(
+    dims: &ModelDims,
+    rung: Rung,
+    engine: Engine,
+    purpose: Purpose,
+    memory: &mut Planned,
+) {
+    let Ok(_) = Buffers::new(dims, rung, engine, purpose, memory);
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{Startup, Warning};
 use crate::error::{Error, Result};
 use crate::metrics::{EvalReport, StepReport};
+use crate::recovery::Recovery;
 
 /// One line. A loss that is not a number is written as `null`, as JSON has no word for it.
 #[derive(Serialize)]
@@ -36,6 +37,12 @@ pub(super) enum Event<'a> {
         path: String,
         bytes: u64,
         ms: f64,
+    },
+    /// Memory was refused, and the run went on.
+    Recovery {
+        step: u64,
+        #[serde(flatten)]
+        recovery: &'a Recovery,
     },
     Warning {
         message: String,

@@ -15,15 +15,17 @@ use crate::device::DeviceProfile;
 use crate::error::Result;
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
 use crate::plan::{ModelDims, NamedChoice};
+use crate::recovery::Recovery;
 use crate::schedule::Schedule;
 
 mod jsonl;
-pub(crate) mod numbers;
+mod plan;
 mod terminal;
 mod text;
 mod warning;
 
 pub use jsonl::{MetricsLog, complete_lines};
+pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
 pub use warning::Warning;
 
 use jsonl::{Done, Event};
@@ -72,8 +74,10 @@ pub struct Startup {
     pub start_step: u64,
     pub log_interval: u64,
     pub eval_interval: u64,
-    /// What the run's own buffers take.
-    pub buffer_bytes: u64,
+    /// What the run is planned to hold.
+    pub planned_bytes: u64,
+    /// What it may hold, where that is known.
+    pub budget_bytes: Option<u64>,
     #[serde(serialize_with = "path_as_text")]
     pub checkpoint_dir: PathBuf,
     pub choices: Vec<NamedChoice>,
@@ -228,6 +232,19 @@ impl Reporter {
     pub fn warning(&mut self, warning: Warning) {
         self.terminal.warning(&warning);
         self.emit(&Event::from(&warning));
+        self.warnings.push(warning);
+    }
+
+    /// After memory was refused and the run went on: a warning, and a line in the metrics.
+    pub fn recovered(&mut self, step: u64, recovery: &Recovery) {
+        let warning = Warning::MemoryRefused {
+            step,
+            recovery: recovery.clone(),
+        };
+        self.terminal.warning(&warning);
+        let event = Event::Recovery { step, recovery };
+        self.emit(&event);
+        self.append(&event);
         self.warnings.push(warning);
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::numbers::{bytes, learning_rate, rate, short_time, span};
 use super::text::startup_block;
 use super::{ReportOptions, Startup, Warning};
 use crate::metrics::{EvalReport, Meter, StepReport};
+use crate::units::{bytes, learning_rate, rate, short_time, span};
 
 const BAR: &str = "{wide_bar} {human_pos}/{human_len}  {msg}";
 

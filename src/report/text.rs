@@ -3,13 +3,13 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::numbers::{bytes, count, flops, learning_rate, rate, span};
 use super::{Startup, Summary, Warning};
-use crate::device::Hardware;
+use crate::device::{DeviceProfile, Hardware};
 use crate::metrics::{Meter, perplexity};
 use crate::model::ParamLayout;
 use crate::plan::NamedChoice;
 use crate::schedule::Schedule;
+use crate::units::{bytes, count, flops, learning_rate, rate, span};
 
 /// Wide enough for the longest label, "checkpoints".
 const LABEL_WIDTH: usize = 13;
@@ -38,14 +38,14 @@ impl Block {
     }
 }
 
-fn choice_text(choice: &NamedChoice) -> String {
+pub(super) fn choice_text(choice: &NamedChoice) -> String {
     format!("{} = {}  ({})", choice.name, choice.value, choice.because)
 }
 
 /// Everything resolved, before the first step.
 pub(super) fn startup_block(startup: &Startup) -> String {
     let mut block = Block::new(&format!("taper {}", startup.version));
-    block.row("device", &device_text(startup));
+    block.row("device", &device_text(&startup.device));
     block.row("memory", &memory_text(startup));
     let model = &startup.model;
     block.row(
@@ -88,8 +88,7 @@ pub(super) fn startup_block(startup: &Startup) -> String {
     block.text
 }
 
-fn device_text(startup: &Startup) -> String {
-    let device = &startup.device;
+pub(super) fn device_text(device: &DeviceProfile) -> String {
     let mut text = device.name.clone();
     match &device.hardware {
         Hardware::Cpu(cpu) => {
@@ -113,15 +112,10 @@ fn device_text(startup: &Startup) -> String {
 }
 
 fn memory_text(startup: &Startup) -> String {
-    let needed = bytes(startup.buffer_bytes);
-    let device = &startup.device;
-    match (device.available_bytes, device.total_bytes) {
-        (Some(available), Some(total)) => format!(
-            "{needed} for this run's buffers; {} of {} available",
-            bytes(available),
-            bytes(total)
-        ),
-        _ => format!("{needed} for this run's buffers"),
+    let planned = bytes(startup.planned_bytes);
+    match startup.budget_bytes {
+        Some(budget) => format!("{planned} planned; {} may be used", bytes(budget)),
+        None => format!("{planned} planned"),
     }
 }
 

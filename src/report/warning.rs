@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::numbers::bytes;
+use crate::recovery::Recovery;
+use crate::units::bytes;
 
 /// Something the user should know although the run goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,4 +38,20 @@ pub enum Warning {
         path.display()
     )]
     MetricsNotWritten { path: PathBuf, reason: String },
+    /// Memory was refused; the work is repeated, at the same rung or at a smaller one.
+    #[error("step {step}: {}; {}", recovery.refusal, what_follows(recovery))]
+    MemoryRefused { step: u64, recovery: Recovery },
+}
+
+fn what_follows(recovery: &Recovery) -> String {
+    match recovery.is_descent() {
+        true => format!(
+            "going on with {}, the same samples and the same step",
+            recovery.to
+        ),
+        false => format!(
+            "released what can be made again, trying once more with {}",
+            recovery.to
+        ),
+    }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use taper::checkpoint::{Checkpoint, Snapshot, TrainState, save};
 use taper::config::Gelu;
-use taper::model::ParamLayout;
+use taper::model::{ParamLayout, Recompute, Rung};
 use taper::plan::{ModelDims, NamedChoice};
 
 const FILES: [&str; 7] = [
@@ -112,12 +112,17 @@ fn state(step: u64) -> TrainState {
         step,
         seed: u64::MAX - 1,
         sequences_per_step: 480,
-        micro_batch: 12,
+        rung: Some(Rung {
+            micro_batch: 12,
+            recompute: Recompute::GeluLn,
+            logits_rows: 100,
+        }),
         tokens_seen: step * 491_520,
         best_val_loss: Some(std::f64::consts::LN_10),
         best_step: Some(step / 2),
         evaluated_step: Some(3),
         metrics_bytes: 12_345,
+        recoveries: Vec::new(),
         choices: vec![NamedChoice {
             name: "micro_batch".into(),
             value: "12".into(),

@@ -2,7 +2,7 @@
 
 use super::{Finding, GIB};
 use crate::doctor::folders::{Contents, Data, Place};
-use crate::report::numbers::{bytes, count};
+use crate::units::{bytes, count};
 
 pub(super) fn data(data: &Data) -> Finding {
     let folder = data.folder.display();

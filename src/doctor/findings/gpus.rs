@@ -3,7 +3,7 @@
 use super::{Finding, Machine};
 use crate::device::{Gpu, GpuProcess, Gpus, Hardware};
 use crate::doctor::probe::Nvcc;
-use crate::report::numbers::{bytes, count};
+use crate::units::{bytes, count};
 
 pub(super) fn gpus(gpus: &Gpus) -> Vec<Finding> {
     match gpus {

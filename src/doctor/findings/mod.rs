@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::probe::{Holder, Machine};
 use crate::device::Hardware;
-use crate::report::numbers::bytes;
+use crate::units::bytes;
 
 mod folders;
 mod gpus;

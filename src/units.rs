@@ -32,7 +32,7 @@ pub(crate) fn bytes(n: u64) -> String {
 }
 
 /// The time of one step or one save: `33.1 ms`, `2.50 s`, and from a minute on as [`span`].
-pub(super) fn short_time(duration: Duration) -> String {
+pub(crate) fn short_time(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 0.99995 {
         format!("{:.1} ms", seconds * 1e3)
@@ -44,7 +44,7 @@ pub(super) fn short_time(duration: Duration) -> String {
 }
 
 /// The time of a run, in its two largest units: `42s`, `3m 07s`, `5h 02m`, `4d 11h`.
-pub(super) fn span(duration: Duration) -> String {
+pub(crate) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     if days > 0 {
@@ -59,12 +59,12 @@ pub(super) fn span(duration: Duration) -> String {
 }
 
 /// `23,200 tok/s`.
-pub(super) fn rate(tokens_per_second: f64) -> String {
+pub(crate) fn rate(tokens_per_second: f64) -> String {
     format!("{} tok/s", count(tokens_per_second.round() as u64))
 }
 
 /// `61.2 GFLOP/s`, from 10,000 of them on in TFLOP/s.
-pub(super) fn flops(per_second: f64) -> String {
+pub(crate) fn flops(per_second: f64) -> String {
     if per_second < 1e13 {
         format!("{:.1} GFLOP/s", per_second / 1e9)
     } else {
@@ -73,7 +73,7 @@ pub(super) fn flops(per_second: f64) -> String {
 }
 
 /// `9.9e-4`; as many digits as it has, up to four.
-pub(super) fn learning_rate(value: f64) -> String {
+pub(crate) fn learning_rate(value: f64) -> String {
     let text = format!("{value:.3e}");
     match text.split_once('e') {
         Some((digits, exponent)) => {

@@ -1,0 +1,112 @@
+//! `taper plan`: what a run would do, on this machine or on a card that is not here.
+
+use std::io::Write;
+
+use crate::config::Config;
+use crate::data::{Dataset, DatasetInfo};
+use crate::device::{DeviceProfile, parse_bytes};
+use crate::error::{Error, Result};
+use crate::plan::{Choice, Job, Origin, Request};
+use crate::report::{PlanReport, plan_json, plan_text};
+
+/// Print what `train` would do: the launch, its memory, every choice
+#[derive(Clone, Debug, clap::Args)]
+pub struct PlanArgs {
+    /// A TOML file, or a preset's name such as `quickstart.toml`
+    #[arg(long, value_name = "FILE")]
+    pub config: String,
+    /// Change one key of the config; may be repeated
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// A card that is not here, such as `rtx3060`
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// What is free on that card, such as `2.68GiB` [default: all of it]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, requires = "device")]
+    pub free: Option<u64>,
+    /// The most memory to hold, such as `11.69GiB` [default: what is available]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<String>,
+    /// One row for every buffer
+    #[arg(long)]
+    pub buffers: bool,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "buffers")]
+    pub json: bool,
+}
+
+pub fn run(args: PlanArgs) -> Result<()> {
+    let limit = args.memory_limit.iter();
+    let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
+    let overrides: Vec<String> = args.overrides.iter().cloned().chain(limit).collect();
+    let config = Config::load(&args.config, &overrides)?;
+    let device = device(&args)?;
+    let dataset = dataset(&config);
+    let request = Request {
+        config: &config,
+        device: &device,
+        dataset: &dataset,
+        origin: Origin::default(),
+        job: if config.eval.eval_only {
+            Job::Evaluate
+        } else {
+            Job::Train
+        },
+    };
+    let plan = request.plan()?;
+    let report = PlanReport {
+        source: &args.config,
+        device: &device,
+        plan: &plan,
+    };
+    let text = match args.json {
+        true => plan_json(&report),
+        false => plan_text(&report, args.buffers),
+    };
+    let mut out = std::io::stdout();
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(Error::io("write to", "standard output".as_ref()))
+}
+
+fn device(args: &PlanArgs) -> Result<DeviceProfile> {
+    let Some(name) = &args.device else {
+        return Ok(DeviceProfile::cpu());
+    };
+    let mut device = DeviceProfile::named(name)?;
+    if let (Some(free), Some(total)) = (args.free, device.total_bytes) {
+        if free > total {
+            return Err(Error::Usage {
+                what: format!(
+                    "`--free` is above the {total} bytes that {} has",
+                    device.name
+                ),
+                hint: "give what is free on the card, or leave it out for all of it".into(),
+            });
+        }
+        device.available_bytes = Some(free);
+    }
+    Ok(device)
+}
+
+/// The vocabularies that nanoGPT's datasets have, for one that is not here.
+const ASSUMED_VOCAB: [(&str, usize); 2] = [("_char", 65), ("", 50_257)];
+
+/// What is known of the dataset; a plan does not need it to be there.
+fn dataset(config: &Config) -> DatasetInfo {
+    if let Ok(dataset) = Dataset::open(&config.data) {
+        return dataset.info;
+    }
+    let name = &config.data.dataset;
+    let assumed = ASSUMED_VOCAB.iter().find(|(end, _)| name.ends_with(end));
+    let value = assumed.map_or(0, |(_, size)| *size);
+    DatasetInfo {
+        name: name.clone(),
+        train_tokens: 0,
+        val_tokens: 0,
+        vocab_size: Choice {
+            value,
+            because: format!("assumed: the dataset `{name}` is not here"),
+        },
+    }
+}

@@ -1,0 +1,107 @@
+//! How much memory a run may hold, and what of it is not for its buffers.
+
+use crate::device::{Cuda, DeviceProfile, Hardware};
+use crate::faults::Faults;
+use crate::memory::{Group, Memory, Row};
+use crate::units::bytes;
+
+use super::Choice;
+
+const MIB: u64 = 1 << 20;
+
+/// Of what a CPU has available, the share left to others: the kernel kills when nothing is left.
+const CPU_HEADROOM: f64 = 0.05;
+
+/// A CUDA context with lazily loaded kernels, for a card that is not here; on one that is, free
+/// memory is read after the context was made. An assumption: 300 to 500 MiB are commonly seen.
+const CUDA_CONTEXT_BYTES: u64 = 448 * MIB;
+
+/// What NVIDIA recommends as cuBLAS workspace: 32 MiB on Hopper and newer, 4 MiB before
+/// (cuBLAS documentation, "cublasSetWorkspace"); 8 MiB leave split-K some room.
+const CUBLAS_WORKSPACE_BYTES: [u64; 2] = [8 * MIB, 32 * MIB];
+
+/// Code, tables and stacks that a run touches after it was planned.
+const CPU_PROCESS_BYTES: u64 = 6 * MIB;
+
+/// The matrix products pack their operands: per thread, and once for all threads.
+const CPU_PACKING_BYTES: [u64; 2] = [2 * MIB, 2 * MIB];
+
+/// The most that a run may hold on `device`, reserve included; `None` where neither a limit nor the
+/// device's free memory is known.
+pub(super) fn budget(device: &DeviceProfile, limit: Option<u64>) -> Choice<Option<u64>> {
+    let (there, because) = match (&device.hardware, device.available_bytes) {
+        (_, None) => (
+            None,
+            "the system does not tell how much there is".to_owned(),
+        ),
+        (Hardware::Cpu(cpu), Some(available)) => {
+            let own = cpu.process_bytes.unwrap_or(0);
+            let most = own + (available as f64 * (1.0 - CPU_HEADROOM)) as u64;
+            (
+                Some(most),
+                format!(
+                    "{} are available, a twentieth is left to others",
+                    bytes(available)
+                ),
+            )
+        }
+        (Hardware::Cuda(_), Some(free)) => (Some(free), "free on the card".to_owned()),
+    };
+    match (limit, there) {
+        (Some(limit), Some(there)) if there < limit => Choice {
+            value: Some(there),
+            because: format!("{because}; the limit of {} is above that", bytes(limit)),
+        },
+        (Some(limit), _) => Choice {
+            value: Some(limit),
+            because: "the memory limit that was set".into(),
+        },
+        (None, there) => Choice {
+            value: there,
+            because,
+        },
+    }
+}
+
+/// The host's memory for `threads` threads: what may be held, and the reserve held already.
+pub fn host_memory(
+    device: &DeviceProfile,
+    limit: Option<u64>,
+    threads: usize,
+    faults: Faults,
+) -> Memory {
+    let reserve = reserve(device, threads).iter().map(|row| row.bytes).sum();
+    Memory::limited(budget(device, limit).value, reserve, faults)
+}
+
+/// What the plan counts beside the run's own buffers.
+pub(super) fn reserve(device: &DeviceProfile, threads: usize) -> Vec<Row> {
+    let row = |name: &str, bytes| Row {
+        group: Group::Reserve,
+        name: name.into(),
+        bytes,
+    };
+    match &device.hardware {
+        Hardware::Cpu(cpu) => {
+            let [per_thread, shared] = CPU_PACKING_BYTES;
+            vec![
+                row(
+                    "process",
+                    cpu.process_bytes.unwrap_or(0) + CPU_PROCESS_BYTES,
+                ),
+                row("packed operands", threads as u64 * per_thread + shared),
+            ]
+        }
+        Hardware::Cuda(cuda) => {
+            let mut rows = vec![row("cuBLAS workspace", cublas_workspace(cuda))];
+            if cuda.driver_version.is_none() {
+                rows.push(row("CUDA context", CUDA_CONTEXT_BYTES));
+            }
+            rows
+        }
+    }
+}
+
+fn cublas_workspace(cuda: &Cuda) -> u64 {
+    CUBLAS_WORKSPACE_BYTES[usize::from(cuda.compute_capability.0 >= 9)]
+}

@@ -1,0 +1,132 @@
+//! The rungs that a run may stand on: from the fastest useful one down to the smallest.
+//!
+//! Down the ladder every rung takes less memory, is predicted to be slower, and has a micro-batch
+//! that is not larger. So the first rung that fits is the fastest that does, and more memory never
+//! gives a smaller one.
+
+use serde::Serialize;
+
+use super::throughput::Predictor;
+use crate::model::{Recompute, Rung};
+
+/// A rung, with what it takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Launch {
+    #[serde(flatten)]
+    pub rung: Rung,
+    /// Of all buffers and the reserve.
+    pub bytes: u64,
+    /// Predicted, to rank rungs.
+    pub tokens_per_second: f64,
+}
+
+/// Most bytes of logits that a rung may hold at a time. A chunk stays below 2^31 elements.
+const LOGITS_CHUNK_BYTES: [usize; 5] = [1 << 30, 256 << 20, 64 << 20, 16 << 20, 4 << 20];
+
+/// Predictions closer than this are not told apart; then the rung that takes less memory is better.
+const RESOLUTION: f64 = 0.99;
+
+/// A rung must free at least this share of what the one above it takes beyond the smallest rung;
+/// smaller steps would not help a run that was refused memory.
+const STEP: f64 = 0.05;
+
+/// What the ladder is made from.
+pub(super) struct Rungs<'a> {
+    pub sequences_per_step: usize,
+    pub block_size: usize,
+    pub vocab_size: usize,
+    pub element_bytes: usize,
+    /// The largest micro-batch, asked for by the user.
+    pub pinned: Option<usize>,
+    /// In order of preference.
+    pub recomputes: &'a [Recompute],
+}
+
+impl Rungs<'_> {
+    /// From the best rung to the smallest; never empty.
+    pub fn ladder(&self, predictor: &Predictor, bytes: impl Fn(Rung) -> u64) -> Vec<Launch> {
+        let mut launches: Vec<Launch> = self
+            .all()
+            .map(|rung| Launch {
+                rung,
+                bytes: bytes(rung),
+                tokens_per_second: predictor.tokens_per_second(rung),
+            })
+            .collect();
+        let top = self.top(&launches);
+        let floor = launches
+            .iter()
+            .map(|launch| launch.bytes)
+            .min()
+            .unwrap_or(0);
+        launches.sort_by(|a, b| {
+            b.tokens_per_second
+                .total_cmp(&a.tokens_per_second)
+                .then(a.bytes.cmp(&b.bytes))
+        });
+        let mut ladder = vec![top];
+        let mut last = top;
+        for launch in launches {
+            let slower = launch.tokens_per_second <= top.tokens_per_second;
+            let enough = ((last.bytes - floor) as f64 * (1.0 - STEP)) as u64;
+            let smaller = launch.bytes < last.bytes && launch.bytes - floor <= enough;
+            if slower && smaller && launch.rung.micro_batch <= last.rung.micro_batch {
+                last = launch;
+                ladder.push(launch);
+            }
+        }
+        ladder
+    }
+
+    /// Every divisor of the step, with every recompute and every useful chunk of logits.
+    fn all(&self) -> impl Iterator<Item = Rung> {
+        let sequences = self.sequences_per_step;
+        let most = self.pinned.unwrap_or(sequences);
+        let divisors =
+            (1..=most.min(sequences)).filter(move |size| sequences.is_multiple_of(*size));
+        divisors.flat_map(move |micro_batch| {
+            let mut chunks = LOGITS_CHUNK_BYTES
+                .map(|bytes| self.logits_rows(micro_batch * self.block_size, bytes))
+                .to_vec();
+            chunks.dedup();
+            let recomputes = self.recomputes.iter();
+            recomputes.flat_map(move |&recompute| {
+                let rung = move |logits_rows| Rung {
+                    micro_batch,
+                    recompute,
+                    logits_rows,
+                };
+                chunks.clone().into_iter().map(rung)
+            })
+        })
+    }
+
+    /// Rows of logits in at most `bytes`: chunks of one size, none of them a small remainder.
+    fn logits_rows(&self, rows: usize, bytes: usize) -> usize {
+        let most = (bytes / (self.vocab_size * self.element_bytes)).clamp(1, rows);
+        rows.div_ceil(rows.div_ceil(most))
+    }
+
+    /// Where the ladder starts: the smallest of the rungs that are as fast as any; with a pinned
+    /// micro-batch, of those with that one and the least recompute.
+    fn top(&self, launches: &[Launch]) -> Launch {
+        let largest = launches.iter().map(|launch| launch.rung.micro_batch).max();
+        let eligible = |launch: &&Launch| {
+            self.pinned.is_none()
+                || Some(launch.rung.micro_batch) == largest
+                    && launch.rung.recompute == self.recomputes[0]
+        };
+        let speed = |launch: &Launch| launch.tokens_per_second;
+        let best = launches
+            .iter()
+            .filter(eligible)
+            .map(speed)
+            .fold(0.0, f64::max);
+        let as_fast = launches
+            .iter()
+            .filter(eligible)
+            .filter(|launch| speed(launch) >= RESOLUTION * best);
+        let smallest = as_fast.min_by_key(|launch| launch.bytes);
+        *smallest.unwrap_or(&launches[0])
+    }
+}

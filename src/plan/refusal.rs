@@ -1,0 +1,221 @@
+//! When not even the smallest rung fits: what is needed, what there is, and what would fit.
+
+use std::cmp::Reverse;
+use std::fmt::{self, Display};
+
+use super::budget::budget;
+use super::{Choice, Draft, Origin, Request};
+use crate::config::{BatchSize, Config, RecomputeRequest};
+use crate::error::Error;
+use crate::memory::{Group, Row};
+use crate::units::bytes;
+
+/// Largest consumers that a refusal lists, and edits that it proposes.
+const LISTED: usize = 3;
+
+/// A change that would make the run fit, and what it would take then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    pub edit: String,
+    pub bytes: u64,
+}
+
+/// The smallest launch does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub needed: u64,
+    pub available: u64,
+    /// Why no more is available.
+    pub because: String,
+    /// The groups that take most.
+    pub largest: Vec<(Group, u64)>,
+    pub edits: Vec<Edit>,
+}
+
+impl std::error::Error for Refusal {}
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "the smallest launch needs {}, {} may be used ({}); largest:",
+            bytes(self.needed),
+            bytes(self.available),
+            self.because
+        )?;
+        for (i, (group, size)) in self.largest.iter().enumerate() {
+            write!(
+                f,
+                "{} {group} {}",
+                if i > 0 { "," } else { "" },
+                bytes(*size)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Refusal {
+    /// The edits, one per line.
+    pub fn hint(&self) -> Option<String> {
+        let lines: Vec<String> = self
+            .edits
+            .iter()
+            .map(|edit| format!("`{}` needs {}", edit.edit, bytes(edit.bytes)))
+            .collect();
+        match lines.as_slice() {
+            [] => None,
+            [one] => Some(format!("{one} and fits")),
+            _ => Some(format!("each of these fits:\n  {}", lines.join("\n  "))),
+        }
+    }
+}
+
+impl Request<'_> {
+    /// Why nothing fits into `available`, and what would.
+    pub(super) fn refuse(&self, draft: &Draft, available: &Choice<u64>) -> Refusal {
+        let smallest: Vec<Row> = draft.measure.table(draft.smallest().rung);
+        let needed = smallest.iter().map(|row| row.bytes).sum();
+        let size = |group: Group| {
+            let rows = smallest.iter().filter(|row| row.group == group);
+            (group, rows.map(|row| row.bytes).sum::<u64>())
+        };
+        let mut largest: Vec<(Group, u64)> = Group::ALL.map(size).into();
+        largest.sort_by_key(|(_, size)| Reverse(*size));
+        largest.truncate(LISTED);
+        let case = Case {
+            request: *self,
+            available: available.value,
+        };
+        let mut edits: Vec<Edit> = [case.limit(), case.recompute()]
+            .into_iter()
+            .flatten()
+            .collect();
+        edits.extend(case.smaller_models());
+        edits.truncate(LISTED);
+        Refusal {
+            needed,
+            available: available.value,
+            because: available.because.clone(),
+            largest,
+            edits,
+        }
+    }
+
+    /// A refusal of memory at the smallest rung, with what would have fitted; other errors as they are.
+    pub fn explain(&self, error: Error) -> Error {
+        let refusal = match error.into_refusal() {
+            Ok(refusal) => refusal,
+            Err(other) => return other,
+        };
+        match Draft::new(self) {
+            Ok(draft) => {
+                let available = Choice {
+                    value: refusal.held,
+                    because: refusal.to_string(),
+                };
+                self.refuse(&draft, &available).into()
+            }
+            Err(error) => error,
+        }
+    }
+}
+
+/// A request that does not fit into what is available.
+struct Case<'a> {
+    request: Request<'a>,
+    available: u64,
+}
+
+impl Case<'_> {
+    /// The memory of the smallest launch of `config`.
+    fn smallest(&self, config: &Config) -> Option<u64> {
+        let mut config = config.clone();
+        // With one sequence at a time the ladder is short, and its last rung is the same.
+        config.train.batch_size = BatchSize::Sequences(1);
+        config.train.sequences_per_step = Some(self.request.config.sequences_per_step());
+        (
+            config.train.gradient_accumulation_steps,
+            config.train.tokens_per_step,
+        ) = (None, None);
+        let origin = Origin {
+            rung: None,
+            ..self.request.origin
+        };
+        let draft = Draft::new(&Request {
+            config: &config,
+            origin,
+            ..self.request
+        })
+        .ok()?;
+        Some(draft.smallest().bytes)
+    }
+
+    /// `edit`, if the smallest launch of `config` fits.
+    fn fitting(&self, config: &Config, edit: String) -> Option<Edit> {
+        let bytes = self.smallest(config)?;
+        (bytes <= self.available).then_some(Edit { edit, bytes })
+    }
+
+    /// A higher limit, where the limit is what is in the way.
+    fn limit(&self) -> Option<Edit> {
+        let limit = self.request.config.system.memory_limit?;
+        let bytes = self.smallest(self.request.config)?;
+        let there = budget(self.request.device, None).value;
+        // Rounded up to what one types.
+        let mib = bytes.div_ceil(1 << 20);
+        let fits = limit.0 < bytes && there.is_none_or(|there| mib << 20 <= there);
+        fits.then(|| Edit {
+            edit: format!("--memory-limit {mib}MiB"),
+            bytes,
+        })
+    }
+
+    /// Recompute, where the config forbids it.
+    fn recompute(&self) -> Option<Edit> {
+        if self.request.config.system.recompute == RecomputeRequest::Auto {
+            return None;
+        }
+        let mut config = self.request.config.clone();
+        config.system.recompute = RecomputeRequest::Auto;
+        self.fitting(&config, "--set system.recompute=auto".into())
+    }
+
+    /// Shorter, shallower and narrower models, the largest of each kind that fits. What starts from
+    /// weights can only be shorter.
+    fn smaller_models(&self) -> Vec<Edit> {
+        let model = &self.request.config.model;
+        let set = |key: &str, value: usize, change: &dyn Fn(&mut Config)| {
+            let mut config = self.request.config.clone();
+            change(&mut config);
+            self.fitting(&config, format!("--set model.{key}={value}"))
+        };
+        let halves = |start: usize, least: usize| {
+            std::iter::successors(Some(start / 2), |value| Some(value / 2))
+                .take_while(move |value| *value >= least)
+        };
+        let shorter = halves(model.block_size, 16).find_map(|value| {
+            set("block_size", value, &|config| {
+                config.model.block_size = value
+            })
+        });
+        if self.request.origin.weights.is_some() {
+            return shorter.into_iter().collect();
+        }
+        let shallower = (1..model.n_layer)
+            .rev()
+            .find_map(|value| set("n_layer", value, &|config| config.model.n_layer = value));
+        // Multiples of the heads, in steps of an eighth: few plans, and round numbers.
+        let step = (model.n_embd / 8)
+            .next_multiple_of(model.n_head.max(1))
+            .max(1);
+        let narrower = (1..model.n_embd.div_ceil(step)).rev().find_map(|steps| {
+            let value = steps * step;
+            set("n_embd", value, &|config| config.model.n_embd = value)
+        });
+        [shorter, shallower, narrower]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}

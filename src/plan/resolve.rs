@@ -1,0 +1,225 @@
+//! The parts of a plan that do not depend on memory, each with its reason.
+
+use super::{Choice, ModelDims};
+use crate::config::{AutotuneRequest, Config, DtypeRequest, RecomputeRequest};
+use crate::data::DatasetInfo;
+use crate::device::{DeviceProfile, Hardware};
+use crate::error::{Error, Result};
+use crate::memory::Precision;
+use crate::model::Recompute;
+
+/// GPT-2's vocabulary and what nanoGPT pads it to: the next multiple of 64.
+const GPT2_VOCAB: usize = 50_257;
+const GPT2_VOCAB_PADDED: usize = 50_304;
+
+/// TorchInductor refuses `max_autotune_gemm` below this many SMs, and says only "Not enough SMs"
+/// (`is_big_gpu` in torch/_inductor/utils.py).
+pub const AUTOTUNE_MIN_SMS: u32 = 68;
+
+/// bfloat16 needs Ampere's tensor cores (CUDA C++ Programming Guide, compute capability 8.0).
+const BF16_CAPABILITY: (u32, u32) = (8, 0);
+
+pub(super) fn device(device: &DeviceProfile) -> Choice<String> {
+    match &device.hardware {
+        Hardware::Cpu(_) => Choice {
+            value: "cpu".into(),
+            because: "this version trains on the CPU only".into(),
+        },
+        Hardware::Cuda(_) => Choice {
+            value: device.name.clone(),
+            because: "the card asked for; this version plans for GPUs and trains on the CPU".into(),
+        },
+    }
+}
+
+/// # Errors
+/// When the device does not have the precision asked for.
+pub(super) fn precision(config: &Config, device: &DeviceProfile) -> Result<Choice<Precision>> {
+    let (best, because) = match &device.hardware {
+        Hardware::Cpu(_) => (Precision::Float32, "the CPU trains in float32".to_owned()),
+        Hardware::Cuda(cuda) => {
+            let (major, minor) = cuda.compute_capability;
+            match (major, minor) >= BF16_CAPABILITY {
+                true => (
+                    Precision::Bfloat16,
+                    format!("compute capability {major}.{minor} has bfloat16"),
+                ),
+                false => (
+                    Precision::Float16,
+                    format!(
+                        "compute capability {major}.{minor} has no bfloat16 (8.0 has): float16 with a loss scaler"
+                    ),
+                ),
+            }
+        }
+    };
+    let asked = match config.system.dtype {
+        DtypeRequest::Auto => {
+            return Ok(Choice {
+                value: best,
+                because,
+            });
+        }
+        DtypeRequest::Float32 => Precision::Float32,
+        DtypeRequest::Bfloat16 => Precision::Bfloat16,
+        DtypeRequest::Float16 => Precision::Float16,
+    };
+    // float16 runs wherever bfloat16 does, and float32 everywhere.
+    let there = asked == best
+        || asked == Precision::Float32
+        || (best, asked) == (Precision::Bfloat16, Precision::Float16);
+    match there {
+        true => Ok(Choice {
+            value: asked,
+            because: "`system.dtype` says so".into(),
+        }),
+        false => Err(Error::Usage {
+            what: format!("`system.dtype` is `{asked}`, but {because}"),
+            hint:
+                "use `--set system.dtype=auto`: it takes the fastest precision that the device has"
+                    .into(),
+        }),
+    }
+}
+
+/// How far the search for the fastest matrix product goes, and what the number of SMs has to do with
+/// it. Training goes on in every case.
+pub(super) fn autotune(config: &Config, device: &DeviceProfile) -> Choice<&'static str> {
+    let Hardware::Cuda(cuda) = &device.hardware else {
+        return Choice {
+            value: "off",
+            because: "there is nothing to search on the CPU".into(),
+        };
+    };
+    let (sms, needed) = (cuda.sm_count, AUTOTUNE_MIN_SMS);
+    let small = sms < needed;
+    match config.gemm.autotune {
+        AutotuneRequest::Full => Choice {
+            value: "full",
+            because: format!(
+                "`gemm.autotune` says so; {sms} SMs are there, {needed} is where `auto` searches in full"
+            ),
+        },
+        AutotuneRequest::Limited => Choice {
+            value: "limited",
+            because: "`gemm.autotune` says so".into(),
+        },
+        AutotuneRequest::Auto if small => Choice {
+            value: "limited",
+            because: format!(
+                "{sms} SMs are there, {needed} needed for the full search (TorchInductor's bound): fewer candidates \
+                 are timed, nothing else is limited and training goes on; `--set gemm.autotune=full` forces it"
+            ),
+        },
+        AutotuneRequest::Auto => Choice {
+            value: "full",
+            because: format!("{sms} SMs are there, {needed} needed (TorchInductor's bound)"),
+        },
+    }
+}
+
+/// What may be recomputed, in order of preference.
+pub(super) fn recomputes(config: &Config) -> &'static [Recompute] {
+    match config.system.recompute {
+        RecomputeRequest::Auto => &Recompute::ALL,
+        RecomputeRequest::None => &[Recompute::None],
+        RecomputeRequest::GeluLn => &[Recompute::GeluLn],
+        RecomputeRequest::Block => &[Recompute::Block],
+    }
+}
+
+pub(super) fn threads(config: &Config, device: &DeviceProfile) -> Choice<usize> {
+    match (config.system.threads, device.cores()) {
+        (Some(value), _) => Choice {
+            value,
+            because: "`system.threads` says so".into(),
+        },
+        (None, Some(value)) => Choice {
+            value,
+            because: "every core this process may use".into(),
+        },
+        (None, None) => Choice {
+            value: 1,
+            because: "the system does not tell how many cores there are; `system.threads` can"
+                .into(),
+        },
+    }
+}
+
+pub(super) fn vocab_size(
+    config: &Config,
+    dataset: &DatasetInfo,
+    weights: Option<&ModelDims>,
+) -> Result<Choice<usize>> {
+    let found = &dataset.vocab_size;
+    let choice = match (weights, config.model.vocab_size) {
+        (Some(weights), _) => Choice {
+            value: weights.vocab_size,
+            because: "the rows of the weights that training starts from".into(),
+        },
+        (None, Some(value)) => Choice {
+            value,
+            because: "`model.vocab_size` says so".into(),
+        },
+        (None, None) if found.value == GPT2_VOCAB => Choice {
+            value: GPT2_VOCAB_PADDED,
+            because: format!("{GPT2_VOCAB} rounded up to a multiple of 64, as nanoGPT does"),
+        },
+        (None, None) => found.clone(),
+    };
+    if choice.value < found.value {
+        return Err(Error::Usage {
+            what: format!(
+                "the model has {} token embeddings ({}), but `{}` has {} token ids ({})",
+                choice.value, choice.because, dataset.name, found.value, found.because
+            ),
+            hint: match weights {
+                Some(_) => "use a dataset made with the tokenizer of the weights".into(),
+                None => format!(
+                    "remove `model.vocab_size`, or set it to {} or more",
+                    found.value
+                ),
+            },
+        });
+    }
+    Ok(choice)
+}
+
+/// The config's sizes; where training starts from weights, theirs, as in nanoGPT. Dropout is always
+/// the config's, and its block size may be shorter than that of the weights.
+pub(super) fn model_dims(
+    config: &Config,
+    vocab_size: usize,
+    weights: Option<&ModelDims>,
+) -> Result<ModelDims> {
+    let asked = &config.model;
+    let Some(weights) = weights else {
+        return Ok(ModelDims {
+            n_layer: asked.n_layer,
+            n_head: asked.n_head,
+            n_embd: asked.n_embd,
+            block_size: asked.block_size,
+            vocab_size,
+            bias: asked.bias,
+            dropout: asked.dropout,
+            gelu: asked.gelu,
+        });
+    };
+    if asked.block_size > weights.block_size {
+        return Err(Error::Usage {
+            what: format!(
+                "`model.block_size` is {}, but the weights have {} positions",
+                asked.block_size, weights.block_size
+            ),
+            hint: format!(
+                "use `--set model.block_size={}` or less",
+                weights.block_size
+            ),
+        });
+    }
+    Ok(ModelDims {
+        block_size: asked.block_size,
+        dropout: asked.dropout,
+        ..weights.clone()
+    })
+}

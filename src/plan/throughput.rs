@@ -1,0 +1,189 @@
+//! How fast a rung would be: a roofline estimate that ranks launches, never a promise.
+//!
+//! Time of a step = micro-steps x (products at the device's rate, less what a partly filled device
+//! wastes + bytes that every operation moves + a fixed cost for each of its kernels) + optimizer.
+//! What makes larger micro-batches faster is here: fuller devices, fewer kernels per token, and
+//! fewer passes over the fp32 gradients; and what makes recompute slower.
+
+use super::ModelDims;
+use crate::device::{Cuda, DeviceProfile, Hardware};
+use crate::memory::Precision;
+use crate::model::{ParamLayout, Recompute, Rung};
+
+/// What the estimate knows of a device.
+#[derive(Clone, Copy, Debug)]
+struct Machine {
+    /// Operations per second that large products reach.
+    flops_per_second: f64,
+    bytes_per_second: f64,
+    /// Streaming multiprocessors or cores: how many tiles of a product are computed at a time.
+    units: usize,
+    /// Rows and columns of the output that one unit computes at a time.
+    tile: usize,
+    seconds_per_kernel: f64,
+}
+
+/// Share of the datasheet's rate that good products reach: cuBLAS on large bf16 ones.
+const GPU_EFFICIENCY: f64 = 0.7;
+/// Share of the datasheet's bandwidth that element-wise kernels reach.
+const GPU_BANDWIDTH_EFFICIENCY: f64 = 0.85;
+/// Of one core with 512-bit vectors at about 3 GHz; with 256 bits half of it.
+const CORE_FLOPS_PER_SECOND: f64 = 1e11;
+/// One core's share of the memory channels.
+const CORE_BYTES_PER_SECOND: f64 = 1e10;
+
+impl Machine {
+    fn of(device: &DeviceProfile, precision: Precision, threads: usize) -> Self {
+        match &device.hardware {
+            Hardware::Cpu(cpu) => {
+                let wide = cpu.vector_extensions.contains(&"AVX-512");
+                Self {
+                    flops_per_second: threads as f64 * CORE_FLOPS_PER_SECOND
+                        / if wide { 1.0 } else { 2.0 },
+                    bytes_per_second: threads as f64 * CORE_BYTES_PER_SECOND,
+                    units: threads,
+                    tile: 32,
+                    seconds_per_kernel: 5e-6,
+                }
+            }
+            Hardware::Cuda(cuda) => Self {
+                flops_per_second: GPU_EFFICIENCY * peak(cuda, precision),
+                bytes_per_second: GPU_BANDWIDTH_EFFICIENCY * cuda.memory_bytes_per_second,
+                units: cuda.sm_count as usize,
+                tile: 128,
+                seconds_per_kernel: 3e-6,
+            },
+        }
+    }
+
+    /// Seconds for the product (M, K) (K, N). `split_k` where the sum over K may be shared out.
+    fn product(&self, [m, n, k]: [usize; 3], split_k: bool) -> f64 {
+        let tiles = m.div_ceil(self.tile) * n.div_ceil(self.tile);
+        let splits = match split_k {
+            true => (self.units / tiles).clamp(1, k.div_ceil(4 * self.tile)),
+            false => 1,
+        };
+        let waves = (tiles * splits).div_ceil(self.units);
+        let computed =
+            (waves * self.units) as f64 / splits as f64 * (self.tile * self.tile * k) as f64;
+        self.seconds_per_kernel + 2.0 * computed / self.flops_per_second
+    }
+
+    fn moved(&self, bytes: f64) -> f64 {
+        bytes / self.bytes_per_second
+    }
+}
+
+fn peak(cuda: &Cuda, precision: Precision) -> f64 {
+    match precision {
+        Precision::Float32 => cuda.peak_fp32,
+        Precision::Bfloat16 => cuda.peak_bf16.unwrap_or(cuda.peak_fp32),
+        Precision::Float16 => cuda.peak_fp16,
+    }
+}
+
+/// Predicts the training throughput of rungs of one model on one device.
+pub(super) struct Predictor<'a> {
+    dims: &'a ModelDims,
+    machine: Machine,
+    element_bytes: f64,
+    parameters: f64,
+    sequences_per_step: usize,
+}
+
+impl<'a> Predictor<'a> {
+    pub fn new(
+        dims: &'a ModelDims,
+        device: &DeviceProfile,
+        precision: Precision,
+        threads: usize,
+        sequences_per_step: usize,
+    ) -> Self {
+        Self {
+            dims,
+            machine: Machine::of(device, precision, threads),
+            element_bytes: precision.element_bytes() as f64,
+            parameters: ParamLayout::new(dims).len as f64,
+            sequences_per_step,
+        }
+    }
+
+    /// Tokens per second.
+    pub fn tokens_per_second(&self, rung: Rung) -> f64 {
+        let micro_steps = self.sequences_per_step.div_ceil(rung.micro_batch) as f64;
+        let tokens = (self.sequences_per_step * self.dims.block_size) as f64;
+        // AdamW reads four fp32 values per parameter and writes three.
+        let optimizer = self.machine.moved(28.0 * self.parameters);
+        tokens / (micro_steps * self.micro_step(rung) + optimizer)
+    }
+
+    fn micro_step(&self, rung: Rung) -> f64 {
+        let rows = rung.micro_batch * self.dims.block_size;
+        let forward = self.block_forward(rows);
+        let extra = match rung.recompute {
+            Recompute::None => 0.0,
+            // Two norms (C in, C out) and GELU (4C in, 4C out).
+            Recompute::GeluLn => self.elementwise(rows, 12, 3),
+            Recompute::Block => forward,
+        };
+        let blocks = self.dims.n_layer as f64 * (forward + extra + self.block_backward(rows));
+        blocks + self.classifier(rows, rung.logits_rows)
+    }
+
+    fn block_forward(&self, rows: usize) -> f64 {
+        let (c, machine) = (self.dims.n_embd, &self.machine);
+        let products: f64 = [
+            [rows, 3 * c, c],
+            [rows, c, c],
+            [rows, 4 * c, c],
+            [rows, c, 4 * c],
+        ]
+        .map(|shape| machine.product(shape, false))
+        .iter()
+        .sum();
+        // Two norms 4C, GELU 8C, two residual additions 6C, attention 4C.
+        products + self.attention(rows, 4.0) + self.elementwise(rows, 22, 6)
+    }
+
+    fn block_backward(&self, rows: usize) -> f64 {
+        let (c, machine) = (self.dims.n_embd, &self.machine);
+        let linears = [[c, 3 * c], [c, c], [c, 4 * c], [4 * c, c]];
+        let products: f64 = linears
+            .iter()
+            .map(|&[inputs, outputs]| {
+                let accumulate = machine.moved((8 * inputs * outputs) as f64);
+                machine.product([rows, inputs, outputs], false)
+                    + machine.product([outputs, inputs, rows], true)
+                    + accumulate
+            })
+            .sum();
+        products + self.attention(rows, 10.0) + self.elementwise(rows, 40, 10)
+    }
+
+    /// `products` times the operations of one causal product of queries and keys.
+    fn attention(&self, rows: usize, products: f64) -> f64 {
+        let operations = products * 0.5 * (rows * self.dims.block_size * self.dims.n_embd) as f64;
+        // Half the rate of a plain product (FlashAttention-2, section 4.1, reaches 50 to 73 %).
+        2.0 * operations / self.machine.flops_per_second
+    }
+
+    /// Operations that read and write `columns` values of C per row, in `kernels` kernels.
+    fn elementwise(&self, rows: usize, columns: usize, kernels: usize) -> f64 {
+        let values = (rows * columns * self.dims.n_embd) as f64;
+        self.machine.moved(values * self.element_bytes)
+            + kernels as f64 * self.machine.seconds_per_kernel
+    }
+
+    fn classifier(&self, rows: usize, chunk: usize) -> f64 {
+        let (c, v, machine) = (self.dims.n_embd, self.dims.vocab_size, &self.machine);
+        let chunks = rows.div_ceil(chunk);
+        let chunk = chunk.min(rows);
+        let products = machine.product([chunk, v, c], false)
+            + machine.product([chunk, c, v], true)
+            + machine.product([v, c, chunk], true);
+        // Softmax in place over the logits, and fp32 gradients of the embedding read and written.
+        let moved =
+            machine.moved(4.0 * self.element_bytes * (chunk * v) as f64 + 8.0 * (v * c) as f64);
+        chunks as f64 * (products + moved + machine.seconds_per_kernel)
+    }
+}

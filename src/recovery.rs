@@ -1,0 +1,139 @@
+//! What happens when memory is refused: release everything that can be made again, retry once, then
+//! go on with a smaller rung, with the same samples.
+//!
+//! Work that runs here changes nothing that it reads before it has succeeded, so it can be repeated.
+//! The optimizer's update is not such work and never runs here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::faults::Site;
+use crate::memory::{AllocationError, Memory};
+use crate::model::Rung;
+
+/// A refusal that a run survived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    pub site: Site,
+    /// The refusal, in words.
+    pub refusal: String,
+    pub from: Rung,
+    /// The same as `from` for the retry.
+    pub to: Rung,
+}
+
+impl Recovery {
+    /// Whether the rung is another one now.
+    pub fn is_descent(&self) -> bool {
+        self.from != self.to
+    }
+}
+
+/// Makes the buffers of a rung.
+type Build<W> = Box<dyn Fn(Rung, &mut Memory) -> Result<W, AllocationError>>;
+
+/// The buffers that depend on the rung, and the ladder of rungs that they may be made for.
+pub struct Workspaces<W> {
+    memory: Memory,
+    /// Rows of `memory` that do not depend on the rung.
+    lasting_rows: usize,
+    ladder: Vec<Rung>,
+    at: usize,
+    build: Build<W>,
+    current: Option<W>,
+    recoveries: Vec<Recovery>,
+}
+
+impl<W> Workspaces<W> {
+    /// Allocates what lasts, with one retry, and the workspace of the first rung of `ladder` that
+    /// memory is granted for.
+    ///
+    /// # Errors
+    /// The last refusal, if even the last rung is refused; every other failure at once.
+    ///
+    /// # Panics
+    /// If the ladder is empty.
+    pub fn allocate<L>(
+        mut memory: Memory,
+        ladder: Vec<Rung>,
+        lasting: impl Fn(&mut Memory) -> Result<L, AllocationError>,
+        build: impl Fn(Rung, &mut Memory) -> Result<W, AllocationError> + 'static,
+    ) -> Result<(Self, L)> {
+        assert!(!ladder.is_empty(), "a ladder has a rung");
+        let made = match lasting(&mut memory) {
+            Err(AllocationError::OutOfMemory(_)) => {
+                memory.release_to(0);
+                lasting(&mut memory)?
+            }
+            made => made?,
+        };
+        let mut workspaces = Self {
+            lasting_rows: memory.rows().len(),
+            memory,
+            ladder,
+            at: 0,
+            build: Box::new(build),
+            current: None,
+            recoveries: Vec::new(),
+        };
+        workspaces.run(|_, _| Ok(()))?;
+        Ok((workspaces, made))
+    }
+
+    /// Does `work` with the workspace of the present rung; when memory is refused, again, and then
+    /// at one rung after the other. Partial results of a refused attempt are the caller's to discard.
+    ///
+    /// # Errors
+    /// The last refusal, if even the last rung is refused; every other failure at once.
+    pub fn run<R>(&mut self, mut work: impl FnMut(&mut W, &mut Memory) -> Result<R>) -> Result<R> {
+        let mut retried = false;
+        loop {
+            let refusal = match self.attempt(&mut work) {
+                Err(error) => error.into_refusal()?,
+                done => return done,
+            };
+            // The error was dropped with all it held; now everything that can be made again.
+            self.release();
+            let from = self.rung();
+            if retried {
+                if self.at + 1 == self.ladder.len() {
+                    return Err(AllocationError::from(refusal).into());
+                }
+                self.at += 1;
+            }
+            retried = !retried;
+            self.recoveries.push(Recovery {
+                site: refusal.site,
+                refusal: refusal.to_string(),
+                from,
+                to: self.rung(),
+            });
+        }
+    }
+
+    fn attempt<R>(&mut self, work: &mut impl FnMut(&mut W, &mut Memory) -> Result<R>) -> Result<R> {
+        let workspace = match &mut self.current {
+            Some(workspace) => workspace,
+            empty => empty.insert((self.build)(self.ladder[self.at], &mut self.memory)?),
+        };
+        work(workspace, &mut self.memory)
+    }
+
+    fn release(&mut self) {
+        self.current = None;
+        self.memory.release_to(self.lasting_rows);
+    }
+
+    pub fn rung(&self) -> Rung {
+        self.ladder[self.at]
+    }
+
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// What was recovered from since the last call.
+    pub fn take_recoveries(&mut self) -> Vec<Recovery> {
+        std::mem::take(&mut self.recoveries)
+    }
+}

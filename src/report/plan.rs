@@ -1,0 +1,232 @@
+//! What `taper plan` prints: the launch, its neighbours, the memory table and every choice.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::text::{choice_text, device_text};
+use crate::device::DeviceProfile;
+use crate::memory::{Group, Row};
+use crate::model::ParamLayout;
+use crate::plan::{Launch, Plan};
+use crate::units::{bytes, count};
+
+/// Rungs shown on either side of the chosen one.
+const NEIGHBOURS: usize = 3;
+
+/// A plan and what it is for.
+pub struct PlanReport<'a> {
+    /// The value of `--config`.
+    pub source: &'a str,
+    pub device: &'a DeviceProfile,
+    pub plan: &'a Plan,
+}
+
+/// The plan for people; with `buffers`, a row for every one.
+pub fn plan_text(report: &PlanReport, buffers: bool) -> String {
+    let plan = report.plan;
+    let mut text = plan_summary(report);
+    text.push_str("\n\nmemory at the chosen rung\n");
+    text.push_str(&memory_table(&plan.memory, buffers));
+    text.push_str("\nchoices");
+    for choice in &plan.choices {
+        let _ = write!(text, "\n  {}", choice_text(choice));
+    }
+    text
+}
+
+/// The launch and the rungs around it, without the memory table and the choices.
+pub fn plan_summary(report: &PlanReport) -> String {
+    let plan = report.plan;
+    let (model, launch) = (&plan.model, plan.launch());
+    let mut text = format!(
+        "plan of {} on {}",
+        report.source,
+        device_text(report.device)
+    );
+    let mut row = |label: &str, value: String| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n  {label:13}{value}");
+    };
+    row(
+        "model",
+        format!(
+            "n_layer {} x n_head {} x n_embd {}, {} parameters, {}",
+            model.n_layer,
+            model.n_head,
+            model.n_embd,
+            count(ParamLayout::new(model).len as u64),
+            plan.precision
+        ),
+    );
+    row(
+        "step",
+        format!(
+            "{} sequences x {} tokens = {} tokens, as {} x {}",
+            count(plan.step.sequences_per_step as u64),
+            count(model.block_size as u64),
+            count(plan.tokens_per_step()),
+            launch.rung.micro_batch,
+            count(plan.gradient_accumulation_steps() as u64),
+        ),
+    );
+    let budget = match plan.budget.value {
+        Some(budget) => format!("{} may be used ({})", bytes(budget), plan.budget.because),
+        None => plan.budget.because.clone(),
+    };
+    row(
+        "memory",
+        format!("{} planned; {budget}", bytes(launch.bytes)),
+    );
+    text.push_str("\n\n");
+    text.push_str(&rungs_table(plan));
+    text
+}
+
+fn rungs_table(plan: &Plan) -> String {
+    let mut text = format!(
+        "  {:>11}  {:<9}  {:>11}  {:>10}  {:>12}\n",
+        "micro-batch", "recompute", "logits rows", "memory", "predicted"
+    );
+    let first = plan.chosen.saturating_sub(NEIGHBOURS);
+    let end = (plan.chosen + NEIGHBOURS + 1).min(plan.ladder.len());
+    let more = |rungs: usize, word: &str| format!("  {:>11}  {rungs} more {word}\n", "...");
+    if first > 0 {
+        text.push_str(&more(first, "above"));
+    }
+    for (index, launch) in plan.ladder.iter().enumerate().take(end).skip(first) {
+        let verdict = match index.cmp(&plan.chosen) {
+            std::cmp::Ordering::Less => "does not fit",
+            std::cmp::Ordering::Equal => "<- chosen",
+            std::cmp::Ordering::Greater => "",
+        };
+        text.push_str(format!("{}  {verdict}", rung_line(plan, launch)).trim_end());
+        text.push('\n');
+    }
+    if end < plan.ladder.len() {
+        text.push_str(&more(plan.ladder.len() - end, "below"));
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn rung_line(plan: &Plan, launch: &Launch) -> String {
+    let rung = launch.rung;
+    let accumulation = plan.step.sequences_per_step / rung.micro_batch;
+    format!(
+        "  {:>11}  {:<9}  {:>11}  {:>10}  {:>6} tok/s",
+        format!("{} x {accumulation}", rung.micro_batch),
+        rung.recompute,
+        count(rung.logits_rows as u64),
+        bytes(launch.bytes),
+        rounded(launch.tokens_per_second),
+    )
+}
+
+/// Two significant digits: it is an estimate.
+fn rounded(rate: f64) -> String {
+    let unit = 10f64.powf((rate.max(1.0).log10().floor() - 1.0).max(0.0));
+    let rate = (rate / unit).round() * unit;
+    match rate {
+        rate if rate >= 9999.5 => format!("{:.0}k", rate / 1e3),
+        rate => format!("{rate:.0}"),
+    }
+}
+
+fn memory_table(rows: &[Row], buffers: bool) -> String {
+    let mut text = String::new();
+    for group in Group::ALL {
+        let of_group: Vec<&Row> = rows.iter().filter(|row| row.group == group).collect();
+        let total: u64 = of_group.iter().map(|row| row.bytes).sum();
+        if of_group.is_empty() {
+            continue;
+        }
+        let _ = writeln!(text, "  {group:<24}{:>12}", bytes(total));
+        if buffers {
+            for row in of_group {
+                let _ = writeln!(
+                    text,
+                    "    {:<22}{:>12}  {:>16} B",
+                    row.name,
+                    bytes(row.bytes),
+                    count(row.bytes)
+                );
+            }
+        } else if of_group.len() > 1 {
+            for (name, times, size) in folded(&of_group) {
+                let name = if times > 1 {
+                    format!("{name} x {times}")
+                } else {
+                    name
+                };
+                let _ = writeln!(text, "    {name:<22}{:>12}", bytes(size));
+            }
+        }
+    }
+    let total = rows.iter().map(|row| row.bytes).sum();
+    let _ = writeln!(text, "  {:<24}{:>12}", "total", bytes(total));
+    text
+}
+
+/// The rows of a block as one line, those of all blocks together: (name, how many, bytes).
+fn folded(rows: &[&Row]) -> Vec<(String, usize, u64)> {
+    let mut lines: Vec<(String, usize, u64)> = Vec::new();
+    for row in rows {
+        let block = row
+            .name
+            .strip_prefix("h.")
+            .and_then(|rest| rest.split_once('.'));
+        let (name, is_block) = match block {
+            Some(("*", _)) => ("shared by all blocks".to_owned(), false),
+            Some(_) => ("one block".to_owned(), true),
+            None => (row.name.clone(), false),
+        };
+        match lines.iter_mut().find(|(known, ..)| *known == name) {
+            Some((_, _, size)) => *size += row.bytes,
+            None => lines.push((name.clone(), 1, row.bytes)),
+        }
+        if is_block && let Some((number, _)) = block {
+            let blocks = number.parse::<usize>().map_or(1, |index| index + 1);
+            if let Some(line) = lines.iter_mut().find(|(known, ..)| *known == name) {
+                line.1 = line.1.max(blocks);
+            }
+        }
+    }
+    lines
+}
+
+/// The plan for programs: one object.
+pub fn plan_json(report: &PlanReport) -> String {
+    #[derive(Serialize)]
+    struct Object<'a> {
+        config: &'a str,
+        device: &'a DeviceProfile,
+        model: &'a crate::plan::ModelDims,
+        precision: crate::memory::Precision,
+        sequences_per_step: usize,
+        gradient_accumulation_steps: usize,
+        budget_bytes: Option<u64>,
+        launch: &'a Launch,
+        chosen: usize,
+        ladder: &'a [Launch],
+        memory: &'a [Row],
+        choices: &'a [crate::plan::NamedChoice],
+    }
+    let plan = report.plan;
+    let object = Object {
+        config: report.source,
+        device: report.device,
+        model: &plan.model,
+        precision: plan.precision,
+        sequences_per_step: plan.step.sequences_per_step,
+        gradient_accumulation_steps: plan.gradient_accumulation_steps(),
+        budget_bytes: plan.budget.value,
+        launch: plan.launch(),
+        chosen: plan.chosen,
+        ladder: &plan.ladder,
+        memory: &plan.memory,
+        choices: &plan.choices,
+    };
+    // Numbers, text and lists: nothing that JSON cannot hold.
+    serde_json::to_string(&object).unwrap_or_default()
+}
