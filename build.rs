@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
 
     let lock = fs::read_to_string("Cargo.lock").unwrap_or_default();
-    let candle = locked_version(&lock, "candle-core").unwrap_or("of an unknown version");
+    let candle = locked_version(&lock, "candle-core").unwrap_or("unknown");
     println!("cargo::rustc-env=TAPER_CANDLE_CORE={candle}");
     Ok(())
 }

@@ -56,7 +56,7 @@ fn healthy() -> Machine {
             obstacle: None,
             held_bytes: 0,
             checkpoint_bytes: Some(3 * GIB / 2),
-            checkpoints: 4,
+            at_most: 4,
         },
     }
 }
@@ -402,20 +402,28 @@ fn checkpoints_that_are_there_count_as_room() {
     let checkpoint = folder.path().join("out/ckpt-00000010");
     fs::create_dir_all(&checkpoint).unwrap();
     fs::write(checkpoint.join("model.safetensors"), [0; 1000]).unwrap();
-    fs::write(folder.path().join("out/metrics.jsonl"), [0; 50]).unwrap();
+    let other = folder.path().join("out/tensorboard");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("events"), [0; 50]).unwrap();
     let outcome = taper(folder.path(), &["doctor", "--json"]).succeeded();
     let report = json(&outcome.stdout);
     assert_eq!(report["machine"]["checkpoints"]["held_bytes"], 1000);
 }
 
 #[test]
-fn sizes_that_are_no_model_s_do_not_stop_the_doctor() {
+fn sizes_that_are_no_model_s_have_no_checkpoint_s_size() {
     let folder = tempdir().unwrap();
-    let huge = ["n_layer", "n_embd", "block_size"].map(|key| format!("model.{key}=36000000000000"));
-    let mut arguments = vec!["doctor", "--json", "--config", "quickstart.toml"];
-    for setting in &huge {
-        arguments.extend(["--set", setting]);
-    }
+    // 2^40, whose square is 0 in 64 bits.
+    let arguments = [
+        "doctor",
+        "--json",
+        "--config",
+        "quickstart.toml",
+        "--set",
+        "model.n_head=1",
+        "--set",
+        "model.n_embd=1099511627776",
+    ];
     let report = json(&taper(folder.path(), &arguments).succeeded().stdout);
     let bytes = &report["machine"]["checkpoints"]["checkpoint_bytes"];
     assert_eq!(*bytes, Value::Null);

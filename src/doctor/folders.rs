@@ -59,7 +59,7 @@ pub struct Place {
     /// One checkpoint of the config's model: weights and two moments in fp32.
     pub checkpoint_bytes: Option<u64>,
     /// How many there are at most, while one is being written.
-    pub checkpoints: u64,
+    pub at_most: u64,
 }
 
 impl Data {
@@ -131,7 +131,7 @@ impl Place {
             held_bytes: held_bytes(&folder),
             checkpoint_bytes: config.and_then(checkpoint_bytes),
             // The newest ones, the best one, and the one being written.
-            checkpoints: (checkpoint.keep as u64).saturating_add(2),
+            at_most: (checkpoint.keep as u64).saturating_add(2),
             folder,
         }
     }

@@ -49,11 +49,11 @@ pub(super) fn checkpoints(place: &Place) -> Finding {
     };
     let mut text = format!("`{folder}`, {} free", bytes(free));
     let needed = place.checkpoint_bytes.map(|one| {
-        let all = one.saturating_mul(place.checkpoints);
+        let all = one.saturating_mul(place.at_most);
         text += &format!(
             "; a checkpoint takes {}, up to {} of them {}",
             bytes(one),
-            count(place.checkpoints),
+            count(place.at_most),
             bytes(all)
         );
         all
