@@ -2,10 +2,13 @@
 //!
 //! A pure function. After it, no code reads `Config`, an environment variable or the machine.
 //! `resolve.rs` decides what memory has no say in; `ladder.rs` lists the launches that `throughput.rs`
-//! ranks; `budget.rs` says how much memory there is, and `refusal.rs` what to do when nothing fits.
+//! ranks; `draft.rs` measures them, `budget.rs` says how much memory there is, and `refusal.rs` what to
+//! do when nothing fits.
 
 mod budget;
+mod draft;
 mod ladder;
+mod reasons;
 mod refusal;
 mod resolve;
 mod throughput;
@@ -19,17 +22,15 @@ use crate::config::{Config, Gelu};
 use crate::data::DatasetInfo;
 use crate::device::{DeviceProfile, Hardware};
 use crate::error::Result;
-use crate::evaluation::plan_evaluation;
-use crate::memory::{Planned, Precision, Row};
-use crate::model::{Engine, Recompute, Rung};
+use crate::memory::{Group, Precision, Row};
+use crate::model::Rung;
 use crate::optim::OptimizerSettings;
 use crate::rng::Seed;
 use crate::schedule::Schedule;
-use crate::step::{StepSettings, plan_training};
-use crate::units::{bytes, count};
+use crate::step::StepSettings;
 
-use ladder::Rungs;
-use throughput::Predictor;
+use draft::Draft;
+use reasons::Picture;
 
 pub use budget::host_memory;
 pub use ladder::Launch;
@@ -208,10 +209,7 @@ impl Plan {
 
     /// What the run does not allocate itself.
     pub fn reserve_bytes(&self) -> u64 {
-        let reserve = self
-            .memory
-            .iter()
-            .filter(|row| row.group == crate::memory::Group::Reserve);
+        let reserve = self.memory.iter().filter(|row| row.group == Group::Reserve);
         reserve.map(|row| row.bytes).sum()
     }
 
@@ -243,230 +241,5 @@ fn step_settings(config: &Config) -> StepSettings {
             lr_decay_iters: optimizer.lr_decay_iters,
             decay_lr: optimizer.decay_lr,
         },
-    }
-}
-
-/// What a request comes to before a rung is chosen.
-struct Draft {
-    vocab_size: Choice<usize>,
-    precision: Choice<Precision>,
-    threads: Choice<usize>,
-    pinned: Option<usize>,
-    measure: Measure,
-    ladder: Vec<Launch>,
-    budget: Choice<Option<u64>>,
-}
-
-impl Draft {
-    fn new(request: &Request) -> Result<Self> {
-        let Request {
-            config,
-            device,
-            dataset,
-            origin,
-            job,
-        } = *request;
-        let vocab_size = resolve::vocab_size(config, dataset, origin.weights)?;
-        let model = resolve::model_dims(config, vocab_size.value, origin.weights)?;
-        let precision = resolve::precision(config, device)?;
-        let threads = resolve::threads(config, device);
-        let sequences_per_step = config.sequences_per_step();
-        let pinned = config.train.batch_size.pinned();
-        let rungs = Rungs {
-            sequences_per_step,
-            block_size: model.block_size,
-            vocab_size: model.vocab_size,
-            element_bytes: precision.value.element_bytes() as usize,
-            pinned,
-            // Nothing is kept in an evaluation, so nothing is recomputed.
-            recomputes: match job {
-                Job::Train => resolve::recomputes(config),
-                Job::Evaluate => &[Recompute::Block],
-            },
-        };
-        let predictor = Predictor::new(
-            &model,
-            device,
-            precision.value,
-            threads.value,
-            sequences_per_step,
-        );
-        let measure = Measure::new(model.clone(), device, precision.value, threads.value, job);
-        let mut ladder = rungs.ladder(&predictor, |rung| measure.bytes(rung));
-        if let Some(rung) = origin.rung {
-            let bytes = measure.bytes(rung);
-            let below = |launch: &Launch| {
-                launch.bytes < bytes && launch.rung.micro_batch <= rung.micro_batch
-            };
-            ladder.retain(below);
-            let tokens_per_second = predictor.tokens_per_second(rung);
-            ladder.insert(
-                0,
-                Launch {
-                    rung,
-                    bytes,
-                    tokens_per_second,
-                },
-            );
-        }
-        Ok(Self {
-            vocab_size,
-            precision,
-            threads,
-            pinned,
-            measure,
-            ladder,
-            budget: budget::budget(device, config.system.memory_limit.map(|limit| limit.0)),
-        })
-    }
-
-    fn fits(&self, launch: &Launch) -> bool {
-        self.budget
-            .value
-            .is_none_or(|budget| launch.bytes <= budget)
-    }
-
-    fn first_that_fits(&self) -> Option<usize> {
-        self.ladder.iter().position(|launch| self.fits(launch))
-    }
-
-    /// The last rung.
-    fn smallest(&self) -> &Launch {
-        &self.ladder[self.ladder.len() - 1]
-    }
-}
-
-/// Asks the constructors what they would allocate.
-struct Measure {
-    model: ModelDims,
-    engine: Engine,
-    precision: Precision,
-    job: Job,
-    reserve: Vec<Row>,
-}
-
-impl Measure {
-    fn new(
-        model: ModelDims,
-        device: &DeviceProfile,
-        precision: Precision,
-        threads: usize,
-        job: Job,
-    ) -> Self {
-        Self {
-            model,
-            engine: match device.hardware {
-                Hardware::Cpu(_) => Engine::Cpu { threads },
-                Hardware::Cuda(_) => Engine::Cuda,
-            },
-            precision,
-            job,
-            reserve: budget::reserve(device, threads),
-        }
-    }
-
-    fn bytes(&self, rung: Rung) -> u64 {
-        let reserve: u64 = self.reserve.iter().map(|row| row.bytes).sum();
-        reserve + self.walk(rung, Planned::sum(self.precision)).total_bytes()
-    }
-
-    fn table(&self, rung: Rung) -> Vec<Row> {
-        let mut rows = self.walk(rung, Planned::table(self.precision)).into_rows();
-        rows.extend(self.reserve.iter().cloned());
-        rows
-    }
-
-    fn walk(&self, rung: Rung, mut memory: Planned) -> Planned {
-        match self.job {
-            Job::Train => plan_training(&self.model, rung, self.engine, &mut memory),
-            Job::Evaluate => plan_evaluation(&self.model, rung, self.engine, &mut memory),
-        }
-        memory
-    }
-}
-
-/// The reasons behind the chosen rung.
-struct Picture<'a> {
-    draft: &'a Draft,
-    chosen: usize,
-    sequences_per_step: usize,
-    resumed: bool,
-}
-
-impl Picture<'_> {
-    /// The rung one would have with enough memory.
-    fn wanted(&self) -> &Launch {
-        &self.draft.ladder[0]
-    }
-
-    fn launch(&self) -> &Launch {
-        &self.draft.ladder[self.chosen]
-    }
-
-    fn lack(&self) -> String {
-        let wanted = bytes(self.wanted().bytes);
-        let there = self.draft.budget.value.map(bytes).unwrap_or_default();
-        format!("needs {wanted}, {there} may be used")
-    }
-
-    fn micro_batch(&self) -> Choice<String> {
-        let (rung, wanted) = (self.launch().rung, self.wanted().rung);
-        let times = |size: usize| format!("{size} x {}", self.sequences_per_step / size);
-        let because = match self.draft.pinned {
-            _ if rung.micro_batch < wanted.micro_batch => format!(
-                "{} {}; the step keeps its {} sequences",
-                times(wanted.micro_batch),
-                self.lack(),
-                count(self.sequences_per_step as u64)
-            ),
-            _ if self.resumed => {
-                "as in the checkpoint, so that the resumed run is the same bit for bit; \
-                 `--set train.batch_size=N` starts from another"
-                    .into()
-            }
-            Some(pinned) if pinned == rung.micro_batch => "`train.batch_size` says so".into(),
-            Some(pinned) => format!(
-                "the largest divisor of {} that is not above `train.batch_size` = {pinned}",
-                self.sequences_per_step
-            ),
-            None => "larger ones are predicted to be no faster".into(),
-        };
-        Choice {
-            value: times(rung.micro_batch),
-            because,
-        }
-    }
-
-    fn recompute(&self) -> Choice<Recompute> {
-        let (value, wanted) = (self.launch().rung.recompute, self.wanted().rung.recompute);
-        let because = match value {
-            _ if value != wanted => format!("keeping more {}", self.lack()),
-            Recompute::None => "everything is kept: nothing is computed twice".into(),
-            _ => "`system.recompute` says so, or nothing needs to be kept".into(),
-        };
-        Choice { value, because }
-    }
-
-    fn logits_chunk(&self) -> Choice<String> {
-        let Measure {
-            model, precision, ..
-        } = &self.draft.measure;
-        let rung = self.launch().rung;
-        let rows = rung.micro_batch * model.block_size;
-        let size =
-            |rows: usize| bytes((rows * model.vocab_size) as u64 * precision.element_bytes());
-        let all = rung.logits_rows == rows;
-        Choice {
-            value: format!("{} rows", count(rung.logits_rows as u64)),
-            because: match all {
-                true => format!("all of a micro-batch, {}", size(rows)),
-                false => format!(
-                    "{} at a time; all {} rows would be {}",
-                    size(rung.logits_rows),
-                    count(rows as u64),
-                    size(rows)
-                ),
-            },
-        }
     }
 }

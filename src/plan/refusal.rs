@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::fmt::{self, Display};
 
 use super::budget::budget;
-use super::{Choice, Draft, Origin, Request};
+use super::draft::Draft;
+use super::{Choice, Origin, Request};
 use crate::config::{BatchSize, Config, RecomputeRequest};
 use crate::error::Error;
 use crate::memory::{Group, Row};

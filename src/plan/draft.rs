@@ -1,0 +1,151 @@
+//! A request before a rung is chosen: the ladder, what its rungs take, and what there is.
+
+use super::budget::{budget, reserve};
+use super::ladder::{Launch, Rungs};
+use super::throughput::Predictor;
+use super::{Choice, Job, ModelDims, Request, resolve};
+use crate::device::{DeviceProfile, Hardware};
+use crate::error::Result;
+use crate::evaluation::plan_evaluation;
+use crate::memory::{Planned, Precision, Row};
+use crate::model::{Engine, Recompute, Rung};
+use crate::step::plan_training;
+
+/// What a request comes to before a rung is chosen.
+pub(super) struct Draft {
+    pub vocab_size: Choice<usize>,
+    pub precision: Choice<Precision>,
+    pub threads: Choice<usize>,
+    pub pinned: Option<usize>,
+    pub measure: Measure,
+    pub ladder: Vec<Launch>,
+    pub budget: Choice<Option<u64>>,
+}
+
+impl Draft {
+    pub fn new(request: &Request) -> Result<Self> {
+        let Request {
+            config,
+            device,
+            dataset,
+            origin,
+            job,
+        } = *request;
+        let vocab_size = resolve::vocab_size(config, dataset, origin.weights)?;
+        let model = resolve::model_dims(config, vocab_size.value, origin.weights)?;
+        let precision = resolve::precision(config, device)?;
+        let threads = resolve::threads(config, device);
+        let sequences_per_step = config.sequences_per_step();
+        let pinned = config.train.batch_size.pinned();
+        let rungs = Rungs {
+            sequences_per_step,
+            block_size: model.block_size,
+            vocab_size: model.vocab_size,
+            element_bytes: precision.value.element_bytes() as usize,
+            pinned,
+            // Nothing is kept in an evaluation, so nothing is recomputed.
+            recomputes: match job {
+                Job::Train => resolve::recomputes(config),
+                Job::Evaluate => &[Recompute::Block],
+            },
+        };
+        let predictor = Predictor::new(
+            &model,
+            device,
+            precision.value,
+            threads.value,
+            sequences_per_step,
+        );
+        let measure = Measure::new(model.clone(), device, precision.value, threads.value, job);
+        let mut ladder = rungs.ladder(&predictor, |rung| measure.bytes(rung));
+        if let Some(rung) = origin.rung {
+            let bytes = measure.bytes(rung);
+            let below = |launch: &Launch| {
+                launch.bytes < bytes && launch.rung.micro_batch <= rung.micro_batch
+            };
+            ladder.retain(below);
+            let tokens_per_second = predictor.tokens_per_second(rung);
+            ladder.insert(
+                0,
+                Launch {
+                    rung,
+                    bytes,
+                    tokens_per_second,
+                },
+            );
+        }
+        Ok(Self {
+            vocab_size,
+            precision,
+            threads,
+            pinned,
+            measure,
+            ladder,
+            budget: budget(device, config.system.memory_limit.map(|limit| limit.0)),
+        })
+    }
+
+    pub fn fits(&self, launch: &Launch) -> bool {
+        self.budget
+            .value
+            .is_none_or(|budget| launch.bytes <= budget)
+    }
+
+    pub fn first_that_fits(&self) -> Option<usize> {
+        self.ladder.iter().position(|launch| self.fits(launch))
+    }
+
+    /// The last rung.
+    pub fn smallest(&self) -> &Launch {
+        &self.ladder[self.ladder.len() - 1]
+    }
+}
+
+/// Asks the constructors what they would allocate.
+pub(super) struct Measure {
+    pub model: ModelDims,
+    pub engine: Engine,
+    pub precision: Precision,
+    pub job: Job,
+    pub reserve: Vec<Row>,
+}
+
+impl Measure {
+    pub fn new(
+        model: ModelDims,
+        device: &DeviceProfile,
+        precision: Precision,
+        threads: usize,
+        job: Job,
+    ) -> Self {
+        Self {
+            model,
+            engine: match device.hardware {
+                Hardware::Cpu(_) => Engine::Cpu { threads },
+                Hardware::Cuda(_) => Engine::Cuda,
+            },
+            precision,
+            job,
+            reserve: reserve(device, threads),
+        }
+    }
+
+    pub fn bytes(&self, rung: Rung) -> u64 {
+        let reserve: u64 = self.reserve.iter().map(|row| row.bytes).sum();
+        reserve + self.walk(rung, Planned::sum(self.precision)).total_bytes()
+    }
+
+    pub fn table(&self, rung: Rung) -> Vec<Row> {
+        let mut rows = self.walk(rung, Planned::table(self.precision)).into_rows();
+        rows.extend(self.reserve.iter().cloned());
+        rows
+    }
+
+    pub fn walk(&self, rung: Rung, mut memory: Planned) -> Planned {
+        match self.job {
+            Job::Train => plan_training(&self.model, rung, self.engine, &mut memory),
+            Job::Evaluate => plan_evaluation(&self.model, rung, self.engine, &mut memory),
+        }
+        memory
+    }
+}
