@@ -61,7 +61,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let memory = host_memory(
         &device,
         args.memory_limit,
-        threads,
+        (threads, 0),
         Faults::new(args.inject),
     );
     in_thread_pool(threads, || {

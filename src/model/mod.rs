@@ -16,7 +16,7 @@ pub use init::init_weights;
 pub use params::{Module, ParamLayout, ParamSpec};
 
 use crate::memory::{AllocationError, Host, Memory, Planned};
-use crate::ops::Element;
+use crate::ops::{Element, gemm};
 use crate::plan::ModelDims;
 
 use activations::{Activations, BackwardScratch, Buffers, Scratch};
@@ -68,6 +68,19 @@ impl<T: Element> Gpt<T> {
     pub fn max_sequences(&self) -> usize {
         self.rung.micro_batch
     }
+}
+
+/// The most that one product of the model packs on the CPU, in bytes: see [`gemm::packed_bytes`].
+pub fn packed_bytes(dims: &ModelDims, rung: Rung) -> usize {
+    let (c, rows) = (dims.n_embd, rung.micro_batch * dims.block_size);
+    let products = [
+        (rows, 4 * c),
+        (4 * c, rows),
+        (rung.logits_rows, dims.vocab_size),
+        (dims.vocab_size, rung.logits_rows),
+    ];
+    let packed = products.map(|(m, k)| gemm::packed_bytes(m, k, size_of::<f32>()));
+    packed.into_iter().max().unwrap_or(0)
 }
 
 /// Notes in `memory` every buffer that [`Gpt::new`] would make.

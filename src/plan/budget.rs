@@ -21,10 +21,10 @@ const CUDA_CONTEXT_BYTES: u64 = 448 * MIB;
 const CUBLAS_WORKSPACE_BYTES: [u64; 2] = [8 * MIB, 32 * MIB];
 
 /// Code, tables and stacks that a run touches after it was planned.
-const CPU_PROCESS_BYTES: u64 = 6 * MIB;
+const CPU_PROCESS_BYTES: u64 = 8 * MIB;
 
-/// The matrix products pack their operands: per thread, and once for all threads.
-const CPU_PACKING_BYTES: [u64; 2] = [2 * MIB, 2 * MIB];
+/// What each thread of a matrix product packs of its own: a level-2 cache full.
+const PACKED_PER_THREAD_BYTES: u64 = 2 * MIB;
 
 /// The most that a run may hold on `device`, reserve included; `None` where neither a limit nor the
 /// device's free memory is known.
@@ -63,19 +63,22 @@ pub(super) fn budget(device: &DeviceProfile, limit: Option<u64>) -> Choice<Optio
     }
 }
 
-/// The host's memory for `threads` threads: what may be held, and the reserve held already.
+/// The host's memory for `threads` threads whose products pack up to `packed_bytes` together: what
+/// may be held, and the reserve held already.
 pub fn host_memory(
     device: &DeviceProfile,
     limit: Option<u64>,
-    threads: usize,
+    (threads, packed_bytes): (usize, usize),
     faults: Faults,
 ) -> Memory {
-    let reserve = reserve(device, threads).iter().map(|row| row.bytes).sum();
+    let reserve = reserve(device, threads, packed_bytes);
+    let reserve = reserve.iter().map(|row| row.bytes).sum();
     Memory::limited(budget(device, limit).value, reserve, faults)
 }
 
-/// What the plan counts beside the run's own buffers.
-pub(super) fn reserve(device: &DeviceProfile, threads: usize) -> Vec<Row> {
+/// What the plan counts beside the run's own buffers. `packed_bytes` are those of the products on
+/// the CPU.
+pub(super) fn reserve(device: &DeviceProfile, threads: usize, packed_bytes: usize) -> Vec<Row> {
     let row = |name: &str, bytes| Row {
         group: Group::Reserve,
         name: name.into(),
@@ -83,13 +86,13 @@ pub(super) fn reserve(device: &DeviceProfile, threads: usize) -> Vec<Row> {
     };
     match &device.hardware {
         Hardware::Cpu(cpu) => {
-            let [per_thread, shared] = CPU_PACKING_BYTES;
+            let packed = threads as u64 * PACKED_PER_THREAD_BYTES + packed_bytes as u64;
             vec![
                 row(
                     "process",
                     cpu.process_bytes.unwrap_or(0) + CPU_PROCESS_BYTES,
                 ),
-                row("packed operands", threads as u64 * per_thread + shared),
+                row("packed operands", packed),
             ]
         }
         Hardware::Cuda(cuda) => {

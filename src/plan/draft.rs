@@ -8,7 +8,7 @@ use crate::device::{DeviceProfile, Hardware};
 use crate::error::Result;
 use crate::evaluation::plan_evaluation;
 use crate::memory::{Planned, Precision, Row};
-use crate::model::{Engine, Recompute, Rung};
+use crate::model::{Engine, Recompute, Rung, packed_bytes};
 use crate::step::plan_training;
 
 /// What a request comes to before a rung is chosen.
@@ -107,7 +107,7 @@ pub(super) struct Measure {
     pub engine: Engine,
     pub precision: Precision,
     pub job: Job,
-    pub reserve: Vec<Row>,
+    pub device: DeviceProfile,
 }
 
 impl Measure {
@@ -126,22 +126,30 @@ impl Measure {
             },
             precision,
             job,
-            reserve: reserve(device, threads),
+            device: device.clone(),
         }
     }
 
     pub fn bytes(&self, rung: Rung) -> u64 {
-        let reserve: u64 = self.reserve.iter().map(|row| row.bytes).sum();
+        let reserve: u64 = self.reserve(rung).iter().map(|row| row.bytes).sum();
         reserve + self.walk(rung, Planned::sum(self.precision)).total_bytes()
     }
 
     pub fn table(&self, rung: Rung) -> Vec<Row> {
         let mut rows = self.walk(rung, Planned::table(self.precision)).into_rows();
-        rows.extend(self.reserve.iter().cloned());
+        rows.extend(self.reserve(rung));
         rows
     }
 
-    pub fn walk(&self, rung: Rung, mut memory: Planned) -> Planned {
+    fn reserve(&self, rung: Rung) -> Vec<Row> {
+        let threads = match self.engine {
+            Engine::Cpu { threads } => threads,
+            Engine::Cuda => 0,
+        };
+        reserve(&self.device, threads, packed_bytes(&self.model, rung))
+    }
+
+    fn walk(&self, rung: Rung, mut memory: Planned) -> Planned {
         match self.job {
             Job::Train => plan_training(&self.model, rung, self.engine, &mut memory),
             Job::Evaluate => plan_evaluation(&self.model, rung, self.engine, &mut memory),

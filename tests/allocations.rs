@@ -1,0 +1,211 @@
+//! What a trainer allocates, against its plan. Alone in its process: it replaces the allocator.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use taper::config::Gelu;
+use taper::memory::{Memory, Planned, Precision};
+use taper::model::{Engine, Recompute, Rung, packed_bytes};
+use taper::optim::OptimizerSettings;
+use taper::plan::ModelDims;
+use taper::rng::Seed;
+use taper::schedule::Schedule;
+use taper::step::{StepSettings, Trainer, plan_training};
+
+const THREADS: usize = 2;
+
+/// Every buffer of the model below is larger, and nothing that only keeps the books is.
+const BUFFER: usize = 16 << 10;
+
+/// Allocations of at least [`BUFFER`] bytes. Those aligned to a cache line are the operands that a
+/// matrix product packs, all others are buffers.
+struct Counters {
+    buffers: AtomicUsize,
+    live: AtomicUsize,
+    packed: AtomicUsize,
+    most_packed: AtomicUsize,
+}
+
+static COUNTERS: Counters = Counters {
+    buffers: AtomicUsize::new(0),
+    live: AtomicUsize::new(0),
+    packed: AtomicUsize::new(0),
+    most_packed: AtomicUsize::new(0),
+};
+
+impl Counters {
+    fn add(&self, layout: Layout) {
+        if layout.size() < BUFFER {
+            return;
+        }
+        if layout.align() >= 64 {
+            let packed = self.packed.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+            self.most_packed.fetch_max(packed, Ordering::Relaxed);
+        } else {
+            self.buffers.fetch_add(1, Ordering::Relaxed);
+            self.live.fetch_add(layout.size(), Ordering::Relaxed);
+        }
+    }
+
+    fn remove(&self, layout: Layout) {
+        if layout.size() < BUFFER {
+            return;
+        }
+        let counter = if layout.align() >= 64 {
+            &self.packed
+        } else {
+            &self.live
+        };
+        counter.fetch_sub(layout.size(), Ordering::Relaxed);
+    }
+
+    fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    fn buffers(&self) -> usize {
+        self.buffers.load(Ordering::Relaxed)
+    }
+}
+
+struct Counting;
+
+// SAFETY: `System` does the work; `realloc` and `alloc_zeroed` come to `alloc` by default.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNTERS.add(layout);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        COUNTERS.remove(layout);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// The counters are the process's: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn dims() -> ModelDims {
+    ModelDims {
+        n_layer: 3,
+        n_head: 4,
+        n_embd: 64,
+        block_size: 256,
+        vocab_size: 300,
+        bias: true,
+        dropout: 0.1,
+        gelu: Gelu::Tanh,
+    }
+}
+
+fn rung(recompute: Recompute) -> Rung {
+    Rung {
+        micro_batch: 16,
+        recompute,
+        logits_rows: 1024,
+    }
+}
+
+fn trainer(recompute: Recompute) -> Trainer<f32> {
+    let settings = StepSettings {
+        seed: Seed(1),
+        sequences_per_step: 32,
+        optimizer: OptimizerSettings {
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            grad_clip: 1.0,
+        },
+        schedule: Schedule {
+            learning_rate: 1e-3,
+            min_lr: 1e-4,
+            warmup_iters: 1,
+            lr_decay_iters: 10,
+            decay_lr: true,
+        },
+    };
+    let ladder = vec![rung(recompute)];
+    Trainer::new(&dims(), THREADS, ladder, settings, Memory::default()).unwrap()
+}
+
+fn read(sample: u32, inputs: &mut [u32], targets: &mut [u32]) -> taper::error::Result<()> {
+    for (i, (input, target)) in inputs.iter_mut().zip(targets).enumerate() {
+        *input = (sample + i as u32) % 300;
+        *target = (sample + i as u32 + 1) % 300;
+    }
+    Ok(())
+}
+
+fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS);
+    pool.build().unwrap().install(work)
+}
+
+#[test]
+fn allocated_bytes_equal_planned_bytes() {
+    let _alone = alone();
+    for recompute in Recompute::ALL {
+        let mut planned = Planned::table(Precision::Float32);
+        let engine = Engine::Cpu { threads: THREADS };
+        plan_training(&dims(), rung(recompute), engine, &mut planned);
+        let total = planned.total_bytes() as usize;
+        let rows = planned.into_rows();
+        assert!(rows.iter().all(|row| row.bytes >= BUFFER as u64));
+
+        let (live, buffers) = (COUNTERS.live(), COUNTERS.buffers());
+        let trainer = trainer(recompute);
+        assert_eq!(
+            COUNTERS.live() - live,
+            total,
+            "bytes, recompute {recompute}"
+        );
+        assert_eq!(
+            COUNTERS.buffers() - buffers,
+            rows.len(),
+            "buffers, recompute {recompute}"
+        );
+        // The same rows, though the constructors run in another order.
+        let sorted = |rows: &[taper::memory::Row]| {
+            let mut rows = rows.to_vec();
+            rows.sort_by(|a, b| a.name.cmp(&b.name));
+            rows
+        };
+        assert_eq!(sorted(trainer.memory().rows()), sorted(&rows));
+        drop(trainer);
+        assert_eq!(COUNTERS.live(), live, "released, recompute {recompute}");
+    }
+}
+
+#[test]
+fn after_the_first_steps_no_buffer_is_allocated_evaluations_included() {
+    let _alone = alone();
+    for recompute in Recompute::ALL {
+        in_pool(|| {
+            let mut trainer = trainer(recompute);
+            let mut work = |steps: std::ops::Range<u64>| {
+                for step in steps {
+                    trainer.step(step, read).unwrap();
+                    trainer.evaluate(20, read).unwrap();
+                }
+            };
+            work(0..2);
+            let (live, buffers) = (COUNTERS.live(), COUNTERS.buffers());
+            work(2..8);
+            assert_eq!(COUNTERS.buffers() - buffers, 0, "recompute {recompute}");
+            assert_eq!(COUNTERS.live(), live);
+            // Products pack their operands anew, within what the plan reserves for it.
+            let reserved = packed_bytes(&dims(), rung(recompute)) + THREADS * (2 << 20);
+            let most = COUNTERS.most_packed.load(Ordering::Relaxed);
+            assert!(most <= reserved, "{most} bytes packed, {reserved} reserved");
+        });
+    }
+}
