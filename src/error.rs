@@ -139,9 +139,7 @@ impl Error {
                 _ => None,
             },
             Error::Allocation(AllocationError::OutOfMemory(_)) => Some(
-                "even the smallest launch was refused; see what holds the memory with `taper doctor`, \
-                 then run the same command with `--resume`"
-                    .into(),
+                "see what holds the memory with `taper doctor`, or raise `--memory-limit`".into(),
             ),
             Error::Allocation(AllocationError::Device { .. }) => {
                 Some("look at the device with `taper doctor`; checkpoints are as they were".into())

@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
+
+use crate::device::parse_bytes;
 
 /// The most memory to hold, in bytes, above 0. Written as text such as `11.69GiB` or `500MB`, or as a
 /// whole number of bytes; saved as the latter, which is exact.
@@ -25,8 +26,7 @@ impl FromStr for MemoryLimit {
 
     /// KiB, MiB and GiB are powers of 1,024; K, KB, MB and GB are powers of 1,000.
     fn from_str(text: &str) -> Result<Self, NotASize> {
-        let size: ByteSize = text.trim().parse().map_err(|_| NotASize)?;
-        Self::try_from(Written::Bytes(size.as_u64()))
+        parse_bytes(text).map(Self).map_err(|_| NotASize)
     }
 }
 
