@@ -154,15 +154,24 @@ fn pretrained_weights_keep_their_depth_and_width() {
 
 #[test]
 fn a_shorter_context_still_divides_the_tokens_of_a_step() {
-    let sets = "model.block_size=1000 train.tokens_per_step=12000 model.n_layer=2 model.n_embd=96 \
-                system.recompute=none";
-    let mut asked = Asked::new(config("openwebtext", sets), card("rtx3060"), 96);
-    for mib in (460..500).step_by(4) {
-        asked.device = with_free(asked.device, mib << 20);
-        if asked.try_plan().is_err() {
-            assert_edits_fit("openwebtext", sets, &asked);
-        }
-    }
+    let sets = "model.n_layer=2 model.n_embd=96";
+    let smallest = |block_size: usize| {
+        let sets = format!("{sets} model.block_size={block_size}");
+        let plan = on_card(config("openwebtext", &sets), "rtx3060").plan();
+        plan.ladder.last().unwrap().bytes
+    };
+    let sets = format!("{sets} model.block_size=1000 train.tokens_per_step=12000");
+    let mut asked = on_card(config("openwebtext", &sets), "rtx3060");
+    let mut shorter = |bytes: u64| {
+        asked.device = with_free(asked.device.clone(), bytes);
+        let refusal = assert_edits_fit("openwebtext", &sets, &asked);
+        let edits = edits(&refusal).into_iter();
+        let lengths = edits.filter_map(|edit| edit.strip_prefix("--set model.block_size="));
+        lengths.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(shorter(smallest(125)), ["125"]);
+    // Half of that would fit, but 12,000 tokens are no whole number of such sequences.
+    assert!(shorter(smallest(62)).is_empty());
 }
 
 #[test]
