@@ -1,7 +1,6 @@
 //! `taper doctor`: is this machine fit to train on?
 
-use std::io::{self, Write};
-
+use crate::commands::{print_now, until_reader_leaves};
 use crate::config::Config;
 use crate::doctor::{Machine, Report};
 use crate::error::{Error, Result};
@@ -34,20 +33,9 @@ pub fn run(args: DoctorArgs) -> Result<()> {
         true => report.json()? + "\n",
         false => report.text(),
     };
-    print(&text)?;
+    until_reader_leaves(print_now(&text))?;
     match report.problems {
         0 => Ok(()),
         problems => Err(Error::Unfit { problems }),
-    }
-}
-
-/// A reader that has seen enough may go away.
-fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::io("write to", "standard output".as_ref())(error))
-        }
-        _ => Ok(()),
     }
 }

@@ -6,6 +6,8 @@ pub mod prepare;
 pub mod sample;
 pub mod train;
 
+use std::io::{self, Write};
+
 use crate::error::{Error, Result};
 
 /// Does `work` in a pool of `threads` threads.
@@ -18,4 +20,20 @@ fn in_thread_pool<R: Send>(threads: usize, work: impl FnOnce() -> Result<R> + Se
         .build()
         .map_err(|source| Error::Threads { threads, source })?;
     pool.install(work)
+}
+
+/// Writes to standard output at once.
+fn print_now(text: &str) -> Result<()> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Error::io("write to", "standard output".as_ref()))
+}
+
+/// A reader that has seen enough may go away, as `head` does: the work ends there, and well.
+fn until_reader_leaves(done: Result<()>) -> Result<()> {
+    match done {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
 }

@@ -1,7 +1,6 @@
 //! `taper plan`: what a run would do, on this machine or on a card that is not here.
 
-use std::io::Write;
-
+use crate::commands::{print_now, until_reader_leaves};
 use crate::config::Config;
 use crate::data::{Dataset, DatasetInfo};
 use crate::device::{DeviceProfile, parse_bytes};
@@ -63,10 +62,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
         true => plan_json(&report),
         false => plan_text(&report, args.buffers),
     };
-    let mut out = std::io::stdout();
-    writeln!(out, "{text}")
-        .and_then(|()| out.flush())
-        .map_err(Error::io("write to", "standard output".as_ref()))
+    until_reader_leaves(print_now(&(text + "\n")))
 }
 
 fn device(args: &PlanArgs) -> Result<DeviceProfile> {

@@ -1,10 +1,9 @@
 //! `taper sample`: text from a checkpoint.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use crate::checkpoint::{Pretrained, hub_cache, open_pretrained, resolve_pretrained};
-use crate::commands::in_thread_pool;
+use crate::commands::{in_thread_pool, print_now, until_reader_leaves};
 use crate::device::{DeviceProfile, parse_bytes};
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
@@ -64,7 +63,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
         (threads, 0),
         Faults::new(args.inject),
     );
-    in_thread_pool(threads, || {
+    let done = in_thread_pool(threads, || {
         let mut generator = Generator::new(&weights, tokenizer.vocab_size(), threads, memory)?;
         for sample in 0..args.num_samples {
             if sample > 0 {
@@ -83,7 +82,8 @@ pub fn run(args: SampleArgs) -> Result<()> {
             print_now(&text.finish())?;
         }
         print_now("\n")
-    })
+    });
+    until_reader_leaves(done)
 }
 
 fn settings(args: &SampleArgs) -> Result<SamplingSettings> {
@@ -147,11 +147,4 @@ fn find_weights(asked: &str) -> Result<Pretrained> {
         eprintln!("warning: skipped the damaged checkpoint {skipped}");
     }
     Ok(open_pretrained(&found.checkpoint.path)?)
-}
-
-fn print_now(text: &str) -> Result<()> {
-    let mut out = std::io::stdout();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(Error::io("write to", "standard output".as_ref()))
 }

@@ -54,7 +54,7 @@ impl Draft {
             device,
             precision.value,
             threads.value,
-            sequences_per_step,
+            (job, sequences_per_step),
         );
         let measure = Measure::new(model.clone(), device, precision.value, threads.value, job);
         let mut ladder = rungs.ladder(&predictor, |rung| measure.bytes(rung));

@@ -24,11 +24,15 @@ pub struct Launch {
 const LOGITS_CHUNK_BYTES: [usize; 5] = [1 << 30, 256 << 20, 64 << 20, 16 << 20, 4 << 20];
 
 /// Predictions closer than this are not told apart; then the rung that takes less memory is better.
-const RESOLUTION: f64 = 0.99;
+pub(super) const RESOLUTION: f64 = 0.99;
 
 /// A rung must free at least this share of what the one above it takes beyond the smallest rung;
 /// smaller steps would not help a run that was refused memory.
 const STEP: f64 = 0.05;
+
+/// Tensor cores are at their best where every side of a product is a multiple of 64 values of 16 bits
+/// (NVIDIA, "Matrix Multiplication Background User's Guide", section "Requirements to use tensor cores").
+const TILE_ROWS: usize = 64;
 
 /// What the ladder is made from.
 pub(super) struct Rungs<'a> {
@@ -101,10 +105,15 @@ impl Rungs<'_> {
         })
     }
 
-    /// Rows of logits in at most `bytes`: chunks of one size, none of them a small remainder.
+    /// Rows of logits in at most `bytes`: chunks of about one size, none of them a small remainder,
+    /// and of whole tiles where there is room for them.
     fn logits_rows(&self, rows: usize, bytes: usize) -> usize {
         let most = (bytes / (self.vocab_size * self.element_bytes)).clamp(1, rows);
-        rows.div_ceil(rows.div_ceil(most))
+        let equal = rows.div_ceil(rows.div_ceil(most));
+        match equal.next_multiple_of(TILE_ROWS) {
+            whole if whole <= most => whole,
+            _ => equal,
+        }
     }
 
     /// Where the ladder starts: the smallest of the rungs that are as fast as any; with a pinned

@@ -11,6 +11,7 @@ mod ladder;
 mod reasons;
 mod refusal;
 mod resolve;
+mod size;
 mod throughput;
 
 use std::fmt::Display;
@@ -36,6 +37,7 @@ pub use budget::host_memory;
 pub use ladder::Launch;
 pub use refusal::{Edit, Refusal};
 pub use resolve::AUTOTUNE_MIN_SMS;
+pub(crate) use size::size;
 
 /// An automatic decision and why it was made. Printed once at launch, stored in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,7 +78,8 @@ pub struct ModelDims {
 }
 
 /// What the memory is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Job {
     Train,
     Evaluate,
@@ -95,6 +98,7 @@ pub struct Origin<'a> {
 /// Everything a run needs to know, resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
+    pub job: Job,
     pub model: ModelDims,
     pub precision: Precision,
     pub threads: usize,
@@ -140,6 +144,7 @@ impl Request<'_> {
             config,
             device,
             origin,
+            job,
             ..
         } = *self;
         let draft = Draft::new(self)?;
@@ -153,7 +158,7 @@ impl Request<'_> {
         let picture = Picture {
             draft: &draft,
             chosen,
-            sequences_per_step: config.sequences_per_step(),
+            config,
             resumed: origin.rung.is_some(),
         };
         let mut choices = vec![
@@ -166,11 +171,17 @@ impl Request<'_> {
         choices.extend([
             NamedChoice::new("vocab_size", &draft.vocab_size),
             NamedChoice::new("micro-batch", &picture.micro_batch()),
-            NamedChoice::new("recompute", &picture.recompute()),
+        ]);
+        // An evaluation has no backward to compute anything again for.
+        if job == Job::Train {
+            choices.push(NamedChoice::new("recompute", &picture.recompute()));
+        }
+        choices.extend([
             NamedChoice::new("logits chunk", &picture.logits_chunk()),
             NamedChoice::new("gemm autotune", &resolve::autotune(config, device)),
         ]);
         Ok(Plan {
+            job,
             precision: draft.precision.value,
             threads: draft.threads.value,
             memory: draft.measure.table(draft.ladder[chosen].rung),

@@ -1,15 +1,17 @@
 //! The reasons behind the chosen rung, in words.
 
 use super::draft::{Draft, Measure};
-use super::{Choice, Launch};
+use super::ladder::RESOLUTION;
+use super::{Choice, Job, Launch, size};
+use crate::config::{Config, RecomputeRequest};
 use crate::model::Recompute;
-use crate::units::{bytes, count};
+use crate::units::count;
 
 /// The reasons behind the chosen rung.
 pub(super) struct Picture<'a> {
     pub draft: &'a Draft,
     pub chosen: usize,
-    pub sequences_per_step: usize,
+    pub config: &'a Config,
     pub resumed: bool,
 }
 
@@ -23,21 +25,28 @@ impl Picture<'_> {
         &self.draft.ladder[self.chosen]
     }
 
-    fn lack(&self) -> String {
-        let wanted = bytes(self.wanted().bytes);
-        let there = self.draft.budget.value.map(bytes).unwrap_or_default();
-        format!("needs {wanted}, {there} may be used")
+    fn lack(&self, needed: u64) -> String {
+        let there = self.draft.budget.value.map(size).unwrap_or_default();
+        format!("needs {}, {there} may be used", size(needed))
     }
 
     pub fn micro_batch(&self) -> Choice<String> {
         let (rung, wanted) = (self.launch().rung, self.wanted().rung);
-        let times = |size: usize| format!("{size} x {}", self.sequences_per_step / size);
+        let sequences = self.config.sequences_per_step();
+        let (job, all) = (self.draft.measure.job, count(sequences as u64));
+        let times = |micro_batch: usize| match job {
+            Job::Train => format!("{micro_batch} x {}", sequences / micro_batch),
+            Job::Evaluate => micro_batch.to_string(),
+        };
         let because = match self.draft.pinned {
             _ if rung.micro_batch < wanted.micro_batch => format!(
-                "{} {}; the step keeps its {} sequences",
+                "{} {}; {}",
                 times(wanted.micro_batch),
-                self.lack(),
-                count(self.sequences_per_step as u64)
+                self.lack(self.wanted().bytes),
+                match job {
+                    Job::Train => format!("the step keeps its {all} sequences"),
+                    Job::Evaluate => "the losses are the same".into(),
+                }
             ),
             _ if self.resumed => {
                 "as in the checkpoint, so that the resumed run is the same bit for bit; \
@@ -45,11 +54,19 @@ impl Picture<'_> {
                     .into()
             }
             Some(pinned) if pinned == rung.micro_batch => "`train.batch_size` says so".into(),
-            Some(pinned) => format!(
-                "the largest divisor of {} that is not above `train.batch_size` = {pinned}",
-                self.sequences_per_step
+            Some(pinned) => {
+                format!(
+                    "the largest divisor of {all} that is not above `train.batch_size` = {pinned}"
+                )
+            }
+            None if rung.micro_batch == sequences => match job {
+                Job::Train => "the whole step at once".into(),
+                Job::Evaluate => "as many as a step has".into(),
+            },
+            None => format!(
+                "larger ones are predicted to be {} faster",
+                less_than_resolved()
             ),
-            None => "larger ones are predicted to be no faster".into(),
         };
         Choice {
             value: times(rung.micro_batch),
@@ -58,11 +75,26 @@ impl Picture<'_> {
     }
 
     pub fn recompute(&self) -> Choice<Recompute> {
-        let (value, wanted) = (self.launch().rung.recompute, self.wanted().rung.recompute);
-        let because = match value {
-            _ if value != wanted => format!("keeping more {}", self.lack()),
-            Recompute::None => "everything is kept: nothing is computed twice".into(),
-            _ => "`system.recompute` says so, or nothing needs to be kept".into(),
+        let value = self.launch().rung.recompute;
+        // The least that a rung takes which was passed over and keeps more.
+        let above = self.draft.ladder[..self.chosen].iter();
+        let keeping_more = above
+            .filter(|launch| launch.rung.recompute < value)
+            .map(|launch| launch.bytes)
+            .min();
+        let because = match keeping_more {
+            Some(needed) => format!("keeping more {}", self.lack(needed)),
+            None if value == Recompute::None => {
+                "everything is kept: nothing is computed twice".into()
+            }
+            None if self.resumed => "as in the checkpoint".into(),
+            None if self.config.system.recompute != RecomputeRequest::Auto => {
+                "`system.recompute` says so".into()
+            }
+            None => format!(
+                "keeping more is predicted to be {} faster",
+                less_than_resolved()
+            ),
         };
         Choice { value, because }
     }
@@ -73,20 +105,25 @@ impl Picture<'_> {
         } = &self.draft.measure;
         let rung = self.launch().rung;
         let rows = rung.micro_batch * model.block_size;
-        let size =
-            |rows: usize| bytes((rows * model.vocab_size) as u64 * precision.element_bytes());
+        let of_rows =
+            |rows: usize| size((rows * model.vocab_size) as u64 * precision.element_bytes());
         let all = rung.logits_rows == rows;
         Choice {
             value: format!("{} rows", count(rung.logits_rows as u64)),
             because: match all {
-                true => format!("all of a micro-batch, {}", size(rows)),
+                true => format!("all of a micro-batch, {}", of_rows(rows)),
                 false => format!(
                     "{} at a time; all {} rows would be {}",
-                    size(rung.logits_rows),
+                    of_rows(rung.logits_rows),
                     count(rows as u64),
-                    size(rows)
+                    of_rows(rows)
                 ),
             },
         }
     }
+}
+
+/// `less than 1 %`: a difference too small to spend memory on.
+fn less_than_resolved() -> String {
+    format!("less than {:.0} %", 100.0 * (1.0 - RESOLUTION))
 }

@@ -5,14 +5,16 @@ use std::fmt::{self, Display};
 
 use super::budget::budget;
 use super::draft::Draft;
-use super::{Choice, Origin, Request};
+use super::{Choice, Origin, Request, size};
 use crate::config::{BatchSize, Config, RecomputeRequest};
 use crate::error::Error;
 use crate::memory::{Group, Row};
-use crate::units::bytes;
 
 /// Largest consumers that a refusal lists, and edits that it proposes.
 const LISTED: usize = 3;
+
+/// Tokens of the shortest context that is proposed.
+const SHORTEST: usize = 16;
 
 /// A change that would make the run fit, and what it would take then.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,16 +42,16 @@ impl Display for Refusal {
         write!(
             f,
             "the smallest launch needs {}, {} may be used ({}); largest:",
-            bytes(self.needed),
-            bytes(self.available),
+            size(self.needed),
+            size(self.available),
             self.because
         )?;
-        for (i, (group, size)) in self.largest.iter().enumerate() {
+        for (i, (group, bytes)) in self.largest.iter().enumerate() {
             write!(
                 f,
                 "{} {group} {}",
                 if i > 0 { "," } else { "" },
-                bytes(*size)
+                size(*bytes)
             )?;
         }
         Ok(())
@@ -62,7 +64,7 @@ impl Refusal {
         let lines: Vec<String> = self
             .edits
             .iter()
-            .map(|edit| format!("`{}` needs {}", edit.edit, bytes(edit.bytes)))
+            .map(|edit| format!("`{}` needs {}", edit.edit, size(edit.bytes)))
             .collect();
         match lines.as_slice() {
             [] => None,
@@ -77,12 +79,12 @@ impl Request<'_> {
     pub(super) fn refuse(&self, draft: &Draft, available: &Choice<u64>) -> Refusal {
         let smallest: Vec<Row> = draft.measure.table(draft.smallest().rung);
         let needed = smallest.iter().map(|row| row.bytes).sum();
-        let size = |group: Group| {
+        let of_group = |group: Group| {
             let rows = smallest.iter().filter(|row| row.group == group);
             (group, rows.map(|row| row.bytes).sum::<u64>())
         };
-        let mut largest: Vec<(Group, u64)> = Group::ALL.map(size).into();
-        largest.sort_by_key(|(_, size)| Reverse(*size));
+        let mut largest: Vec<(Group, u64)> = Group::ALL.map(of_group).into();
+        largest.sort_by_key(|(_, bytes)| Reverse(*bytes));
         largest.truncate(LISTED);
         let case = Case {
             request: *self,
@@ -182,41 +184,53 @@ impl Case<'_> {
         self.fitting(&config, "--set system.recompute=auto".into())
     }
 
-    /// Shorter, shallower and narrower models, the largest of each kind that fits. What starts from
-    /// weights can only be shorter.
+    /// Models that are shorter, shallower, narrower, and both of these, the largest of each kind that
+    /// fits. What starts from weights can only be shorter.
     fn smaller_models(&self) -> Vec<Edit> {
+        let train = &self.request.config.train;
         let model = &self.request.config.model;
-        let set = |key: &str, value: usize, change: &dyn Fn(&mut Config)| {
-            let mut config = self.request.config.clone();
-            change(&mut config);
-            self.fitting(&config, format!("--set model.{key}={value}"))
-        };
-        let halves = |start: usize, least: usize| {
-            std::iter::successors(Some(start / 2), |value| Some(value / 2))
-                .take_while(move |value| *value >= least)
-        };
-        let shorter = halves(model.block_size, 16).find_map(|value| {
-            set("block_size", value, &|config| {
-                config.model.block_size = value
-            })
-        });
+        let halves = std::iter::successors(Some(model.block_size / 2), |length| Some(length / 2));
+        let mut lengths = halves
+            .take_while(|length| *length >= SHORTEST)
+            .filter(|length| {
+                train
+                    .tokens_per_step
+                    .is_none_or(|n| n.is_multiple_of(*length))
+            });
+        let shorter = lengths.find_map(|length| self.resized(&[("block_size", length)]));
         if self.request.origin.weights.is_some() {
             return shorter.into_iter().collect();
         }
-        let shallower = (1..model.n_layer)
-            .rev()
-            .find_map(|value| set("n_layer", value, &|config| config.model.n_layer = value));
+        let mut depths = (1..model.n_layer).rev();
+        let shallower = depths.find_map(|layers| self.resized(&[("n_layer", layers)]));
         // Multiples of the heads, in steps of an eighth: few plans, and round numbers.
         let step = (model.n_embd / 8)
-            .next_multiple_of(model.n_head.max(1))
-            .max(1);
-        let narrower = (1..model.n_embd.div_ceil(step)).rev().find_map(|steps| {
-            let value = steps * step;
-            set("n_embd", value, &|config| config.model.n_embd = value)
+            .max(1)
+            .next_multiple_of(model.n_head.max(1));
+        let widths = || (1..model.n_embd.div_ceil(step)).rev();
+        let narrower = widths().find_map(|steps| self.resized(&[("n_embd", steps * step)]));
+        let smaller = widths().find_map(|steps| {
+            let layers = (model.n_layer * steps * step / model.n_embd).max(1);
+            self.resized(&[("n_layer", layers), ("n_embd", steps * step)])
         });
-        [shorter, shallower, narrower]
+        [shorter, shallower, narrower, smaller]
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    /// The model with other sizes, if its smallest launch fits.
+    fn resized(&self, sizes: &[(&str, usize)]) -> Option<Edit> {
+        let mut config = self.request.config.clone();
+        let mut edits = Vec::new();
+        for &(key, value) in sizes {
+            edits.push(format!("--set model.{key}={value}"));
+            *match key {
+                "block_size" => &mut config.model.block_size,
+                "n_layer" => &mut config.model.n_layer,
+                _ => &mut config.model.n_embd,
+            } = value;
+        }
+        self.fitting(&config, edits.join(" "))
     }
 }

@@ -91,31 +91,25 @@ pub(super) fn autotune(config: &Config, device: &DeviceProfile) -> Choice<&'stat
             because: "there is nothing to search on the CPU".into(),
         };
     };
-    let (sms, needed) = (cuda.sm_count, AUTOTUNE_MIN_SMS);
-    let small = sms < needed;
-    match config.gemm.autotune {
-        AutotuneRequest::Full => Choice {
-            value: "full",
-            because: format!(
-                "`gemm.autotune` says so; {sms} SMs are there, {needed} is where `auto` searches in full"
+    let bound = format!(
+        "{} SMs are there, the full search needs {AUTOTUNE_MIN_SMS}, as in TorchInductor \
+         (`is_big_gpu` in torch/_inductor/utils.py)",
+        cuda.sm_count
+    );
+    let (value, because) = match config.gemm.autotune {
+        AutotuneRequest::Full => ("full", format!("`gemm.autotune` says so; {bound}")),
+        AutotuneRequest::Limited => ("limited", "`gemm.autotune` says so".into()),
+        AutotuneRequest::Auto if cuda.sm_count < AUTOTUNE_MIN_SMS => (
+            "limited",
+            format!(
+                "{bound}: fewer candidates are timed for each matrix product; precision, micro-batch \
+                 and all else are not limited, and training goes on; `--set gemm.autotune=full` \
+                 forces the full search"
             ),
-        },
-        AutotuneRequest::Limited => Choice {
-            value: "limited",
-            because: "`gemm.autotune` says so".into(),
-        },
-        AutotuneRequest::Auto if small => Choice {
-            value: "limited",
-            because: format!(
-                "{sms} SMs are there, {needed} needed for the full search (TorchInductor's bound): fewer candidates \
-                 are timed, nothing else is limited and training goes on; `--set gemm.autotune=full` forces it"
-            ),
-        },
-        AutotuneRequest::Auto => Choice {
-            value: "full",
-            because: format!("{sms} SMs are there, {needed} needed (TorchInductor's bound)"),
-        },
-    }
+        ),
+        AutotuneRequest::Auto => ("full", bound),
+    };
+    Choice { value, because }
 }
 
 /// What may be recomputed, in order of preference.
@@ -163,7 +157,10 @@ pub(super) fn vocab_size(
         },
         (None, None) if found.value == GPT2_VOCAB => Choice {
             value: GPT2_VOCAB_PADDED,
-            because: format!("{GPT2_VOCAB} rounded up to a multiple of 64, as nanoGPT does"),
+            because: format!(
+                "{}; {GPT2_VOCAB} is rounded up to a multiple of 64, as nanoGPT does",
+                found.because
+            ),
         },
         (None, None) => found.clone(),
     };

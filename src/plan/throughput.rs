@@ -5,7 +5,7 @@
 //! What makes larger micro-batches faster is here: fuller devices, fewer kernels per token, and
 //! fewer passes over the fp32 gradients; and what makes recompute slower.
 
-use super::ModelDims;
+use super::{Job, ModelDims};
 use crate::device::{Cuda, DeviceProfile, Hardware};
 use crate::memory::Precision;
 use crate::model::{ParamLayout, Recompute, Rung};
@@ -82,9 +82,10 @@ fn peak(cuda: &Cuda, precision: Precision) -> f64 {
     }
 }
 
-/// Predicts the training throughput of rungs of one model on one device.
+/// Predicts the throughput of rungs of one model on one device.
 pub(super) struct Predictor<'a> {
     dims: &'a ModelDims,
+    job: Job,
     machine: Machine,
     element_bytes: f64,
     parameters: f64,
@@ -97,10 +98,11 @@ impl<'a> Predictor<'a> {
         device: &DeviceProfile,
         precision: Precision,
         threads: usize,
-        sequences_per_step: usize,
+        (job, sequences_per_step): (Job, usize),
     ) -> Self {
         Self {
             dims,
+            job,
             machine: Machine::of(device, precision, threads),
             element_bytes: precision.element_bytes() as f64,
             parameters: ParamLayout::new(dims).len as f64,
@@ -112,14 +114,20 @@ impl<'a> Predictor<'a> {
     pub fn tokens_per_second(&self, rung: Rung) -> f64 {
         let micro_steps = self.sequences_per_step.div_ceil(rung.micro_batch) as f64;
         let tokens = (self.sequences_per_step * self.dims.block_size) as f64;
-        // AdamW reads four fp32 values per parameter and writes three.
-        let optimizer = self.machine.moved(28.0 * self.parameters);
+        let optimizer = match self.job {
+            // AdamW reads four fp32 values per parameter and writes three.
+            Job::Train => self.machine.moved(28.0 * self.parameters),
+            Job::Evaluate => 0.0,
+        };
         tokens / (micro_steps * self.micro_step(rung) + optimizer)
     }
 
     fn micro_step(&self, rung: Rung) -> f64 {
         let rows = rung.micro_batch * self.dims.block_size;
         let forward = self.block_forward(rows);
+        if self.job == Job::Evaluate {
+            return self.dims.n_layer as f64 * forward + self.classifier(rows, rung.logits_rows);
+        }
         let extra = match rung.recompute {
             Recompute::None => 0.0,
             // Two norms (C in, C out) and GELU (4C in, 4C out).
@@ -178,12 +186,18 @@ impl<'a> Predictor<'a> {
         let (c, v, machine) = (self.dims.n_embd, self.dims.vocab_size, &self.machine);
         let chunks = rows.div_ceil(chunk);
         let chunk = chunk.min(rows);
-        let products = machine.product([chunk, v, c], false)
-            + machine.product([chunk, c, v], true)
-            + machine.product([v, c, chunk], true);
-        // Softmax in place over the logits, and fp32 gradients of the embedding read and written.
-        let moved =
-            machine.moved(4.0 * self.element_bytes * (chunk * v) as f64 + 8.0 * (v * c) as f64);
-        chunks as f64 * (products + moved + machine.seconds_per_kernel)
+        let logits = machine.product([chunk, v, c], false);
+        // Softmax in place over the logits.
+        let softmax = machine.moved(4.0 * self.element_bytes * (chunk * v) as f64);
+        let gradients = match self.job {
+            // fp32 gradients of the embedding are read and written.
+            Job::Train => {
+                machine.product([chunk, c, v], true)
+                    + machine.product([v, c, chunk], true)
+                    + machine.moved(8.0 * (v * c) as f64)
+            }
+            Job::Evaluate => 0.0,
+        };
+        chunks as f64 * (logits + softmax + gradients + machine.seconds_per_kernel)
     }
 }

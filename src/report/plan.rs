@@ -8,8 +8,8 @@ use super::text::{choice_text, device_text};
 use crate::device::DeviceProfile;
 use crate::memory::{Group, Row};
 use crate::model::ParamLayout;
-use crate::plan::{Launch, Plan};
-use crate::units::{bytes, count};
+use crate::plan::{Job, Launch, Plan, size};
+use crate::units::count;
 
 /// Rungs shown on either side of the chosen one.
 const NEIGHBOURS: usize = 3;
@@ -59,24 +59,36 @@ pub fn plan_summary(report: &PlanReport) -> String {
             plan.precision
         ),
     );
-    row(
-        "step",
-        format!(
-            "{} sequences x {} tokens = {} tokens, as {} x {}",
-            count(plan.step.sequences_per_step as u64),
-            count(model.block_size as u64),
-            count(plan.tokens_per_step()),
-            launch.rung.micro_batch,
-            count(plan.gradient_accumulation_steps() as u64),
+    match plan.job {
+        Job::Train => row(
+            "step",
+            format!(
+                "{} sequences x {} tokens = {} tokens, as {} x {}",
+                count(plan.step.sequences_per_step as u64),
+                count(model.block_size as u64),
+                count(plan.tokens_per_step()),
+                launch.rung.micro_batch,
+                count(plan.gradient_accumulation_steps() as u64),
+            ),
         ),
-    );
+        Job::Evaluate => row(
+            "evaluation",
+            format!(
+                "{} sequences x {} tokens = {} tokens per split, {} at a time",
+                count(plan.eval_sequences as u64),
+                count(model.block_size as u64),
+                count((plan.eval_sequences * model.block_size) as u64),
+                launch.rung.micro_batch,
+            ),
+        ),
+    }
     let budget = match plan.budget.value {
-        Some(budget) => format!("{} may be used ({})", bytes(budget), plan.budget.because),
+        Some(budget) => format!("{} may be used ({})", size(budget), plan.budget.because),
         None => plan.budget.because.clone(),
     };
     row(
         "memory",
-        format!("{} planned; {budget}", bytes(launch.bytes)),
+        format!("{} planned; {budget}", size(launch.bytes)),
     );
     text.push_str("\n\n");
     text.push_str(&rungs_table(plan));
@@ -85,8 +97,8 @@ pub fn plan_summary(report: &PlanReport) -> String {
 
 fn rungs_table(plan: &Plan) -> String {
     let mut text = format!(
-        "  {:>11}  {:<9}  {:>11}  {:>10}  {:>12}\n",
-        "micro-batch", "recompute", "logits rows", "memory", "predicted"
+        "  {:>11}  {:<9}  {:>11}  {:>10}  {:>12}  {:>8}\n",
+        "micro-batch", "recompute", "logits rows", "memory", "predicted", "relative"
     );
     let first = plan.chosen.saturating_sub(NEIGHBOURS);
     let end = (plan.chosen + NEIGHBOURS + 1).min(plan.ladder.len());
@@ -112,22 +124,33 @@ fn rungs_table(plan: &Plan) -> String {
 
 fn rung_line(plan: &Plan, launch: &Launch) -> String {
     let rung = launch.rung;
-    let accumulation = plan.step.sequences_per_step / rung.micro_batch;
+    let (micro_batch, recompute) = match plan.job {
+        Job::Train => (
+            format!(
+                "{} x {}",
+                rung.micro_batch,
+                plan.step.sequences_per_step / rung.micro_batch
+            ),
+            rung.recompute.to_string(),
+        ),
+        // There is no backward to compute anything again for.
+        Job::Evaluate => (rung.micro_batch.to_string(), "-".into()),
+    };
     format!(
-        "  {:>11}  {:<9}  {:>11}  {:>10}  {:>6} tok/s",
-        format!("{} x {accumulation}", rung.micro_batch),
-        rung.recompute,
+        "  {micro_batch:>11}  {recompute:<9}  {:>11}  {:>10}  {:>6} tok/s  {:>6.1} %",
         count(rung.logits_rows as u64),
-        bytes(launch.bytes),
+        size(launch.bytes),
         rounded(launch.tokens_per_second),
+        100.0 * launch.tokens_per_second / plan.ladder[0].tokens_per_second,
     )
 }
 
-/// Two significant digits: it is an estimate.
+/// Two significant digits: it is an estimate. What ranks the rungs is how they relate to each other.
 fn rounded(rate: f64) -> String {
     let unit = 10f64.powf((rate.max(1.0).log10().floor() - 1.0).max(0.0));
     let rate = (rate / unit).round() * unit;
     match rate {
+        rate if rate >= 999_999.5 => format!("{:.1}M", rate / 1e6),
         rate if rate >= 9999.5 => format!("{:.0}k", rate / 1e3),
         rate => format!("{rate:.0}"),
     }
@@ -141,55 +164,43 @@ fn memory_table(rows: &[Row], buffers: bool) -> String {
         if of_group.is_empty() {
             continue;
         }
-        let _ = writeln!(text, "  {group:<24}{:>12}", bytes(total));
+        let _ = writeln!(text, "  {group:<24}{:>12}", size(total));
         if buffers {
             for row in of_group {
                 let _ = writeln!(
                     text,
                     "    {:<22}{:>12}  {:>16} B",
                     row.name,
-                    bytes(row.bytes),
+                    size(row.bytes),
                     count(row.bytes)
                 );
             }
         } else if of_group.len() > 1 {
-            for (name, times, size) in folded(&of_group) {
-                let name = if times > 1 {
-                    format!("{name} x {times}")
-                } else {
-                    name
-                };
-                let _ = writeln!(text, "    {name:<22}{:>12}", bytes(size));
+            for (name, bytes) in folded(&of_group) {
+                let _ = writeln!(text, "    {name:<22}{:>12}", size(bytes));
             }
         }
     }
     let total = rows.iter().map(|row| row.bytes).sum();
-    let _ = writeln!(text, "  {:<24}{:>12}", "total", bytes(total));
+    let _ = writeln!(text, "  {:<24}{:>12}", "total", size(total));
     text
 }
 
-/// The rows of a block as one line, those of all blocks together: (name, how many, bytes).
-fn folded(rows: &[&Row]) -> Vec<(String, usize, u64)> {
-    let mut lines: Vec<(String, usize, u64)> = Vec::new();
+/// The rows that every block has one of as one line: (name, bytes).
+fn folded(rows: &[&Row]) -> Vec<(String, u64)> {
+    let number = |row: &Row| row.name.strip_prefix("h.")?.split('.').next()?.parse().ok();
+    let blocks = rows.iter().filter_map(|row| number(row)).max();
+    let blocks = blocks.map_or(0, |last: usize| last + 1);
+    let mut lines: Vec<(String, u64)> = Vec::new();
     for row in rows {
-        let block = row
-            .name
-            .strip_prefix("h.")
-            .and_then(|rest| rest.split_once('.'));
-        let (name, is_block) = match block {
-            Some(("*", _)) => ("shared by all blocks".to_owned(), false),
-            Some(_) => ("one block".to_owned(), true),
-            None => (row.name.clone(), false),
+        let name = match (number(row), row.name.starts_with("h.*.")) {
+            (Some(_), _) => format!("{blocks} blocks"),
+            (None, true) => "shared by all blocks".into(),
+            (None, false) => row.name.clone(),
         };
-        match lines.iter_mut().find(|(known, ..)| *known == name) {
-            Some((_, _, size)) => *size += row.bytes,
-            None => lines.push((name.clone(), 1, row.bytes)),
-        }
-        if is_block && let Some((number, _)) = block {
-            let blocks = number.parse::<usize>().map_or(1, |index| index + 1);
-            if let Some(line) = lines.iter_mut().find(|(known, ..)| *known == name) {
-                line.1 = line.1.max(blocks);
-            }
+        match lines.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, bytes)) => *bytes += row.bytes,
+            None => lines.push((name, row.bytes)),
         }
     }
     lines
@@ -203,8 +214,10 @@ pub fn plan_json(report: &PlanReport) -> String {
         device: &'a DeviceProfile,
         model: &'a crate::plan::ModelDims,
         precision: crate::memory::Precision,
+        job: Job,
         sequences_per_step: usize,
         gradient_accumulation_steps: usize,
+        eval_sequences: usize,
         budget_bytes: Option<u64>,
         launch: &'a Launch,
         chosen: usize,
@@ -218,8 +231,10 @@ pub fn plan_json(report: &PlanReport) -> String {
         device: report.device,
         model: &plan.model,
         precision: plan.precision,
+        job: plan.job,
         sequences_per_step: plan.step.sequences_per_step,
         gradient_accumulation_steps: plan.gradient_accumulation_steps(),
+        eval_sequences: plan.eval_sequences,
         budget_bytes: plan.budget.value,
         launch: plan.launch(),
         chosen: plan.chosen,
