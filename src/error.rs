@@ -140,7 +140,7 @@ impl Error {
             },
             Error::Allocation(AllocationError::OutOfMemory(_)) => Some(
                 "even the smallest launch was refused; see what holds the memory with `taper doctor`, \
-                 then run the same command with `--resume`"
+                 then run the same command again; checkpoints are as they were"
                     .into(),
             ),
             Error::Allocation(AllocationError::Device { .. }) => {
