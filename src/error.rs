@@ -139,7 +139,9 @@ impl Error {
                 _ => None,
             },
             Error::Allocation(AllocationError::OutOfMemory(_)) => Some(
-                "see what holds the memory with `taper doctor`, or raise `--memory-limit`".into(),
+                "see what holds the memory with `taper doctor`, or raise `--memory-limit`, then run the \
+                 same command again; checkpoints are as they were"
+                    .into(),
             ),
             Error::Allocation(AllocationError::Device { .. }) => {
                 Some("look at the device with `taper doctor`; checkpoints are as they were".into())

@@ -93,11 +93,14 @@ impl FromStr for Injection {
             Some((first, "")) => (number(first)?, u64::MAX),
             Some((first, last)) => (number(first)?, number(last)?),
         };
-        Ok(Self {
-            site: site.ok_or_else(expected)?,
-            passes,
-            fault,
-        })
+        match site {
+            Some(site) if 1 <= passes.0 && passes.0 <= passes.1 => Ok(Self {
+                site,
+                passes,
+                fault,
+            }),
+            _ => Err(expected()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::faults::Site;
-use crate::memory::{AllocationError, Memory};
+use crate::memory::{AllocationError, Memory, OutOfMemory};
 use crate::model::Rung;
 
 /// A refusal that a run survived.
@@ -23,6 +23,15 @@ pub struct Recovery {
 }
 
 impl Recovery {
+    fn new(refusal: &OutOfMemory, from: Rung, to: Rung) -> Self {
+        Self {
+            site: refusal.site,
+            refusal: refusal.to_string(),
+            from,
+            to,
+        }
+    }
+
     /// Whether the rung is another one now.
     pub fn is_descent(&self) -> bool {
         self.from != self.to
@@ -60,9 +69,11 @@ impl<W> Workspaces<W> {
         build: impl Fn(Rung, &mut Memory) -> Result<W, AllocationError> + 'static,
     ) -> Result<(Self, L)> {
         assert!(!ladder.is_empty(), "a ladder has a rung");
+        let mut recoveries = Vec::new();
         let made = match lasting(&mut memory) {
-            Err(AllocationError::OutOfMemory(_)) => {
+            Err(AllocationError::OutOfMemory(refusal)) => {
                 memory.release_to(0);
+                recoveries.push(Recovery::new(&refusal, ladder[0], ladder[0]));
                 lasting(&mut memory)?
             }
             made => made?,
@@ -74,7 +85,7 @@ impl<W> Workspaces<W> {
             at: 0,
             build: Box::new(build),
             current: None,
-            recoveries: Vec::new(),
+            recoveries,
         };
         workspaces.run(|_, _| Ok(()))?;
         Ok((workspaces, made))
@@ -86,6 +97,17 @@ impl<W> Workspaces<W> {
     /// # Errors
     /// The last refusal, if even the last rung is refused; every other failure at once.
     pub fn run<R>(&mut self, mut work: impl FnMut(&mut W, &mut Memory) -> Result<R>) -> Result<R> {
+        self.run_telling(|workspace, memory, _| work(workspace, memory))
+    }
+
+    /// As [`Workspaces::run`], for work that hands on what was recovered from on the way to it.
+    ///
+    /// # Errors
+    /// As [`Workspaces::run`].
+    pub fn run_telling<R>(
+        &mut self,
+        mut work: impl FnMut(&mut W, &mut Memory, &mut Vec<Recovery>) -> Result<R>,
+    ) -> Result<R> {
         let mut retried = false;
         loop {
             let refusal = match self.attempt(&mut work) {
@@ -102,21 +124,20 @@ impl<W> Workspaces<W> {
                 self.at += 1;
             }
             retried = !retried;
-            self.recoveries.push(Recovery {
-                site: refusal.site,
-                refusal: refusal.to_string(),
-                from,
-                to: self.rung(),
-            });
+            self.recoveries
+                .push(Recovery::new(&refusal, from, self.rung()));
         }
     }
 
-    fn attempt<R>(&mut self, work: &mut impl FnMut(&mut W, &mut Memory) -> Result<R>) -> Result<R> {
+    fn attempt<R>(
+        &mut self,
+        work: &mut impl FnMut(&mut W, &mut Memory, &mut Vec<Recovery>) -> Result<R>,
+    ) -> Result<R> {
         let workspace = match &mut self.current {
             Some(workspace) => workspace,
             empty => empty.insert((self.build)(self.ladder[self.at], &mut self.memory)?),
         };
-        work(workspace, &mut self.memory)
+        work(workspace, &mut self.memory, &mut self.recoveries)
     }
 
     fn release(&mut self) {

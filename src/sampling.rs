@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::faults::Site;
 use crate::memory::{Allocator, Group, Host, Memory};
 use crate::model::{Gpt, ParamLayout, Purpose, Recompute, Rung};
-use crate::recovery::Workspaces;
+use crate::recovery::{Recovery, Workspaces};
 use crate::rng::{Seed, Stream};
 
 /// How tokens are chosen; nanoGPT's names and meanings.
@@ -105,6 +105,11 @@ impl Generator {
             }
         }
         Ok(())
+    }
+
+    /// What was recovered from since the last call.
+    pub fn take_recoveries(&mut self) -> Vec<Recovery> {
+        self.workspaces.take_recoveries()
     }
 
     fn check(&self, prompt: &[u32]) -> Result<()> {

@@ -17,6 +17,7 @@ use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::metrics::{EvalReport, StepReport};
 use crate::plan::Plan;
+use crate::recovery::Recovery;
 use crate::report::{BestEval, Reporter, Summary};
 use crate::step::{ReadSample, Saved, Trainer};
 
@@ -177,21 +178,20 @@ impl<'a> Session<'a> {
     /// Writes a checkpoint of the state after `state.step` steps, and prunes older ones.
     fn save(&mut self) -> Result<()> {
         let started = Instant::now();
-        self.state.metrics_bytes = self.reporter.metrics_bytes()?;
-        let (out_dir, dims, state) = (&self.plan.out_dir, &self.plan.model, &self.state);
+        let (out_dir, dims) = (&self.plan.out_dir, &self.plan.model);
         let (config_toml, extra_files) = (&self.config_toml, &self.tokenizer_files);
+        let (state, reporter) = (&mut self.state, &mut *self.reporter);
         let path = self.trainer.save(|saved| {
-            let state = TrainState {
-                rung: Some(saved.rung),
-                ..state.clone()
-            };
             let Saved { weights, m, v, .. } = saved;
+            tell(saved.recoveries, state, reporter);
+            state.rung = Some(saved.rung);
+            state.metrics_bytes = reporter.metrics_bytes()?;
             let snapshot = Snapshot {
                 dims,
                 weights,
                 m,
                 v,
-                state: &state,
+                state,
                 config_toml,
                 extra_files,
             };
@@ -209,10 +209,8 @@ impl<'a> Session<'a> {
 
     /// Reports and remembers what memory was refused for since the last call.
     fn tell_recoveries(&mut self) {
-        for recovery in self.trainer.take_recoveries() {
-            self.reporter.recovered(self.state.step, &recovery);
-            self.state.recoveries.push(recovery);
-        }
+        let recoveries = self.trainer.take_recoveries();
+        tell(recoveries, &mut self.state, self.reporter);
     }
 
     /// Saves, and says how to go on.
@@ -238,6 +236,13 @@ impl<'a> Session<'a> {
             checkpoint: self.saved.as_ref().map(|(_, path)| path.clone()),
             peak_bytes: crate::device::peak_resident_bytes(),
         }
+    }
+}
+
+fn tell(recoveries: Vec<Recovery>, state: &mut TrainState, reporter: &mut Reporter) {
+    for recovery in recoveries {
+        reporter.recovered(state.step, &recovery);
+        state.recoveries.push(recovery);
     }
 }
 

@@ -40,13 +40,14 @@ pub struct Trainer<T> {
 }
 
 /// The state of training, borrowed while it is written.
-#[derive(Clone, Copy)]
 pub struct Saved<'a, T> {
     pub weights: &'a [T],
     pub m: &'a [T],
     pub v: &'a [T],
     /// The rung that training goes on with.
     pub rung: Rung,
+    /// What was recovered from on the way here: what is written is not without it.
+    pub recoveries: Vec<Recovery>,
 }
 
 /// What one step did.
@@ -210,15 +211,17 @@ impl<T: Element> Trainer<T> {
     /// Hands out what a checkpoint holds, to be written somewhere.
     pub fn save<R>(&mut self, mut write: impl FnMut(Saved<T>) -> Result<R>) -> Result<R> {
         let (weights, optimizer) = (&self.weights, &self.optimizer);
-        self.workspaces.run(|workspace, memory| {
-            memory.enter(Site::Checkpoint)?;
-            write(Saved {
-                weights,
-                m: &optimizer.m,
-                v: &optimizer.v,
-                rung: workspace.gpt.rung(),
+        self.workspaces
+            .run_telling(|workspace, memory, recoveries| {
+                memory.enter(Site::Checkpoint)?;
+                write(Saved {
+                    weights,
+                    m: &optimizer.m,
+                    v: &optimizer.v,
+                    rung: workspace.gpt.rung(),
+                    recoveries: std::mem::take(recoveries),
+                })
             })
-        })
     }
 
     /// The gradients of the last step, flat in the layout's order, before clipping.

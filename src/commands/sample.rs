@@ -8,6 +8,7 @@ use crate::device::{DeviceProfile, parse_bytes};
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
 use crate::plan::host_memory;
+use crate::recovery::Recovery;
 use crate::sampling::{Generator, SamplingSettings};
 use crate::tokenizer::Tokenizer;
 
@@ -72,13 +73,15 @@ pub fn run(args: SampleArgs) -> Result<()> {
             print_now(&prompt)?;
             let mut text = tokenizer.decode_stream();
             let end = tokenizer.end_of_text();
-            generator.generate(&tokens, &settings, sample, |token| {
+            let generated = generator.generate(&tokens, &settings, sample, |token| {
                 if Some(token) == end {
                     return Ok(false);
                 }
                 print_now(&text.push(token))?;
                 Ok(true)
-            })?;
+            });
+            warn(generator.take_recoveries());
+            generated?;
             print_now(&text.finish())?;
         }
         print_now("\n")
@@ -147,4 +150,15 @@ fn find_weights(asked: &str) -> Result<Pretrained> {
         eprintln!("warning: skipped the damaged checkpoint {skipped}");
     }
     Ok(open_pretrained(&found.checkpoint.path)?)
+}
+
+/// Says what memory was refused for, after a text: not in the middle of it.
+fn warn(recoveries: Vec<Recovery>) {
+    for recovery in recoveries {
+        let follows = match recovery.is_descent() {
+            true => "going on without keeping keys and values: slower, the same text",
+            false => "released what can be made again, trying once more",
+        };
+        eprintln!("warning: {}; {follows}", recovery.refusal);
+    }
 }

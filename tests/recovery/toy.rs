@@ -1,0 +1,209 @@
+//! A trainer in memory, small enough to train hundreds of times, and all that can be seen of it.
+
+use std::cell::RefCell;
+
+use taper::config::Gelu;
+use taper::error::Result;
+use taper::faults::{Faults, Site};
+use taper::memory::Memory;
+use taper::model::{Recompute, Rung, init_weights};
+use taper::optim::OptimizerSettings;
+use taper::plan::ModelDims;
+use taper::recovery::Recovery;
+use taper::rng::{Seed, Stream};
+use taper::schedule::Schedule;
+use taper::step::{StepOutcome, StepSettings, Trainer};
+
+/// Three micro-steps on the first rung.
+pub const SEQUENCES_PER_STEP: usize = 12;
+/// Two micro-batches on the first rung, the second of them smaller.
+pub const EVAL_SEQUENCES: usize = 6;
+pub const VOCAB_SIZE: usize = 19;
+const THREADS: usize = 2;
+
+pub fn dims() -> ModelDims {
+    ModelDims {
+        n_layer: 2,
+        n_head: 2,
+        n_embd: 8,
+        block_size: 8,
+        vocab_size: VOCAB_SIZE,
+        bias: true,
+        dropout: 0.2,
+        gelu: Gelu::Tanh,
+    }
+}
+
+/// From rung to rung everything changes that a rung can change.
+pub fn ladder() -> Vec<Rung> {
+    let rung = |micro_batch, recompute, logits_rows| Rung {
+        micro_batch,
+        recompute,
+        logits_rows,
+    };
+    vec![
+        rung(4, Recompute::None, 32),
+        rung(2, Recompute::GeluLn, 6),
+        rung(1, Recompute::Block, 8),
+    ]
+}
+
+pub fn injected(injections: &[String]) -> Memory {
+    Memory::limited(None, 0, faults(injections))
+}
+
+pub fn faults(injections: &[String]) -> Faults {
+    Faults::new(
+        injections
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect(),
+    )
+}
+
+/// Untrained weights, at the first rung of `ladder` that is granted.
+pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer<f32>> {
+    let settings = StepSettings {
+        seed: Seed(5),
+        sequences_per_step: SEQUENCES_PER_STEP,
+        optimizer: OptimizerSettings {
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            grad_clip: 1.0,
+        },
+        schedule: Schedule {
+            learning_rate: 1e-2,
+            min_lr: 1e-3,
+            warmup_iters: 2,
+            lr_decay_iters: 20,
+            decay_lr: true,
+        },
+    };
+    let mut trainer = Trainer::new(&dims(), THREADS, ladder, settings, memory)?;
+    init_weights(&dims(), &trainer.layout, Seed(5), &mut trainer.weights);
+    Ok(trainer)
+}
+
+/// Goes on with the weights and moments of `from`, as a resumed run does.
+pub fn hand_over(from: &Trainer<f32>, to: &mut Trainer<f32>) {
+    to.weights.copy_from_slice(&from.weights);
+    to.optimizer.m.copy_from_slice(&from.optimizer.m);
+    to.optimizer.v.copy_from_slice(&from.optimizer.v);
+}
+
+/// Sample number `sample` of `step`; evaluations have a number of their own.
+pub fn read_sample(step: u32, sample: u32, inputs: &mut [u32], targets: &mut [u32]) {
+    let token = |position: usize| {
+        let id = Seed(9).below(
+            Stream::TrainOrder,
+            0,
+            step,
+            sample << 8 | position as u32,
+            97,
+        );
+        // Later tokens are a function of the first, so that there is something to learn.
+        (id * id % VOCAB_SIZE as u64) as u32
+    };
+    for (position, input) in inputs.iter_mut().enumerate() {
+        *input = token(position);
+    }
+    for (position, target) in targets.iter_mut().enumerate() {
+        *target = token(position + 1);
+    }
+}
+
+const EVALUATION: u32 = u32::MAX;
+
+/// What a run does, in order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Work {
+    Step(u64),
+    Evaluate,
+    Save,
+}
+
+impl Work {
+    /// How often a trainer on the first rung passes `site` in this work.
+    pub fn passes(self, site: Site) -> u64 {
+        match (self, site) {
+            (Work::Step(_), Site::Forward | Site::Backward) => 3,
+            (Work::Evaluate, Site::Eval) => 2,
+            (Work::Save, Site::Checkpoint) => 1,
+            _ => 0,
+        }
+    }
+}
+
+/// Everything of a piece of work that a user could notice.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    Step(StepOutcome),
+    Loss(f64),
+    Saved {
+        weights: Vec<f32>,
+        m: Vec<f32>,
+        v: Vec<f32>,
+        rung: Rung,
+    },
+}
+
+/// What was seen of every piece of work, the samples that each read, and its recoveries.
+#[derive(Default)]
+pub struct History {
+    pub seen: Vec<Seen>,
+    pub samples: Vec<Vec<u32>>,
+    pub recoveries: Vec<Vec<Recovery>>,
+}
+
+impl History {
+    pub fn all_recoveries(&self) -> Vec<(Site, Rung, Rung)> {
+        let all = self.recoveries.iter().flatten();
+        all.map(|r| (r.site, r.from, r.to)).collect()
+    }
+}
+
+pub fn perform(trainer: &mut Trainer<f32>, work: &[Work], history: &mut History) -> Result<()> {
+    for &work in work {
+        let samples = RefCell::new(Vec::new());
+        let mut recoveries = Vec::new();
+        let done = one(trainer, work, &samples, &mut recoveries);
+        history.samples.push(samples.into_inner());
+        recoveries.extend(trainer.take_recoveries());
+        history.recoveries.push(recoveries);
+        history.seen.push(done?);
+    }
+    Ok(())
+}
+
+fn one(
+    trainer: &mut Trainer<f32>,
+    work: Work,
+    samples: &RefCell<Vec<u32>>,
+    recoveries: &mut Vec<Recovery>,
+) -> Result<Seen> {
+    let reader = |step: u32| {
+        move |sample: u32, inputs: &mut [u32], targets: &mut [u32]| {
+            samples.borrow_mut().push(sample);
+            read_sample(step, sample, inputs, targets);
+            Ok(())
+        }
+    };
+    match work {
+        Work::Step(step) => trainer.step(step, reader(step as u32)).map(Seen::Step),
+        Work::Evaluate => {
+            let loss = trainer.evaluate(EVAL_SEQUENCES, reader(EVALUATION));
+            loss.map(Seen::Loss)
+        }
+        Work::Save => trainer.save(|saved| {
+            recoveries.extend(saved.recoveries);
+            Ok(Seen::Saved {
+                weights: saved.weights.to_vec(),
+                m: saved.m.to_vec(),
+                v: saved.v.to_vec(),
+                rung: saved.rung,
+            })
+        }),
+    }
+}
