@@ -15,7 +15,8 @@ pub(crate) fn count(n: u64) -> String {
     text
 }
 
-/// 12936806 -> `12.3 MiB`. One decimal from KiB on; bytes are exact.
+/// 12936806 -> `12.3 MiB`, 2877628088 -> `2.68 GiB`: bytes are exact, two decimals from GiB on, where a
+/// budget of 2.68 GiB must not read as one of 2.7.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if n < 1024 {
@@ -28,7 +29,8 @@ pub(crate) fn bytes(n: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    format!("{value:.1} {}", UNITS[unit])
+    let decimals = if unit < 2 { 1 } else { 2 };
+    format!("{value:.decimals$} {}", UNITS[unit])
 }
 
 /// The time of one step or one save: `33.1 ms`, `2.50 s`, and from a minute on as [`span`].
@@ -110,9 +112,10 @@ mod tests {
             (1023, "1023 B"),
             (1024, "1.0 KiB"),
             (12_936_806, "12.3 MiB"),
-            ((1 << 30) - 1, "1.0 GiB"),
-            (24 << 30, "24.0 GiB"),
-            (u64::MAX, "16777216.0 TiB"),
+            ((1 << 30) - 1, "1.00 GiB"),
+            (2_888_365_506, "2.69 GiB"),
+            (24 << 30, "24.00 GiB"),
+            (u64::MAX, "16777216.00 TiB"),
         ];
         for (n, text) in cases {
             assert_eq!(bytes(n), text);

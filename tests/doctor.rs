@@ -129,12 +129,12 @@ fn a_healthy_machine_without_a_gpu_has_nothing_to_hear() {
     taper X
       cpu          Imaginary CPU, AVX2
       cores        16
-      memory       50.0 GiB of 64.0 GiB available, 1.0 GiB of 2.0 GiB swap used
+      memory       50.00 GiB of 64.00 GiB available, 1.00 GiB of 2.00 GiB swap used
       gpu          none: there is no NVIDIA driver
       toolkit      this build trains on the CPU and needs none; `nvcc` is not on the PATH
       libraries    candle-core Y, built in
-      data         `openwebtext` in `data` (100.0 GiB free): 9,035,582,198 train tokens, 4,434,897 val tokens
-      checkpoints  `out`, 100.0 GiB free; a checkpoint takes 1.5 GiB, up to 4 of them 6.0 GiB
+      data         `openwebtext` in `data` (100.00 GiB free): 9,035,582,198 train tokens, 4,434,897 val tokens
+      checkpoints  `out`, 100.00 GiB free; a checkpoint takes 1.50 GiB, up to 4 of them 6.00 GiB
     no problems, no notes
     ");
 }
@@ -157,9 +157,9 @@ fn who_holds_a_gpu_s_memory_is_named() {
     let lines: Vec<&str> = text.lines().skip(4).take(5).collect();
     insta::assert_snapshot!(lines.join("\n"), @"
       driver       535.183.01, for CUDA up to 12.2
-      gpu          note: NVIDIA GeForce RTX 3060, 28 SMs, compute capability 8.6, 2.7 GiB of 11.7 GiB free; held by `python3` (pid 4242) 8,914 MiB, a process (pid 999) 312 MiB
+      gpu          note: NVIDIA GeForce RTX 3060, 28 SMs, compute capability 8.6, 2.68 GiB of 11.69 GiB free; held by `python3` (pid 4242) 8,914 MiB, a process (pid 999) 312 MiB
                    hint: for more, stop `python3` (pid 4242), if it can be spared
-                   Tesla T4, 40 SMs, compute capability 7.5, 14.6 GiB of 14.7 GiB free
+                   Tesla T4, 40 SMs, compute capability 7.5, 14.65 GiB of 14.74 GiB free
       toolkit      this build trains on the CPU and needs none; `nvcc` is of CUDA 12.2
     ");
 }
@@ -219,8 +219,8 @@ fn memory_that_is_short_is_traced_to_its_holders() {
     let mut machine = healthy();
     machine.cpu.available_bytes = Some(2 * GIB);
     let words = [
-        "2.0 GiB of 64.0 GiB",
-        "`firefox` (pid 77) 3.0 GiB",
+        "2.00 GiB of 64.00 GiB",
+        "`firefox` (pid 77) 3.00 GiB",
         "stop `firefox`",
     ];
     assert_finding(&machine, "memory", Status::Note, &words);
@@ -239,7 +239,7 @@ fn limits_on_this_process_are_noted() {
     assert_finding(&machine, "cores", Status::Note, &["16 of 96", "--cpus 96"]);
     machine.cpu.total_bytes = Some(8 * GIB);
     machine.cpu.available_bytes = Some(7 * GIB);
-    let words = ["8.0 GiB of the machine's 64.0 GiB", "--memory"];
+    let words = ["8.00 GiB of the machine's 64.00 GiB", "--memory"];
     assert_finding(&machine, "limit", Status::Note, &words);
 }
 
@@ -258,11 +258,11 @@ fn a_cpu_without_avx2_is_noted_where_there_could_be_avx2() {
 fn a_disk_too_small_for_the_checkpoints_is_a_problem() {
     let mut machine = healthy();
     machine.checkpoints.free_bytes = Some(5 * GIB);
-    let words = ["5.0 GiB free", "6.0 GiB", "checkpoint.out_dir"];
+    let words = ["5.00 GiB free", "6.00 GiB", "checkpoint.out_dir"];
     assert_finding(&machine, "checkpoints", Status::Problem, &words);
     // Those that are there already will make room.
     machine.checkpoints.held_bytes = GIB;
-    assert_finding(&machine, "checkpoints", Status::Ok, &["5.0 GiB free"]);
+    assert_finding(&machine, "checkpoints", Status::Ok, &["5.00 GiB free"]);
     machine.checkpoints.free_bytes = Some(0);
     machine.checkpoints.checkpoint_bytes = None;
     assert_finding(&machine, "checkpoints", Status::Note, &["0 B free"]);

@@ -174,7 +174,7 @@ const PLAIN: &str = "\
 warning: checkpoint `out/tiny/step-8` is damaged (the checksum of `model.safetensors` differs); continuing from `out/tiny/step-4` instead
 taper 0.1.0
   device       Imaginary 9000, 2 cores, AVX2 AVX-512
-  memory       40.0 MiB planned; 23.0 GiB may be used
+  memory       40.0 MiB planned; 23.00 GiB may be used
   model        n_layer 4 x n_head 4 x n_embd 128, block size 64, vocabulary 65
   parameters   804,096: 802,944 with weight decay, 1,152 without
   data         shakespeare_char: 1,003,854 train tokens, 111,540 val tokens, vocabulary 65

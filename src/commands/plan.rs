@@ -2,7 +2,7 @@
 
 use crate::commands::{print_now, until_reader_leaves};
 use crate::config::Config;
-use crate::data::{Dataset, DatasetInfo};
+use crate::data::{DataError, Dataset, DatasetInfo};
 use crate::device::{DeviceProfile, parse_bytes};
 use crate::error::{Error, Result};
 use crate::plan::{Choice, Job, Origin, Request};
@@ -40,7 +40,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
     let overrides: Vec<String> = args.overrides.iter().cloned().chain(limit).collect();
     let config = Config::load(&args.config, &overrides)?;
     let device = device(&args)?;
-    let dataset = dataset(&config);
+    let dataset = dataset(&config)?;
     let request = Request {
         config: &config,
         device: &device,
@@ -89,14 +89,16 @@ fn device(args: &PlanArgs) -> Result<DeviceProfile> {
 const ASSUMED_VOCAB: [(&str, usize); 2] = [("_char", 65), ("", 50_257)];
 
 /// What is known of the dataset; a plan does not need it to be there.
-fn dataset(config: &Config) -> DatasetInfo {
-    if let Ok(dataset) = Dataset::open(&config.data) {
-        return dataset.info;
+fn dataset(config: &Config) -> Result<DatasetInfo> {
+    match Dataset::open(&config.data) {
+        Ok(dataset) => return Ok(dataset.info),
+        Err(DataError::Missing { .. }) => {}
+        Err(damaged) => return Err(damaged.into()),
     }
     let name = &config.data.dataset;
     let assumed = ASSUMED_VOCAB.iter().find(|(end, _)| name.ends_with(end));
     let value = assumed.map_or(0, |(_, size)| *size);
-    DatasetInfo {
+    Ok(DatasetInfo {
         name: name.clone(),
         train_tokens: 0,
         val_tokens: 0,
@@ -104,5 +106,5 @@ fn dataset(config: &Config) -> DatasetInfo {
             value,
             because: format!("assumed: the dataset `{name}` is not here"),
         },
-    }
+    })
 }

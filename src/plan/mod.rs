@@ -11,7 +11,6 @@ mod ladder;
 mod reasons;
 mod refusal;
 mod resolve;
-mod size;
 mod throughput;
 
 use std::fmt::Display;
@@ -37,7 +36,6 @@ pub use budget::host_memory;
 pub use ladder::Launch;
 pub use refusal::{Edit, Refusal};
 pub use resolve::AUTOTUNE_MIN_SMS;
-pub(crate) use size::size;
 
 /// An automatic decision and why it was made. Printed once at launch, stored in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,10 +2,10 @@
 
 use super::draft::{Draft, Measure};
 use super::ladder::RESOLUTION;
-use super::{Choice, Job, Launch, size};
+use super::{Choice, Job, Launch};
 use crate::config::{Config, RecomputeRequest};
 use crate::model::Recompute;
-use crate::units::count;
+use crate::units::{bytes, count};
 
 /// The reasons behind the chosen rung.
 pub(super) struct Picture<'a> {
@@ -26,8 +26,8 @@ impl Picture<'_> {
     }
 
     fn lack(&self, needed: u64) -> String {
-        let there = self.draft.budget.value.map(size).unwrap_or_default();
-        format!("needs {}, {there} may be used", size(needed))
+        let there = self.draft.budget.value.map(bytes).unwrap_or_default();
+        format!("needs {}, {there} may be used", bytes(needed))
     }
 
     pub fn micro_batch(&self) -> Choice<String> {
@@ -106,7 +106,7 @@ impl Picture<'_> {
         let rung = self.launch().rung;
         let rows = rung.micro_batch * model.block_size;
         let of_rows =
-            |rows: usize| size((rows * model.vocab_size) as u64 * precision.element_bytes());
+            |rows: usize| bytes((rows * model.vocab_size) as u64 * precision.element_bytes());
         let all = rung.logits_rows == rows;
         Choice {
             value: format!("{} rows", count(rung.logits_rows as u64)),

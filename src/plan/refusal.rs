@@ -5,10 +5,11 @@ use std::fmt::{self, Display};
 
 use super::budget::budget;
 use super::draft::Draft;
-use super::{Choice, Origin, Request, size};
+use super::{Choice, Origin, Request};
 use crate::config::{BatchSize, Config, RecomputeRequest};
 use crate::error::Error;
 use crate::memory::{Group, Row};
+use crate::units::bytes;
 
 /// Largest consumers that a refusal lists, and edits that it proposes.
 const LISTED: usize = 3;
@@ -42,16 +43,16 @@ impl Display for Refusal {
         write!(
             f,
             "the smallest launch needs {}, {} may be used ({}); largest:",
-            size(self.needed),
-            size(self.available),
+            bytes(self.needed),
+            bytes(self.available),
             self.because
         )?;
-        for (i, (group, bytes)) in self.largest.iter().enumerate() {
+        for (i, (group, held)) in self.largest.iter().enumerate() {
             write!(
                 f,
                 "{} {group} {}",
                 if i > 0 { "," } else { "" },
-                size(*bytes)
+                bytes(*held)
             )?;
         }
         Ok(())
@@ -64,7 +65,7 @@ impl Refusal {
         let lines: Vec<String> = self
             .edits
             .iter()
-            .map(|edit| format!("`{}` needs {}", edit.edit, size(edit.bytes)))
+            .map(|edit| format!("`{}` needs {}", edit.edit, bytes(edit.bytes)))
             .collect();
         match lines.as_slice() {
             [] => None,

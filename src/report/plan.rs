@@ -8,8 +8,8 @@ use super::text::{choice_text, device_text};
 use crate::device::DeviceProfile;
 use crate::memory::{Group, Row};
 use crate::model::ParamLayout;
-use crate::plan::{Job, Launch, Plan, size};
-use crate::units::count;
+use crate::plan::{Job, Launch, Plan};
+use crate::units::{bytes, count};
 
 /// Rungs shown on either side of the chosen one.
 const NEIGHBOURS: usize = 3;
@@ -83,12 +83,12 @@ pub fn plan_summary(report: &PlanReport) -> String {
         ),
     }
     let budget = match plan.budget.value {
-        Some(budget) => format!("{} may be used ({})", size(budget), plan.budget.because),
+        Some(budget) => format!("{} may be used ({})", bytes(budget), plan.budget.because),
         None => plan.budget.because.clone(),
     };
     row(
         "memory",
-        format!("{} planned; {budget}", size(launch.bytes)),
+        format!("{} planned; {budget}", bytes(launch.bytes)),
     );
     text.push_str("\n\n");
     text.push_str(&rungs_table(plan));
@@ -139,7 +139,7 @@ fn rung_line(plan: &Plan, launch: &Launch) -> String {
     format!(
         "  {micro_batch:>11}  {recompute:<9}  {:>11}  {:>10}  {:>6} tok/s  {:>6.1} %",
         count(rung.logits_rows as u64),
-        size(launch.bytes),
+        bytes(launch.bytes),
         rounded(launch.tokens_per_second),
         100.0 * launch.tokens_per_second / plan.ladder[0].tokens_per_second,
     )
@@ -164,25 +164,25 @@ fn memory_table(rows: &[Row], buffers: bool) -> String {
         if of_group.is_empty() {
             continue;
         }
-        let _ = writeln!(text, "  {group:<24}{:>12}", size(total));
+        let _ = writeln!(text, "  {group:<24}{:>12}", bytes(total));
         if buffers {
             for row in of_group {
                 let _ = writeln!(
                     text,
                     "    {:<22}{:>12}  {:>16} B",
                     row.name,
-                    size(row.bytes),
+                    bytes(row.bytes),
                     count(row.bytes)
                 );
             }
         } else if of_group.len() > 1 {
-            for (name, bytes) in folded(&of_group) {
-                let _ = writeln!(text, "    {name:<22}{:>12}", size(bytes));
+            for (name, total) in folded(&of_group) {
+                let _ = writeln!(text, "    {name:<22}{:>12}", bytes(total));
             }
         }
     }
     let total = rows.iter().map(|row| row.bytes).sum();
-    let _ = writeln!(text, "  {:<24}{:>12}", "total", size(total));
+    let _ = writeln!(text, "  {:<24}{:>12}", "total", bytes(total));
     text
 }
 
