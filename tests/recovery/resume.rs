@@ -79,6 +79,20 @@ fn a_resumed_run_has_the_rungs_below_its_own() {
 }
 
 #[test]
+fn a_refusal_while_a_resumed_run_is_launched_is_recorded_with_the_others() {
+    let whole = trained("", "--inject forward:1");
+    let folder = tempdir().unwrap();
+    train(folder.path(), "", "--inject forward:1 --inject forward:13!");
+    train(folder.path(), "", "--resume --inject launch:2").succeeded();
+    assert_same_numbers(whole.path(), folder.path(), 10);
+    let expected = [(0, "forward", 4, 4), (5, "launch", 4, 4)];
+    let expected = expected.map(|(step, site, from, to)| (step, site.to_owned(), from, to));
+    assert_eq!(recoveries(folder.path()), expected);
+    let state = state(folder.path(), 10);
+    assert_eq!(state["recoveries"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn refused_at_its_thousandth_step_a_resumed_run_repeats_and_skips_nothing() {
     const SMALL: &str = "model.n_layer=1 model.n_embd=8 model.block_size=8 train.max_iters=1006 \
         eval.eval_interval=1003 checkpoint.checkpoint_interval=1000";
