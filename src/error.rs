@@ -146,7 +146,7 @@ impl Error {
             Error::Allocation(AllocationError::Device { .. }) => {
                 Some("look at the device with `taper doctor`; checkpoints are as they were".into())
             }
-            Error::DoesNotFit(refusal) => refusal.hint(),
+            Error::DoesNotFit(refusal) => Some(refusal.hint()),
             Error::Usage { hint, .. } => Some(hint.clone()),
             Error::EvaluationInterrupted | Error::InterruptedBeforeTraining => None,
             Error::Unfit { .. } => Some("the report above says what to do about each".into()),

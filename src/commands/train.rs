@@ -140,13 +140,14 @@ impl Start {
             Self::Scratch => Origin::default(),
             Self::Pretrained(pretrained) => Origin {
                 weights: Some(&pretrained.dims),
-                rung: None,
+                ..Origin::default()
             },
             Self::Resume(checkpoint) => Origin {
                 weights: Some(&checkpoint.dims),
                 rung: asks_for_the_same_launch(config, &checkpoint.config_toml)?
                     .then_some(checkpoint.state.rung)
                     .flatten(),
+                resumed: true,
             },
         })
     }

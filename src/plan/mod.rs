@@ -91,6 +91,8 @@ pub struct Origin<'a> {
     /// The rung of a checkpoint that was made with the same request, where going on with it keeps
     /// the resumed run equal bit for bit.
     pub rung: Option<Rung>,
+    /// A checkpoint: the experiment is what it is.
+    pub resumed: bool,
 }
 
 /// Everything a run needs to know, resolved.

@@ -50,7 +50,7 @@ impl Picture<'_> {
             ),
             _ if self.resumed => {
                 "as in the checkpoint, so that the resumed run is the same bit for bit; \
-                 `--set train.batch_size=N` starts from another"
+                 another `train.batch_size` plans anew"
                     .into()
             }
             Some(pinned) if pinned == rung.micro_batch => "`train.batch_size` says so".into(),

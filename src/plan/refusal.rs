@@ -8,7 +8,7 @@ use super::draft::Draft;
 use super::{Choice, Origin, Request};
 use crate::config::{BatchSize, Config, RecomputeRequest};
 use crate::error::Error;
-use crate::memory::{Group, Row};
+use crate::memory::{AllocationError, Group, Row};
 use crate::units::bytes;
 
 /// Largest consumers that a refusal lists, and edits that it proposes.
@@ -34,6 +34,8 @@ pub struct Refusal {
     /// The groups that take most.
     pub largest: Vec<(Group, u64)>,
     pub edits: Vec<Edit>,
+    /// The run had been launched when memory was refused.
+    pub under_way: bool,
 }
 
 impl std::error::Error for Refusal {}
@@ -60,18 +62,25 @@ impl Display for Refusal {
 }
 
 impl Refusal {
-    /// The edits, one per line.
-    pub fn hint(&self) -> Option<String> {
+    /// The edits, one per line, or what to do where none would help.
+    pub fn hint(&self) -> String {
         let lines: Vec<String> = self
             .edits
             .iter()
             .map(|edit| format!("`{}` needs {}", edit.edit, bytes(edit.bytes)))
             .collect();
-        match lines.as_slice() {
-            [] => None,
-            [one] => Some(format!("{one} and fits")),
-            _ => Some(format!("each of these fits:\n  {}", lines.join("\n  "))),
+        let mut hint = match lines.as_slice() {
+            [] => format!(
+                "free at least {} more; `taper doctor` says who holds what",
+                bytes(self.needed.saturating_sub(self.available))
+            ),
+            [one] => format!("{one} and fits"),
+            _ => format!("each of these fits:\n  {}", lines.join("\n  ")),
+        };
+        if self.under_way {
+            hint += "\nor make room and run the same command with `--resume`: checkpoints are as they were";
         }
+        hint
     }
 }
 
@@ -103,12 +112,15 @@ impl Request<'_> {
             because: available.because.clone(),
             largest,
             edits,
+            under_way: false,
         }
     }
 
     /// A refusal of memory at the smallest rung, with what would have fitted; other errors as they are.
     pub fn explain(&self, error: Error) -> Error {
         let refusal = match error.into_refusal() {
+            // What the system refused to a file operation says nothing of what is held.
+            Ok(refusal) if refusal.held == 0 => return AllocationError::from(refusal).into(),
             Ok(refusal) => refusal,
             Err(other) => return other,
         };
@@ -118,7 +130,11 @@ impl Request<'_> {
                     value: refusal.held,
                     because: refusal.to_string(),
                 };
-                self.refuse(&draft, &available).into()
+                Refusal {
+                    under_way: true,
+                    ..self.refuse(&draft, &available)
+                }
+                .into()
             }
             Err(error) => error,
         }
@@ -186,8 +202,11 @@ impl Case<'_> {
     }
 
     /// Models that are shorter, shallower, narrower, and both of these, the largest of each kind that
-    /// fits. What starts from weights can only be shorter.
+    /// fits. What starts from weights can only be shorter, and what is resumed is what it is.
     fn smaller_models(&self) -> Vec<Edit> {
+        if self.request.origin.resumed {
+            return Vec::new();
+        }
         let train = &self.request.config.train;
         let model = &self.request.config.model;
         let halves = std::iter::successors(Some(model.block_size / 2), |length| Some(length / 2));

@@ -192,6 +192,7 @@ fn a_resumed_rung_says_where_it_is_from_and_how_to_leave_it() {
         let origin = Origin {
             rung: Some(rung),
             weights: None,
+            resumed: true,
         };
         let request = Request {
             origin,
@@ -206,7 +207,7 @@ fn a_resumed_rung_says_where_it_is_from_and_how_to_leave_it() {
         (
             "4 x 120",
             "as in the checkpoint, so that the resumed run is the same bit for bit; \
-             `--set train.batch_size=N` starts from another"
+             another `train.batch_size` plans anew"
         )
     );
     assert_eq!(

@@ -223,7 +223,7 @@ proptest! {
         let index = (share * rich.ladder.len() as f64) as usize;
         let saved = rich.ladder[index];
         let resume = |asked: &Asked| {
-            let origin = Origin { rung: Some(saved.rung), weights: None };
+            let origin = Origin { rung: Some(saved.rung), weights: None, resumed: true };
             Request { origin, ..asked.request() }.plan()
         };
         let plan = resume(&within(&asked, u64::MAX)).unwrap();

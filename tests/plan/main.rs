@@ -91,6 +91,7 @@ impl Asked {
             origin: Origin {
                 weights: self.weights.as_ref(),
                 rung: None,
+                ..Origin::default()
             },
             job: match self.config.eval.eval_only {
                 true => Job::Evaluate,
