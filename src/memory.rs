@@ -71,6 +71,12 @@ pub struct Row {
     pub bytes: u64,
 }
 
+/// The bytes of `rows` together; more than 64 bits can count is as much as they can.
+pub fn total_bytes<'a>(rows: impl IntoIterator<Item = &'a Row>) -> u64 {
+    let bytes = rows.into_iter().map(|row| row.bytes);
+    bytes.fold(0, u64::saturating_add)
+}
+
 /// The precision of weights and activations; all else is fp32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -108,16 +114,24 @@ impl Display for Precision {
 /// The device, or the limit set for it, refused memory.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "out of memory at {site}: `{name}` needs {} on top of the {} already held{}",
-    units::bytes(*bytes), units::bytes(*held), limit_text(*limit)
+    "out of memory at {site}{}, with {} held{}",
+    need_text(name, *bytes), units::bytes(*held), limit_text(*limit)
 )]
 pub struct OutOfMemory {
     pub site: Site,
     pub name: String,
+    /// What was asked for; 0 where the device does not tell.
     pub bytes: u64,
     pub held: u64,
     /// What taper may hold, where that is what refused.
     pub limit: Option<u64>,
+}
+
+fn need_text(name: &str, bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        bytes => format!(": `{name}` needs {}", units::bytes(bytes)),
+    }
 }
 
 fn limit_text(limit: Option<u64>) -> String {
@@ -273,7 +287,7 @@ impl Memory {
     }
 
     pub fn held_bytes(&self) -> u64 {
-        self.reserve_bytes + self.rows.iter().map(|row| row.bytes).sum::<u64>()
+        self.reserve_bytes.saturating_add(total_bytes(&self.rows))
     }
 
     /// Passed before work that takes memory of its own from a device; on the CPU none does, and only

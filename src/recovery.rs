@@ -97,20 +97,38 @@ impl<W> Workspaces<W> {
     /// # Errors
     /// The last refusal, if even the last rung is refused; every other failure at once.
     pub fn run<R>(&mut self, mut work: impl FnMut(&mut W, &mut Memory) -> Result<R>) -> Result<R> {
-        self.run_telling(|workspace, memory, _| work(workspace, memory))
+        self.persist(|workspaces| {
+            let memory = &mut workspaces.memory;
+            let workspace = match &mut workspaces.current {
+                Some(workspace) => workspace,
+                empty => empty.insert((workspaces.build)(
+                    workspaces.ladder[workspaces.at],
+                    memory,
+                )?),
+            };
+            work(workspace, memory)
+        })
     }
 
-    /// As [`Workspaces::run`], for work that hands on what was recovered from on the way to it.
+    /// As [`Workspaces::run`], for work that needs no workspace: none is made for it. What was recovered
+    /// from so far is handed to it, so that what it writes is not without that.
     ///
     /// # Errors
     /// As [`Workspaces::run`].
-    pub fn run_telling<R>(
+    pub fn run_beside<R>(
         &mut self,
-        mut work: impl FnMut(&mut W, &mut Memory, &mut Vec<Recovery>) -> Result<R>,
+        mut work: impl FnMut(Rung, &mut Memory, &mut Vec<Recovery>) -> Result<R>,
     ) -> Result<R> {
+        self.persist(|workspaces| {
+            let rung = workspaces.rung();
+            work(rung, &mut workspaces.memory, &mut workspaces.recoveries)
+        })
+    }
+
+    fn persist<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R>) -> Result<R> {
         let mut retried = false;
         loop {
-            let refusal = match self.attempt(&mut work) {
+            let refusal = match attempt(self) {
                 Err(error) => error.into_refusal()?,
                 done => return done,
             };
@@ -127,17 +145,6 @@ impl<W> Workspaces<W> {
             self.recoveries
                 .push(Recovery::new(&refusal, from, self.rung()));
         }
-    }
-
-    fn attempt<R>(
-        &mut self,
-        work: &mut impl FnMut(&mut W, &mut Memory, &mut Vec<Recovery>) -> Result<R>,
-    ) -> Result<R> {
-        let workspace = match &mut self.current {
-            Some(workspace) => workspace,
-            empty => empty.insert((self.build)(self.ladder[self.at], &mut self.memory)?),
-        };
-        work(workspace, &mut self.memory, &mut self.recoveries)
     }
 
     fn release(&mut self) {

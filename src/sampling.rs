@@ -29,6 +29,13 @@ pub struct Generator {
 }
 
 impl Generator {
+    /// One sequence, with keys and values kept.
+    pub const RUNG: Rung = Rung {
+        micro_batch: 1,
+        recompute: Recompute::GeluLn,
+        logits_rows: 1,
+    };
+
     /// # Errors
     /// When the memory for the model is refused, or its weights cannot be read.
     pub fn new(
@@ -41,10 +48,9 @@ impl Generator {
         let parameters = ParamLayout::new(&dims).len;
         // Keys and values of every block are kept; where there is no room for them, all are computed
         // again for every token.
-        let ladder = [Recompute::GeluLn, Recompute::Block].map(|recompute| Rung {
-            micro_batch: 1,
+        let ladder = [Self::RUNG.recompute, Recompute::Block].map(|recompute| Rung {
             recompute,
-            logits_rows: 1,
+            ..Self::RUNG
         });
         let (workspaces, mut weights) = Workspaces::allocate(
             memory,

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::evaluation::Evaluator;
 use crate::faults::Faults;
 use crate::interrupt::Interrupt;
-use crate::memory::Memory;
+use crate::memory::{AllocationError, Memory};
 use crate::metrics::{EvalReport, StepReport};
 use crate::plan::Plan;
 use crate::recovery::Recovery;
@@ -76,8 +76,23 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Trains until `max_iters`, or until somebody asks to stop.
+    /// Trains until `max_iters`, or until somebody asks to stop. When memory is refused for good, what
+    /// was trained is saved first.
     pub fn train(&mut self) -> Result<Summary> {
+        let refusal = match self.train_on() {
+            Err(error) => error.into_refusal()?,
+            done => return done,
+        };
+        if self.state.step > 0 && !self.is_saved() {
+            let step = self.state.step;
+            let line = format!("memory was refused for good: saving step {step}");
+            self.reporter.note(&line);
+            self.save()?;
+        }
+        Err(AllocationError::from(refusal).into())
+    }
+
+    fn train_on(&mut self) -> Result<Summary> {
         let started = Instant::now();
         self.tell_recoveries();
         loop {

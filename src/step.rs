@@ -211,17 +211,16 @@ impl<T: Element> Trainer<T> {
     /// Hands out what a checkpoint holds, to be written somewhere.
     pub fn save<R>(&mut self, mut write: impl FnMut(Saved<T>) -> Result<R>) -> Result<R> {
         let (weights, optimizer) = (&self.weights, &self.optimizer);
-        self.workspaces
-            .run_telling(|workspace, memory, recoveries| {
-                memory.enter(Site::Checkpoint)?;
-                write(Saved {
-                    weights,
-                    m: &optimizer.m,
-                    v: &optimizer.v,
-                    rung: workspace.gpt.rung(),
-                    recoveries: std::mem::take(recoveries),
-                })
+        self.workspaces.run_beside(|rung, memory, recoveries| {
+            memory.enter(Site::Checkpoint)?;
+            write(Saved {
+                weights,
+                m: &optimizer.m,
+                v: &optimizer.v,
+                rung,
+                recoveries: std::mem::take(recoveries),
             })
+        })
     }
 
     /// The gradients of the last step, flat in the layout's order, before clipping.

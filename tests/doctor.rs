@@ -411,25 +411,6 @@ fn checkpoints_that_are_there_count_as_room() {
 }
 
 #[test]
-fn sizes_that_are_no_model_s_have_no_checkpoint_s_size() {
-    let folder = tempdir().unwrap();
-    // 2^40, whose square is 0 in 64 bits.
-    let arguments = [
-        "doctor",
-        "--json",
-        "--config",
-        "quickstart.toml",
-        "--set",
-        "model.n_head=1",
-        "--set",
-        "model.n_embd=1099511627776",
-    ];
-    let report = json(&taper(folder.path(), &arguments).succeeded().stdout);
-    let bytes = &report["machine"]["checkpoints"]["checkpoint_bytes"];
-    assert_eq!(*bytes, Value::Null);
-}
-
-#[test]
 fn mistakes_on_the_command_line_are_answered() {
     let folder = tempdir().unwrap();
     let nowhere = taper(folder.path(), &["doctor", "--config", "nosuch.toml"]);

@@ -1,12 +1,14 @@
 //! `taper plan`: what a run would do, on this machine or on a card that is not here.
 
+use crate::checkpoint::{hub_cache, open_pretrained, resolve_pretrained};
 use crate::commands::{print_now, until_reader_leaves};
-use crate::config::Config;
+use crate::config::{Config, Gelu};
 use crate::data::{DataError, Dataset, DatasetInfo};
 use crate::device::{DeviceProfile, parse_bytes};
 use crate::error::{Error, Result};
-use crate::plan::{Choice, Job, Origin, Request};
+use crate::plan::{Choice, Job, ModelDims, Origin, Request};
 use crate::report::{PlanReport, plan_json, plan_text};
+use crate::units::bytes;
 
 /// Print what `train` would do: the launch, its memory, every choice
 #[derive(Clone, Debug, clap::Args)]
@@ -39,13 +41,17 @@ pub fn run(args: PlanArgs) -> Result<()> {
     let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
     let overrides: Vec<String> = args.overrides.iter().cloned().chain(limit).collect();
     let config = Config::load(&args.config, &overrides)?;
-    let device = device(&args)?;
     let dataset = dataset(&config)?;
+    let device = device(&args)?;
+    let weights = weights(&config.train.init_from);
     let request = Request {
         config: &config,
         device: &device,
         dataset: &dataset,
-        origin: Origin::default(),
+        origin: Origin {
+            weights: weights.as_ref(),
+            ..Origin::default()
+        },
         job: if config.eval.eval_only {
             Job::Evaluate
         } else {
@@ -74,7 +80,8 @@ fn device(args: &PlanArgs) -> Result<DeviceProfile> {
         if free > total {
             return Err(Error::Usage {
                 what: format!(
-                    "`--free` is above the {total} bytes that {} has",
+                    "`--free` is above the {} that {} has",
+                    bytes(total),
                     device.name
                 ),
                 hint: "give what is free on the card, or leave it out for all of it".into(),
@@ -83,6 +90,33 @@ fn device(args: &PlanArgs) -> Result<DeviceProfile> {
         device.available_bytes = Some(free);
     }
     Ok(device)
+}
+
+/// (name, n_layer, n_head, n_embd) of OpenAI's models (GPT-2 paper, table 2; heads of 64 channels).
+const GPT2: [(&str, usize, usize, usize); 4] = [
+    ("gpt2", 12, 12, 768),
+    ("gpt2-medium", 24, 16, 1024),
+    ("gpt2-large", 36, 20, 1280),
+    ("gpt2-xl", 48, 25, 1600),
+];
+
+/// The sizes of the weights that a run starts from, where it starts from some. OpenAI's need not be
+/// here.
+fn weights(init_from: &str) -> Option<ModelDims> {
+    if let Some(&(_, n_layer, n_head, n_embd)) = GPT2.iter().find(|(name, ..)| *name == init_from) {
+        return Some(ModelDims {
+            n_layer,
+            n_head,
+            n_embd,
+            block_size: 1024,
+            vocab_size: 50_257,
+            bias: true,
+            dropout: 0.0,
+            gelu: Gelu::Tanh,
+        });
+    }
+    let folder = resolve_pretrained(init_from, &hub_cache()).ok()?;
+    Some(open_pretrained(&folder).ok()?.dims)
 }
 
 /// The vocabularies that nanoGPT's datasets have, for one that is not here.

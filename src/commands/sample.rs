@@ -7,6 +7,7 @@ use crate::commands::{in_thread_pool, print_now, until_reader_leaves};
 use crate::device::{DeviceProfile, parse_bytes};
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
+use crate::model::packed_bytes;
 use crate::plan::host_memory;
 use crate::recovery::Recovery;
 use crate::sampling::{Generator, SamplingSettings};
@@ -58,10 +59,11 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let tokens = tokenizer.encode_prompt(&prompt)?;
     let device = DeviceProfile::cpu();
     let threads = args.threads.or(device.cores()).unwrap_or(1);
+    let packed = packed_bytes(&weights.dims, Generator::RUNG);
     let memory = host_memory(
         &device,
         args.memory_limit,
-        (threads, 0),
+        (threads, packed),
         Faults::new(args.inject),
     );
     let done = in_thread_pool(threads, || {

@@ -52,9 +52,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut reporter = Reporter::new(ReportOptions::detect(args.quiet, args.json));
 
     let config = Config::load(&args.config, &overrides(&args))?;
-    let device = DeviceProfile::cpu();
     let mut dataset = Dataset::open(&config.data)?;
     let start = Start::find(&config, args.resume.as_ref(), &mut reporter)?;
+    // Last, so that what dataset and tokenizer take counts as the process's.
+    let device = DeviceProfile::cpu();
     let job = match args.eval_only || config.eval.eval_only {
         true => Job::Evaluate,
         false => Job::Train,
@@ -90,7 +91,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
         reporter.finish(&summary);
         Ok(())
     })
-    .map_err(|error| request.explain(error))
+    .map_err(|error| {
+        let saved = job == Job::Train && find_latest(&plan.out_dir).is_ok();
+        request.explain(error, saved)
+    })
 }
 
 /// What `--set` says, and the flags that are short for one.

@@ -35,6 +35,8 @@ pub(super) enum Rule {
 
 const AUTO: &str = "auto";
 const COUNT: Rule = Rule::Whole(1..=u64::MAX);
+/// The sizes of a model and of a step: far beyond any use, and no product of them overflows.
+const SIZE: Rule = Rule::Whole(1..=1 << 20);
 const STEPS: Rule = Rule::Whole(0..=u64::MAX);
 const FRACTION: Rule = Rule::Number("a number from 0 up to, but not including, 1", |x| {
     (0.0..1.0).contains(&x)
@@ -44,10 +46,10 @@ const NOT_NEGATIVE: Rule = Rule::Number("a number, 0 or more", |x| x >= 0.0 && x
 const TOKEN_FILES: Rule = Rule::Text("a path or a `*` pattern");
 
 pub(super) const KEYS: &[Key] = &[
-    key("model", "n_layer", COUNT),
-    key("model", "n_head", COUNT),
-    key("model", "n_embd", COUNT),
-    key("model", "block_size", COUNT),
+    key("model", "n_layer", Rule::Whole(1..=4096)),
+    key("model", "n_head", SIZE),
+    key("model", "n_embd", SIZE),
+    key("model", "block_size", SIZE),
     // Token files hold 16-bit ids.
     key("model", "vocab_size", Rule::Whole(1..=65_536)),
     key("model", "bias", Rule::Switch),
@@ -67,8 +69,8 @@ pub(super) const KEYS: &[Key] = &[
     key("train", "seed", Rule::Whole(0..=u64::MAX)),
     key("train", "max_iters", STEPS),
     key("train", "batch_size", Rule::AutoOrCount),
-    key("train", "gradient_accumulation_steps", COUNT),
-    key("train", "sequences_per_step", COUNT),
+    key("train", "gradient_accumulation_steps", SIZE),
+    key("train", "sequences_per_step", SIZE),
     key("train", "tokens_per_step", COUNT),
     key("train", "log_interval", COUNT),
     key("optimizer", "learning_rate", POSITIVE),
@@ -94,7 +96,7 @@ pub(super) const KEYS: &[Key] = &[
         "dtype",
         Rule::Choice(&["auto", "float32", "bfloat16", "float16"]),
     ),
-    key("system", "threads", COUNT),
+    key("system", "threads", Rule::Whole(1..=4096)),
     key("system", "memory_limit", Rule::Size),
     key(
         "system",
@@ -190,7 +192,7 @@ impl Rule {
         match self {
             Rule::Switch => value.is_bool(),
             Rule::Whole(range) => whole(value).is_some_and(|number| range.contains(&number)),
-            Rule::AutoOrCount => value.as_str() == Some(AUTO) || COUNT.admits(value),
+            Rule::AutoOrCount => value.as_str() == Some(AUTO) || SIZE.admits(value),
             Rule::Number(_, holds) => number(value).is_some_and(holds),
             Rule::Size => match value.as_str() {
                 Some(text) => text.parse::<MemoryLimit>().is_ok(),
@@ -211,7 +213,7 @@ impl Rule {
             Rule::Whole(range) => {
                 format!("a whole number from {} to {}", range.start(), range.end())
             }
-            Rule::AutoOrCount => format!("`{AUTO}` or {}", COUNT.expected()),
+            Rule::AutoOrCount => format!("`{AUTO}` or {}", SIZE.expected()),
             Rule::Number(expected, _) => (*expected).into(),
             Rule::Size => MemoryLimit::EXPECTED.into(),
             Rule::Choice(choices) => list(choices.iter().copied(), "or"),
@@ -235,7 +237,7 @@ impl Rule {
                 text.into(),
                 text.parse().map(whole_text).unwrap_or_default(),
             ],
-            Rule::AutoOrCount => [Rule::Choice(&[AUTO]), COUNT]
+            Rule::AutoOrCount => [Rule::Choice(&[AUTO]), SIZE]
                 .iter()
                 .filter_map(|rule| rule.meant(value, raw))
                 .collect(),

@@ -19,6 +19,7 @@ pub(super) fn conflicts(config: &Config, replaced_batch_size: Option<usize>) -> 
         one_step_size(config),
         micro_steps(config, replaced_batch_size),
         whole_sequences(config),
+        countable(config),
         smallest_rate(config),
         warmup(config),
     ]
@@ -91,6 +92,26 @@ fn micro_steps(config: &Config, replaced_batch_size: Option<usize>) -> Option<Co
              {batch_size}, or a number for `batch_size`"
         ),
         edit: Some(("sequences_per_step", sequences.to_string())),
+    })
+}
+
+/// Samples of a step and of an evaluation are numbered with 32 bits; a step of more than 2^20 is a
+/// slip.
+fn countable(config: &Config) -> Option<Conflict> {
+    const MOST: usize = 1 << 20;
+    let too_large = |keys: &[&'static str], what: &str, sequences: usize, most: usize| {
+        (sequences > most).then(|| Conflict {
+            keys: keys.to_vec(),
+            what: format!("{what} has {sequences} sequences"),
+            expected: format!("at most {most}"),
+            edit: None,
+        })
+    };
+    let step = [&STEP_SIZE[..], &["batch_size"]].concat();
+    let evaluation = ["eval_iters", "eval_batch_size"];
+    too_large(&step, "a step", config.sequences_per_step(), MOST).or_else(|| {
+        let sequences = config.eval_sequences();
+        too_large(&evaluation, "an evaluation", sequences, u32::MAX as usize)
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::device::{Cuda, DeviceProfile, Hardware};
 use crate::faults::Faults;
-use crate::memory::{Group, Memory, Row};
+use crate::memory::{Group, Memory, Row, total_bytes};
 use crate::units::bytes;
 
 use super::Choice;
@@ -71,8 +71,7 @@ pub fn host_memory(
     (threads, packed_bytes): (usize, usize),
     faults: Faults,
 ) -> Memory {
-    let reserve = reserve(device, threads, packed_bytes);
-    let reserve = reserve.iter().map(|row| row.bytes).sum();
+    let reserve = total_bytes(&reserve(device, threads, packed_bytes));
     Memory::limited(budget(device, limit).value, reserve, faults)
 }
 

@@ -7,7 +7,7 @@ use super::{Choice, Job, ModelDims, Request, resolve};
 use crate::device::{DeviceProfile, Hardware};
 use crate::error::Result;
 use crate::evaluation::plan_evaluation;
-use crate::memory::{Planned, Precision, Row};
+use crate::memory::{Planned, Precision, Row, total_bytes};
 use crate::model::{Engine, Recompute, Rung, packed_bytes};
 use crate::step::plan_training;
 
@@ -131,8 +131,9 @@ impl Measure {
     }
 
     pub fn bytes(&self, rung: Rung) -> u64 {
-        let reserve: u64 = self.reserve(rung).iter().map(|row| row.bytes).sum();
-        reserve + self.walk(rung, Planned::sum(self.precision)).total_bytes()
+        let reserve = total_bytes(&self.reserve(rung));
+        let buffers = self.walk(rung, Planned::sum(self.precision));
+        reserve.saturating_add(buffers.total_bytes())
     }
 
     pub fn table(&self, rung: Rung) -> Vec<Row> {

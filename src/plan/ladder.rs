@@ -1,8 +1,9 @@
 //! The rungs that a run may stand on: from the fastest useful one down to the smallest.
 //!
 //! Down the ladder every rung takes less memory, is predicted to be slower, and has a micro-batch
-//! that is not larger. So the first rung that fits is the fastest that does, and more memory never
-//! gives a smaller one.
+//! that is not larger. So the first rung that fits is the one to launch, and more memory never gives a
+//! smaller one. The price: rungs that would be a little faster (2 % at most on GPT-2 and a 12 GB card)
+//! are left out where their micro-batch is larger than that of a rung above them.
 
 use serde::Serialize;
 
@@ -85,9 +86,10 @@ impl Rungs<'_> {
     /// Every divisor of the step, with every recompute and every useful chunk of logits.
     fn all(&self) -> impl Iterator<Item = Rung> {
         let sequences = self.sequences_per_step;
-        let most = self.pinned.unwrap_or(sequences);
-        let divisors =
-            (1..=most.min(sequences)).filter(move |size| sequences.is_multiple_of(*size));
+        let most = self.pinned.unwrap_or(sequences).min(sequences);
+        // Rows are counted with 32 bits on a GPU.
+        let most = most.min((1 << 31) / self.block_size).max(1);
+        let divisors = (1..=most).filter(move |size| sequences.is_multiple_of(*size));
         divisors.flat_map(move |micro_batch| {
             let mut chunks = LOGITS_CHUNK_BYTES
                 .map(|bytes| self.logits_rows(micro_batch * self.block_size, bytes))

@@ -22,7 +22,7 @@ use crate::config::{Config, Gelu};
 use crate::data::DatasetInfo;
 use crate::device::{DeviceProfile, Hardware};
 use crate::error::Result;
-use crate::memory::{Group, Precision, Row};
+use crate::memory::{Group, Precision, Row, total_bytes};
 use crate::model::Rung;
 use crate::optim::OptimizerSettings;
 use crate::rng::Seed;
@@ -170,6 +170,7 @@ impl Request<'_> {
         }
         choices.extend([
             NamedChoice::new("vocab_size", &draft.vocab_size),
+            NamedChoice::new("memory", &picture.memory()),
             NamedChoice::new("micro-batch", &picture.micro_batch()),
         ]);
         // An evaluation has no backward to compute anything again for.
@@ -221,7 +222,7 @@ impl Plan {
     /// What the run does not allocate itself.
     pub fn reserve_bytes(&self) -> u64 {
         let reserve = self.memory.iter().filter(|row| row.group == Group::Reserve);
-        reserve.map(|row| row.bytes).sum()
+        total_bytes(reserve)
     }
 
     pub fn gradient_accumulation_steps(&self) -> usize {

@@ -30,6 +30,15 @@ impl Picture<'_> {
         format!("needs {}, {there} may be used", bytes(needed))
     }
 
+    /// What the run may hold.
+    pub fn memory(&self) -> Choice<String> {
+        let budget = &self.draft.budget;
+        Choice {
+            value: budget.value.map_or("any".into(), bytes),
+            because: budget.because.clone(),
+        }
+    }
+
     pub fn micro_batch(&self) -> Choice<String> {
         let (rung, wanted) = (self.launch().rung, self.wanted().rung);
         let sequences = self.config.sequences_per_step();

@@ -8,7 +8,7 @@ use super::draft::Draft;
 use super::{Choice, Origin, Request};
 use crate::config::{BatchSize, Config, RecomputeRequest};
 use crate::error::Error;
-use crate::memory::{AllocationError, Group, Row};
+use crate::memory::{AllocationError, Group, Row, total_bytes};
 use crate::units::bytes;
 
 /// Largest consumers that a refusal lists, and edits that it proposes.
@@ -34,21 +34,36 @@ pub struct Refusal {
     /// The groups that take most.
     pub largest: Vec<(Group, u64)>,
     pub edits: Vec<Edit>,
-    /// The run had been launched when memory was refused.
-    pub under_way: bool,
+    pub stage: Stage,
+}
+
+/// How far a run was when memory was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing was allocated.
+    Launch,
+    /// Allocated; `saved` if a checkpoint can be resumed.
+    UnderWay { saved: bool },
 }
 
 impl std::error::Error for Refusal {}
 
 impl Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(
-            f,
-            "the smallest launch needs {}, {} may be used ({}); largest:",
-            bytes(self.needed),
-            bytes(self.available),
-            self.because
-        )?;
+        let needed = bytes(self.needed);
+        match self.stage {
+            Stage::Launch => write!(
+                f,
+                "the smallest launch needs {needed}, {} may be used ({}); largest:",
+                bytes(self.available),
+                self.because
+            )?,
+            Stage::UnderWay { .. } => write!(
+                f,
+                "the smallest launch needs {needed}, and memory was refused ({}); largest:",
+                self.because
+            )?,
+        }
         for (i, (group, held)) in self.largest.iter().enumerate() {
             write!(
                 f,
@@ -77,8 +92,9 @@ impl Refusal {
             [one] => format!("{one} and fits"),
             _ => format!("each of these fits:\n  {}", lines.join("\n  ")),
         };
-        if self.under_way {
-            hint += "\nor make room and run the same command with `--resume`: checkpoints are as they were";
+        if self.stage == (Stage::UnderWay { saved: true }) {
+            hint += "\nas a run of its own; or make room and run the same command with `--resume`: \
+                     everything trained is saved";
         }
         hint
     }
@@ -88,10 +104,10 @@ impl Request<'_> {
     /// Why nothing fits into `available`, and what would.
     pub(super) fn refuse(&self, draft: &Draft, available: &Choice<u64>) -> Refusal {
         let smallest: Vec<Row> = draft.measure.table(draft.smallest().rung);
-        let needed = smallest.iter().map(|row| row.bytes).sum();
+        let needed = total_bytes(&smallest);
         let of_group = |group: Group| {
             let rows = smallest.iter().filter(|row| row.group == group);
-            (group, rows.map(|row| row.bytes).sum::<u64>())
+            (group, total_bytes(rows))
         };
         let mut largest: Vec<(Group, u64)> = Group::ALL.map(of_group).into();
         largest.sort_by_key(|(_, bytes)| Reverse(*bytes));
@@ -112,12 +128,13 @@ impl Request<'_> {
             because: available.because.clone(),
             largest,
             edits,
-            under_way: false,
+            stage: Stage::Launch,
         }
     }
 
-    /// A refusal of memory at the smallest rung, with what would have fitted; other errors as they are.
-    pub fn explain(&self, error: Error) -> Error {
+    /// A refusal of memory at the smallest rung, with what takes less; other errors as they are. `saved`
+    /// says whether there is a checkpoint to go on from.
+    pub fn explain(&self, error: Error, saved: bool) -> Error {
         let refusal = match error.into_refusal() {
             // What the system refused to a file operation says nothing of what is held.
             Ok(refusal) if refusal.held == 0 => return AllocationError::from(refusal).into(),
@@ -127,11 +144,11 @@ impl Request<'_> {
         match Draft::new(self) {
             Ok(draft) => {
                 let available = Choice {
-                    value: refusal.held,
+                    value: refusal.held.min(draft.smallest().bytes.saturating_sub(1)),
                     because: refusal.to_string(),
                 };
                 Refusal {
-                    under_way: true,
+                    stage: Stage::UnderWay { saved },
                     ..self.refuse(&draft, &available)
                 }
                 .into()

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::text::{choice_text, device_text};
 use crate::device::DeviceProfile;
-use crate::memory::{Group, Row};
+use crate::memory::{Group, Row, total_bytes};
 use crate::model::ParamLayout;
 use crate::plan::{Job, Launch, Plan};
 use crate::units::{bytes, count};
@@ -160,7 +160,7 @@ fn memory_table(rows: &[Row], buffers: bool) -> String {
     let mut text = String::new();
     for group in Group::ALL {
         let of_group: Vec<&Row> = rows.iter().filter(|row| row.group == group).collect();
-        let total: u64 = of_group.iter().map(|row| row.bytes).sum();
+        let total = total_bytes(of_group.iter().copied());
         if of_group.is_empty() {
             continue;
         }
@@ -181,7 +181,7 @@ fn memory_table(rows: &[Row], buffers: bool) -> String {
             }
         }
     }
-    let total = rows.iter().map(|row| row.bytes).sum();
+    let total = total_bytes(rows);
     let _ = writeln!(text, "  {:<24}{:>12}", "total", bytes(total));
     text
 }

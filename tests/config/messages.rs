@@ -105,7 +105,7 @@ error: `batch_size` cannot be `\"12\"`
   |
 2 | batch_size = \"12\" # quoted
   |              ^^^^
-  = expected `auto` or a whole number, 1 or more
+  = expected `auto` or a whole number from 1 to 1048576
 hint: write `batch_size = 12`
 ",
     );
@@ -253,7 +253,7 @@ error: `batch_size` cannot be `Auto`
   |
   | --set batch_size=Auto
   |                  ^^^^
-  = expected `auto` or a whole number, 1 or more
+  = expected `auto` or a whole number from 1 to 1048576
 hint: write `--set train.batch_size=auto`
 ",
     );

@@ -143,8 +143,8 @@ fn files() -> impl Strategy<Value = (DataConfig, CheckpointConfig)> {
 }
 
 fn evals() -> impl Strategy<Value = EvalConfig> {
-    let optional = proptest::option::of(1..usize::MAX);
-    (1..u64::MAX, 1..usize::MAX, optional, any::<bool>()).prop_map(
+    let optional = proptest::option::of(1..65_536_usize);
+    (1..u64::MAX, 1..65_536_usize, optional, any::<bool>()).prop_map(
         |(eval_interval, eval_iters, eval_batch_size, eval_only)| EvalConfig {
             eval_interval,
             eval_iters,
@@ -168,7 +168,7 @@ fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
         ]),
     );
     let sizes = (
-        proptest::option::of(1..usize::MAX),
+        proptest::option::of(1..=4096_usize),
         proptest::option::of((1..=u64::MAX).prop_map(MemoryLimit)),
     );
     (requests, sizes).prop_map(

@@ -155,14 +155,24 @@ fn impossible_values_are_refused_and_the_last_possible_ones_are_not() {
     let fraction = "a number from 0 up to, but not including, 1";
     let expected = [
         (
-            "n_layer n_head n_embd block_size sequences_per_step tokens_per_step log_interval eval_interval eval_iters eval_batch_size checkpoint_interval keep threads gradient_accumulation_steps",
+            "tokens_per_step log_interval eval_interval eval_iters eval_batch_size checkpoint_interval keep",
             "0 -1 1.5 1e400 true 18446744073709551616",
             count,
         ),
         (
+            "n_head n_embd block_size sequences_per_step gradient_accumulation_steps",
+            "0 -1 1.5 1e400 true 1048577",
+            "a whole number from 1 to 1048576",
+        ),
+        (
+            "n_layer threads",
+            "0 -1 1.5 true 4097",
+            "a whole number from 1 to 4096",
+        ),
+        (
             "batch_size",
-            "0 -1 1.5 1e400 true 18446744073709551616 fast",
-            "`auto` or a whole number, 1 or more",
+            "0 -1 1.5 1e400 true 1048577 fast",
+            "`auto` or a whole number from 1 to 1048576",
         ),
         (
             "memory_limit",
@@ -232,7 +242,7 @@ fn impossible_values_are_refused_and_the_last_possible_ones_are_not() {
         "n_head=1",
         "n_head=768",
         "eps=1e-12",
-        "batch_size=18446744073709551615",
+        "batch_size=1048576",
         "memory_limit=1B",
     ] {
         load("", &[set]);

@@ -25,7 +25,7 @@ fn assert_told(folder: &Path, stderr: &str, expected: &[(u64, &str, u64, u64)]) 
         .collect();
     assert_eq!(told.len(), expected.len(), "{stderr}");
     for (line, (step, site, from, to)) in told.iter().zip(expected) {
-        let start = format!("warning: step {step}: out of memory at {site}: ");
+        let start = format!("warning: step {step}: out of memory at {site}");
         assert!(line.starts_with(&start), "{line}");
         let follows = match from == to {
             true => format!("trying once more with micro-batch {to},"),
@@ -109,12 +109,11 @@ fn two_refusals_later_are_a_run_that_is_resumed_at_the_smaller_rung() {
 
 #[test]
 fn refusals_down_to_the_floor_end_in_a_refusal_and_the_run_can_be_resumed() {
-    let whole = trained("model.block_size=32", "");
     let folder = tempdir().unwrap();
     let refused = train(folder.path(), "model.block_size=32", "--inject forward:14-");
     let refused = refused.refused(&[
         "the smallest launch needs ",
-        " may be used (out of memory at forward",
+        "and memory was refused (out of memory at forward",
         "; largest: reserve ",
         "each of these fits:",
         "`--set system.recompute=auto` needs ",
@@ -128,7 +127,8 @@ fn refusals_down_to_the_floor_end_in_a_refusal_and_the_run_can_be_resumed() {
     assert_eq!(recoveries(folder.path()), expected);
     assert_eq!(refused.stderr.matches("warning: ").count(), 5);
     assert!(checkpoint(folder.path(), 5).exists());
-    assert!(!checkpoint(folder.path(), 6).exists());
+    // What was trained is saved before the run ends.
+    assert_eq!(state(folder.path(), 6)["rung"]["micro_batch"], 1);
 
     // Refused again and again, it damages nothing.
     let before = checkpoints(folder.path());
@@ -136,8 +136,7 @@ fn refusals_down_to_the_floor_end_in_a_refusal_and_the_run_can_be_resumed() {
     train(folder.path(), "model.block_size=32", again).refused(&["out of memory at backward"]);
     assert!(before == checkpoints(folder.path()));
     train(folder.path(), "model.block_size=32", "--resume").succeeded();
-    assert_same_numbers(whole.path(), folder.path(), 10);
-    assert!(recoveries(folder.path()).is_empty());
+    assert_eq!(state(folder.path(), 10)["step"], 10);
 }
 
 #[test]
