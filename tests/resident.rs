@@ -1,0 +1,43 @@
+//! Resident memory against the plan, of the real process.
+
+#[allow(dead_code)]
+mod process;
+
+use serde_json::Value;
+
+/// The planned bytes of a run and the most that its process held, with `flags`.
+fn planned_and_peak(flags: &[&str]) -> (f64, f64) {
+    let folder = tempfile::tempdir().unwrap();
+    let model = "model.n_layer=4 model.n_head=4 model.n_embd=256 model.block_size=128 \
+        train.sequences_per_step=16 train.max_iters=2 eval.eval_interval=2";
+    let flags = [flags, &["--json"]].concat();
+    let run = process::taper(folder.path(), &process::tiny(model, &flags)).succeeded();
+    let events: Vec<Value> = run
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let figure = |kind: &str, key: &str| {
+        let event = events.iter().find(|event| event["kind"] == kind).unwrap();
+        event[key].as_f64().unwrap()
+    };
+    (
+        figure("startup", "planned_bytes"),
+        figure("done", "peak_bytes"),
+    )
+}
+
+#[test]
+fn peak_resident_memory_is_within_five_percent_of_the_plan() {
+    let (most, _) = planned_and_peak(&[]);
+    for share in [1.0, 0.8, 0.7] {
+        let limit = format!("{}", (share * most) as u64);
+        let (planned, peak) = planned_and_peak(&["--memory-limit", &limit]);
+        assert!(
+            planned <= share * most,
+            "{planned} planned, {limit} allowed"
+        );
+        let distance = (peak / planned - 1.0).abs();
+        assert!(distance <= 0.05, "{planned} planned, {peak} held");
+    }
+}
