@@ -21,7 +21,7 @@ const CUDA_CONTEXT_BYTES: u64 = 448 * MIB;
 const CUBLAS_WORKSPACE_BYTES: [u64; 2] = [8 * MIB, 32 * MIB];
 
 /// Code, tables and stacks that a run touches after it was planned.
-const CPU_PROCESS_BYTES: u64 = 8 * MIB;
+const CPU_PROCESS_BYTES: u64 = 2 * MIB;
 
 /// What each thread of a matrix product packs of its own: a level-2 cache full.
 const PACKED_PER_THREAD_BYTES: u64 = 2 * MIB;
