@@ -98,7 +98,7 @@ impl Spans {
     #[cold]
     fn find_slowly(&self, address: u64, bytes: u64) -> Result<(&Allocation, u64), What> {
         let at = (address >> SPAN_BITS) as usize;
-        if at < FIRST_SPAN || at > self.list.len() {
+        if at + 1 < FIRST_SPAN || at > self.list.len() {
             return Err(What::Unmapped { bytes });
         }
         let start = (FIRST_SPAN..=at.min(self.list.len() - 1))
