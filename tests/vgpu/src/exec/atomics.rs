@@ -163,7 +163,7 @@ impl Atomic {
                     warp.local.store(lane, address, bytes, new(old))?;
                     Ok(old)
                 }),
-                Space::Const | Space::Param => Err(What::ReadOnly(space.name())),
+                Space::Const | Space::Param => Err(Box::new(What::ReadOnly(space.name()))),
             };
             let old = old.map_err(|what| Trouble::at(lane, address, what))?;
             if let Some(to) = self.to {

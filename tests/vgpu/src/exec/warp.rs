@@ -33,11 +33,11 @@ pub struct Trouble {
 
 impl Trouble {
     #[cold]
-    pub fn at(lane: usize, address: u64, what: What) -> Self {
+    pub fn at(lane: usize, address: u64, what: impl Into<Box<What>>) -> Self {
         Self {
             lane,
             address: Some(address),
-            what,
+            what: *what.into(),
         }
     }
     #[cold]
