@@ -1,0 +1,30 @@
+//! Runs kernels.
+
+mod async_copy;
+mod atomics;
+mod bits;
+mod block;
+mod calls;
+pub(crate) mod code;
+mod compare;
+mod convert;
+pub(crate) mod decode;
+mod float;
+pub(crate) mod flow;
+mod half_float;
+mod integer;
+mod lanes;
+mod launch;
+mod local;
+mod memory_ops;
+mod moves;
+mod paths;
+mod rounding;
+mod running;
+mod shared;
+mod step;
+mod tensor;
+mod warp;
+mod warp_ops;
+
+pub use launch::{Limits, LoadError, LoadedModule, launch};

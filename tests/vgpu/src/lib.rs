@@ -1,0 +1,11 @@
+//! A virtual GPU: executes PTX on any machine, strictly. It proves results, never speed.
+//!
+//! In reading order: what went wrong, the card's memory, the text of a kernel, its execution.
+
+pub mod fault;
+pub mod memory;
+pub mod ptx;
+
+pub mod exec;
+
+pub mod card;
