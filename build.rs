@@ -46,14 +46,16 @@ fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     entry.split('"').next()
 }
 
-/// Adds every file below `folder` with this extension, except test fixtures.
+/// Adds every file below `folder` with this extension, except test fixtures and the virtual GPU, which is
+/// a package of its own.
 fn collect(folder: &Path, extension: &str, paths: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
     if !folder.exists() {
         return Ok(());
     }
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.is_dir() && !path.ends_with("fixtures") {
+        let left_out = path.ends_with("fixtures") || path.ends_with("vgpu");
+        if path.is_dir() && !left_out {
             collect(&path, extension, paths)?;
         } else if path.extension().is_some_and(|found| found == extension) {
             paths.push(path);
