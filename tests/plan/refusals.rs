@@ -69,7 +69,7 @@ fn a_limit_that_is_too_low_is_refused_with_the_one_that_is_needed() {
     insta::assert_snapshot!(shown(&asked.try_plan().unwrap_err()), @r"
     error: the smallest launch needs 2.59 GiB, 1.00 GiB may be used (the memory limit that was set); largest: moments 948.9 MiB, master weights 474.4 MiB, gradients 474.4 MiB
     hint: each of these fits:
-      `--memory-limit 2650MiB` needs 2.59 GiB
+      `--memory-limit 2651MiB` needs 2.59 GiB
       `--set model.n_embd=288` needs 939.3 MiB
       `--set model.n_layer=6 --set model.n_embd=384` needs 1003.3 MiB
     ");
