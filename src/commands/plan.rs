@@ -6,7 +6,7 @@ use crate::config::{Config, Gelu};
 use crate::data::{DataError, Dataset, DatasetInfo};
 use crate::device::{DeviceProfile, parse_bytes};
 use crate::error::{Error, Result};
-use crate::plan::{Choice, Job, ModelDims, Origin, Request};
+use crate::plan::{Choice, GPT2_VOCAB, Job, ModelDims, Origin, Request};
 use crate::report::{PlanReport, plan_json, plan_text};
 use crate::units::bytes;
 
@@ -109,7 +109,7 @@ fn weights(init_from: &str) -> Option<ModelDims> {
             n_head,
             n_embd,
             block_size: 1024,
-            vocab_size: 50_257,
+            vocab_size: GPT2_VOCAB,
             bias: true,
             dropout: 0.0,
             gelu: Gelu::Tanh,
@@ -120,7 +120,7 @@ fn weights(init_from: &str) -> Option<ModelDims> {
 }
 
 /// The vocabularies that nanoGPT's datasets have, for one that is not here.
-const ASSUMED_VOCAB: [(&str, usize); 2] = [("_char", 65), ("", 50_257)];
+const ASSUMED_VOCAB: [(&str, usize); 2] = [("_char", 65), ("", GPT2_VOCAB)];
 
 /// What is known of the dataset; a plan does not need it to be there.
 fn dataset(config: &Config) -> Result<DatasetInfo> {

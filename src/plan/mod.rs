@@ -35,7 +35,7 @@ use reasons::Picture;
 pub use budget::host_memory;
 pub use ladder::Launch;
 pub use refusal::{Edit, Refusal};
-pub use resolve::AUTOTUNE_MIN_SMS;
+pub use resolve::{AUTOTUNE_MIN_SMS, GPT2_VOCAB};
 
 /// An automatic decision and why it was made. Printed once at launch, stored in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,7 +134,7 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The launch with the highest predicted throughput that fits.
+    /// The first rung of the ladder that fits: the highest predicted throughput there, see `ladder.rs`.
     ///
     /// # Errors
     /// When the parts contradict each other (a dataset with more ids than the model has rows, a

@@ -9,15 +9,12 @@ use crate::memory::Precision;
 use crate::model::Recompute;
 
 /// GPT-2's vocabulary and what nanoGPT pads it to: the next multiple of 64.
-const GPT2_VOCAB: usize = 50_257;
+pub const GPT2_VOCAB: usize = 50_257;
 const GPT2_VOCAB_PADDED: usize = 50_304;
 
 /// TorchInductor refuses `max_autotune_gemm` below this many SMs, and says only "Not enough SMs"
 /// (`is_big_gpu` in torch/_inductor/utils.py).
 pub const AUTOTUNE_MIN_SMS: u32 = 68;
-
-/// bfloat16 needs Ampere's tensor cores (CUDA C++ Programming Guide, compute capability 8.0).
-const BF16_CAPABILITY: (u32, u32) = (8, 0);
 
 pub(super) fn device(device: &DeviceProfile) -> Choice<String> {
     match &device.hardware {
@@ -39,7 +36,7 @@ pub(super) fn precision(config: &Config, device: &DeviceProfile) -> Result<Choic
         Hardware::Cpu(_) => (Precision::Float32, "the CPU trains in float32".to_owned()),
         Hardware::Cuda(cuda) => {
             let (major, minor) = cuda.compute_capability;
-            match (major, minor) >= BF16_CAPABILITY {
+            match cuda.peak_bf16.is_some() {
                 true => (
                     Precision::Bfloat16,
                     format!("compute capability {major}.{minor} has bfloat16"),
