@@ -17,7 +17,7 @@ use super::result::CuResult;
 use super::stream::Stream;
 use crate::card::{Card, Failures};
 use crate::exec::Limits;
-use crate::fault::Fault;
+use crate::fault::{Fault, What};
 use crate::memory::Memory;
 
 static DRIVER: RwLock<Option<Arc<Driver>>> = RwLock::new(None);
@@ -175,7 +175,17 @@ impl Driver {
     }
 }
 
-/// The result that a real driver has for a fault.
-fn code_of(_fault: &Fault) -> CuResult {
-    CuResult::ERROR_LAUNCH_FAILED
+/// The result that a real driver has for a fault; what only this card notices is a failed launch.
+fn code_of(fault: &Fault) -> CuResult {
+    match fault.what {
+        What::Unmapped { .. }
+        | What::OutOfBounds { .. }
+        | What::Freed { .. }
+        | What::SharedBounds { .. }
+        | What::OwnBounds { .. }
+        | What::ReadOnly(_) => CuResult::ERROR_ILLEGAL_ADDRESS,
+        What::Misaligned { .. } => CuResult::ERROR_MISALIGNED_ADDRESS,
+        What::Assert(_) => CuResult::ERROR_ASSERT,
+        _ => CuResult::ERROR_LAUNCH_FAILED,
+    }
 }
