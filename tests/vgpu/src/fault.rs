@@ -28,13 +28,137 @@ pub struct Place {
 pub enum What {
     #[error("no kernel `{0}` in the module")]
     NoSuchKernel(String),
-    #[error("not implemented: {0}")]
-    NotImplemented(String),
+    #[error("launch refused: {0}")]
+    Launch(String),
+    #[error("{bytes} bytes lie outside every allocation")]
+    Unmapped { bytes: u64 },
+    #[error("{bytes} bytes at offset {offset} of an allocation of {size} bytes")]
+    OutOfBounds { bytes: u64, offset: i64, size: u64 },
+    #[error("{bytes} bytes of an allocation that was freed")]
+    Freed { bytes: u64 },
+    #[error("free of an address that no allocation starts at")]
+    NotAnAllocation,
+    #[error("{bytes} bytes outside the block's {size} bytes of shared memory")]
+    SharedBounds { bytes: u64, size: u64 },
+    #[error("{bytes} bytes outside the thread's {size} bytes of {space} memory")]
+    OwnBounds {
+        bytes: u64,
+        size: u64,
+        space: &'static str,
+    },
+    #[error("misaligned access of {bytes} bytes")]
+    Misaligned { bytes: u64 },
+    #[error("read of {space} memory that was never written")]
+    NeverWritten { space: &'static str },
+    #[error("write to {0} memory, which is read-only")]
+    ReadOnly(&'static str),
+    #[error(
+        "race in shared memory: {this} here, {other} by thread {thread} at PTX line {line}, no barrier between"
+    )]
+    SharedRace {
+        this: &'static str,
+        other: &'static str,
+        thread: u32,
+        line: u32,
+    },
+    #[error(
+        "race in global memory: {this} here, {other} by block {block} in the same launch, without atomics"
+    )]
+    GlobalRace {
+        this: &'static str,
+        other: &'static str,
+        block: u32,
+    },
+    #[error("shared memory that `cp.async` still fills (issued at PTX line {line}) is {how}")]
+    StillCopying { how: &'static str, line: u32 },
+    #[error("barrier divergence: {0}")]
+    BarrierDivergence(String),
+    #[error("{0}: not every lane of its mask takes part")]
+    WarpDivergence(String),
+    #[error("the source lane {0} does not take part")]
+    InactiveLane(u32),
+    #[error("trap")]
+    Trap,
+    #[error("device assertion failed: {0}")]
+    Assert(String),
+    #[error("device function `{0}` is not executed here")]
+    DeviceFunction(String),
+    #[error("the warp does not end: {0} instructions")]
+    Endless(u64),
+    #[error("{0}")]
+    Undefined(String),
+}
+
+impl What {
+    /// What to look at first.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            What::Unmapped { .. } => {
+                "is the pointer null, a host pointer, or built from a wrong stride?"
+            }
+            What::OutOfBounds { .. } | What::SharedBounds { .. } | What::OwnBounds { .. } => {
+                "compare the index with the size: an off-by-one, or a missing `if (i < n)`"
+            }
+            What::Freed { .. } => "the buffer was dropped before the kernel was launched",
+            What::Misaligned { .. } => {
+                "vector accesses need addresses that are multiples of their size"
+            }
+            What::NeverWritten { .. } => {
+                "an earlier kernel left this output unwritten, or nothing was copied here"
+            }
+            What::SharedRace { .. } => {
+                "put `__syncthreads()` (or `__syncwarp()` within a warp) between the two"
+            }
+            What::GlobalRace { .. } => "use atomics, or a second launch",
+            What::StillCopying { .. } => {
+                "`cp.async.wait_group`, then `__syncthreads()`, before using it"
+            }
+            What::BarrierDivergence(_) => {
+                "every thread of the block must reach the same `__syncthreads()`"
+            }
+            What::WarpDivergence(_) | What::InactiveLane(_) => {
+                "the mask must name exactly the lanes that get here"
+            }
+            What::Endless(_) => {
+                "a loop whose condition never becomes false, or a wait for another block"
+            }
+            _ => "",
+        }
+    }
+
+    /// As a fault of the host's own doing.
+    pub(crate) fn by_host(self, address: u64) -> Fault {
+        Fault {
+            place: None,
+            address: Some(address),
+            what: self,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.what)
+        write!(f, "{}", self.what)?;
+        if let Some(address) = self.address {
+            write!(f, " (address {address:#x})")?;
+        }
+        if let Some(Place {
+            kernel,
+            line,
+            block,
+            thread,
+        }) = &self.place
+        {
+            let ([bx, by, bz], [tx, ty, tz]) = (block, thread);
+            write!(
+                f,
+                ", kernel `{kernel}` PTX line {line} block ({bx},{by},{bz}) thread ({tx},{ty},{tz})"
+            )?;
+        }
+        match self.what.hint() {
+            "" => Ok(()),
+            hint => write!(f, "; hint: {hint}"),
+        }
     }
 }
 

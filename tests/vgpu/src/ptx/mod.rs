@@ -1,6 +1,13 @@
 //! From PTX text to a module that can run.
 
+mod body;
+pub(crate) mod cfg;
 pub mod ir;
+pub(crate) mod layout;
+mod lexer;
+pub(crate) mod names;
+mod parse;
+pub(crate) mod types;
 
 pub use ir::{Function, Module, Param};
 
@@ -17,6 +24,6 @@ pub struct ParseError {
 ///
 /// # Errors
 /// Syntax, unknown instructions, and names that are not declared.
-pub fn parse(_text: &str) -> Result<Module, ParseError> {
-    Ok(Module::default())
+pub fn parse(text: &str) -> Result<Module, ParseError> {
+    parse::module(text)
 }

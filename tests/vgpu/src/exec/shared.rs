@@ -1,0 +1,352 @@
+//! The shared memory of a block, and who touched it since the last barrier.
+//!
+//! Each warp has two clocks: one that barriers advance, one that `bar.warp.sync` advances too. An access is ordered before another
+//! when the second warp has learned of the first one's clock at a barrier, or, within a warp, when its lanes synchronised between.
+//! A write of the value that is there already is no race.
+
+use crate::fault::What;
+
+/// Who makes an access.
+#[derive(Clone, Copy)]
+pub struct Who {
+    /// In the block.
+    pub thread: u32,
+    /// Of the PTX text.
+    pub line: u32,
+    /// Atomic or volatile: such accesses do not race with each other.
+    pub strong: bool,
+}
+
+impl Who {
+    fn warp(self) -> usize {
+        self.thread as usize / 32
+    }
+}
+
+/// The last write, and the reads since, of one word.
+#[derive(Clone, Copy, Default)]
+struct Touched {
+    write: Touch,
+    read: Touch,
+    /// Warps that read.
+    readers: u32,
+    /// More than one lane of a warp read.
+    many: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Touch {
+    clock: u32,
+    lane_clock: u32,
+    line: u32,
+    thread: u16,
+    /// Which bytes of the word; none: never.
+    bytes: u8,
+    strong: bool,
+}
+
+impl Touch {
+    fn warp(self) -> usize {
+        usize::from(self.thread) / 32
+    }
+}
+
+#[derive(Default)]
+pub struct Shared {
+    words: Vec<u32>,
+    /// Per word: low four bits, bytes written; high four, bytes that `cp.async` still fills.
+    state: Vec<u8>,
+    touched: Vec<Touched>,
+    size: u64,
+    warps: usize,
+    clocks: Vec<u32>,
+    lane_clocks: Vec<u32>,
+    /// `known[a * warps + b]`: the clock of `b` that `a` has seen.
+    known: Vec<u32>,
+}
+
+impl Shared {
+    /// Fresh memory for a block.
+    pub fn reset(&mut self, size: u32, warps: usize) {
+        let words = (size as usize).div_ceil(4);
+        self.size = u64::from(size);
+        self.warps = warps;
+        self.words.resize(words, 0);
+        self.state.clear();
+        self.state.resize(words, 0);
+        self.touched.clear();
+        self.touched.resize(words, Touched::default());
+        for (list, len, value) in [
+            (&mut self.clocks, warps, 1),
+            (&mut self.lane_clocks, warps, 1),
+            (&mut self.known, warps * warps, 0),
+        ] {
+            list.clear();
+            list.resize(len, value);
+        }
+    }
+
+    #[inline]
+    fn check(&self, address: u64, size: usize) -> Result<usize, What> {
+        if address.saturating_add(size as u64) > self.size {
+            return Err(What::SharedBounds {
+                bytes: size as u64,
+                size: self.size,
+            });
+        }
+        if !address.is_multiple_of(size as u64) {
+            return Err(What::Misaligned { bytes: size as u64 });
+        }
+        Ok(address as usize)
+    }
+
+    /// `size` bytes (1, 2, 4 or 8).
+    #[inline]
+    pub fn load(&mut self, address: u64, size: usize, who: Who) -> Result<u64, What> {
+        let at = self.check(address, size)?;
+        if size == 8 {
+            let low = self.load_word(at / 4, 0xf, who)?;
+            return Ok(u64::from(low) | u64::from(self.load_word(at / 4 + 1, 0xf, who)?) << 32);
+        }
+        let word = self.load_word(at / 4, bytes_of(at, size), who)?;
+        Ok(u64::from(word >> (at % 4 * 8)) & ((1 << (size * 8)) - 1))
+    }
+
+    #[inline]
+    fn load_word(&mut self, word: usize, bytes: u8, who: Who) -> Result<u32, What> {
+        let state = self.state[word];
+        if state & bytes != bytes || state >> 4 & bytes != 0 {
+            return Err(self.not_there(word, bytes, "read"));
+        }
+        self.note_read(word, bytes, who)?;
+        Ok(self.words[word])
+    }
+
+    #[cold]
+    fn not_there(&self, word: usize, bytes: u8, how: &'static str) -> What {
+        match self.state[word] >> 4 & bytes {
+            0 => What::NeverWritten { space: "shared" },
+            _ => What::StillCopying {
+                how,
+                line: self.touched[word].write.line,
+            },
+        }
+    }
+
+    #[inline]
+    pub fn store(&mut self, address: u64, size: usize, value: u64, who: Who) -> Result<(), What> {
+        let at = self.check(address, size)?;
+        if size == 8 {
+            self.store_word(at / 4, 0xf, value as u32, who)?;
+            return self.store_word(at / 4 + 1, 0xf, (value >> 32) as u32, who);
+        }
+        self.store_word(
+            at / 4,
+            bytes_of(at, size),
+            (value as u32) << (at % 4 * 8),
+            who,
+        )
+    }
+
+    #[inline]
+    fn store_word(&mut self, word: usize, bytes: u8, value: u32, who: Who) -> Result<(), What> {
+        if self.state[word] >> 4 & bytes != 0 {
+            return Err(self.not_there(word, bytes, "written"));
+        }
+        let mask = spread(bytes);
+        let old = self.words[word];
+        let new = (old & !mask) | (value & mask);
+        self.note_write(
+            word,
+            bytes,
+            who,
+            old != new || self.state[word] & bytes != bytes,
+        )?;
+        self.words[word] = new;
+        self.state[word] |= bytes;
+        Ok(())
+    }
+
+    /// Reads, changes and writes back; what it was.
+    pub fn update(
+        &mut self,
+        address: u64,
+        size: usize,
+        who: Who,
+        new: impl FnOnce(u64) -> u64,
+    ) -> Result<u64, What> {
+        let old = self.load(address, size, who)?;
+        self.store(address, size, new(old), who)?;
+        Ok(old)
+    }
+
+    /// `cp.async` starts to fill bytes: nobody may touch them until it is waited for.
+    pub fn start_copy(&mut self, address: u64, size: usize, who: Who) -> Result<(), What> {
+        let at = self.check(address, size)?;
+        for word in at / 4..(at + size) / 4 {
+            if self.state[word] >> 4 != 0 {
+                return Err(self.not_there(word, 0xf, "written"));
+            }
+            self.note_write(word, 0xf, who, true)?;
+            self.state[word] |= 0xf0;
+        }
+        Ok(())
+    }
+
+    /// `cp.async` is done: the bytes are as if `who` had written them now.
+    pub fn end_copy(&mut self, address: u64, bytes: &[u8], who: Who) {
+        for (i, chunk) in bytes.chunks_exact(4).enumerate() {
+            let word = address as usize / 4 + i;
+            self.words[word] = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
+            self.state[word] = 0x0f;
+            self.touched[word].write = self.touch(0xf, who);
+        }
+    }
+
+    /// The lanes of a warp have synchronised.
+    pub fn sync_lanes(&mut self, warp: usize) {
+        self.lane_clocks[warp] += 1;
+    }
+
+    /// A barrier of these warps is complete.
+    pub fn sync_warps(&mut self, warps: impl Iterator<Item = usize> + Clone) {
+        let n = self.warps;
+        let mut all: Vec<u32> = vec![0; n];
+        for warp in warps.clone() {
+            for (known, all) in self.known[warp * n..][..n].iter().zip(&mut all) {
+                *all = (*all).max(*known);
+            }
+        }
+        warps.clone().for_each(|warp| all[warp] = self.clocks[warp]);
+        for warp in warps {
+            self.known[warp * n..][..n].copy_from_slice(&all);
+            self.clocks[warp] += 1;
+            self.lane_clocks[warp] += 1;
+        }
+    }
+
+    fn touch(&self, bytes: u8, who: Who) -> Touch {
+        let warp = who.warp();
+        Touch {
+            clock: self.clocks[warp],
+            lane_clock: self.lane_clocks[warp],
+            line: who.line,
+            thread: who.thread as u16,
+            bytes,
+            strong: who.strong,
+        }
+    }
+
+    /// `touch` was made by another thread on some of these bytes, and nothing orders `who` after it.
+    #[inline]
+    fn races(&self, touch: Touch, bytes: u8, who: Who) -> bool {
+        if touch.bytes & bytes == 0
+            || u32::from(touch.thread) == who.thread
+            || (touch.strong && who.strong)
+        {
+            return false;
+        }
+        let warp = who.warp();
+        match touch.warp() == warp {
+            true => touch.lane_clock == self.lane_clocks[warp],
+            false => touch.clock > self.known[warp * self.warps + touch.warp()],
+        }
+    }
+
+    #[inline]
+    fn note_read(&mut self, word: usize, bytes: u8, who: Who) -> Result<(), What> {
+        let old = self.touched[word];
+        if self.races(old.write, bytes, who) {
+            return Err(race("read", "written", old.write));
+        }
+        let mut read = self.touch(bytes, who);
+        let mine = 1 << who.warp();
+        let touched = &mut self.touched[word];
+        let same_warp = old.readers & mine != 0 && old.read.lane_clock == read.lane_clock;
+        if old.readers != 0 && old.read.clock == read.clock {
+            read.bytes |= old.read.bytes;
+            read.strong &= old.read.strong;
+            touched.readers |= mine;
+            touched.many = same_warp && (old.many || u32::from(old.read.thread) != who.thread);
+        } else {
+            touched.readers = mine;
+            touched.many = false;
+        }
+        touched.read = read;
+        Ok(())
+    }
+
+    #[inline]
+    fn note_write(&mut self, word: usize, bytes: u8, who: Who, changes: bool) -> Result<(), What> {
+        let old = self.touched[word];
+        if changes {
+            if self.races(old.write, bytes, who) {
+                return Err(race("write", "written", old.write));
+            }
+            if old.readers != 0 {
+                self.check_readers(old, bytes, who)?;
+            }
+        }
+        let mut write = self.touch(bytes, who);
+        if old.write.bytes != 0
+            && u32::from(old.write.thread) == who.thread
+            && old.write.clock == write.clock
+        {
+            write.bytes |= old.write.bytes;
+        }
+        self.touched[word].write = write;
+        Ok(())
+    }
+
+    /// Reads by other warps, and by other lanes of this one.
+    fn check_readers(&self, old: Touched, bytes: u8, who: Who) -> Result<(), What> {
+        let (read, warp) = (old.read, who.warp());
+        if read.bytes & bytes == 0 || (read.strong && who.strong) {
+            return Ok(());
+        }
+        let others = (0..self.warps).filter(|&r| r != warp && old.readers >> r & 1 == 1);
+        if let Some(other) = others
+            .into_iter()
+            .find(|&r| read.clock > self.known[warp * self.warps + r])
+        {
+            let thread = if read.warp() == other {
+                read.thread
+            } else {
+                other as u16 * 32
+            };
+            return Err(race("write", "read", Touch { thread, ..read }));
+        }
+        let lanes = read.warp() == warp && read.lane_clock == self.lane_clocks[warp];
+        match lanes && (old.many || u32::from(read.thread) != who.thread) {
+            true => Err(race("write", "read", read)),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cold]
+fn race(this: &'static str, other: &'static str, touch: Touch) -> What {
+    What::SharedRace {
+        this,
+        other,
+        thread: touch.thread.into(),
+        line: touch.line,
+    }
+}
+
+#[inline]
+fn bytes_of(at: usize, size: usize) -> u8 {
+    (((1u32 << size) - 1) << (at % 4)) as u8
+}
+
+/// Bits of the bytes.
+#[inline]
+fn spread(bytes: u8) -> u32 {
+    if bytes == 0xf {
+        return u32::MAX;
+    }
+    (0..4)
+        .filter(|i| bytes >> i & 1 == 1)
+        .map(|i| 0xff << (8 * i))
+        .sum()
+}

@@ -1,0 +1,288 @@
+//! What names mean in the body of a function.
+
+use std::collections::HashMap;
+
+use super::ir::{Constant, Space};
+use super::types::Type;
+use crate::exec::code::{Address, PredicateUse, Reg, Source, Special};
+
+/// An operand as it is written, names looked up.
+#[derive(Clone, Debug)]
+pub enum Operand<'a> {
+    Register(Reg),
+    Predicate(PredicateUse),
+    Integer(u64),
+    Single(u32),
+    Double(u64),
+    Special(Special),
+    /// In brackets, or the bare name of a variable; with the space of that variable.
+    Address(Address, Option<Space>),
+    Vector(Vec<Operand<'a>>),
+    /// `p|q`
+    Pair(Box<(Operand<'a>, Operand<'a>)>),
+    /// `_`
+    Sink,
+    /// Any other name: labels and functions.
+    Name(&'a str),
+}
+
+#[derive(Clone, Copy)]
+enum Meaning {
+    Register(Reg),
+    Predicate(u32),
+    /// `%r<100>`: registers `%r0` and on.
+    Registers {
+        first: u32,
+        count: u32,
+        bits: u32,
+    },
+    Predicates {
+        first: u32,
+        count: u32,
+    },
+    /// An offset in the kernel's parameters.
+    Param(u32),
+    /// An offset in the function's local memory.
+    Local(u32),
+}
+
+/// The names of one function, and the numbers given to them.
+#[derive(Default)]
+pub struct Names<'a> {
+    scopes: Vec<HashMap<&'a str, Meaning>>,
+    /// Variables of the module, with their spaces.
+    variables: HashMap<&'a str, (usize, Space)>,
+    pub registers: u32,
+    pub register_bits: u32,
+    pub predicates: u32,
+    pub local_bytes: u32,
+    pub constants: Vec<Constant>,
+    numbers: HashMap<Constant, u32>,
+    pub specials: Vec<(u32, Special)>,
+    /// In a kernel, addresses in `.param` are offsets in its parameters.
+    pub entry: bool,
+    /// Functions by name.
+    pub functions: HashMap<&'a str, usize>,
+    /// Functions called.
+    pub calls: Vec<usize>,
+    pub labels: HashMap<&'a str, u32>,
+    /// Where each label stands.
+    pub label_places: Vec<Option<u32>>,
+    /// `.branchtargets` lists, by the label before them.
+    pub tables: HashMap<&'a str, Vec<u32>>,
+}
+
+impl<'a> Names<'a> {
+    /// Names of the module, before any of a function.
+    pub fn add_variable(&mut self, name: &'a str, number: usize, space: Space) {
+        self.variables.insert(name, (number, space));
+    }
+
+    /// Forgets the last function.
+    pub fn start_function(&mut self, entry: bool) {
+        let variables = std::mem::take(&mut self.variables);
+        let functions = std::mem::take(&mut self.functions);
+        *self = Names {
+            variables,
+            functions,
+            entry,
+            scopes: vec![HashMap::new()],
+            ..Names::default()
+        };
+    }
+
+    pub fn open_scope(&mut self) {
+        self.scopes.push(HashMap::new());
+    }
+
+    pub fn close_scope(&mut self) {
+        self.scopes.pop();
+    }
+
+    fn declare(&mut self, name: &'a str, meaning: Meaning) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.insert(name, meaning);
+        }
+    }
+
+    /// `.reg`; `count` for `name<count>`.
+    pub fn declare_registers(&mut self, name: &'a str, ty: Type, count: Option<u32>) {
+        let (file, many) = match ty {
+            Type::Pred => (&mut self.predicates, count.unwrap_or(1)),
+            _ => (&mut self.registers, count.unwrap_or(1)),
+        };
+        let first = *file;
+        *file += many;
+        let bits = ty.bits();
+        let meaning = match (ty, count) {
+            (Type::Pred, None) => Meaning::Predicate(first),
+            (Type::Pred, Some(count)) => Meaning::Predicates { first, count },
+            (_, None) => Meaning::Register(Reg { index: first, bits }),
+            (_, Some(count)) => Meaning::Registers { first, count, bits },
+        };
+        if ty != Type::Pred {
+            self.register_bits += many * bits.max(32);
+        }
+        self.declare(name, meaning);
+    }
+
+    /// A parameter of a kernel.
+    pub fn declare_param(&mut self, name: &'a str, offset: u32) {
+        self.declare(name, Meaning::Param(offset));
+    }
+
+    /// A variable of each thread; its offset.
+    pub fn declare_local(&mut self, name: &'a str, size: u32, align: u32) -> u32 {
+        let offset = self.local_bytes.next_multiple_of(align.max(4));
+        self.local_bytes = offset + size;
+        self.declare(name, Meaning::Local(offset));
+        offset
+    }
+
+    /// Where the local variable `name` lies.
+    pub fn local(&self, name: &str) -> Option<u32> {
+        self.scopes
+            .iter()
+            .rev()
+            .find_map(|scope| match scope.get(name) {
+                Some(Meaning::Local(offset)) => Some(*offset),
+                _ => None,
+            })
+    }
+
+    pub fn constant(&mut self, constant: Constant) -> Source {
+        let constants = &mut self.constants;
+        let number = *self.numbers.entry(constant).or_insert_with(|| {
+            constants.push(constant);
+            constants.len() as u32 - 1
+        });
+        Source::constant(number)
+    }
+
+    /// The register that holds a special value from the start.
+    pub fn special(&mut self, special: Special) -> Source {
+        if let Some((register, _)) = self.specials.iter().find(|(_, s)| *s == special) {
+            return Source::register(*register);
+        }
+        let register = self.registers;
+        self.registers += 1;
+        self.specials.push((register, special));
+        Source::register(register)
+    }
+
+    pub fn label(&mut self, name: &'a str) -> u32 {
+        let places = &mut self.label_places;
+        *self.labels.entry(name).or_insert_with(|| {
+            places.push(None);
+            places.len() as u32 - 1
+        })
+    }
+
+    /// What a bare name stands for.
+    pub fn operand(&mut self, name: &'a str) -> Operand<'a> {
+        if name == "_" {
+            return Operand::Sink;
+        }
+        if let Some(meaning) = self
+            .scopes
+            .iter()
+            .rev()
+            .find_map(|scope| scope.get(name))
+            .copied()
+        {
+            return self.known(meaning);
+        }
+        if let Some(operand) = self.numbered(name) {
+            return operand;
+        }
+        if let Some(special) = special(name) {
+            return Operand::Special(special);
+        }
+        if let Some(&(number, space)) = self.variables.get(name) {
+            let base = self.constant(Constant::Variable(number));
+            return Operand::Address(Address { base, offset: 0 }, Some(space));
+        }
+        match name {
+            "WARP_SZ" => Operand::Integer(32),
+            _ => Operand::Name(name),
+        }
+    }
+
+    fn known(&mut self, meaning: Meaning) -> Operand<'a> {
+        let (base, space) = match meaning {
+            Meaning::Register(reg) => return Operand::Register(reg),
+            Meaning::Predicate(index) => {
+                return Operand::Predicate(PredicateUse {
+                    index,
+                    negated: false,
+                });
+            }
+            Meaning::Param(offset) => (
+                self.constant(Constant::Bits(u64::from(offset))),
+                Space::Param,
+            ),
+            Meaning::Local(offset) => (self.special(Special::Local(offset)), Space::Local),
+            Meaning::Registers { .. } | Meaning::Predicates { .. } => return Operand::Sink,
+        };
+        Operand::Address(Address { base, offset: 0 }, Some(space))
+    }
+
+    /// `%r12` where `%r<100>` was declared.
+    fn numbered(&self, name: &str) -> Option<Operand<'a>> {
+        let digits = name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count();
+        let (prefix, number) = (&name[..digits], name[digits..].parse::<u32>().ok()?);
+        self.scopes
+            .iter()
+            .rev()
+            .find_map(|scope| match scope.get(prefix)? {
+                Meaning::Registers { first, count, bits } if number < *count => {
+                    Some(Operand::Register(Reg {
+                        index: first + number,
+                        bits: *bits,
+                    }))
+                }
+                Meaning::Predicates { first, count } if number < *count => {
+                    Some(Operand::Predicate(PredicateUse {
+                        index: first + number,
+                        negated: false,
+                    }))
+                }
+                _ => None,
+            })
+    }
+}
+
+fn special(name: &str) -> Option<Special> {
+    let (register, axis) = match name.split_once('.') {
+        Some((register, "x")) => (register, 0),
+        Some((register, "y")) => (register, 1),
+        Some((register, "z")) => (register, 2),
+        Some(_) => return None,
+        None => (name, 3),
+    };
+    Some(match (register, axis) {
+        ("%tid", 0..3) => Special::Tid(axis),
+        ("%ntid", 0..3) => Special::Ntid(axis),
+        ("%ctaid", 0..3) => Special::Ctaid(axis),
+        ("%nctaid", 0..3) => Special::Nctaid(axis),
+        ("%laneid", 3) => Special::LaneId,
+        ("%warpid", 3) => Special::WarpId,
+        ("%nwarpid", 3) => Special::NWarpId,
+        ("%smid", 3) => Special::SmId,
+        ("%nsmid", 3) => Special::NSmId,
+        ("%gridid", 3) => Special::GridId,
+        ("%lanemask_eq", 3) => Special::MaskEq,
+        ("%lanemask_lt", 3) => Special::MaskLt,
+        ("%lanemask_le", 3) => Special::MaskLe,
+        ("%lanemask_gt", 3) => Special::MaskGt,
+        ("%lanemask_ge", 3) => Special::MaskGe,
+        ("%dynamic_smem_size", 3) => Special::DynamicShared,
+        ("%total_smem_size", 3) => Special::TotalShared,
+        (
+            "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo"
+            | "%globaltimer_hi",
+            3,
+        ) => Special::Clock,
+        _ => return None,
+    })
+}
