@@ -8,7 +8,7 @@ use super::guard::{Outcome, read_text, with_context, write};
 use super::refused::refuse;
 use super::result::CuResult;
 use super::state::{Driver, new_handle};
-use crate::exec::LoadedModule;
+use crate::exec::{LoadError, LoadedModule};
 use crate::memory::Memory;
 use crate::ptx;
 
@@ -176,7 +176,14 @@ impl Driver {
             return Err(CuResult::ERROR_INVALID_PTX);
         }
         let loaded = LoadedModule::new(Arc::new(module), &self.memory);
-        let loaded = loaded.map_err(|_| CuResult::ERROR_OUT_OF_MEMORY)?;
+        let loaded = loaded.map_err(|error| {
+            self.remember(&error.to_string());
+            match error {
+                LoadError::OutOfMemory(_) => CuResult::ERROR_OUT_OF_MEMORY,
+                LoadError::Undefined(_) => CuResult::ERROR_INVALID_PTX,
+                LoadError::Fault(_) => CuResult::ERROR_LAUNCH_FAILED,
+            }
+        })?;
         let handle = new_handle();
         let image = LoadedImage {
             loaded: Arc::new(loaded),
