@@ -84,7 +84,7 @@ impl Allocation {
 
 impl Spans {
     /// The allocation that holds all of `bytes` at `address`, and the offset there.
-    fn find(&self, address: u64, bytes: u64) -> Result<(&Allocation, u64), What> {
+    fn find(&self, address: u64, bytes: u64) -> Result<(&Allocation, u64), Box<What>> {
         let offset = address & (SPAN - 1);
         match self.list.get((address >> SPAN_BITS) as usize) {
             Some(Span::Live(allocation)) if offset + bytes <= allocation.bytes => {
@@ -96,10 +96,10 @@ impl Spans {
 
     /// Allocations larger than a span, and why an address is wrong.
     #[cold]
-    fn find_slowly(&self, address: u64, bytes: u64) -> Result<(&Allocation, u64), What> {
+    fn find_slowly(&self, address: u64, bytes: u64) -> Result<(&Allocation, u64), Box<What>> {
         let at = (address >> SPAN_BITS) as usize;
-        if at < FIRST_SPAN || at > self.list.len() {
-            return Err(What::Unmapped { bytes });
+        if at + 1 < FIRST_SPAN || at > self.list.len() {
+            return Err(Box::new(What::Unmapped { bytes }));
         }
         let start = (FIRST_SPAN..=at.min(self.list.len() - 1))
             .rev()
@@ -110,14 +110,14 @@ impl Spans {
                 return Ok((allocation, offset));
             }
             Some((Span::Freed { bytes: size }, offset)) if offset < *size => {
-                return Err(What::Freed { bytes });
+                return Err(Box::new(What::Freed { bytes }));
             }
             Some((Span::Live(allocation), offset)) if offset < allocation.bytes + SPAN / 2 => {
-                return Err(What::OutOfBounds {
+                return Err(Box::new(What::OutOfBounds {
                     bytes,
                     offset: offset as i64,
                     size: allocation.bytes,
-                });
+                }));
             }
             _ => self.list.get(at + 1),
         };
@@ -125,13 +125,13 @@ impl Spans {
         match size {
             Some(Span::Live(next)) => {
                 let offset = address.wrapping_sub((at as u64 + 1) << SPAN_BITS) as i64;
-                Err(What::OutOfBounds {
+                Err(Box::new(What::OutOfBounds {
                     bytes,
                     offset,
                     size: next.bytes,
-                })
+                }))
             }
-            _ => Err(What::Unmapped { bytes }),
+            _ => Err(Box::new(What::Unmapped { bytes })),
         }
     }
 }

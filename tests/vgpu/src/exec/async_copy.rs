@@ -122,12 +122,15 @@ impl CopyAsync {
             }
             let mut bytes = [0; 16];
             for (i, byte) in bytes.iter_mut().enumerate().take(wanted) {
-                let value =
-                    machine
-                        .running
-                        .memory
-                        .load(&mut machine.actor, from + i as u64, 1, false);
-                *byte = value.map_err(|what| Trouble::at(lane, from + i as u64, what))? as u8;
+                let value = machine.running.memory.load(
+                    &mut machine.actor,
+                    from.wrapping_add(i as u64),
+                    1,
+                    false,
+                );
+                *byte = value
+                    .map_err(|what| Trouble::at(lane, from.wrapping_add(i as u64), what))?
+                    as u8;
             }
             let who = Who {
                 thread: warp.first_thread + lane as u32,

@@ -2,7 +2,7 @@
 
 use super::code::{Code, Reg, Source};
 use super::decode::{Decoded, Decoding, Refusal};
-use super::float::extreme;
+use super::float::{canonical, extreme};
 use super::half_float::Small;
 use super::lanes::{Scalar, for_integer};
 use super::memory_ops::{Place, is_hint, lanes, space_of};
@@ -81,10 +81,7 @@ fn change(d: &mut Decoding, ty: Type) -> Option<Change> {
         ("cas", _) => return Some(Box::new(|old, b, c| if old == b { c } else { old })),
         ("add", Type::F32) => {
             // On global memory cards flush subnormals here; we keep them.
-            return Some(float_change(|a: f32, b: f32| {
-                let sum = a + b;
-                if sum.is_nan() { super::float::NAN } else { sum }
-            }));
+            return Some(float_change(|a: f32, b: f32| canonical(a + b)));
         }
         ("add", Type::F64) => return Some(float_change(|a: f64, b: f64| a + b)),
         _ => {}
@@ -163,7 +160,7 @@ impl Atomic {
                     warp.local.store(lane, address, bytes, new(old))?;
                     Ok(old)
                 }),
-                Space::Const | Space::Param => Err(What::ReadOnly(space.name())),
+                Space::Const | Space::Param => Err(Box::new(What::ReadOnly(space.name()))),
             };
             let old = old.map_err(|what| Trouble::at(lane, address, what))?;
             if let Some(to) = self.to {

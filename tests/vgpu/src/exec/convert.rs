@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use super::code::{Code, Reg};
 use super::decode::{Decoded, Decoding};
-use super::float::{NAN, flush, saturate};
+use super::float::{NAN, canonical, flush, saturate};
 use super::lanes::{LaneFn, binary, unary};
 use super::rounding::{BRAIN, Format, HALF, Rounding, SINGLE, TENSOR, round_to, widen};
 use crate::ptx::types::Type;
@@ -104,9 +104,9 @@ fn fast(c: Conversion) -> Option<LaneFn> {
         (Type::F32, Type::S32, None) => unary(|a: i32| a as f32),
         (Type::F32, Type::U32, None) => unary(|a: u32| a as f32),
         (Type::F64, Type::F32, None) => unary(|a: f32| f64::from(a)),
-        (Type::F32, Type::F64, None) => unary(|a: f64| if a.is_nan() { NAN } else { a as f32 }),
-        (Type::F32, Type::F16, None) => unary(|a: f16| if a.is_nan() { NAN } else { a.to_f32() }),
-        (Type::F32, Type::Bf16, None) => unary(|a: bf16| if a.is_nan() { NAN } else { a.to_f32() }),
+        (Type::F32, Type::F64, None) => unary(|a: f64| canonical(a as f32)),
+        (Type::F32, Type::F16, None) => unary(|a: f16| canonical(a.to_f32())),
+        (Type::F32, Type::Bf16, None) => unary(|a: bf16| canonical(a.to_f32())),
         (Type::F16, Type::F32, None) => unary(|a: f32| {
             if a.is_nan() {
                 0x7fff

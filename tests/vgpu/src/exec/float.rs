@@ -22,10 +22,21 @@ impl Ends {
     }
     #[inline(always)]
     fn leave(self, x: f32) -> f32 {
-        let x = if x.is_nan() { NAN } else { x };
+        let x = canonical(x);
         let x = if self.flush { flush(x) } else { x };
         if self.saturate { saturate(x) } else { x }
     }
+}
+
+/// Every NaN as a card gives it. On bits: in terms of floats the compiler may take one NaN for another.
+#[inline(always)]
+pub fn canonical(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 {
+        NAN.to_bits()
+    } else {
+        bits
+    })
 }
 
 /// Subnormals to zero of the same sign.
@@ -149,7 +160,7 @@ fn two(ends: Ends, f: impl Fn(f32, f32) -> f32 + Send + Sync + 'static) -> LaneF
     if ends.flush || ends.saturate {
         binary(move |a: f32, b: f32| ends.leave(f(ends.enter(a), ends.enter(b))))
     } else {
-        binary(move |a: f32, b: f32| nan_or(f(a, b)))
+        binary(move |a: f32, b: f32| canonical(f(a, b)))
     }
 }
 
@@ -159,13 +170,8 @@ fn three(ends: Ends, f: impl Fn(f32, f32, f32) -> f32 + Send + Sync + 'static) -
             ends.leave(f(ends.enter(a), ends.enter(b), ends.enter(c)))
         })
     } else {
-        ternary(move |a: f32, b: f32, c: f32| nan_or(f(a, b, c)))
+        ternary(move |a: f32, b: f32, c: f32| canonical(f(a, b, c)))
     }
-}
-
-#[inline(always)]
-fn nan_or(x: f32) -> f32 {
-    if x.is_nan() { NAN } else { x }
 }
 
 /// A sum of zero has the sign that the direction gives it.

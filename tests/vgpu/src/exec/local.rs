@@ -23,22 +23,22 @@ impl Local {
         self.written.resize(words, 0);
     }
 
-    fn check(&self, address: u64, size: usize) -> Result<usize, What> {
+    fn check(&self, address: u64, size: usize) -> Result<usize, Box<What>> {
         let bytes = u64::from(self.size());
         if address.saturating_add(size as u64) > bytes {
-            return Err(What::OwnBounds {
+            return Err(Box::new(What::OwnBounds {
                 bytes: size as u64,
                 size: bytes,
                 space: "local",
-            });
+            }));
         }
         if !address.is_multiple_of(size as u64) {
-            return Err(What::Misaligned { bytes: size as u64 });
+            return Err(Box::new(What::Misaligned { bytes: size as u64 }));
         }
         Ok(address as usize)
     }
 
-    pub fn load(&self, lane: usize, address: u64, size: usize) -> Result<u64, What> {
+    pub fn load(&self, lane: usize, address: u64, size: usize) -> Result<u64, Box<What>> {
         let at = self.check(address, size)?;
         if size == 8 {
             return Ok(self.load(lane, address, 4)? | self.load(lane, address + 4, 4)? << 32);
@@ -46,7 +46,7 @@ impl Local {
         let (index, shift) = (at / 4 * WARP + lane, at % 4);
         let bytes = ((1u32 << size) - 1) as u8;
         if self.written[index] >> shift & bytes != bytes {
-            return Err(What::NeverWritten { space: "local" });
+            return Err(Box::new(What::NeverWritten { space: "local" }));
         }
         Ok(u64::from(self.words[index] >> (8 * shift)) & ((1 << (8 * size)) - 1))
     }
@@ -57,7 +57,7 @@ impl Local {
         address: u64,
         size: usize,
         value: u64,
-    ) -> Result<(), What> {
+    ) -> Result<(), Box<What>> {
         let at = self.check(address, size)?;
         if size == 8 {
             self.store(lane, address, 4, value)?;

@@ -158,8 +158,14 @@ fn place(d: &mut Decoding, at: usize) -> Result<(Place, Type, usize), Refusal> {
 }
 
 /// The lanes of a mask.
+#[inline]
 pub fn lanes(mask: u32) -> impl Iterator<Item = usize> {
-    (0..WARP).filter(move |lane| mask >> lane & 1 == 1)
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        let lane = rest.trailing_zeros() as usize;
+        rest &= rest.wrapping_sub(1);
+        (lane < WARP).then_some(lane)
+    })
 }
 
 impl Place {
@@ -193,12 +199,12 @@ fn resolve(space: Space, address: u64) -> (Space, u64) {
     }
 }
 
-fn aligned(address: u64, bytes: usize) -> Result<(), What> {
+fn aligned(address: u64, bytes: usize) -> Result<(), Box<What>> {
     match address.is_multiple_of(bytes as u64) {
         true => Ok(()),
-        false => Err(What::Misaligned {
+        false => Err(Box::new(What::Misaligned {
             bytes: bytes as u64,
-        }),
+        })),
     }
 }
 
@@ -212,35 +218,80 @@ impl Load {
     ) -> Result<(), Trouble> {
         let addresses = self.place.addresses(warp, view);
         let bytes = self.place.bytes;
-        for lane in lanes(mask) {
-            let address = addresses.0[lane];
-            let trouble = |what| Trouble::at(lane, address, what);
-            if self.to.len() > 1 {
-                aligned(address, bytes * self.to.len()).map_err(trouble)?;
+        if self.to.len() > 1 {
+            self.check_vector(&addresses, mask)?;
+        }
+        let mut out = Lanes::ZERO;
+        for (i, to) in self.to.iter().enumerate() {
+            let Some(to) = to else { continue };
+            let plus = (i * bytes) as u64;
+            self.element(machine, warp, view.line, &addresses, plus, mask, &mut out)?;
+            if self.signed {
+                let keep = u64::MAX >> (64 - to.bits);
+                out.0.iter_mut().for_each(|x| *x = extend(*x, bytes) & keep);
             }
-            let (space, address) = self.place.resolve(address);
-            for (i, to) in self.to.iter().enumerate() {
-                let Some(to) = to else { continue };
-                let at = address.wrapping_add((i * bytes) as u64);
-                let value = read(
-                    machine,
-                    warp,
-                    lane,
-                    space,
-                    at,
-                    bytes,
-                    view.line,
-                    self.place.strong,
-                )
-                .map_err(|what| Trouble::at(lane, at, what))?;
-                let value = match self.signed {
-                    true => extend(value, bytes) & (u64::MAX >> (64 - to.bits)),
-                    false => value,
-                };
-                warp.registers[view.registers + to.index as usize].0[lane] = value;
-            }
+            warp.set(view, *to, mask, &out);
         }
         Ok(())
+    }
+
+    /// A vector is aligned as a whole.
+    fn check_vector(&self, addresses: &Lanes, mask: u32) -> Result<(), Trouble> {
+        let whole = self.place.bytes * self.to.len();
+        lanes(mask).try_for_each(|lane| {
+            let address = addresses.0[lane];
+            aligned(address, whole).map_err(|what| Trouble::at(lane, address, what))
+        })
+    }
+
+    /// The element at `plus` bytes behind the addresses.
+    #[allow(clippy::too_many_arguments)]
+    fn element(
+        &self,
+        machine: &mut Machine,
+        warp: &Warp,
+        line: u32,
+        addresses: &Lanes,
+        plus: u64,
+        mask: u32,
+        out: &mut Lanes,
+    ) -> Result<(), Trouble> {
+        let Place {
+            space,
+            bytes,
+            strong,
+            ..
+        } = self.place;
+        let done = match space {
+            Space::Global | Space::Const => {
+                let memory = &machine.running.memory;
+                lanes(mask).try_for_each(|lane| {
+                    let address = addresses.0[lane].wrapping_add(plus);
+                    let value = memory.load(&mut machine.actor, address, bytes, strong);
+                    out.0[lane] = value.map_err(|what| (lane, what))?;
+                    Ok(())
+                })
+            }
+            Space::Shared => {
+                let who = Who {
+                    thread: warp.first_thread,
+                    line,
+                    strong,
+                };
+                machine
+                    .shared
+                    .load_lanes(addresses, plus, bytes, mask, who, out)
+            }
+            _ => lanes(mask).try_for_each(|lane| {
+                let (space, at) = self.place.resolve(addresses.0[lane].wrapping_add(plus));
+                let value = read(machine, warp, lane, space, at, bytes, line, strong);
+                out.0[lane] = value.map_err(|what| (lane, what))?;
+                Ok(())
+            }),
+        };
+        done.map_err(|(lane, what): (usize, Box<What>)| {
+            Trouble::at(lane, addresses.0[lane].wrapping_add(plus), what)
+        })
     }
 }
 
@@ -261,7 +312,7 @@ pub fn read(
     bytes: usize,
     line: u32,
     strong: bool,
-) -> Result<u64, What> {
+) -> Result<u64, Box<What>> {
     match space {
         Space::Global | Space::Const | Space::Generic => {
             machine
@@ -283,11 +334,11 @@ pub fn read(
             let params = machine.running.params;
             let at = usize::try_from(address).unwrap_or(usize::MAX);
             let Some(found) = at.checked_add(bytes).and_then(|end| params.get(at..end)) else {
-                return Err(What::OwnBounds {
+                return Err(Box::new(What::OwnBounds {
                     bytes: bytes as u64,
                     size: params.len() as u64,
                     space: "param",
-                });
+                }));
             };
             let mut value = [0; 8];
             value[..bytes].copy_from_slice(found);
@@ -332,7 +383,7 @@ impl Store {
                         machine.shared.store(at, bytes, value, who)
                     }
                     Space::Local => warp.local.store(lane, at, bytes, value),
-                    Space::Const | Space::Param => Err(What::ReadOnly(space.name())),
+                    Space::Const | Space::Param => Err(Box::new(What::ReadOnly(space.name()))),
                 }
                 .map_err(|what| Trouble::at(lane, at, what))?;
             }

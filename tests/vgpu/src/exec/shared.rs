@@ -4,6 +4,8 @@
 //! when the second warp has learned of the first one's clock at a barrier, or, within a warp, when its lanes synchronised between.
 //! A write of the value that is there already is no race.
 
+use super::lanes::Lanes;
+use super::memory_ops::lanes;
 use crate::fault::What;
 
 /// Who makes an access.
@@ -36,6 +38,8 @@ struct Touched {
 
 #[derive(Clone, Copy, Default)]
 struct Touch {
+    /// Barriers of the whole block before it.
+    epoch: u32,
     clock: u32,
     lane_clock: u32,
     line: u32,
@@ -59,6 +63,8 @@ pub struct Shared {
     touched: Vec<Touched>,
     size: u64,
     warps: usize,
+    /// Barriers that all warps have passed: whatever came before one is ordered.
+    epoch: u32,
     clocks: Vec<u32>,
     lane_clocks: Vec<u32>,
     /// `known[a * warps + b]`: the clock of `b` that `a` has seen.
@@ -71,6 +77,7 @@ impl Shared {
         let words = (size as usize).div_ceil(4);
         self.size = u64::from(size);
         self.warps = warps;
+        self.epoch = 1;
         self.words.resize(words, 0);
         self.state.clear();
         self.state.resize(words, 0);
@@ -87,22 +94,22 @@ impl Shared {
     }
 
     #[inline]
-    fn check(&self, address: u64, size: usize) -> Result<usize, What> {
+    fn check(&self, address: u64, size: usize) -> Result<usize, Box<What>> {
         if address.saturating_add(size as u64) > self.size {
-            return Err(What::SharedBounds {
+            return Err(Box::new(What::SharedBounds {
                 bytes: size as u64,
                 size: self.size,
-            });
+            }));
         }
         if !address.is_multiple_of(size as u64) {
-            return Err(What::Misaligned { bytes: size as u64 });
+            return Err(Box::new(What::Misaligned { bytes: size as u64 }));
         }
         Ok(address as usize)
     }
 
     /// `size` bytes (1, 2, 4 or 8).
     #[inline]
-    pub fn load(&mut self, address: u64, size: usize, who: Who) -> Result<u64, What> {
+    pub fn load(&mut self, address: u64, size: usize, who: Who) -> Result<u64, Box<What>> {
         let at = self.check(address, size)?;
         if size == 8 {
             let low = self.load_word(at / 4, 0xf, who)?;
@@ -112,11 +119,40 @@ impl Shared {
         Ok(u64::from(word >> (at % 4 * 8)) & ((1 << (size * 8)) - 1))
     }
 
+    /// One element for each lane of `mask`, at `addresses` plus `plus`; `who` is lane 0. The error names its lane.
+    pub fn load_lanes(
+        &mut self,
+        addresses: &Lanes,
+        plus: u64,
+        size: usize,
+        mask: u32,
+        who: Who,
+        out: &mut Lanes,
+    ) -> Result<(), (usize, Box<What>)> {
+        // Lanes that read what the two before them read add nothing to what is known.
+        let (mut last, mut times) = (u64::MAX, 0);
+        let mut value = 0;
+        for lane in lanes(mask) {
+            let address = addresses.0[lane].wrapping_add(plus);
+            times = if address == last { times + 1 } else { 0 };
+            if times < 2 {
+                let who = Who {
+                    thread: who.thread + lane as u32,
+                    ..who
+                };
+                value = self.load(address, size, who).map_err(|what| (lane, what))?;
+                last = address;
+            }
+            out.0[lane] = value;
+        }
+        Ok(())
+    }
+
     #[inline]
-    fn load_word(&mut self, word: usize, bytes: u8, who: Who) -> Result<u32, What> {
+    fn load_word(&mut self, word: usize, bytes: u8, who: Who) -> Result<u32, Box<What>> {
         let state = self.state[word];
         if state & bytes != bytes || state >> 4 & bytes != 0 {
-            return Err(self.not_there(word, bytes, "read"));
+            return Err(Box::new(self.not_there(word, bytes, "read")));
         }
         self.note_read(word, bytes, who)?;
         Ok(self.words[word])
@@ -134,7 +170,13 @@ impl Shared {
     }
 
     #[inline]
-    pub fn store(&mut self, address: u64, size: usize, value: u64, who: Who) -> Result<(), What> {
+    pub fn store(
+        &mut self,
+        address: u64,
+        size: usize,
+        value: u64,
+        who: Who,
+    ) -> Result<(), Box<What>> {
         let at = self.check(address, size)?;
         if size == 8 {
             self.store_word(at / 4, 0xf, value as u32, who)?;
@@ -149,9 +191,15 @@ impl Shared {
     }
 
     #[inline]
-    fn store_word(&mut self, word: usize, bytes: u8, value: u32, who: Who) -> Result<(), What> {
+    fn store_word(
+        &mut self,
+        word: usize,
+        bytes: u8,
+        value: u32,
+        who: Who,
+    ) -> Result<(), Box<What>> {
         if self.state[word] >> 4 & bytes != 0 {
-            return Err(self.not_there(word, bytes, "written"));
+            return Err(Box::new(self.not_there(word, bytes, "written")));
         }
         let mask = spread(bytes);
         let old = self.words[word];
@@ -174,18 +222,18 @@ impl Shared {
         size: usize,
         who: Who,
         new: impl FnOnce(u64) -> u64,
-    ) -> Result<u64, What> {
+    ) -> Result<u64, Box<What>> {
         let old = self.load(address, size, who)?;
         self.store(address, size, new(old), who)?;
         Ok(old)
     }
 
     /// `cp.async` starts to fill bytes: nobody may touch them until it is waited for.
-    pub fn start_copy(&mut self, address: u64, size: usize, who: Who) -> Result<(), What> {
+    pub fn start_copy(&mut self, address: u64, size: usize, who: Who) -> Result<(), Box<What>> {
         let at = self.check(address, size)?;
         for word in at / 4..(at + size) / 4 {
             if self.state[word] >> 4 != 0 {
-                return Err(self.not_there(word, 0xf, "written"));
+                return Err(Box::new(self.not_there(word, 0xf, "written")));
             }
             self.note_write(word, 0xf, who, true)?;
             self.state[word] |= 0xf0;
@@ -211,6 +259,7 @@ impl Shared {
     /// A barrier of these warps is complete.
     pub fn sync_warps(&mut self, warps: impl Iterator<Item = usize> + Clone) {
         let n = self.warps;
+        self.epoch += u32::from(warps.clone().count() == n);
         let mut all: Vec<u32> = vec![0; n];
         for warp in warps.clone() {
             for (known, all) in self.known[warp * n..][..n].iter().zip(&mut all) {
@@ -228,6 +277,7 @@ impl Shared {
     fn touch(&self, bytes: u8, who: Who) -> Touch {
         let warp = who.warp();
         Touch {
+            epoch: self.epoch,
             clock: self.clocks[warp],
             lane_clock: self.lane_clocks[warp],
             line: who.line,
@@ -239,7 +289,11 @@ impl Shared {
 
     /// `touch` was made by another thread on some of these bytes, and nothing orders `who` after it.
     #[inline]
-    fn races(&self, touch: Touch, bytes: u8, who: Who) -> bool {
+    fn races(&self, touch: &Touch, bytes: u8, who: Who) -> bool {
+        touch.epoch == self.epoch && self.races_closely(touch, bytes, who)
+    }
+
+    fn races_closely(&self, touch: &Touch, bytes: u8, who: Who) -> bool {
         if touch.bytes & bytes == 0
             || u32::from(touch.thread) == who.thread
             || (touch.strong && who.strong)
@@ -254,20 +308,20 @@ impl Shared {
     }
 
     #[inline]
-    fn note_read(&mut self, word: usize, bytes: u8, who: Who) -> Result<(), What> {
-        let old = self.touched[word];
-        if self.races(old.write, bytes, who) {
-            return Err(race("read", "written", old.write));
+    fn note_read(&mut self, word: usize, bytes: u8, who: Who) -> Result<(), Box<What>> {
+        if self.races(&self.touched[word].write, bytes, who) {
+            return Err(Box::new(race("read", "written", self.touched[word].write)));
         }
         let mut read = self.touch(bytes, who);
         let mine = 1 << who.warp();
         let touched = &mut self.touched[word];
-        let same_warp = old.readers & mine != 0 && old.read.lane_clock == read.lane_clock;
-        if old.readers != 0 && old.read.clock == read.clock {
-            read.bytes |= old.read.bytes;
-            read.strong &= old.read.strong;
+        let old = &touched.read;
+        if touched.readers != 0 && old.epoch == read.epoch && old.clock == read.clock {
+            let same_warp = touched.readers & mine != 0 && old.lane_clock == read.lane_clock;
+            touched.many = same_warp && (touched.many || u32::from(old.thread) != who.thread);
+            read.bytes |= old.bytes;
+            read.strong &= old.strong;
             touched.readers |= mine;
-            touched.many = same_warp && (old.many || u32::from(old.read.thread) != who.thread);
         } else {
             touched.readers = mine;
             touched.many = false;
@@ -277,11 +331,17 @@ impl Shared {
     }
 
     #[inline]
-    fn note_write(&mut self, word: usize, bytes: u8, who: Who, changes: bool) -> Result<(), What> {
+    fn note_write(
+        &mut self,
+        word: usize,
+        bytes: u8,
+        who: Who,
+        changes: bool,
+    ) -> Result<(), Box<What>> {
         let old = self.touched[word];
         if changes {
-            if self.races(old.write, bytes, who) {
-                return Err(race("write", "written", old.write));
+            if self.races(&old.write, bytes, who) {
+                return Err(Box::new(race("write", "written", old.write)));
             }
             if old.readers != 0 {
                 self.check_readers(old, bytes, who)?;
@@ -299,9 +359,9 @@ impl Shared {
     }
 
     /// Reads by other warps, and by other lanes of this one.
-    fn check_readers(&self, old: Touched, bytes: u8, who: Who) -> Result<(), What> {
+    fn check_readers(&self, old: Touched, bytes: u8, who: Who) -> Result<(), Box<What>> {
         let (read, warp) = (old.read, who.warp());
-        if read.bytes & bytes == 0 || (read.strong && who.strong) {
+        if read.epoch != self.epoch || read.bytes & bytes == 0 || (read.strong && who.strong) {
             return Ok(());
         }
         let others = (0..self.warps).filter(|&r| r != warp && old.readers >> r & 1 == 1);
@@ -314,11 +374,11 @@ impl Shared {
             } else {
                 other as u16 * 32
             };
-            return Err(race("write", "read", Touch { thread, ..read }));
+            return Err(Box::new(race("write", "read", Touch { thread, ..read })));
         }
         let lanes = read.warp() == warp && read.lane_clock == self.lane_clocks[warp];
         match lanes && (old.many || u32::from(read.thread) != who.thread) {
-            true => Err(race("write", "read", read)),
+            true => Err(Box::new(race("write", "read", read))),
             false => Ok(()),
         }
     }

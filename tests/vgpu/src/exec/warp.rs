@@ -3,17 +3,15 @@
 //! Where the lanes of a branch part, one side waits on a stack until the other has come to the branch's immediate post-dominator.
 
 use super::async_copy::Copies;
-use super::code::{Code, Instruction, PredicateSource, PredicateUse, Reg, Source, Special};
-use super::flow::{Barrier, Call};
+use super::code::{Code, Instruction, PredicateSource, PredicateUse, Reg, Source};
+use super::flow::Barrier;
 use super::lanes::{Lanes, WARP};
 use super::local::Local;
 use super::memory_ops::lanes;
 use super::running::Running;
 use super::shared::Shared;
-use super::warp_ops::members;
 use crate::fault::{Fault, What};
 use crate::memory::Actor;
-use crate::ptx::cfg::NOWHERE;
 
 /// Instructions before another warp of the block has its turn.
 const TURN: u64 = 1 << 16;
@@ -35,11 +33,11 @@ pub struct Trouble {
 
 impl Trouble {
     #[cold]
-    pub fn at(lane: usize, address: u64, what: What) -> Self {
+    pub fn at(lane: usize, address: u64, what: impl Into<Box<What>>) -> Self {
         Self {
             lane,
             address: Some(address),
-            what,
+            what: *what.into(),
         }
     }
     #[cold]
@@ -63,25 +61,25 @@ pub struct View<'r> {
 }
 
 /// A call under way.
-struct Frame {
-    function: usize,
-    registers: usize,
-    predicates: usize,
+pub(super) struct Frame {
+    pub function: usize,
+    pub registers: usize,
+    pub predicates: usize,
     /// Start of its local memory.
-    local: u32,
-    paths: Vec<Path>,
+    pub local: u32,
+    pub paths: Vec<Path>,
     /// What to do with its results.
-    returned: Vec<(u32, u32, u32)>,
-    mask: u32,
+    pub returned: Vec<(u32, u32, u32)>,
+    pub mask: u32,
 }
 
 /// Lanes that go together.
 #[derive(Clone, Copy)]
-struct Path {
-    at: u32,
+pub(super) struct Path {
+    pub at: u32,
     /// Where they wait for the others.
-    reconverge: u32,
-    mask: u32,
+    pub reconverge: u32,
+    pub mask: u32,
 }
 
 /// Why a warp stops.
@@ -102,9 +100,10 @@ pub struct Warp {
     pub first_thread: u32,
     /// Lanes that have not ended.
     pub live: u32,
-    carries: u32,
-    frames: Vec<Frame>,
-    executed: u64,
+    pub(super) carries: u32,
+    pub(super) frames: Vec<Frame>,
+    /// Instructions so far.
+    pub(super) executed: u64,
 }
 
 impl Warp {
@@ -119,81 +118,6 @@ impl Warp {
         self.copies = Copies::default();
         self.executed = 0;
         self.enter(running.kernel, self.live, machine);
-    }
-
-    fn enter(&mut self, function: usize, mask: u32, machine: &Machine) {
-        let code = &machine.running.functions[function];
-        let (registers, predicates) = match self.frames.last() {
-            None => (0, 0),
-            Some(frame) => {
-                let caller = &machine.running.functions[frame.function];
-                (
-                    frame.registers + caller.register_count as usize,
-                    frame.predicates + caller.predicate_count as usize,
-                )
-            }
-        };
-        let fits = |have: usize, count: u32, base: usize| have.max(base + count as usize);
-        self.registers.resize(
-            fits(self.registers.len(), code.register_count, registers),
-            Lanes::ZERO,
-        );
-        self.predicates.resize(
-            fits(self.predicates.len(), code.predicate_count, predicates),
-            0,
-        );
-        let local = self.local.size().next_multiple_of(16);
-        self.local.resize(local + code.local_bytes);
-        for &(register, special) in &code.specials {
-            self.registers[registers + register as usize] = self.special(special, local, machine);
-        }
-        let paths = vec![Path {
-            at: 0,
-            reconverge: NOWHERE,
-            mask,
-        }];
-        self.frames.push(Frame {
-            function,
-            registers,
-            predicates,
-            local,
-            paths,
-            returned: Vec::new(),
-            mask,
-        });
-    }
-
-    fn special(&self, special: Special, local: u32, machine: &Machine) -> Lanes {
-        let running = machine.running;
-        let [width, height, _] = running.block;
-        let mut out = Lanes::ZERO;
-        for (lane, x) in out.0.iter_mut().enumerate() {
-            let thread = self.first_thread + lane as u32;
-            let lane = lane as u32;
-            *x = u64::from(match special {
-                Special::Tid(0) => thread % width,
-                Special::Tid(1) => thread / width % height,
-                Special::Tid(_) => thread / width / height,
-                Special::Ntid(axis) => running.block[usize::from(axis)],
-                Special::Ctaid(axis) => machine.block[usize::from(axis)],
-                Special::Nctaid(axis) => running.grid[usize::from(axis)],
-                Special::LaneId => lane,
-                Special::WarpId => self.first_thread / 32,
-                Special::NWarpId => running.threads.div_ceil(32),
-                Special::SmId => machine.actor.block % running.sm_count.max(1),
-                Special::NSmId => running.sm_count,
-                Special::GridId | Special::Clock => 0,
-                Special::MaskEq => 1 << lane,
-                Special::MaskLt => (1 << lane) - 1,
-                Special::MaskLe => u32::MAX >> (31 - lane),
-                Special::MaskGt => !(u32::MAX >> (31 - lane)),
-                Special::MaskGe => u32::MAX << lane,
-                Special::DynamicShared => running.dynamic_shared,
-                Special::TotalShared => running.shared_bytes,
-                Special::Local(offset) => local + offset,
-            });
-        }
-        out
     }
 
     #[inline(always)]
@@ -340,272 +264,6 @@ impl Warp {
                 }
                 return Ok(Some(Pause::Turn));
             }
-        }
-    }
-
-    fn execute(
-        &mut self,
-        code: &Code,
-        machine: &mut Machine,
-        view: &View,
-        mask: u32,
-    ) -> Result<(), Trouble> {
-        match code {
-            Code::SetPredicate(set) => {
-                let [a, b] = set.from.map(|source| self.value(view, source));
-                let c = set.combine.map_or(0, |(_, by)| self.predicate(view, by));
-                let results = set.run(a, b, c);
-                for (to, result) in set.to.iter().zip(results) {
-                    if let Some(to) = to {
-                        self.set_predicate(view, *to, mask, result);
-                    }
-                }
-            }
-            Code::Predicate { to, run, from } => {
-                let [a, b] = from.map(|source| self.predicate(view, source));
-                self.set_predicate(view, *to, mask, run(a, b));
-            }
-            Code::Select { to, from, by } => {
-                let by = self.predicate(view, *by);
-                let [a, b] = from.map(|source| self.value(view, source));
-                let keep = u64::MAX >> (64 - to.bits);
-                let mut out = Lanes::ZERO;
-                for (i, x) in out.0.iter_mut().enumerate() {
-                    *x = if by >> i & 1 == 1 { a.0[i] } else { b.0[i] } & keep;
-                }
-                self.set(view, *to, mask, &out);
-            }
-            Code::Load(load) => load.run(machine, self, view, mask)?,
-            Code::Store(store) => store.run(machine, self, view, mask)?,
-            Code::Atomic(atomic) => atomic.run(machine, self, view, mask)?,
-            Code::Shuffle(shuffle) => shuffle.run(self, view, mask)?,
-            Code::Vote(vote) => vote.run(self, view, mask)?,
-            Code::Match(matched) => matched.run(self, view, mask)?,
-            Code::Reduce(reduce) => reduce.run(self, view, mask)?,
-            Code::CopyAsync(copy) => copy.run(machine, self, view, mask)?,
-            Code::LoadMatrix(load) => load.run(machine, self, view, mask)?,
-            Code::Mma(mma) => mma.run(self, view, mask)?,
-            Code::WarpBarrier { mask: members_of } => {
-                let named = *self.value(view, *members_of);
-                members(self, &named, mask, "bar.warp.sync")?;
-                machine.shared.sync_lanes(self.first_thread as usize / WARP);
-            }
-            other => self.execute_more(other, machine, view, mask),
-        }
-        Ok(())
-    }
-
-    /// What cannot fail, and is rare or cheap.
-    fn execute_more(&mut self, code: &Code, machine: &mut Machine, view: &View, mask: u32) {
-        match code {
-            Code::Pack { to, from, bits } => {
-                let mut out = Lanes::ZERO;
-                for (i, source) in from.iter().enumerate() {
-                    let values = self.value(view, *source);
-                    for (x, part) in out.0.iter_mut().zip(&values.0) {
-                        *x |= (part & (u64::MAX >> (64 - bits))) << (i as u32 * bits);
-                    }
-                }
-                self.set(view, *to, mask, &out);
-            }
-            Code::Unpack { to, from, bits } => {
-                let values = *self.value(view, *from);
-                for (i, to) in to.iter().enumerate() {
-                    let Some(to) = to else { continue };
-                    let part = values
-                        .0
-                        .map(|x| x >> (i as u32 * bits) & (u64::MAX >> (64 - bits)));
-                    self.set(view, *to, mask, &Lanes(part));
-                }
-            }
-            Code::Carry(carry) => {
-                let (out, to, after) = carry.run(
-                    carry.from.map(|source| self.value(view, source)),
-                    self.carries,
-                );
-                self.set(view, to, mask, &out);
-                self.carries = (self.carries & !mask) | (after & mask);
-            }
-            Code::Clock { to } => {
-                let keep = u64::MAX >> (64 - to.bits);
-                self.set(view, *to, mask, &Lanes::all(self.executed & keep));
-            }
-            Code::ActiveMask { to } => self.set(view, *to, mask, &Lanes::all(mask.into())),
-            Code::Fence { card } => {
-                if *card {
-                    machine.running.memory.fence(&mut machine.actor);
-                }
-            }
-            Code::BranchTable {
-                index,
-                to,
-                reconverge,
-            } => {
-                let index = *self.value(view, *index);
-                self.branch_table(&index, to, *reconverge, mask);
-            }
-            Code::Return => self.end_lanes(mask, false),
-            Code::Exit => self.end_lanes(mask, true),
-            Code::CommitCopies => self.copies.commit(mask),
-            Code::WaitCopies { groups, commit } => {
-                if *commit {
-                    self.copies.commit(mask);
-                }
-                self.copies.wait(mask, *groups, machine, self.first_thread);
-            }
-            _ => {}
-        }
-    }
-
-    fn pop_path(&mut self) {
-        if let Some(frame) = self.frames.last_mut() {
-            frame.paths.pop();
-        }
-    }
-
-    /// Of `active` lanes, those `taken` go to `to`, the others on.
-    fn branch(&mut self, to: u32, reconverge: u32, taken: u32, active: u32) {
-        let Some(path) = self
-            .frames
-            .last_mut()
-            .and_then(|frame| frame.paths.last_mut())
-        else {
-            return;
-        };
-        let next = path.at;
-        if taken == active {
-            path.at = to;
-            return;
-        }
-        self.part(
-            reconverge,
-            [(next, active & !taken), (to, taken)].into_iter(),
-        );
-    }
-
-    /// Splits the lanes of the running path; the last one given runs first.
-    fn part(&mut self, reconverge: u32, sides: impl Iterator<Item = (u32, u32)>) {
-        let Some(paths) = self.frames.last_mut().map(|frame| &mut frame.paths) else {
-            return;
-        };
-        let Some(path) = paths.last_mut() else { return };
-        // Where the lanes already wait for that place, those below do so for them.
-        if path.reconverge == reconverge {
-            paths.pop();
-        } else {
-            path.at = reconverge;
-        }
-        paths.extend(
-            sides
-                .filter(|&(at, mask)| mask != 0 && at != reconverge)
-                .map(|(at, mask)| Path {
-                    at,
-                    reconverge,
-                    mask,
-                }),
-        );
-    }
-
-    fn branch_table(&mut self, index: &Lanes, to: &[u32], reconverge: u32, mask: u32) {
-        // Lanes with an index beyond the list are undefined: they take its last target.
-        let last = to.len().saturating_sub(1);
-        let mut sides: Vec<(u32, u32)> = to.iter().map(|&at| (at, 0)).collect();
-        for lane in lanes(mask) {
-            if let Some(side) = sides.get_mut((index.0[lane] as u32 as usize).min(last)) {
-                side.1 |= 1 << lane;
-            }
-        }
-        let active = self
-            .frames
-            .last()
-            .and_then(|frame| frame.paths.last())
-            .map_or(mask, |path| path.mask);
-        let next = self
-            .frames
-            .last()
-            .and_then(|frame| frame.paths.last())
-            .map_or(0, |path| path.at);
-        sides.push((next, active & !mask));
-        self.part(reconverge, sides.into_iter());
-    }
-
-    /// These lanes leave the function, or end for good.
-    fn end_lanes(&mut self, mask: u32, for_good: bool) {
-        let outermost = self.frames.len() == 1;
-        if for_good || outermost {
-            self.live &= !mask;
-        }
-        let first = if for_good { 0 } else { self.frames.len() - 1 };
-        for frame in &mut self.frames[first..] {
-            frame.paths.iter_mut().for_each(|path| path.mask &= !mask);
-            frame.paths.retain(|path| path.mask != 0);
-        }
-    }
-
-    fn call(&mut self, call: &Call, mask: u32, machine: &Machine) -> Result<(), Trouble> {
-        let callee = &machine.running.functions[call.function];
-        let caller = self.frames.last().map_or(0, |frame| frame.local);
-        let lane = mask.trailing_zeros() as usize;
-        if !callee.defined {
-            let what = self.external(&callee.name, call, lane, caller, machine);
-            return Err(Trouble::of(lane, what));
-        }
-        if self.frames.len() > 64 {
-            return Err(Trouble::of(
-                lane,
-                What::Undefined("calls nested more than 64 deep".into()),
-            ));
-        }
-        self.enter(call.function, mask, machine);
-        if let Some(frame) = self.frames.last_mut() {
-            let local = frame.local;
-            let results = call.returned.iter().zip(&callee.returns);
-            frame.returned = results
-                .map(|(to, from)| (caller + to, local + from.offset, from.size))
-                .collect();
-            for (from, to) in call.arguments.iter().zip(&callee.params) {
-                self.local
-                    .copy(mask, local + to.offset, caller + from, to.size);
-            }
-        }
-        Ok(())
-    }
-
-    /// Functions that the driver would provide.
-    fn external(
-        &self,
-        name: &str,
-        call: &Call,
-        lane: usize,
-        caller: u32,
-        machine: &Machine,
-    ) -> What {
-        if name != "__assertfail" {
-            return What::DeviceFunction(name.into());
-        }
-        let argument = |i: usize, size: usize| {
-            let offset = call.arguments.get(i).copied().unwrap_or(0);
-            self.local
-                .load(lane, u64::from(caller + offset), size)
-                .unwrap_or(0)
-        };
-        let text = |i: usize| machine.running.memory.text(argument(i, 8));
-        What::Assert(format!(
-            "`{}` in {} at {}:{}",
-            text(0),
-            text(3),
-            text(1),
-            argument(2, 4)
-        ))
-    }
-
-    /// Back to the caller.
-    fn leave(&mut self) {
-        if let Some(frame) = self.frames.pop() {
-            for (to, from, size) in frame.returned {
-                self.local.copy(frame.mask & self.live, to, from, size);
-            }
-            self.local.resize(frame.local);
         }
     }
 

@@ -108,14 +108,14 @@ impl<'a> Launch<'a> {
         address: u64,
         size: usize,
         strong: bool,
-    ) -> Result<u64, What> {
+    ) -> Result<u64, Box<What>> {
         let (allocation, offset) = self.find(address, size)?;
         let Some(page) = allocation.written_page(offset) else {
-            return Err(What::NeverWritten { space: "global" });
+            return Err(Box::new(What::NeverWritten { space: "global" }));
         };
         let at = (offset % PAGE_BYTES) as usize;
         if !page.is_written(at, size) {
-            return Err(What::NeverWritten { space: "global" });
+            return Err(Box::new(What::NeverWritten { space: "global" }));
         }
         actor.acquired |= strong;
         for part in (0..size).step_by(4) {
@@ -132,7 +132,7 @@ impl<'a> Launch<'a> {
         size: usize,
         value: u64,
         strong: bool,
-    ) -> Result<(), What> {
+    ) -> Result<(), Box<What>> {
         let (allocation, offset) = self.find(address, size)?;
         let page = allocation.page(offset);
         let at = (offset % PAGE_BYTES) as usize;
@@ -150,12 +150,12 @@ impl<'a> Launch<'a> {
         address: u64,
         size: usize,
         mut new: impl FnMut(u64) -> u64,
-    ) -> Result<u64, What> {
+    ) -> Result<u64, Box<What>> {
         let (allocation, offset) = self.find(address, size)?;
         let page = allocation.page(offset);
         let at = (offset % PAGE_BYTES) as usize;
         if !page.is_written(at, size) {
-            return Err(What::NeverWritten { space: "global" });
+            return Err(Box::new(What::NeverWritten { space: "global" }));
         }
         actor.acquired = true;
         for part in (0..size).step_by(4) {
@@ -195,10 +195,10 @@ impl<'a> Launch<'a> {
     }
 
     #[inline]
-    fn find(&self, address: u64, size: usize) -> Result<(&Allocation, u64), What> {
+    fn find(&self, address: u64, size: usize) -> Result<(&Allocation, u64), Box<What>> {
         let found = self.spans.find(address, size as u64)?;
         if !address.is_multiple_of(size as u64) {
-            return Err(What::Misaligned { bytes: size as u64 });
+            return Err(Box::new(What::Misaligned { bytes: size as u64 }));
         }
         Ok(found)
     }
@@ -227,17 +227,17 @@ impl<'a> Launch<'a> {
         actor: &Actor,
         bytes: u64,
         strong: bool,
-    ) -> Result<(), What> {
+    ) -> Result<(), Box<What>> {
         let write = Mark(touched.write.load(Relaxed));
         if self.meets(write, actor, bytes)
             && !(strong && write.flag())
             && !self.ordered(write, actor)
         {
-            return Err(What::GlobalRace {
+            return Err(Box::new(What::GlobalRace {
                 this: "read",
                 other: "written",
                 block: write.block(),
-            });
+            }));
         }
         if strong {
             return Ok(());
@@ -262,17 +262,17 @@ impl<'a> Launch<'a> {
         actor: &Actor,
         bytes: u64,
         strong: bool,
-    ) -> Result<(), What> {
+    ) -> Result<(), Box<What>> {
         let write = Mark(touched.write.load(Relaxed));
         if self.meets(write, actor, bytes)
             && !(strong && write.flag())
             && !self.ordered(write, actor)
         {
-            return Err(What::GlobalRace {
+            return Err(Box::new(What::GlobalRace {
                 this: "write",
                 other: "written",
                 block: write.block(),
-            });
+            }));
         }
         let read = Mark(touched.read.load(Relaxed));
         if read.epoch() == self.epoch && read.bytes() & bytes != 0 {
@@ -281,11 +281,11 @@ impl<'a> Launch<'a> {
                 false => self.meets(read, actor, bytes) && !self.ordered(read, actor),
             };
             if raced {
-                return Err(What::GlobalRace {
+                return Err(Box::new(What::GlobalRace {
                     this: "write",
                     other: "read",
                     block: read.block(),
-                });
+                }));
             }
         }
         let mut new = Mark::new(self.epoch, actor, bytes, strong);
