@@ -311,17 +311,17 @@ fn comparisons_know_nan() {
     type Test = fn(f32, f32) -> bool;
     let tests: [(&str, Test); 14] = [
         ("eq", |a, b| a == b),
-        ("ne", |a, b| a < b || a > b),
+        ("ne", |a, b| a != b && !a.is_nan() && !b.is_nan()),
         ("lt", |a, b| a < b),
         ("le", |a, b| a <= b),
         ("gt", |a, b| a > b),
         ("ge", |a, b| a >= b),
         ("equ", |a, b| a == b || a.is_nan() || b.is_nan()),
         ("neu", |a, b| a != b),
-        ("ltu", |a, b| !(a >= b)),
-        ("leu", |a, b| !(a > b)),
-        ("gtu", |a, b| !(a <= b)),
-        ("geu", |a, b| !(a < b)),
+        ("ltu", |a, b| a < b || a.is_nan() || b.is_nan()),
+        ("leu", |a, b| a <= b || a.is_nan() || b.is_nan()),
+        ("gtu", |a, b| a > b || a.is_nan() || b.is_nan()),
+        ("geu", |a, b| a >= b || a.is_nan() || b.is_nan()),
         ("num", |a, b| !a.is_nan() && !b.is_nan()),
         ("nan", |a, b| a.is_nan() || b.is_nan()),
     ];

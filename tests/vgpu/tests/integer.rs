@@ -61,12 +61,12 @@ fn sums_products_and_extremes_wrap() {
 
 #[test]
 fn high_halves_of_products() {
-    check_two!("mul.hi", |a, b| (u32::from(a) * u32::from(b) >> 16) as u16, u16 "u16");
-    check_two!("mul.hi", |a, b| (i32::from(a) * i32::from(b) >> 16) as i16, i16 "s16");
-    check_two!("mul.hi", |a, b| (u64::from(a) * u64::from(b) >> 32) as u32, u32 "u32");
-    check_two!("mul.hi", |a, b| (i64::from(a) * i64::from(b) >> 32) as i32, i32 "s32");
-    check_two!("mul.hi", |a, b| (u128::from(a) * u128::from(b) >> 64) as u64, u64 "u64");
-    check_two!("mul.hi", |a, b| (i128::from(a) * i128::from(b) >> 64) as i64, i64 "s64");
+    check_two!("mul.hi", |a, b| ((u32::from(a) * u32::from(b)) >> 16) as u16, u16 "u16");
+    check_two!("mul.hi", |a, b| ((i32::from(a) * i32::from(b)) >> 16) as i16, i16 "s16");
+    check_two!("mul.hi", |a, b| ((u64::from(a) * u64::from(b)) >> 32) as u32, u32 "u32");
+    check_two!("mul.hi", |a, b| ((i64::from(a) * i64::from(b)) >> 32) as i32, i32 "s32");
+    check_two!("mul.hi", |a, b| ((u128::from(a) * u128::from(b)) >> 64) as u64, u64 "u64");
+    check_two!("mul.hi", |a, b| ((i128::from(a) * i128::from(b)) >> 64) as i64, i64 "s64");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn wide_products_and_multiply_add() {
         32,
         &[32, 32, 32],
         &three,
-        |v| (v[0] * v[1] >> 32) + v[2],
+        |v| ((v[0] * v[1]) >> 32) + v[2],
     );
     check(
         "mad.wide.u32 %d, %a, %b, %c;",
@@ -350,7 +350,7 @@ fn bytes_are_permuted() {
 #[test]
 fn carries_chain() {
     let add = "add.cc.u32 %r10, %a, %b;\naddc.u32 %d, 0, 0;";
-    check(add, 32, &[32, 32], &EDGES_32, |v| v[0] + v[1] >> 32);
+    check(add, 32, &[32, 32], &EDGES_32, |v| (v[0] + v[1]) >> 32);
     let sub = "sub.cc.u32 %r10, %a, %b;\nsubc.u32 %d, 0, 0;";
     check(sub, 32, &[32, 32], &EDGES_32, |v| {
         if v[0] < v[1] { 0xffff_ffff } else { 0 }

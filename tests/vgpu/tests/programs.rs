@@ -87,7 +87,11 @@ fn lanes_leave_a_loop_one_by_one() {
     let steps = |mut v: u32| {
         let mut count = 0;
         while v != 1 {
-            v = if v % 2 == 0 { v / 2 } else { 3 * v + 1 };
+            v = if v.is_multiple_of(2) {
+                v / 2
+            } else {
+                3 * v + 1
+            };
             count += 1;
         }
         count

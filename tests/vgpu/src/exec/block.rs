@@ -136,17 +136,13 @@ fn arrive<'r>(
         let done = std::mem::take(arrivals);
         machine.shared.sync_warps(done.warps.iter().copied());
         for warp in done.warps {
-            if let State::Waiting(barrier, at, _) = states[warp] {
-                if at == id {
+            match states[warp] {
+                State::Waiting(barrier, at, _) if at == id => {
                     states[warp] = State::Ready;
-                    answer(
-                        &mut warps[warp],
-                        barrier.kind,
-                        done.yes,
-                        done.threads,
-                        machine,
-                    );
+                    let (yes, threads) = (done.yes, done.threads);
+                    answer(&mut warps[warp], barrier.kind, yes, threads, machine);
                 }
+                _ => {}
             }
         }
     }

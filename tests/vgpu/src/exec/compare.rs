@@ -19,10 +19,13 @@ pub struct SetPredicate {
     pub test: TestFn,
     /// Of the upper halves, for pairs: `q` is theirs.
     pub test_high: Option<TestFn>,
-    pub combine: Option<(fn(u32, u32) -> u32, PredicateSource)>,
+    pub combine: Option<(Combine, PredicateSource)>,
     /// `p`, `q`.
     pub to: [Option<u32>; 2],
 }
+
+/// Of masks: the boolean operation of a comparison and a predicate.
+pub type Combine = fn(u32, u32) -> u32;
 
 impl SetPredicate {
     /// What `p` and `q` become.
@@ -74,7 +77,7 @@ const COMPARISONS: [(&str, (Comparison, bool)); 18] = [
     ("nan", (Nan, false)),
 ];
 
-const COMBINATIONS: [(&str, fn(u32, u32) -> u32); 3] = [
+const COMBINATIONS: [(&str, Combine); 3] = [
     ("and", |a, b| a & b),
     ("or", |a, b| a | b),
     ("xor", |a, b| a ^ b),
@@ -250,7 +253,9 @@ fn select_by_sign(d: &mut Decoding) -> Decoded {
 }
 
 fn property(d: &mut Decoding) -> Decoded {
-    const PROPERTIES: [(&str, fn(f64, bool) -> bool); 6] = [
+    /// Of a value, and whether it is subnormal.
+    type Property = fn(f64, bool) -> bool;
+    const PROPERTIES: [(&str, Property); 6] = [
         ("finite", |x, _| x.is_finite()),
         ("infinite", |x, _| x.is_infinite()),
         ("number", |x, _| !x.is_nan()),

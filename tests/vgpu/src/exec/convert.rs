@@ -145,13 +145,13 @@ fn format(ty: Type) -> Option<Format> {
 impl Conversion {
     fn run(self, bits: u64) -> u64 {
         if self.from.float() {
-            self.from_float(bits)
+            self.number(bits)
         } else {
-            self.from_integer(bits)
+            self.integer(bits)
         }
     }
 
-    fn from_integer(self, bits: u64) -> u64 {
+    fn integer(self, bits: u64) -> u64 {
         let unused = 64 - self.from.bits();
         let value = match self.from.signed() {
             true => i128::from((bits << unused) as i64 >> unused),
@@ -179,7 +179,7 @@ impl Conversion {
         }
     }
 
-    fn from_float(self, bits: u64) -> u64 {
+    fn number(self, bits: u64) -> u64 {
         let mut value = match self.from {
             Type::F64 => f64::from_bits(bits),
             Type::F32 if self.flush => flush(f32::from_bits(bits as u32)).into(),

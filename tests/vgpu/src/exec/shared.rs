@@ -25,15 +25,18 @@ impl Who {
     }
 }
 
-/// The last write, and the reads since, of one word.
+/// A word, its last write, and the reads since.
 #[derive(Clone, Copy, Default)]
-struct Touched {
-    write: Touch,
-    read: Touch,
+struct Word {
+    value: u32,
+    /// Low four bits, bytes written; high four, bytes that `cp.async` still fills.
+    state: u8,
+    /// More than one lane of the warp that read last has read.
+    many: bool,
     /// Warps that read.
     readers: u32,
-    /// More than one lane of a warp read.
-    many: bool,
+    write: Touch,
+    read: Touch,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -57,10 +60,7 @@ impl Touch {
 
 #[derive(Default)]
 pub struct Shared {
-    words: Vec<u32>,
-    /// Per word: low four bits, bytes written; high four, bytes that `cp.async` still fills.
-    state: Vec<u8>,
-    touched: Vec<Touched>,
+    words: Vec<Word>,
     size: u64,
     warps: usize,
     /// Barriers that all warps have passed: whatever came before one is ordered.
@@ -78,11 +78,8 @@ impl Shared {
         self.size = u64::from(size);
         self.warps = warps;
         self.epoch = 1;
-        self.words.resize(words, 0);
-        self.state.clear();
-        self.state.resize(words, 0);
-        self.touched.clear();
-        self.touched.resize(words, Touched::default());
+        self.words.clear();
+        self.words.resize(words, Word::default());
         for (list, len, value) in [
             (&mut self.clocks, warps, 1),
             (&mut self.lane_clocks, warps, 1),
@@ -110,13 +107,8 @@ impl Shared {
     /// `size` bytes (1, 2, 4 or 8).
     #[inline]
     pub fn load(&mut self, address: u64, size: usize, who: Who) -> Result<u64, Box<What>> {
-        let at = self.check(address, size)?;
-        if size == 8 {
-            let low = self.load_word(at / 4, 0xf, who)?;
-            return Ok(u64::from(low) | u64::from(self.load_word(at / 4 + 1, 0xf, who)?) << 32);
-        }
-        let word = self.load_word(at / 4, bytes_of(at, size), who)?;
-        Ok(u64::from(word >> (at % 4 * 8)) & ((1 << (size * 8)) - 1))
+        let now = self.touch(who);
+        self.load_as(address, size, now)
     }
 
     /// One element for each lane of `mask`, at `addresses` plus `plus`; `who` is lane 0. The error names its lane.
@@ -132,15 +124,18 @@ impl Shared {
         // Lanes that read what the two before them read add nothing to what is known.
         let (mut last, mut times) = (u64::MAX, 0);
         let mut value = 0;
+        let now = self.touch(who);
         for lane in lanes(mask) {
             let address = addresses.0[lane].wrapping_add(plus);
             times = if address == last { times + 1 } else { 0 };
             if times < 2 {
-                let who = Who {
-                    thread: who.thread + lane as u32,
-                    ..who
+                let now = Touch {
+                    thread: now.thread + lane as u16,
+                    ..now
                 };
-                value = self.load(address, size, who).map_err(|what| (lane, what))?;
+                value = self
+                    .load_as(address, size, now)
+                    .map_err(|what| (lane, what))?;
                 last = address;
             }
             out.0[lane] = value;
@@ -148,25 +143,43 @@ impl Shared {
         Ok(())
     }
 
-    #[inline]
-    fn load_word(&mut self, word: usize, bytes: u8, who: Who) -> Result<u32, Box<What>> {
-        let state = self.state[word];
-        if state & bytes != bytes || state >> 4 & bytes != 0 {
-            return Err(Box::new(self.not_there(word, bytes, "read")));
+    #[inline(always)]
+    fn load_as(&mut self, address: u64, size: usize, now: Touch) -> Result<u64, Box<What>> {
+        let at = self.check(address, size)?;
+        if size == 4 {
+            return Ok(self.load_word(at / 4, 0xf, now)?.into());
         }
-        self.note_read(word, bytes, who)?;
-        Ok(self.words[word])
+        if size == 8 {
+            let low = self.load_word(at / 4, 0xf, now)?;
+            return Ok(u64::from(low) | u64::from(self.load_word(at / 4 + 1, 0xf, now)?) << 32);
+        }
+        let word = self.load_word(at / 4, bytes_of(at, size), now)?;
+        Ok(u64::from(word >> (at % 4 * 8)) & ((1 << (size * 8)) - 1))
+    }
+
+    #[inline(always)]
+    fn load_word(&mut self, at: usize, bytes: u8, now: Touch) -> Result<u32, Box<What>> {
+        let word = &self.words[at];
+        if word.state & (bytes | bytes << 4) != bytes {
+            return Err(self.not_there(at, bytes, "read"));
+        }
+        if word.write.epoch == now.epoch && self.races(&word.write, bytes, now) {
+            return Err(race("read", "written", word.write));
+        }
+        self.words[at].note_read(Touch { bytes, ..now });
+        Ok(self.words[at].value)
     }
 
     #[cold]
-    fn not_there(&self, word: usize, bytes: u8, how: &'static str) -> What {
-        match self.state[word] >> 4 & bytes {
+    fn not_there(&self, at: usize, bytes: u8, how: &'static str) -> Box<What> {
+        let word = &self.words[at];
+        Box::new(match word.state >> 4 & bytes {
             0 => What::NeverWritten { space: "shared" },
             _ => What::StillCopying {
                 how,
-                line: self.touched[word].write.line,
+                line: word.write.line,
             },
-        }
+        })
     }
 
     #[inline]
@@ -198,20 +211,17 @@ impl Shared {
         value: u32,
         who: Who,
     ) -> Result<(), Box<What>> {
-        if self.state[word] >> 4 & bytes != 0 {
-            return Err(Box::new(self.not_there(word, bytes, "written")));
+        let Word {
+            value: old, state, ..
+        } = self.words[word];
+        if state >> 4 & bytes != 0 {
+            return Err(self.not_there(word, bytes, "written"));
         }
         let mask = spread(bytes);
-        let old = self.words[word];
         let new = (old & !mask) | (value & mask);
-        self.note_write(
-            word,
-            bytes,
-            who,
-            old != new || self.state[word] & bytes != bytes,
-        )?;
-        self.words[word] = new;
-        self.state[word] |= bytes;
+        self.note_write(word, bytes, who, old != new || state & bytes != bytes)?;
+        self.words[word].value = new;
+        self.words[word].state |= bytes;
         Ok(())
     }
 
@@ -232,11 +242,11 @@ impl Shared {
     pub fn start_copy(&mut self, address: u64, size: usize, who: Who) -> Result<(), Box<What>> {
         let at = self.check(address, size)?;
         for word in at / 4..(at + size) / 4 {
-            if self.state[word] >> 4 != 0 {
-                return Err(Box::new(self.not_there(word, 0xf, "written")));
+            if self.words[word].state >> 4 != 0 {
+                return Err(self.not_there(word, 0xf, "written"));
             }
             self.note_write(word, 0xf, who, true)?;
-            self.state[word] |= 0xf0;
+            self.words[word].state |= 0xf0;
         }
         Ok(())
     }
@@ -244,10 +254,14 @@ impl Shared {
     /// `cp.async` is done: the bytes are as if `who` had written them now.
     pub fn end_copy(&mut self, address: u64, bytes: &[u8], who: Who) {
         for (i, chunk) in bytes.chunks_exact(4).enumerate() {
-            let word = address as usize / 4 + i;
-            self.words[word] = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-            self.state[word] = 0x0f;
-            self.touched[word].write = self.touch(0xf, who);
+            let write = Touch {
+                bytes: 0xf,
+                ..self.touch(who)
+            };
+            let word = &mut self.words[address as usize / 4 + i];
+            word.value = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
+            word.state = 0x0f;
+            word.write = write;
         }
     }
 
@@ -274,7 +288,9 @@ impl Shared {
         }
     }
 
-    fn touch(&self, bytes: u8, who: Who) -> Touch {
+    /// An access by `who` now, of no bytes yet.
+    #[inline(always)]
+    fn touch(&self, who: Who) -> Touch {
         let warp = who.warp();
         Touch {
             epoch: self.epoch,
@@ -282,116 +298,104 @@ impl Shared {
             lane_clock: self.lane_clocks[warp],
             line: who.line,
             thread: who.thread as u16,
-            bytes,
+            bytes: 0,
             strong: who.strong,
         }
     }
 
-    /// `touch` was made by another thread on some of these bytes, and nothing orders `who` after it.
-    #[inline]
-    fn races(&self, touch: &Touch, bytes: u8, who: Who) -> bool {
-        touch.epoch == self.epoch && self.races_closely(touch, bytes, who)
-    }
-
-    fn races_closely(&self, touch: &Touch, bytes: u8, who: Who) -> bool {
-        if touch.bytes & bytes == 0
-            || u32::from(touch.thread) == who.thread
-            || (touch.strong && who.strong)
+    /// `touch`, since the last barrier of the whole block, was made by another thread on some of these bytes, and nothing
+    /// orders `now` after it.
+    fn races(&self, touch: &Touch, bytes: u8, now: Touch) -> bool {
+        if touch.epoch != self.epoch
+            || touch.bytes & bytes == 0
+            || touch.thread == now.thread
+            || (touch.strong && now.strong)
         {
             return false;
         }
-        let warp = who.warp();
-        match touch.warp() == warp {
-            true => touch.lane_clock == self.lane_clocks[warp],
-            false => touch.clock > self.known[warp * self.warps + touch.warp()],
+        match touch.warp() == now.warp() {
+            true => touch.lane_clock == now.lane_clock,
+            false => touch.clock > self.known[now.warp() * self.warps + touch.warp()],
         }
-    }
-
-    #[inline]
-    fn note_read(&mut self, word: usize, bytes: u8, who: Who) -> Result<(), Box<What>> {
-        if self.races(&self.touched[word].write, bytes, who) {
-            return Err(Box::new(race("read", "written", self.touched[word].write)));
-        }
-        let mut read = self.touch(bytes, who);
-        let mine = 1 << who.warp();
-        let touched = &mut self.touched[word];
-        let old = &touched.read;
-        if touched.readers != 0 && old.epoch == read.epoch && old.clock == read.clock {
-            let same_warp = touched.readers & mine != 0 && old.lane_clock == read.lane_clock;
-            touched.many = same_warp && (touched.many || u32::from(old.thread) != who.thread);
-            read.bytes |= old.bytes;
-            read.strong &= old.strong;
-            touched.readers |= mine;
-        } else {
-            touched.readers = mine;
-            touched.many = false;
-        }
-        touched.read = read;
-        Ok(())
     }
 
     #[inline]
     fn note_write(
         &mut self,
-        word: usize,
+        at: usize,
         bytes: u8,
         who: Who,
         changes: bool,
     ) -> Result<(), Box<What>> {
-        let old = self.touched[word];
+        let now = self.touch(who);
+        let old = &self.words[at];
         if changes {
-            if self.races(&old.write, bytes, who) {
-                return Err(Box::new(race("write", "written", old.write)));
+            if self.races(&old.write, bytes, now) {
+                return Err(race("write", "written", old.write));
             }
-            if old.readers != 0 {
-                self.check_readers(old, bytes, who)?;
+            if old.readers != 0 && old.read.epoch == self.epoch {
+                self.check_readers(old, bytes, now)?;
             }
         }
-        let mut write = self.touch(bytes, who);
-        if old.write.bytes != 0
-            && u32::from(old.write.thread) == who.thread
-            && old.write.clock == write.clock
-        {
+        let mut write = Touch { bytes, ..now };
+        if old.write.bytes != 0 && old.write.thread == now.thread && old.write.clock == now.clock {
             write.bytes |= old.write.bytes;
         }
-        self.touched[word].write = write;
+        self.words[at].write = write;
         Ok(())
     }
 
     /// Reads by other warps, and by other lanes of this one.
-    fn check_readers(&self, old: Touched, bytes: u8, who: Who) -> Result<(), Box<What>> {
-        let (read, warp) = (old.read, who.warp());
-        if read.epoch != self.epoch || read.bytes & bytes == 0 || (read.strong && who.strong) {
+    fn check_readers(&self, old: &Word, bytes: u8, now: Touch) -> Result<(), Box<What>> {
+        let (read, warp) = (old.read, now.warp());
+        if read.bytes & bytes == 0 || (read.strong && now.strong) {
             return Ok(());
         }
-        let others = (0..self.warps).filter(|&r| r != warp && old.readers >> r & 1 == 1);
-        if let Some(other) = others
-            .into_iter()
-            .find(|&r| read.clock > self.known[warp * self.warps + r])
-        {
+        let mut others = (0..self.warps).filter(|&r| r != warp && old.readers >> r & 1 == 1);
+        let unseen = |&r: &usize| read.clock > self.known[warp * self.warps + r];
+        if let Some(other) = others.find(unseen) {
             let thread = if read.warp() == other {
                 read.thread
             } else {
                 other as u16 * 32
             };
-            return Err(Box::new(race("write", "read", Touch { thread, ..read })));
+            return Err(race("write", "read", Touch { thread, ..read }));
         }
-        let lanes = read.warp() == warp && read.lane_clock == self.lane_clocks[warp];
-        match lanes && (old.many || u32::from(read.thread) != who.thread) {
-            true => Err(Box::new(race("write", "read", read))),
+        let lanes = read.warp() == warp && read.lane_clock == now.lane_clock;
+        match lanes && (old.many || read.thread != now.thread) {
+            true => Err(race("write", "read", read)),
             false => Ok(()),
         }
     }
 }
 
+impl Word {
+    #[inline(always)]
+    fn note_read(&mut self, mut read: Touch) {
+        let mine = 1 << read.warp();
+        let old = &self.read;
+        if self.readers != 0 && old.epoch == read.epoch && old.clock == read.clock {
+            let same_warp = self.readers & mine != 0 && old.lane_clock == read.lane_clock;
+            self.many = same_warp && (self.many || old.thread != read.thread);
+            read.bytes |= old.bytes;
+            read.strong &= old.strong;
+            self.readers |= mine;
+        } else {
+            self.readers = mine;
+            self.many = false;
+        }
+        self.read = read;
+    }
+}
+
 #[cold]
-fn race(this: &'static str, other: &'static str, touch: Touch) -> What {
-    What::SharedRace {
+fn race(this: &'static str, other: &'static str, touch: Touch) -> Box<What> {
+    Box::new(What::SharedRace {
         this,
         other,
         thread: touch.thread.into(),
         line: touch.line,
-    }
+    })
 }
 
 #[inline]

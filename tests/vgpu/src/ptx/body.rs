@@ -97,7 +97,7 @@ fn declaration(parser: &mut Parser) -> Result<(), ParseError> {
     let token = parser.next();
     match token.text {
         ".loc" => parser.skip_line(token),
-        ".pragma" => while !parser.next().is(b';') {},
+        ".pragma" => parser.skip_past(b';'),
         ".reg" => registers(parser)?,
         ".local" | ".param" => {
             let declared = parser.declared()?;

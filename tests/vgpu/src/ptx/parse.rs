@@ -114,6 +114,11 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Passes over everything up to a mark, and it.
+    pub fn skip_past(&mut self, mark: u8) {
+        while self.peek().kind != Kind::End && !self.next().is(mark) {}
+    }
+
     fn directive(&mut self) -> Result<(), ParseError> {
         let token = self.next();
         match token.text {
@@ -138,8 +143,8 @@ impl<'a> Parser<'a> {
                 }
             }
             ".file" => self.skip_line(token),
-            ".section" => while !self.next().is(b'}') {},
-            ".pragma" => while !self.next().is(b';') {},
+            ".section" => self.skip_past(b'}'),
+            ".pragma" => self.skip_past(b';'),
             ".visible" | ".weak" | ".common" => {}
             ".extern" => self.external()?,
             ".entry" => self.function(true)?,
@@ -178,7 +183,7 @@ impl<'a> Parser<'a> {
                         }
                     }
                 }
-                ".attribute" => while !self.next().is(b')') {},
+                ".attribute" => self.skip_past(b')'),
                 ".v2" => vector = 2,
                 ".v4" => vector = 4,
                 text if text.starts_with('.') => {
@@ -368,7 +373,7 @@ impl<'a> Parser<'a> {
             match token.text {
                 ".maxntid" | ".reqntid" => function.max_threads = Some(values.iter().product()),
                 ".maxnreg" | ".minnctapersm" | ".maxnctapersm" | ".noreturn" => {}
-                ".pragma" => while !self.next().is(b';') {},
+                ".pragma" => self.skip_past(b';'),
                 other => {
                     return Err(
                         token.error(format!("`{other}` is not executed by the virtual GPU"))
