@@ -7,6 +7,7 @@
 mod page;
 mod race;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -234,18 +235,13 @@ impl Memory {
     /// Bytes outside a live allocation.
     pub fn copy_in(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
         let spans = self.read();
-        let (allocation, mut offset) = spans
+        let (allocation, start) = spans
             .find(address, bytes.len() as u64)
             .map_err(|w| w.by_host(address))?;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let room = (PAGE_BYTES - offset % PAGE_BYTES) as usize;
-            let (now, later) = rest.split_at(room.min(rest.len()));
+        for (at, offset) in pieces(start, bytes.len() as u64) {
             allocation
                 .page(offset)
-                .copy_in((offset % PAGE_BYTES) as usize, now);
-            offset += now.len() as u64;
-            rest = later;
+                .copy_in((offset % PAGE_BYTES) as usize, &bytes[at]);
         }
         Ok(())
     }
@@ -259,20 +255,15 @@ impl Memory {
         let (allocation, start) = spans
             .find(address, bytes.len() as u64)
             .map_err(|w| w.by_host(address))?;
-        let mut done = 0;
-        while done < bytes.len() {
-            let offset = start + done as u64;
-            let room = (PAGE_BYTES - offset % PAGE_BYTES) as usize;
-            let now = room.min(bytes.len() - done);
+        for (at, offset) in pieces(start, bytes.len() as u64) {
+            let first = at.start as u64;
             let page = allocation.written_page(offset).ok_or(0);
-            let copied = page.and_then(|page| {
-                page.copy_out((offset % PAGE_BYTES) as usize, &mut bytes[done..done + now])
-            });
-            if let Err(at) = copied {
+            let copied =
+                page.and_then(|page| page.copy_out((offset % PAGE_BYTES) as usize, &mut bytes[at]));
+            if let Err(missing) = copied {
                 let what = What::NeverWritten { space: "global" };
-                return Err(what.by_host(address + done as u64 + at as u64));
+                return Err(what.by_host(address + first + missing as u64));
             }
-            done += now;
         }
         Ok(())
     }
@@ -310,16 +301,21 @@ impl Memory {
         let (source, source_at) = spans.find(from, bytes).map_err(|w| w.by_host(from))?;
         let (target, target_at) = spans.find(to, bytes).map_err(|w| w.by_host(to))?;
         // All of it first, for the two may overlap.
-        let mut held = Vec::with_capacity(bytes as usize);
-        for i in 0..bytes {
-            let page = source.written_page(source_at + i);
-            held.push(page.and_then(|page| page.byte(((source_at + i) % PAGE_BYTES) as usize)));
+        let mut held = vec![0; bytes as usize];
+        let mut written = vec![true; bytes as usize];
+        for (at, now) in pieces(source_at, bytes) {
+            let (bytes, written) = (&mut held[at.clone()], &mut written[at.clone()]);
+            match source.written_page(now) {
+                Some(page) => page.copy_known((now % PAGE_BYTES) as usize, bytes, written),
+                None => written.fill(false),
+            }
         }
-        for (i, byte) in held.into_iter().enumerate() {
-            let at = target_at + i as u64;
-            match (byte, target.written_page(at)) {
-                (None, None) => {}
-                (byte, _) => target.page(at).set_byte((at % PAGE_BYTES) as usize, byte),
+        for (at, now) in pieces(target_at, bytes) {
+            let (bytes, written) = (&held[at.clone()], &written[at.clone()]);
+            if written.iter().any(|&w| w) || target.written_page(now).is_some() {
+                target
+                    .page(now)
+                    .set_known((now % PAGE_BYTES) as usize, bytes, written);
             }
         }
         Ok(())
@@ -330,4 +326,15 @@ impl Memory {
         let epoch = self.launches.fetch_add(1, Ordering::Relaxed) + 1;
         Launch::new(self.read(), epoch, blocks)
     }
+}
+
+/// Parts of `bytes` bytes from offset `start` on that lie in one page each: where they are in the whole, and their offset.
+fn pieces(start: u64, bytes: u64) -> impl Iterator<Item = (Range<usize>, u64)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let offset = start + done;
+        let now = (PAGE_BYTES - offset % PAGE_BYTES).min(bytes - done);
+        done += now;
+        (now > 0).then_some(((done - now) as usize..done as usize, offset))
+    })
 }

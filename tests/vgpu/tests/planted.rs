@@ -393,3 +393,24 @@ fn a_fault_of_the_lowest_block_is_reported() {
         assert_eq!(fault.place.unwrap().block, [3, 0, 0]);
     }
 }
+
+#[test]
+fn launches_that_no_card_would_start_are_refused() {
+    let program = Program::new(PROGRAMS);
+    let refusal = |kernel: &str, grid, block, shared| {
+        program
+            .launch(kernel, grid, block, shared, &[0, 0])
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(
+        refusal("scan", [1, 1, 1], [1025, 1, 1], 0)
+            .contains("1025 threads in a block, 1024 at most")
+    );
+    assert!(refusal("scan", [0, 1, 1], [32, 1, 1], 0).contains("empty"));
+    assert!(refusal("scan", [1, 70_000, 1], [32, 1, 1], 0).contains("no card has these"));
+    assert!(
+        refusal("scan", [1, 1, 1], [32, 1, 1], 50_000)
+            .contains("50000 bytes of shared memory, 49152 at most")
+    );
+}

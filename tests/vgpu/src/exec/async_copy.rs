@@ -121,16 +121,17 @@ impl CopyAsync {
                 ));
             }
             let mut bytes = [0; 16];
-            for (i, byte) in bytes.iter_mut().enumerate().take(wanted) {
-                let value = machine.running.memory.load(
-                    &mut machine.actor,
-                    from.wrapping_add(i as u64),
-                    1,
-                    false,
-                );
-                *byte = value
-                    .map_err(|what| Trouble::at(lane, from.wrapping_add(i as u64), what))?
-                    as u8;
+            let mut at = 0;
+            while at < wanted {
+                let size = if wanted - at >= 4 { 4 } else { 1 };
+                let address = from.wrapping_add(at as u64);
+                let value = machine
+                    .running
+                    .memory
+                    .load(&mut machine.actor, address, size, false);
+                let value = value.map_err(|what| Trouble::at(lane, address, what))?;
+                bytes[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
+                at += size;
             }
             let who = Who {
                 thread: warp.first_thread + lane as u32,

@@ -23,15 +23,13 @@ impl Warp {
                 )
             }
         };
-        let fits = |have: usize, count: u32, base: usize| have.max(base + count as usize);
-        self.registers.resize(
-            fits(self.registers.len(), code.register_count, registers),
-            Lanes::ZERO,
-        );
-        self.predicates.resize(
-            fits(self.predicates.len(), code.predicate_count, predicates),
-            0,
-        );
+        // Zeros, so that what a kernel does with registers it never set is repeatable.
+        self.registers.truncate(registers);
+        self.registers
+            .resize(registers + code.register_count as usize, Lanes::ZERO);
+        self.predicates.truncate(predicates);
+        self.predicates
+            .resize(predicates + code.predicate_count as usize, 0);
         let local = self.local.size().next_multiple_of(16);
         self.local.resize(local + code.local_bytes);
         for &(register, special) in &code.specials {

@@ -164,7 +164,7 @@ impl<'a> Decoding<'a, '_> {
         let bits = match *operand {
             Operand::Register(reg) => return Ok(Source::register(reg.index)),
             Operand::Special(special) => return Ok(self.names.special(special)),
-            Operand::Address(Address { base, offset: 0 }, _) => return Ok(base),
+            Operand::Address(address, _) => return self.names.address(address),
             Operand::Integer(value) if ty.float() => match ty {
                 Type::F64 => (value as i64 as f64).to_bits(),
                 _ => u64::from((value as i64 as f32).to_bits()),

@@ -1,5 +1,6 @@
 //! Modules in memory, and launches: a grid of blocks on all cores.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -8,9 +9,9 @@ use super::lanes::Lanes;
 use super::running::Running;
 use crate::fault::{Fault, What};
 use crate::memory::{Memory, OutOfMemory};
-use crate::ptx::Module;
 use crate::ptx::ir::{Constant, Space};
 use crate::ptx::layout::{reached, shared};
+use crate::ptx::{Function, Module};
 
 /// Why a module is not loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,13 +107,17 @@ impl LoadedModule {
             let (offsets, _) = shared(&self.module, kernel);
             let value = |constant: &Constant| match *constant {
                 Constant::Bits(bits) => bits,
-                Constant::Variable(number) => match self.addresses[number] {
-                    Some(address) => address,
-                    None => offsets
-                        .iter()
-                        .find(|(n, _)| *n == number)
-                        .map_or(0, |&(_, offset)| offset.into()),
-                },
+                Constant::Variable(number, plus) => {
+                    let offset = || {
+                        offsets
+                            .iter()
+                            .find(|(n, _)| *n == number)
+                            .map_or(0, |o| o.1.into())
+                    };
+                    self.addresses[number]
+                        .unwrap_or_else(offset)
+                        .wrapping_add(plus)
+                }
             };
             let mut all: Vec<Vec<Lanes>> =
                 self.module.functions.iter().map(|_| Vec::new()).collect();
@@ -180,37 +185,21 @@ pub fn launch(
         .iter()
         .position(|f| f.name == function && f.entry && f.defined)
         .ok_or_else(|| refuse(What::NoSuchKernel(function.into())))?;
-    let threads = block.iter().map(|&n| u64::from(n)).product::<u64>();
-    let blocks = grid.iter().map(|&n| u64::from(n)).product::<u64>();
     let shared_bytes = functions[kernel]
         .static_shared
         .saturating_add(dynamic_shared);
-    let most = functions[kernel].max_threads.unwrap_or(1024).min(1024);
-    let wrong = if threads == 0 || blocks == 0 {
-        Some("an empty grid or block".to_string())
-    } else if threads > most.into() {
-        Some(format!("{threads} threads in a block, {most} at most"))
-    } else if block[2] > 64 || grid[1] > 65535 || grid[2] > 65535 {
-        Some(format!(
-            "grid {grid:?} of blocks {block:?}: no card has these"
-        ))
-    } else if shared_bytes > limits.shared_per_block {
-        Some(format!(
-            "{shared_bytes} bytes of shared memory, {} at most",
-            limits.shared_per_block
-        ))
-    } else if params.len() < functions[kernel].param_bytes as usize {
-        Some(format!(
-            "{} bytes of parameters, {} needed",
-            params.len(),
-            functions[kernel].param_bytes
-        ))
-    } else {
-        None
-    };
-    if let Some(wrong) = wrong {
+    if let Some(wrong) = impossible(
+        &functions[kernel],
+        grid,
+        block,
+        shared_bytes,
+        params,
+        limits,
+    ) {
         return Err(refuse(What::Launch(format!("`{function}`: {wrong}"))));
     }
+    let threads: u32 = block.iter().product();
+    let blocks = grid.iter().map(|&n| u64::from(n)).product::<u64>();
     let running = Running {
         functions,
         constants: module.constants(kernel),
@@ -219,7 +208,7 @@ pub fn launch(
         memory: memory.launch(blocks),
         grid,
         block,
-        threads: threads as u32,
+        threads,
         shared_bytes,
         dynamic_shared,
         sm_count: limits.sm_count,
@@ -228,26 +217,67 @@ pub fn launch(
     run_blocks(&running, blocks, limits.workers)
 }
 
+/// Why no card would start this.
+fn impossible(
+    function: &Function,
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared_bytes: u32,
+    params: &[u8],
+    limits: &Limits,
+) -> Option<String> {
+    let threads = block.iter().map(|&n| u64::from(n)).product::<u64>();
+    let most = function.max_threads.unwrap_or(1024).min(1024);
+    if threads == 0 || grid.contains(&0) {
+        Some("an empty grid or block".into())
+    } else if threads > most.into() {
+        Some(format!("{threads} threads in a block, {most} at most"))
+    } else if block[2] > 64 || grid[0] > i32::MAX as u32 || grid[1] > 65535 || grid[2] > 65535 {
+        Some(format!(
+            "grid {grid:?} of blocks {block:?}: no card has these"
+        ))
+    } else if shared_bytes > limits.shared_per_block {
+        Some(format!(
+            "{shared_bytes} bytes of shared memory, {} at most",
+            limits.shared_per_block
+        ))
+    } else if params.len() < function.param_bytes as usize {
+        Some(format!(
+            "{} bytes of parameters, {} needed",
+            params.len(),
+            function.param_bytes
+        ))
+    } else {
+        None
+    }
+}
+
+thread_local! {
+    /// A block's registers and shared memory, kept from launch to launch.
+    static BLOCK: RefCell<Block> = RefCell::default();
+}
+
 /// Blocks start in order. After a fault those before it still end, so that the lowest one is reported.
 fn run_blocks(running: &Running, blocks: u64, workers: Option<usize>) -> Result<(), Fault> {
     let next = AtomicU64::new(0);
     let first_fault: Mutex<Option<(u64, Box<Fault>)>> = Mutex::new(None);
     let stop_at = AtomicU64::new(blocks);
     let work = || {
-        let mut block = Block::default();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= stop_at.load(Ordering::Relaxed) {
-                return;
-            }
-            if let Err(fault) = block.run(running, number) {
-                stop_at.fetch_min(number, Ordering::Relaxed);
-                let mut first = first_fault.lock().unwrap_or_else(PoisonError::into_inner);
-                if first.as_ref().is_none_or(|(other, _)| number < *other) {
-                    *first = Some((number, fault));
+        BLOCK.with_borrow_mut(|block| {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= stop_at.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Err(fault) = block.run(running, number) {
+                    stop_at.fetch_min(number, Ordering::Relaxed);
+                    let mut first = first_fault.lock().unwrap_or_else(PoisonError::into_inner);
+                    if first.as_ref().is_none_or(|(other, _)| number < *other) {
+                        *first = Some((number, fault));
+                    }
                 }
             }
-        }
+        })
     };
     let workers = workers.unwrap_or_else(rayon::current_num_threads) as u64;
     match workers.min(blocks) {

@@ -31,7 +31,7 @@ fn moved(d: &mut Decoding) -> Decoded {
         }));
     }
     if let Operand::Vector(list) = d.operand(0)? {
-        let bits = ty.bits() / list.len() as u32;
+        let bits = part(ty, list.len())?;
         let to = d.vector_to(0)?;
         return Ok(Some(Code::Unpack {
             to,
@@ -41,7 +41,7 @@ fn moved(d: &mut Decoding) -> Decoded {
     }
     let to = d.to(0)?;
     if let Operand::Vector(list) = d.operand(1)? {
-        let bits = ty.bits() / list.len() as u32;
+        let bits = part(ty, list.len())?;
         return Ok(Some(Code::Pack {
             to,
             from: d.vector_from(1, ty)?,
@@ -53,6 +53,17 @@ fn moved(d: &mut Decoding) -> Decoded {
     }
     let keep = u64::MAX >> (64 - ty.bits().min(64));
     d.lanes(&[ty], unary(move |a: u64| a & keep))
+}
+
+/// Bits of one of `count` parts.
+fn part(ty: Type, count: usize) -> Result<u32, String> {
+    match (ty.bits(), count) {
+        (16 | 32 | 64, 2) | (32 | 64, 4) => Ok(ty.bits() / count as u32),
+        _ => Err(format!(
+            "{count} parts of `.{}` are not executed",
+            ty.name()
+        )),
+    }
 }
 
 fn select(d: &mut Decoding) -> Decoded {

@@ -135,4 +135,23 @@ impl Page {
         }
         Ok(())
     }
+
+    /// Bytes, and which of them were written.
+    pub fn copy_known(&self, offset: usize, bytes: &mut [u8], written: &mut [bool]) {
+        let mut done = 0;
+        while let Err(missing) = self.copy_out(offset + done, &mut bytes[done..]) {
+            written[done + missing] = false;
+            done += missing + 1;
+        }
+    }
+
+    /// The opposite of `copy_known`.
+    pub fn set_known(&self, offset: usize, bytes: &[u8], written: &[bool]) {
+        if written.iter().all(|&w| w) {
+            return self.copy_in(offset, bytes);
+        }
+        for (i, (&byte, &written)) in bytes.iter().zip(written).enumerate() {
+            self.set_byte(offset + i, written.then_some(byte));
+        }
+    }
 }

@@ -118,6 +118,9 @@ fn registers(parser: &mut Parser) -> Result<(), ParseError> {
     let token = parser.next();
     let ty = token.text.strip_prefix('.').and_then(Type::named);
     let ty = ty.ok_or_else(|| token.error(format!("type `{}` is not known", token.text)))?;
+    if ty.bits() > 64 {
+        return Err(token.error("registers wider than 64 bits are not executed by the virtual GPU"));
+    }
     while !parser.take(b';') {
         let name = parser.word()?;
         let mut count = None;

@@ -65,8 +65,8 @@ pub struct Param {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Constant {
     Bits(u64),
-    /// The address of a variable of the module.
-    Variable(usize),
+    /// The address of a variable of the module, plus so many bytes.
+    Variable(usize, u64),
 }
 
 /// Where a variable lies.

@@ -22,7 +22,7 @@ pub(crate) fn reached(module: &Module, kernel: usize) -> Vec<usize> {
 pub(crate) fn shared(module: &Module, kernel: usize) -> (Vec<(usize, u32)>, u32) {
     let uses = |function: &Function| {
         let variable = |constant: &Constant| match constant {
-            Constant::Variable(number) if module.variables[*number].space == Space::Shared => {
+            Constant::Variable(number, _) if module.variables[*number].space == Space::Shared => {
                 Some(*number)
             }
             _ => None,

@@ -159,6 +159,27 @@ impl<'a> Names<'a> {
         Source::constant(number)
     }
 
+    /// The address itself, as a value.
+    pub fn address(&mut self, Address { base, offset }: Address) -> Result<Source, String> {
+        let known = match base.index() {
+            _ if offset == 0 => return Ok(base),
+            Err(constant) => match self.constants[constant] {
+                Constant::Bits(bits) => Constant::Bits(bits.wrapping_add(offset)),
+                Constant::Variable(number, plus) => {
+                    Constant::Variable(number, plus.wrapping_add(offset))
+                }
+            },
+            Ok(register) => {
+                let special = self.specials.iter().find(|(r, _)| *r as usize == register);
+                let Some(&(_, Special::Local(start))) = special else {
+                    return Err("a register plus an offset is no value".into());
+                };
+                return Ok(self.special(Special::Local(start + offset as u32)));
+            }
+        };
+        Ok(self.constant(known))
+    }
+
     /// The register that holds a special value from the start.
     pub fn special(&mut self, special: Special) -> Source {
         if let Some((register, _)) = self.specials.iter().find(|(_, s)| *s == special) {
@@ -199,7 +220,7 @@ impl<'a> Names<'a> {
             return Operand::Special(special);
         }
         if let Some(&(number, space)) = self.variables.get(name) {
-            let base = self.constant(Constant::Variable(number));
+            let base = self.constant(Constant::Variable(number, 0));
             return Operand::Address(Address { base, offset: 0 }, Some(space));
         }
         match name {
