@@ -150,7 +150,8 @@ fn what_cannot_be_captured_breaks_the_capture() {
     let card = tiny();
     let outside = event();
     check(unsafe { cuEventRecord(outside, PER_THREAD) });
-    let breaks: [(&str, CuResult, &dyn Fn(usize) -> CuResult); 4] = [
+    type Act<'a> = &'a dyn Fn(usize) -> CuResult;
+    let breaks: [(&str, CuResult, Act); 4] = [
         (
             "waiting for the stream",
             CuResult::ERROR_STREAM_CAPTURE_UNSUPPORTED,
