@@ -23,9 +23,8 @@ fn handle() -> usize {
 fn gemm(
     handle: usize,
     a: &Batch,
-    ta: bool,
     b: &Batch,
-    tb: bool,
+    [ta, tb]: [bool; 2],
     c: &Batch,
     compute: u32,
     scales: [f64; 2],
@@ -89,7 +88,7 @@ fn cublas_multiplies_every_kind_transposed_padded_and_batched() {
                 let (rows, columns) = if tb { (n, k) } else { (k, n) };
                 let b = Batch::new(&card, kind, rows, columns, false, room);
                 let c = Batch::new(&card, result, m, n, false, room);
-                done(gemm(handle, &a, ta, &b, tb, &c, compute, scales));
+                done(gemm(handle, &a, &b, [ta, tb], &c, compute, scales));
                 let expected = expected(&a, ta, &b, tb, &c, &c, scales);
                 assert_eq!(
                     c.read(&card),
@@ -111,7 +110,7 @@ fn one_matrix_may_serve_a_whole_batch_and_old_results_are_not_read() {
     let mut c = Batch::new(&card, F32, 3, 4, false, 0);
     // Never written: with beta zero nothing of it may be read.
     c.address = card.alloc(c.values.len() * 4).unwrap();
-    done(gemm(handle, &a, false, &b, false, &c, IN_F32, [1.0, 0.0]));
+    done(gemm(handle, &a, &b, [false; 2], &c, IN_F32, [1.0, 0.0]));
     assert_eq!(
         c.read(&card),
         expected(&a, false, &b, false, &c, &c, [1.0, 0.0])
@@ -167,7 +166,7 @@ fn what_cublas_cannot_do_is_refused() {
     let make = |kind| Batch::new(&card, kind, 2, 2, false, 0);
     let try_with = |a: &Batch, c: &Batch, compute| {
         let b = make(a.kind);
-        gemm(handle, a, false, &b, false, c, compute, [1.0, 0.0])
+        gemm(handle, a, &b, [false; 2], c, compute, [1.0, 0.0])
     };
     // Turing has no bf16; nothing has integers here, nor f64 from f32.
     assert_eq!(
@@ -193,9 +192,8 @@ fn what_cublas_cannot_do_is_refused() {
         gemm(
             0,
             &make(F32),
-            false,
             &make(F32),
-            false,
+            [false; 2],
             &make(F32),
             IN_F32,
             [1.0, 0.0]
@@ -212,7 +210,7 @@ fn a_product_beyond_its_memory_ends_the_context() {
     let make = || Batch::new(&card, F32, 2, 2, false, 0);
     let (a, mut b, c) = (make(), make(), make());
     b.stride += 1;
-    done(gemm(handle, &a, false, &b, false, &c, IN_F32, [1.0, 0.0]));
+    done(gemm(handle, &a, &b, [false; 2], &c, IN_F32, [1.0, 0.0]));
     assert_eq!(
         unsafe { cuCtxSynchronize() },
         CuResult::ERROR_ILLEGAL_ADDRESS
@@ -235,7 +233,7 @@ fn a_product_is_captured_like_a_kernel() {
         Batch::new(&card, F32, 2, 2, false, 0),
     );
     check(unsafe { cuStreamBeginCapture_v2(PER_THREAD, 1) });
-    done(gemm(handle, &a, false, &b, false, &c, IN_F32, [1.0, 0.0]));
+    done(gemm(handle, &a, &b, [false; 2], &c, IN_F32, [1.0, 0.0]));
     let (mut graph, mut executable) = (0, 0);
     check(unsafe { cuStreamEndCapture(PER_THREAD, &mut graph) });
     check(unsafe { cuGraphInstantiateWithFlags(&mut executable, graph, 0) });

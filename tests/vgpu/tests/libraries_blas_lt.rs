@@ -237,6 +237,9 @@ fn cublas_lt_finds_what_fits_the_workspace_and_insists_on_it() {
         large.multiply(matrices, scales, Some(first), (0, 0)),
         invalid
     );
+    let whole = card.alloc(first.workspace).unwrap();
+    let less = (whole, first.workspace - 1);
+    assert_eq!(large.multiply(matrices, scales, Some(first), less), invalid);
     let foreign = Found {
         algorithm: [1; 8],
         ..*first
