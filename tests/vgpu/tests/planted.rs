@@ -414,3 +414,33 @@ fn launches_that_no_card_would_start_are_refused() {
             .contains("50000 bytes of shared memory, 49152 at most")
     );
 }
+
+#[test]
+fn a_write_after_others_read_is_a_race() {
+    let body = |writer: u32| {
+        format!(
+            "{INDEX}.shared .b8 s[128];\nmov.u32 %r5, s;\nsetp.eq.u32 %p1, %r4, 0;\n@%p1 st.shared.u32 [%r5], 1;\n\
+             bar.sync 0;\nld.shared.u32 %r6, [%r5];\nsetp.eq.u32 %p2, %r4, {writer};\n@%p2 st.shared.u32 [%r5], 2;"
+        )
+    };
+    // By a lane of the readers' warp, and by the warp that goes on last (the first to have waited).
+    for (threads, writer, reader) in [(32, 5, 31), (64, 5, 32)] {
+        let text = kernel(&[".u64 a"], &body(writer));
+        let fault = Program::new(&text)
+            .launch("k", [1, 1, 1], [threads, 1, 1], 0, &[0])
+            .unwrap_err();
+        let line = line_of(&text, "ld.shared", 0);
+        match fault.what {
+            What::SharedRace {
+                this: "write",
+                other: "read",
+                thread,
+                line: at,
+            } => {
+                assert_eq!((thread / 32, at), (reader / 32, line));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(fault.place.unwrap().thread, [writer, 0, 0]);
+    }
+}
