@@ -1,5 +1,5 @@
 //! Makes the quickstart corpus, taper's own source in one text, and notes candle's version; both are
-//! embedded in the binary.
+//! embedded in the binary. With the feature `cuda`, makes what CUDA's libraries are linked from.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -67,9 +67,6 @@ const LIBRARIES: [Library; 5] = [
 
 /// Writes the archives below `out` and tells cargo where they are.
 pub fn make(out: &Path, cudarc_version: &str) -> Result<(), Box<dyn Error>> {
-    for variable in ["CUDA_HOME", "CUDA_PATH", "PATH"] {
-        println!("cargo::rerun-if-env-changed={variable}");
-    }
     let folder = out.join("cuda_imports");
     fs::create_dir_all(&folder)?;
     // Ours comes before any folder of shared libraries.
@@ -210,10 +207,12 @@ fn cudarc_sources(version: &str) -> Result<PathBuf, Box<dyn Error>> {
 /// The root of the CUDA toolkit.
 fn toolkit() -> Result<PathBuf, Box<dyn Error>> {
     for variable in ["CUDA_HOME", "CUDA_PATH"] {
+        println!("cargo::rerun-if-env-changed={variable}");
         if let Some(root) = env::var_os(variable) {
             return Ok(root.into());
         }
     }
+    println!("cargo::rerun-if-env-changed=PATH");
     let path = env::var_os("PATH").unwrap_or_default();
     let nvcc = env::split_paths(&path)
         .map(|folder| folder.join("nvcc"))
@@ -226,11 +225,16 @@ fn toolkit() -> Result<PathBuf, Box<dyn Error>> {
 
 /// NVIDIA's static runtime: in wheels in `lib`, in full toolkits in `lib64`.
 fn cudart(toolkit: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    ["lib", "lib64", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"]
-        .iter()
-        .map(|folder| toolkit.join(folder).join("libcudart_static.a"))
-        .find(|archive| archive.exists())
-        .ok_or_else(|| format!("no `libcudart_static.a` in `{}`", toolkit.display()).into())
+    [
+        "lib",
+        "lib64",
+        "targets/x86_64-linux/lib",
+        "targets/sbsa-linux/lib",
+    ]
+    .iter()
+    .map(|folder| toolkit.join(folder).join("libcudart_static.a"))
+    .find(|archive| archive.exists())
+    .ok_or_else(|| format!("no `libcudart_static.a` in `{}`", toolkit.display()).into())
 }
 
 /// `#define CUDA_VERSION 13000` -> (13, 0)

@@ -130,7 +130,10 @@ fn built_in((major, minor): (u32, u32), supported: Option<(u32, u32)>) -> Findin
     match supported {
         Some(driver) if driver < (major, minor) => Finding::note(
             "toolkit",
-            format!("{text}; the driver is only for CUDA {}.{}", driver.0, driver.1),
+            format!(
+                "{text}; the driver is only for CUDA {}.{}",
+                driver.0, driver.1
+            ),
             format!("update the NVIDIA driver to one for CUDA {major}.{minor}"),
         ),
         _ => Finding::ok("toolkit", text),
