@@ -1,13 +1,17 @@
 //! Makes the quickstart corpus, taper's own source in one text, and notes candle's version; both are
-//! embedded in the binary.
+//! embedded in the binary. With the feature `cuda`, makes what CUDA's libraries are linked from.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+#[cfg(feature = "cuda")]
+#[path = "build/cuda_imports.rs"]
+mod cuda_imports;
+
 fn main() -> Result<(), Box<dyn Error>> {
     // Tests are part of the corpus but are not watched: editing one would build the library again.
-    for watched in ["build.rs", "Cargo.lock", "src", "kernels"] {
+    for watched in ["build.rs", "build", "Cargo.lock", "src", "kernels"] {
         if Path::new(watched).exists() {
             println!("cargo::rerun-if-changed={watched}");
         }
@@ -29,14 +33,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
         corpus.push('\n');
     }
-    fs::write(
-        Path::new(&env::var("OUT_DIR")?).join("quickstart.txt"),
-        corpus,
-    )?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("quickstart.txt"), corpus)?;
 
     let lock = fs::read_to_string("Cargo.lock").unwrap_or_default();
     let candle = locked_version(&lock, "candle-core").unwrap_or("unknown");
     println!("cargo::rustc-env=TAPER_CANDLE_CORE={candle}");
+    #[cfg(feature = "cuda")]
+    cuda_imports::make(&out, locked_version(&lock, "cudarc").unwrap_or("unknown"))?;
     Ok(())
 }
 

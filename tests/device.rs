@@ -59,3 +59,11 @@ fn a_profile_is_an_object_with_stable_names() {
     assert_eq!(json["hardware"]["peak_bf16"], serde_json::Value::Null);
     assert_eq!(json["hardware"]["driver_version"], serde_json::Value::Null);
 }
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_without_cuda_says_how_to_get_one() {
+    let error = DeviceProfile::gpu(0).unwrap_err();
+    assert_eq!(error.to_string(), "this build of taper has no CUDA");
+    assert!(error.hint().contains("--features cuda"));
+}

@@ -40,6 +40,7 @@ fn healthy() -> Machine {
         }),
         holders: vec![holder(77, "firefox", 3 * GIB), holder(5, "sshd", MIB)],
         gpus: Gpus::NoLibrary,
+        build_cuda: None,
         nvcc: Nvcc::Missing,
         data: Data {
             folder: "data".into(),
@@ -175,6 +176,17 @@ fn a_gpu_held_by_nobody_that_can_be_seen_or_named() {
     unknown.profile.available_bytes = None;
     machine.gpus = found(vec![unknown]);
     assert_finding(&machine, "gpu", Status::Ok, &["GB10", "unknown"]);
+}
+
+#[test]
+fn a_build_with_cuda_is_compared_with_the_driver() {
+    let mut machine = healthy();
+    machine.build_cuda = Some((13, 0));
+    let words = ["this build has CUDA 13.0"];
+    assert_finding(&machine, "toolkit", Status::Ok, &words);
+    machine.gpus = found(vec![]);
+    let words = ["13.0", "12.2", "update the NVIDIA driver"];
+    assert_finding(&machine, "toolkit", Status::Note, &words);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct PlanArgs {
     /// Change one key of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// A card that is not here, such as `rtx3060`
+    /// A card that is not here, such as `rtx3060`, or a GPU of this machine, `cuda` or `cuda:1`
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
     /// What is free on that card, such as `2.68GiB` [default: all of it]
@@ -75,7 +75,10 @@ fn device(args: &PlanArgs) -> Result<DeviceProfile> {
     let Some(name) = &args.device else {
         return Ok(DeviceProfile::cpu());
     };
-    let mut device = DeviceProfile::named(name)?;
+    let mut device = match ordinal(name) {
+        Some(ordinal) => DeviceProfile::gpu(ordinal)?,
+        None => DeviceProfile::named(name)?,
+    };
     if let (Some(free), Some(total)) = (args.free, device.total_bytes) {
         if free > total {
             return Err(Error::Usage {
@@ -117,6 +120,14 @@ fn weights(init_from: &str) -> Option<ModelDims> {
     }
     let folder = resolve_pretrained(init_from, &hub_cache()).ok()?;
     Some(open_pretrained(&folder).ok()?.dims)
+}
+
+/// `cuda` -> 0, `cuda:1` -> 1, as PyTorch calls a GPU of this machine.
+fn ordinal(name: &str) -> Option<usize> {
+    match name.strip_prefix("cuda")? {
+        "" => Some(0),
+        number => number.strip_prefix(':')?.parse().ok(),
+    }
 }
 
 /// The vocabularies that nanoGPT's datasets have, for one that is not here.

@@ -4,6 +4,8 @@
 
 mod capability;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod error;
 mod gpu;
 mod memory_size;
@@ -75,6 +77,20 @@ pub struct Cuda {
 }
 
 impl DeviceProfile {
+    /// Looks at a GPU of this machine, by the number that CUDA gives it. Takes a second at most.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoCuda`] in a build without CUDA; others when the GPU cannot be used.
+    pub fn gpu(ordinal: usize) -> Result<Self, DeviceError> {
+        #[cfg(feature = "cuda")]
+        return cuda::probe(ordinal);
+        #[cfg(not(feature = "cuda"))]
+        {
+            let _ = ordinal;
+            Err(DeviceError::NoCuda)
+        }
+    }
+
     /// Cores this process may use; `None` on a GPU or where the system does not tell.
     pub fn cores(&self) -> Option<usize> {
         match &self.hardware {

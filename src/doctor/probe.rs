@@ -28,6 +28,8 @@ pub struct Machine {
     /// The other processes that hold most memory, the largest first.
     pub holders: Vec<Holder>,
     pub gpus: Gpus,
+    /// The CUDA version that this build's kernels are for, (major, minor).
+    pub build_cuda: Option<(u32, u32)>,
     pub nvcc: Nvcc,
     pub data: Data,
     pub checkpoints: Place,
@@ -70,6 +72,7 @@ impl Machine {
             swap: swap(&meminfo),
             holders: holders(root),
             gpus: device::gpus(),
+            build_cuda: option_env!("TAPER_CUDA_VERSION").and_then(version),
             nvcc: nvcc(),
             data: Data::probe(config),
             checkpoints: Place::probe(config),
@@ -140,7 +143,12 @@ fn nvcc() -> Nvcc {
 /// `Cuda compilation tools, release 13.0, V13.0.48` -> (13, 0)
 fn release(text: &str) -> Option<(u32, u32)> {
     let (_, rest) = text.split_once("release ")?;
-    let (major, rest) = rest.split_once('.')?;
+    version(rest)
+}
+
+/// `13.0, and so on` -> (13, 0)
+fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, rest) = text.split_once('.')?;
     let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }

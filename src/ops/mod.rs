@@ -26,4 +26,7 @@ pub mod gelu;
 pub mod layer_norm;
 pub mod linear;
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
+
 pub use element::Element;

@@ -83,13 +83,17 @@ fn gpu_process(process: &GpuProcess) -> String {
     }
 }
 
-/// nvcc writes PTX of its own version, which only drivers of that CUDA version or newer take.
+/// Kernels are PTX of the version of CUDA that compiled them, which only drivers of that version or
+/// newer take.
 pub(super) fn toolkit(machine: &Machine) -> Finding {
     const BUILD: &str = "this build trains on the CPU and needs none";
     let supported = match &machine.gpus {
         Gpus::Found { cuda_version, .. } => *cuda_version,
         _ => None,
     };
+    if let Some(built) = machine.build_cuda {
+        return built_in(built, supported);
+    }
     match &machine.nvcc {
         Nvcc::Missing => Finding::ok("toolkit", format!("{BUILD}; `nvcc` is not on the PATH")),
         Nvcc::Failed { reason } => Finding::note(
@@ -117,5 +121,21 @@ pub(super) fn toolkit(machine: &Machine) -> Finding {
                 format!("{BUILD}; `nvcc` is of CUDA {major}.{minor}"),
             ),
         },
+    }
+}
+
+/// A build with CUDA brings its kernels: it needs a driver, and no toolkit.
+fn built_in((major, minor): (u32, u32), supported: Option<(u32, u32)>) -> Finding {
+    let text = format!("this build has CUDA {major}.{minor} and needs none");
+    match supported {
+        Some(driver) if driver < (major, minor) => Finding::note(
+            "toolkit",
+            format!(
+                "{text}; the driver is only for CUDA {}.{}",
+                driver.0, driver.1
+            ),
+            format!("update the NVIDIA driver to one for CUDA {major}.{minor}"),
+        ),
+        _ => Finding::ok("toolkit", text),
     }
 }

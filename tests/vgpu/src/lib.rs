@@ -1,6 +1,7 @@
 //! A virtual GPU: executes PTX on any machine, strictly. It proves results, never speed.
 //!
-//! In reading order: what went wrong, the card's memory, the text of a kernel, its execution.
+//! In reading order: what went wrong, the card's memory, the text of a kernel, its execution; what the
+//! card is; the driver and the libraries that programs call.
 
 pub mod fault;
 pub mod memory;
@@ -9,3 +10,6 @@ pub mod ptx;
 pub mod exec;
 
 pub mod card;
+
+pub mod driver;
+pub mod libraries;

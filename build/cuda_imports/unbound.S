@@ -1,0 +1,3 @@
+// The code that binds, once for all trampolines.
+#define DEFINE_UNBOUND
+#include "trampoline.inc"

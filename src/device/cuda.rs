@@ -1,0 +1,86 @@
+//! Asks the CUDA driver about a GPU of this machine, in a context on it: what a run would find there.
+
+use cudarc::driver::sys::{CUdevice_attribute as Attribute, CUresult};
+use cudarc::driver::{CudaContext, DriverError};
+
+use super::capability::cores_per_sm;
+use super::gpu::Reading;
+use super::{Cuda, DeviceError, DeviceProfile, Gpus, Hardware, gpus};
+use crate::ops::cuda;
+
+/// Looks at the GPU that CUDA counts as `ordinal`. Creates a context, which takes some hundred MiB
+/// of the card while this runs and is not part of `available_bytes`. Rates are those of the named
+/// card, or of its nearest relative.
+///
+/// # Errors
+/// [`DeviceError`] when there is no driver, no such GPU, or when the driver fails.
+pub fn probe(ordinal: usize) -> Result<DeviceProfile, DeviceError> {
+    read(ordinal).map_err(|error| explain(error, ordinal))
+}
+
+fn read(ordinal: usize) -> Result<DeviceProfile, DriverError> {
+    let context = CudaContext::new(ordinal)?;
+    // The driver answers with small positive numbers.
+    let attribute = |which| context.attribute(which).map(i32::unsigned_abs);
+    let (major, minor) = context.compute_capability()?;
+    let compute_capability = (major.unsigned_abs(), minor.unsigned_abs());
+    let sm_count = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+    let (free, total) = context.mem_get_info()?;
+    let reading = Reading {
+        name: context.name()?,
+        compute_capability,
+        total_bytes: Some(total as u64),
+        free_bytes: Some(free as u64),
+        cores: Some(sm_count * cores_per_sm(compute_capability)),
+        bus_bits: attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH).ok(),
+        memory_mhz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)
+            .map(|khz| khz / 1000)
+            .ok(),
+        processes: Vec::new(),
+    };
+    let cuda_version = cuda::supported_version();
+    let mut profile = reading.interpret(driver_version(), cuda_version).profile;
+    if let Hardware::Cuda(cuda) = &mut profile.hardware {
+        *cuda = Cuda {
+            sm_count,
+            shared_memory_per_block_bytes: attribute(
+                Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            )?
+            .into(),
+            l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?.into(),
+            ..cuda.clone()
+        };
+    }
+    Ok(profile)
+}
+
+/// The driver's own version, which CUDA does not tell; "unknown" where NVML is not there, since a card
+/// without one counts as not being in this machine.
+fn driver_version() -> Option<String> {
+    let version = match gpus() {
+        Gpus::Found { driver_version, .. } => driver_version,
+        Gpus::NoLibrary | Gpus::Failed { .. } => None,
+    };
+    version.or_else(|| Some("unknown".into()))
+}
+
+fn explain(error: DriverError, ordinal: usize) -> DeviceError {
+    match error.0 {
+        CUresult::CUDA_ERROR_STUB_LIBRARY => DeviceError::NoDriver {
+            reason: cuda::missing().unwrap_or_else(|| "`libcuda.so.1` is only a stub".into()),
+        },
+        CUresult::CUDA_ERROR_NO_DEVICE => DeviceError::NoGpu,
+        CUresult::CUDA_ERROR_INVALID_DEVICE => DeviceError::NoSuchGpu {
+            ordinal,
+            count: CudaContext::device_count().unwrap_or(0).unsigned_abs(),
+        },
+        code => DeviceError::Driver {
+            ordinal,
+            code: code as u32,
+            text: error
+                .error_string()
+                .map(|text| text.to_string_lossy().into_owned())
+                .unwrap_or_else(|_| "no text".into()),
+        },
+    }
+}

@@ -1,0 +1,147 @@
+//! Copies and fills. Those without a stream are done while nothing else is.
+
+use std::ffi::{c_uchar, c_uint, c_ushort};
+
+use super::guard::{Outcome, with_context};
+use super::operation::{HostAddress, Operation};
+use super::result::CuResult;
+use super::state::Driver;
+
+/// Where a copy or a fill is put.
+#[derive(Clone, Copy)]
+enum Order {
+    AtOnce,
+    In(usize),
+}
+
+fn give(driver: &Driver, order: Order, operation: Operation) -> Outcome {
+    match order {
+        Order::AtOnce => {
+            driver.objects().captures.refuse_outside_work()?;
+            driver.submit(0, operation)
+        }
+        Order::In(stream) => driver.submit(stream, operation),
+    }
+}
+
+fn fill(order: Order, address: u64, pattern: &[u8], count: usize) -> CuResult {
+    with_context(|driver| {
+        if count == 0 {
+            return Ok(());
+        }
+        if !address.is_multiple_of(pattern.len() as u64) {
+            return Err(CuResult::ERROR_INVALID_VALUE);
+        }
+        let fill = Operation::Set {
+            address,
+            pattern: pattern.to_vec(),
+            count: count as u64,
+        };
+        give(driver, order, fill)
+    })
+}
+
+fn copy_in(order: Order, address: u64, from: usize, bytes: usize) -> CuResult {
+    with_context(|driver| {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let from = host(from)?;
+        let copy = Operation::CopyIn {
+            address,
+            from,
+            bytes,
+        };
+        give(driver, order, copy)
+    })
+}
+
+fn copy_out(order: Order, to: usize, address: u64, bytes: usize) -> CuResult {
+    with_context(|driver| {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let to = host(to)?;
+        give(driver, order, Operation::CopyOut { to, address, bytes })
+    })
+}
+
+fn copy_on_card(order: Order, to: u64, from: u64, bytes: usize) -> CuResult {
+    with_context(|driver| {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let bytes = bytes as u64;
+        give(driver, order, Operation::Copy { to, from, bytes })
+    })
+}
+
+fn host(address: usize) -> Outcome<HostAddress> {
+    match address {
+        0 => Err(CuResult::ERROR_INVALID_VALUE),
+        _ => Ok(HostAddress(address)),
+    }
+}
+
+/// Defines a function of the API twice: at once, and in the order of a stream.
+macro_rules! both {
+    ($(#[$safety:meta])* $now:ident $later:ident ($($name:ident: $kind:ty),*) $body:expr) => {
+        $(#[$safety])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $now($($name: $kind),*) -> CuResult {
+            ($body)(Order::AtOnce)
+        }
+
+        $(#[$safety])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $later($($name: $kind,)* stream: usize) -> CuResult {
+            ($body)(Order::In(stream))
+        }
+    };
+}
+
+both! {
+    /// # Safety
+    /// `bytes` of `from` may be read until the copy is done.
+    cuMemcpyHtoD_v2 cuMemcpyHtoDAsync_v2 (to: u64, from: usize, bytes: usize)
+    |order| copy_in(order, to, from, bytes)
+}
+both! {
+    /// # Safety
+    /// `bytes` of `to` may be written until the copy is done.
+    cuMemcpyDtoH_v2 cuMemcpyDtoHAsync_v2 (to: usize, from: u64, bytes: usize)
+    |order| copy_out(order, to, from, bytes)
+}
+both! {
+    /// # Safety
+    /// None is needed.
+    cuMemcpyDtoD_v2 cuMemcpyDtoDAsync_v2 (to: u64, from: u64, bytes: usize)
+    |order| copy_on_card(order, to, from, bytes)
+}
+both! {
+    /// Both contexts are the only one.
+    ///
+    /// # Safety
+    /// None is needed.
+    cuMemcpyPeer cuMemcpyPeerAsync
+    (to: u64, _to_context: usize, from: u64, _from_context: usize, bytes: usize)
+    |order| copy_on_card(order, to, from, bytes)
+}
+both! {
+    /// # Safety
+    /// None is needed.
+    cuMemsetD8_v2 cuMemsetD8Async (address: u64, value: c_uchar, count: usize)
+    |order| fill(order, address, &[value], count)
+}
+both! {
+    /// # Safety
+    /// None is needed.
+    cuMemsetD16_v2 cuMemsetD16Async (address: u64, value: c_ushort, count: usize)
+    |order| fill(order, address, &value.to_le_bytes(), count)
+}
+both! {
+    /// # Safety
+    /// None is needed.
+    cuMemsetD32_v2 cuMemsetD32Async (address: u64, value: c_uint, count: usize)
+    |order| fill(order, address, &value.to_le_bytes(), count)
+}

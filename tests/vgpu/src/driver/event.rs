@@ -1,0 +1,148 @@
+//! Events: a time on a plain clock, or a place in a capture.
+
+use std::ffi::c_uint;
+use std::time::Instant;
+
+use super::capture::Mark;
+use super::guard::{Outcome, with_context, write};
+use super::result::CuResult;
+use super::state::{Objects, new_handle};
+
+/// `CU_EVENT_DISABLE_TIMING`.
+const DISABLE_TIMING: c_uint = 2;
+/// `CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS`.
+const FLAGS: c_uint = 7;
+
+/// An event that the program made.
+pub struct Event {
+    flags: c_uint,
+    pub recorded: Recorded,
+}
+
+/// Where the event was recorded last.
+pub enum Recorded {
+    Never,
+    At(Instant),
+    Captured(Mark),
+}
+
+impl Objects {
+    fn event(&mut self, handle: usize) -> Outcome<&mut Event> {
+        let event = self.events.get_mut(&handle);
+        event.ok_or(CuResult::ERROR_INVALID_HANDLE)
+    }
+}
+
+/// # Safety
+/// `event` is null or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventCreate(event: *mut usize, flags: c_uint) -> CuResult {
+    with_context(|driver| {
+        if flags & !FLAGS != 0 {
+            return Err(CuResult::ERROR_INVALID_VALUE);
+        }
+        let handle = new_handle();
+        // SAFETY: as the caller promises.
+        unsafe { write(event, handle) }?;
+        let recorded = Recorded::Never;
+        driver
+            .objects()
+            .events
+            .insert(handle, Event { flags, recorded });
+        Ok(())
+    })
+}
+
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventDestroy_v2(event: usize) -> CuResult {
+    with_context(|driver| {
+        let removed = driver.objects().events.remove(&event);
+        removed.map(|_| ()).ok_or(CuResult::ERROR_INVALID_HANDLE)
+    })
+}
+
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecord(event: usize, stream: usize) -> CuResult {
+    with_context(|driver| {
+        let mut objects = driver.objects();
+        let key = objects.stream_key(stream)?;
+        let mark = objects.captures.mark(key)?;
+        objects.event(event)?.recorded = match mark {
+            Some(mark) => Recorded::Captured(mark),
+            None => Recorded::At(Instant::now()),
+        };
+        Ok(())
+    })
+}
+
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventQuery(event: usize) -> CuResult {
+    with_context(|driver| match driver.objects().event(event)?.recorded {
+        Recorded::Captured(_) => Err(CuResult::ERROR_CAPTURED_EVENT),
+        _ => Ok(()),
+    })
+}
+
+/// # Safety
+/// None is needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventSynchronize(event: usize) -> CuResult {
+    with_context(|driver| {
+        if let Recorded::Captured(_) = driver.objects().event(event)?.recorded {
+            return Err(CuResult::ERROR_CAPTURED_EVENT);
+        }
+        driver.settle();
+        Ok(())
+    })
+}
+
+/// Milliseconds from one event to another.
+///
+/// # Safety
+/// `milliseconds` is null or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventElapsedTime_v2(
+    milliseconds: *mut f32,
+    start: usize,
+    end: usize,
+) -> CuResult {
+    with_context(|driver| {
+        let mut objects = driver.objects();
+        let (start, end) = (
+            time_of(objects.event(start)?)?,
+            time_of(objects.event(end)?)?,
+        );
+        let elapsed = match end.checked_duration_since(start) {
+            Some(elapsed) => elapsed.as_secs_f64(),
+            None => -(start - end).as_secs_f64(),
+        };
+        // SAFETY: as the caller promises.
+        unsafe { write(milliseconds, (elapsed * 1e3) as f32) }
+    })
+}
+
+fn time_of(event: &Event) -> Outcome<Instant> {
+    match event.recorded {
+        Recorded::Captured(_) => Err(CuResult::ERROR_CAPTURED_EVENT),
+        Recorded::At(time) if event.flags & DISABLE_TIMING == 0 => Ok(time),
+        _ => Err(CuResult::ERROR_INVALID_HANDLE),
+    }
+}
+
+/// # Safety
+/// As `cuEventElapsedTime_v2`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventElapsedTime(
+    milliseconds: *mut f32,
+    start: usize,
+    end: usize,
+) -> CuResult {
+    // SAFETY: as the caller promises.
+    unsafe { cuEventElapsedTime_v2(milliseconds, start, end) }
+}

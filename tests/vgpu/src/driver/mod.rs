@@ -1,0 +1,39 @@
+//! The CUDA driver API, as a program calls it: what `libcuda.so.1` exports.
+//!
+//! Execution is synchronous and in order, whatever the stream. A kernel that faults leaves an error on
+//! the context that every later call returns, as on a card: the launch itself still succeeds, unless
+//! `CUDA_LAUNCH_BLOCKING=1`. Handles are numbers, not pointers: a stale one is an error, never a crash.
+//! What is not implemented says its name and returns `CUDA_ERROR_NOT_SUPPORTED`.
+//!
+//! In reading order: results, the checks at the border to C, the state, then one file per area of the API.
+#![allow(non_snake_case)]
+
+pub mod result;
+
+pub mod guard;
+pub mod state;
+
+pub mod device;
+
+pub mod context;
+
+pub mod event;
+pub mod stream;
+
+pub mod allocation;
+pub mod copy;
+pub mod holdings;
+pub mod host;
+pub mod pool;
+
+pub mod function;
+pub mod launch;
+pub mod module;
+pub mod occupancy;
+
+pub mod capture;
+pub mod graph;
+pub mod operation;
+
+pub mod lookup;
+pub mod refused;

@@ -1,0 +1,253 @@
+//! cuBLASLt's heuristic and its product.
+//!
+//! There are several algorithms. All compute the same; they differ in the workspace that they ask for,
+//! so that choosing one, and being short of workspace, can be tested.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use super::blas::transposes;
+use super::blas_lt::{Layout, Operation, with, write};
+use super::blas_status::{Compute, Outcome, Status, card, refuse, scale, submit};
+use super::gemm::{Kind, Matrix, Product};
+use crate::driver::state::Driver;
+
+/// A `cublasLtMatmulAlgo_t`: which one, under a mark that says that it is one of ours.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Algorithm([u64; 8]);
+
+/// A `cublasLtMatmulHeuristicResult_t`.
+#[repr(C)]
+pub struct Found {
+    algorithm: Algorithm,
+    workspace_bytes: usize,
+    state: Status,
+    waves: f32,
+    reserved: [c_int; 4],
+}
+
+const MARK: u64 = u64::from_le_bytes(*b"vgpualgo");
+/// What the algorithms ask for, in the order in which they are recommended.
+const WORKSPACES: [u64; 4] = [4 << 20, 0, 1 << 20, 32 << 20];
+
+/// The matrices of a call, with their layouts: A, B, C, D.
+struct Call {
+    name: &'static str,
+    operation: usize,
+    layouts: [usize; 4],
+    addresses: [u64; 4],
+}
+
+impl Call {
+    /// The product, without alpha and beta.
+    fn product(&self, driver: &Driver) -> Outcome<(Operation, Compute, [usize; 4], [Matrix; 4])> {
+        let found = with(|objects| {
+            let operation = objects.operations.get(&self.operation).copied();
+            let layouts = self
+                .layouts
+                .map(|layout| objects.layouts.get(&layout).copied());
+            operation.zip(layouts.into_iter().collect::<Option<Vec<_>>>())
+        });
+        let (operation, layouts) = found.ok_or(Status::INVALID_VALUE)?;
+        let compute = Compute::from_code(operation.compute);
+        let compute = compute.ok_or_else(|| refuse(self.name, "this type of computation"))?;
+        if Kind::from_code(operation.scale) != Some(compute.sums) {
+            return Err(Status::NOT_SUPPORTED);
+        }
+        let mut matrices = Vec::new();
+        for (layout, address) in layouts.iter().zip(self.addresses) {
+            matrices.push(layout.matrix(self.name, address)?);
+        }
+        let shapes = [0, 1].map(|index| {
+            let Layout { rows, columns, .. } = layouts[index];
+            transposes(operation.transpose[index]).map(|transposed| match transposed {
+                true => (columns, rows),
+                false => (rows, columns),
+            })
+        });
+        let [(m, k), (k_too, n)] = [shapes[0]?, shapes[1]?];
+        let results = layouts[2..]
+            .iter()
+            .all(|layout| (layout.rows, layout.columns) == (m, n));
+        let batch = layouts[3].batch;
+        let batches = layouts.iter().all(|layout| layout.batch == batch);
+        if k != k_too || !results || !batches {
+            return Err(Status::INVALID_VALUE);
+        }
+        let [a, b, c, d] = [matrices[0], matrices[1], matrices[2], matrices[3]];
+        if c.kind != d.kind {
+            return Err(Status::NOT_SUPPORTED);
+        }
+        compute
+            .check(driver, [a.kind, b.kind], d.kind)
+            .map_err(|_| Status::NOT_SUPPORTED)?;
+        let size = [m as usize, n as usize, k as usize, batch as usize];
+        Ok((operation, compute, size, [a, b, c, d]))
+    }
+}
+
+impl Layout {
+    fn matrix(&self, name: &str, address: u64) -> Outcome<Matrix> {
+        let kind = Kind::from_code(self.kind);
+        let run = if self.by_rows {
+            self.columns
+        } else {
+            self.rows
+        };
+        let leading = u64::try_from(self.leading).map_err(|_| Status::INVALID_VALUE)?;
+        if leading < run {
+            return Err(Status::INVALID_VALUE);
+        }
+        Ok(Matrix {
+            address,
+            kind: kind.ok_or_else(|| refuse(name, "this type of matrix"))?,
+            leading,
+            by_rows: self.by_rows,
+            stride: self.stride,
+        })
+    }
+}
+
+/// # Safety
+/// `found` is null or as many results may be written; `count` is null or may be written.
+#[unsafe(no_mangle)]
+#[allow(clippy::too_many_arguments)]
+pub unsafe extern "C" fn cublasLtMatmulAlgoGetHeuristic(
+    handle: usize,
+    operation: usize,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    preference: usize,
+    wanted: c_int,
+    found: *mut Found,
+    count: *mut c_int,
+) -> Status {
+    let call = Call {
+        name: "cublasLtMatmulAlgoGetHeuristic",
+        operation,
+        layouts: [a, b, c, d],
+        addresses: [0; 4],
+    };
+    let found = checked(handle).and_then(|driver| {
+        // SAFETY: as the caller promises.
+        unsafe { write(count, 0) }?;
+        call.product(&driver)?;
+        if driver.planned_to_fail(call.name) {
+            return Err(Status::NOT_SUPPORTED);
+        }
+        let preference = with(|objects| objects.preferences.get(&preference).copied());
+        let most = preference.ok_or(Status::INVALID_VALUE)?.workspace_bytes;
+        let fitting = WORKSPACES
+            .iter()
+            .enumerate()
+            .filter(|(_, needs)| **needs <= most);
+        for (place, (which, needs)) in fitting.take(wanted.max(0) as usize).enumerate() {
+            let result = Found {
+                algorithm: Algorithm([MARK, which as u64, 0, 0, 0, 0, 0, 0]),
+                workspace_bytes: *needs as usize,
+                state: Status::SUCCESS,
+                waves: 1.0,
+                reserved: [0; 4],
+            };
+            // SAFETY: as the caller promises: fewer than `wanted` were written before.
+            unsafe {
+                write(found.wrapping_add(place), result)?;
+                write(count, place as c_int + 1)?;
+            }
+        }
+        Ok(())
+    });
+    found.into()
+}
+
+fn checked(handle: usize) -> Outcome<Arc<Driver>> {
+    match with(|objects| objects.handles.contains_key(&handle)) {
+        true => card(),
+        false => Err(Status::NOT_INITIALIZED),
+    }
+}
+
+/// # Safety
+/// alpha and beta may be read where the pointer mode says that they are; `algorithm` is null or may be read.
+#[unsafe(no_mangle)]
+#[allow(clippy::too_many_arguments)]
+pub unsafe extern "C" fn cublasLtMatmul(
+    handle: usize,
+    operation: usize,
+    alpha: *const u8,
+    a: u64,
+    layout_a: usize,
+    b: u64,
+    layout_b: usize,
+    beta: *const u8,
+    c: u64,
+    layout_c: usize,
+    d: u64,
+    layout_d: usize,
+    algorithm: *const Algorithm,
+    workspace: u64,
+    workspace_bytes: usize,
+    stream: usize,
+) -> Status {
+    let call = Call {
+        name: "cublasLtMatmul",
+        operation,
+        layouts: [layout_a, layout_b, layout_c, layout_d],
+        addresses: [a, b, c, d],
+    };
+    let done = checked(handle).and_then(|driver| {
+        let (operation, compute, [m, n, k, batch], [a, b, c, d]) = call.product(&driver)?;
+        // SAFETY: as the caller promises.
+        unsafe { check_workspace(&driver, algorithm, workspace, workspace_bytes) }?;
+        let on_card = operation.scales_on_card;
+        let product = Product {
+            name: call.name,
+            m,
+            n,
+            k,
+            batch,
+            a,
+            transpose_a: transposes(operation.transpose[0])?,
+            b,
+            transpose_b: transposes(operation.transpose[1])?,
+            c,
+            d,
+            // SAFETY: as the caller promises.
+            alpha: unsafe { scale(alpha, compute.sums, on_card) }?,
+            // SAFETY: as the caller promises.
+            beta: unsafe { scale(beta, compute.sums, on_card) }?,
+            precision: compute.precision,
+            double: compute.sums == Kind::F64,
+        };
+        submit(&driver, stream, product)
+    });
+    done.into()
+}
+
+/// The algorithm is one of ours, and its workspace is there. None chosen: one without workspace.
+///
+/// # Safety
+/// `algorithm` is null or may be read.
+unsafe fn check_workspace(
+    driver: &Driver,
+    algorithm: *const Algorithm,
+    workspace: u64,
+    bytes: usize,
+) -> Outcome {
+    if algorithm.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, and as the caller promises.
+    let Algorithm([mark, which, ..]) = unsafe { algorithm.read_unaligned() };
+    let needs = WORKSPACES.get(which as usize).filter(|_| mark == MARK);
+    let needs = *needs.ok_or(Status::INVALID_VALUE)?;
+    let lies = driver.memory.allocation_of(workspace);
+    let there = lies.is_some_and(|(start, length)| workspace + needs <= start + length);
+    match needs == 0 || (needs <= bytes as u64 && there) {
+        true => Ok(()),
+        false => Err(Status::INVALID_VALUE),
+    }
+}

@@ -1,0 +1,290 @@
+//! cuBLASLt's products, held against sums written out, and its heuristic.
+
+mod on_card;
+mod products;
+
+use on_card::{PER_THREAD, on};
+use products::*;
+use vgpu::libraries::blas_lt::*;
+use vgpu::libraries::blas_status::Status;
+use vgpu::libraries::lt_matmul::{cublasLtMatmul, cublasLtMatmulAlgoGetHeuristic};
+
+/// cuBLASLt's descriptors of one problem.
+struct Problem {
+    handle: usize,
+    operation: usize,
+    layouts: [usize; 4],
+    preference: usize,
+}
+
+fn set<T>(
+    call: unsafe extern "C" fn(usize, u32, *const u8, usize) -> Status,
+    object: usize,
+    which: u32,
+    value: T,
+) -> Status {
+    let value: *const T = &value;
+    unsafe { call(object, which, value.cast(), size_of::<T>()) }
+}
+
+fn problem(
+    matrices: [&Batch; 4],
+    transpose: [bool; 2],
+    compute: u32,
+    scale: u32,
+    workspace: u64,
+) -> Problem {
+    let (mut handle, mut operation, mut preference) = (0, 0, 0);
+    done(unsafe { cublasLtCreate(&mut handle) });
+    done(unsafe { cublasLtMatmulDescCreate(&mut operation, compute, scale) });
+    done(set(
+        cublasLtMatmulDescSetAttribute,
+        operation,
+        3,
+        u32::from(transpose[0]),
+    ));
+    done(set(
+        cublasLtMatmulDescSetAttribute,
+        operation,
+        4,
+        u32::from(transpose[1]),
+    ));
+    let layouts = matrices.map(|matrix| {
+        let mut layout = 0;
+        let (rows, columns) = (matrix.rows as u64, matrix.columns as u64);
+        done(unsafe {
+            cublasLtMatrixLayoutCreate(
+                &mut layout,
+                matrix.kind,
+                rows,
+                columns,
+                matrix.leading as i64,
+            )
+        });
+        done(set(
+            cublasLtMatrixLayoutSetAttribute,
+            layout,
+            1,
+            u32::from(matrix.by_rows),
+        ));
+        done(set(
+            cublasLtMatrixLayoutSetAttribute,
+            layout,
+            5,
+            BATCH as i32,
+        ));
+        done(set(
+            cublasLtMatrixLayoutSetAttribute,
+            layout,
+            6,
+            matrix.stride as i64,
+        ));
+        layout
+    });
+    done(unsafe { cublasLtMatmulPreferenceCreate(&mut preference) });
+    done(set(
+        cublasLtMatmulPreferenceSetAttribute,
+        preference,
+        1,
+        workspace,
+    ));
+    Problem {
+        handle,
+        operation,
+        layouts,
+        preference,
+    }
+}
+
+/// A `cublasLtMatmulHeuristicResult_t`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Found {
+    algorithm: [u64; 8],
+    workspace: usize,
+    state: u32,
+    waves: f32,
+    reserved: [i32; 4],
+}
+
+impl Problem {
+    fn heuristic(&self, wanted: usize) -> Result<Vec<Found>, Status> {
+        let empty = Found {
+            algorithm: [0; 8],
+            workspace: 0,
+            state: 9,
+            waves: 0.0,
+            reserved: [0; 4],
+        };
+        let mut found = vec![empty; wanted];
+        let mut count = -1;
+        let [a, b, c, d] = self.layouts;
+        let status = unsafe {
+            let out = found.as_mut_ptr().cast();
+            cublasLtMatmulAlgoGetHeuristic(
+                self.handle,
+                self.operation,
+                a,
+                b,
+                c,
+                d,
+                self.preference,
+                wanted as i32,
+                out,
+                &mut count,
+            )
+        };
+        found.truncate(count.max(0) as usize);
+        (status == Status::SUCCESS).then_some(found).ok_or(status)
+    }
+
+    fn multiply(
+        &self,
+        matrices: [&Batch; 4],
+        scales: [f32; 2],
+        algorithm: Option<&Found>,
+        workspace: (u64, usize),
+    ) -> Status {
+        let [alpha, beta] = scales.map(f32::to_le_bytes);
+        let algorithm = algorithm.map_or(std::ptr::null(), |found| found.algorithm.as_ptr());
+        let [a, b, c, d] = matrices.map(|matrix| matrix.address);
+        let [la, lb, lc, ld] = self.layouts;
+        unsafe {
+            cublasLtMatmul(
+                self.handle,
+                self.operation,
+                alpha.as_ptr(),
+                a,
+                la,
+                b,
+                lb,
+                beta.as_ptr(),
+                c,
+                lc,
+                d,
+                ld,
+                algorithm.cast(),
+                workspace.0,
+                workspace.1,
+                PER_THREAD,
+            )
+        }
+    }
+}
+
+#[test]
+fn cublas_lt_multiplies_every_kind_transposed_and_by_rows_with_every_algorithm() {
+    let card = card();
+    let workspace = (card.alloc(4 << 20).unwrap(), 4 << 20);
+    for (kind, result) in [
+        (F32, F32),
+        (F16, F16),
+        (F16, F32),
+        (BF16, BF16),
+        (BF16, F32),
+    ] {
+        for bits in 0..32 {
+            let [ta, tb, rows_a, rows_b, rows_d] = [0, 1, 2, 3, 4].map(|bit| bits >> bit & 1 == 1);
+            let (m, n, k) = (4, 5, 6);
+            let (rows, columns) = if ta { (k, m) } else { (m, k) };
+            let a = Batch::new(&card, kind, rows, columns, rows_a, 1);
+            let (rows, columns) = if tb { (n, k) } else { (k, n) };
+            let b = Batch::new(&card, kind, rows, columns, rows_b, 2);
+            let c = Batch::new(&card, result, m, n, false, 1);
+            let d = Batch::new(&card, result, m, n, rows_d, 0);
+            let matrices = [&a, &b, &c, &d];
+            let problem = problem(matrices, [ta, tb], IN_F32, F32, workspace.1 as u64);
+            let found = problem.heuristic(8).unwrap();
+            assert_eq!(found.len(), 3);
+            let algorithm = found.get(bits % 4);
+            let workspace = algorithm.map_or((0, 0), |_| workspace);
+            done(problem.multiply(matrices, [2.0, 1.0], algorithm, workspace));
+            let expected = expected(&a, ta, &b, tb, &c, &d, [2.0, 1.0]);
+            assert_eq!(d.read(&card), expected, "{kind} {result} {bits:05b}");
+        }
+    }
+}
+
+#[test]
+fn cublas_lt_finds_what_fits_the_workspace_and_insists_on_it() {
+    let card = card();
+    let make = || Batch::new(&card, F32, 2, 2, false, 0);
+    let (a, b, c) = (make(), make(), make());
+    let matrices = [&a, &b, &c, &c];
+    let small = problem(matrices, [false; 2], IN_F32, F32, 0);
+    let found = small.heuristic(8).unwrap();
+    assert_eq!(
+        found
+            .iter()
+            .map(|found| found.workspace)
+            .collect::<Vec<_>>(),
+        [0]
+    );
+    let large = problem(matrices, [false; 2], IN_F32, F32, 32 << 20);
+    assert_eq!(large.heuristic(2).unwrap().len(), 2);
+    let found = large.heuristic(8).unwrap();
+    assert_eq!(found.len(), 4);
+    let first = &found[0];
+    assert_eq!((first.workspace, first.state), (4 << 20, 0));
+    let short = card.alloc(first.workspace - 512).unwrap();
+    let scales = [1.0, 0.0];
+    let invalid = Status::INVALID_VALUE;
+    assert_eq!(
+        large.multiply(matrices, scales, Some(first), (short, first.workspace)),
+        invalid
+    );
+    assert_eq!(
+        large.multiply(matrices, scales, Some(first), (0, 0)),
+        invalid
+    );
+    let whole = card.alloc(first.workspace).unwrap();
+    let less = (whole, first.workspace - 1);
+    assert_eq!(large.multiply(matrices, scales, Some(first), less), invalid);
+    let foreign = Found {
+        algorithm: [1; 8],
+        ..*first
+    };
+    assert_eq!(
+        large.multiply(matrices, scales, Some(&foreign), (0, 0)),
+        invalid
+    );
+    done(large.multiply(matrices, scales, Some(&found[1]), (0, 0)));
+}
+
+#[test]
+fn cublas_lt_refuses_what_it_does_not_do() {
+    let card = on(
+        "like = \"t4\"\nfail = [\"cublasLtMatmul\", \"cublasLtMatmulAlgoGetHeuristic=2\", \"cublasLtCreate=4\"]",
+    );
+    let make = |kind| Batch::new(&card, kind, 2, 2, false, 0);
+    let (a, b, c) = (make(F16), make(F16), make(F16));
+    let matrices = [&a, &b, &c, &c];
+    let good = problem(matrices, [false; 2], IN_F32, F32, 0);
+    good.heuristic(1).unwrap();
+    assert_eq!(good.heuristic(1).err(), Some(Status::NOT_SUPPORTED));
+    good.heuristic(1).unwrap();
+    let planned = good.multiply(matrices, [1.0, 0.0], None, (0, 0));
+    assert_eq!(planned, Status::NOT_SUPPORTED);
+    assert_eq!(
+        set(cublasLtMatmulDescSetAttribute, good.operation, 7, 4u32),
+        Status::NOT_SUPPORTED
+    );
+    done(set(cublasLtMatmulDescSetAttribute, good.operation, 7, 1u32));
+    assert_eq!(
+        set(cublasLtMatmulDescSetAttribute, good.operation, 3, 1u64),
+        Status::INVALID_VALUE
+    );
+    let (a, b, c) = (make(BF16), make(BF16), make(BF16));
+    let bf16 = problem([&a, &b, &c, &c], [false; 2], IN_F32, F32, 0);
+    assert_eq!(bf16.heuristic(1).err(), Some(Status::NOT_SUPPORTED));
+    let mut wide = make(F16);
+    wide.columns = 3;
+    wide.leading = 3;
+    let wrong = problem([&wide, &b, &c, &c], [false; 2], IN_F32, F32, 0);
+    assert_eq!(wrong.heuristic(1).err(), Some(Status::INVALID_VALUE));
+    let mut handle = 0;
+    assert_eq!(
+        unsafe { cublasLtCreate(&mut handle) },
+        Status::NOT_INITIALIZED
+    );
+}
