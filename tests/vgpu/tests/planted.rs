@@ -444,3 +444,26 @@ fn a_write_after_others_read_is_a_race() {
         assert_eq!(fault.place.unwrap().thread, [writer, 0, 0]);
     }
 }
+
+#[test]
+fn halves_of_a_word_have_their_own_readers_and_writers() {
+    let body = |load: u32, store: u32| {
+        format!(
+            "{INDEX}.shared .b8 s[64];\nmov.u32 %r5, s;\nshl.b32 %r6, %r4, 1;\nadd.u32 %r5, %r5, %r6;\n\
+             st.shared.u16 [%r5], %rs1;\nbar.sync 0;\nxor.b32 %r7, %r5, {load};\nld.shared.u16 %rs2, [%r7];\n\
+             xor.b32 %r7, %r5, {store};\nadd.u16 %rs2, %rs2, 1;\nst.shared.u16 [%r7], %rs2;"
+        )
+    };
+    let run = |load, store| {
+        let body = format!(".reg .u16 %rs<3>;\nmov.u16 %rs1, 7;\n{}", body(load, store));
+        Program::new(&kernel(&[".u64 a"], &body)).launch("k", [1, 1, 1], [32, 1, 1], 0, &[0])
+    };
+    // Each thread reads and writes its own half, or the other half of its word, which nobody else touches.
+    run(0, 0).unwrap();
+    run(2, 2).unwrap();
+    // Reads its neighbour's half, then writes its own, which the neighbour has read.
+    assert!(matches!(
+        run(2, 0).unwrap_err().what,
+        What::SharedRace { .. }
+    ));
+}

@@ -3,7 +3,7 @@
 use super::code::{Address, Code, PredicateSource, Source};
 use super::decode::{Decoded, Decoding};
 use super::memory_ops::{is_hint, lanes};
-use super::shared::Who;
+use super::order::Who;
 use super::warp::{Machine, Trouble, View, Warp};
 use crate::fault::What;
 use crate::memory::{SHARED_WINDOW, window};

@@ -3,7 +3,7 @@
 use super::code::{Address, Code, Reg, Source};
 use super::decode::{Decoded, Decoding, Refusal};
 use super::lanes::{Lanes, WARP};
-use super::shared::Who;
+use super::order::Who;
 use super::warp::{Machine, Trouble, View, Warp};
 use crate::fault::What;
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, window};

@@ -18,6 +18,7 @@ mod launch;
 mod local;
 mod memory_ops;
 mod moves;
+mod order;
 mod paths;
 mod rounding;
 mod running;

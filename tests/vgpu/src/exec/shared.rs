@@ -1,74 +1,27 @@
-//! The shared memory of a block, and who touched it since the last barrier.
-//!
-//! Each warp has two clocks: one that barriers advance, one that `bar.warp.sync` advances too. An access is ordered before another
-//! when the second warp has learned of the first one's clock at a barrier, or, within a warp, when its lanes synchronised between.
-//! A write of the value that is there already is no race.
+//! The shared memory of a block: its values, and that every access to it is in bounds, written before and in order.
 
 use super::lanes::Lanes;
 use super::memory_ops::lanes;
+use super::order::{Clocks, History, Touch, Who};
 use crate::fault::What;
 
-/// Who makes an access.
-#[derive(Clone, Copy)]
-pub struct Who {
-    /// In the block.
-    pub thread: u32,
-    /// Of the PTX text.
-    pub line: u32,
-    /// Atomic or volatile: such accesses do not race with each other.
-    pub strong: bool,
-}
-
-impl Who {
-    fn warp(self) -> usize {
-        self.thread as usize / 32
-    }
-}
-
-/// A word, its last write, and the reads since.
 #[derive(Clone, Copy, Default)]
 struct Word {
     value: u32,
     /// Low four bits, bytes written; high four, bytes that `cp.async` still fills.
     state: u8,
-    /// More than one lane of the warp that read last has read.
-    many: bool,
-    /// Warps that read.
-    readers: u32,
-    write: Touch,
-    read: Touch,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Touch {
-    /// Barriers of the whole block before it.
-    epoch: u32,
-    clock: u32,
-    lane_clock: u32,
-    line: u32,
-    thread: u16,
-    /// Which bytes of the word; none: never.
-    bytes: u8,
-    strong: bool,
-}
-
-impl Touch {
-    fn warp(self) -> usize {
-        usize::from(self.thread) / 32
-    }
+    /// Of the whole word, while nobody touches less of it.
+    history: History,
+    /// Which of `Shared::parts` has the histories of its bytes, counted from one; zero for none.
+    parts: u32,
 }
 
 #[derive(Default)]
 pub struct Shared {
     words: Vec<Word>,
+    parts: Vec<[History; 4]>,
     size: u64,
-    warps: usize,
-    /// Barriers that all warps have passed: whatever came before one is ordered.
-    epoch: u32,
-    clocks: Vec<u32>,
-    lane_clocks: Vec<u32>,
-    /// `known[a * warps + b]`: the clock of `b` that `a` has seen.
-    known: Vec<u32>,
+    clocks: Clocks,
 }
 
 impl Shared {
@@ -76,18 +29,10 @@ impl Shared {
     pub fn reset(&mut self, size: u32, warps: usize) {
         let words = (size as usize).div_ceil(4);
         self.size = u64::from(size);
-        self.warps = warps;
-        self.epoch = 1;
         self.words.clear();
         self.words.resize(words, Word::default());
-        for (list, len, value) in [
-            (&mut self.clocks, warps, 1),
-            (&mut self.lane_clocks, warps, 1),
-            (&mut self.known, warps * warps, 0),
-        ] {
-            list.clear();
-            list.resize(len, value);
-        }
+        self.parts.clear();
+        self.clocks.reset(warps);
     }
 
     #[inline]
@@ -107,7 +52,7 @@ impl Shared {
     /// `size` bytes (1, 2, 4 or 8).
     #[inline]
     pub fn load(&mut self, address: u64, size: usize, who: Who) -> Result<u64, Box<What>> {
-        let now = self.touch(who);
+        let now = self.clocks.touch(who);
         self.load_as(address, size, now)
     }
 
@@ -124,17 +69,13 @@ impl Shared {
         // Lanes that read what the two before them read add nothing to what is known.
         let (mut last, mut times) = (u64::MAX, 0);
         let mut value = 0;
-        let now = self.touch(who);
+        let now = self.clocks.touch(who);
         for lane in lanes(mask) {
             let address = addresses.0[lane].wrapping_add(plus);
             times = if address == last { times + 1 } else { 0 };
             if times < 2 {
-                let now = Touch {
-                    thread: now.thread + lane as u16,
-                    ..now
-                };
                 value = self
-                    .load_as(address, size, now)
+                    .load_as(address, size, now.by_lane(lane))
                     .map_err(|what| (lane, what))?;
                 last = address;
             }
@@ -163,11 +104,34 @@ impl Shared {
         if word.state & (bytes | bytes << 4) != bytes {
             return Err(self.not_there(at, bytes, "read"));
         }
-        if word.write.epoch == now.epoch && self.races(&word.write, bytes, now) {
-            return Err(race("read", "written", word.write));
+        let value = word.value;
+        self.each_history(at, bytes, |history, clocks| history.note_read(now, clocks))?;
+        Ok(value)
+    }
+
+    /// The histories that these bytes of a word have.
+    #[inline(always)]
+    fn each_history(
+        &mut self,
+        at: usize,
+        bytes: u8,
+        mut visit: impl FnMut(&mut History, &Clocks) -> Result<(), Box<What>>,
+    ) -> Result<(), Box<What>> {
+        let word = &mut self.words[at];
+        if word.parts == 0 {
+            if bytes == 0xf {
+                return visit(&mut word.history, &self.clocks);
+            }
+            self.parts.push([word.history; 4]);
+            word.parts = self.parts.len() as u32;
         }
-        self.words[at].note_read(Touch { bytes, ..now });
-        Ok(self.words[at].value)
+        let parts = &mut self.parts[word.parts as usize - 1];
+        for (byte, history) in parts.iter_mut().enumerate() {
+            if bytes >> byte & 1 == 1 {
+                visit(history, &self.clocks)?;
+            }
+        }
+        Ok(())
     }
 
     #[cold]
@@ -177,9 +141,16 @@ impl Shared {
             0 => What::NeverWritten { space: "shared" },
             _ => What::StillCopying {
                 how,
-                line: word.write.line,
+                line: self.last_write(word).line,
             },
         })
+    }
+
+    fn last_write(&self, word: &Word) -> Touch {
+        match word.parts {
+            0 => word.history.write,
+            parts => self.parts[parts as usize - 1][0].write,
+        }
     }
 
     #[inline]
@@ -219,7 +190,11 @@ impl Shared {
         }
         let mask = spread(bytes);
         let new = (old & !mask) | (value & mask);
-        self.note_write(word, bytes, who, old != new || state & bytes != bytes)?;
+        let changes = old != new || state & bytes != bytes;
+        let now = self.clocks.touch(who);
+        self.each_history(word, bytes, |history, clocks| {
+            history.note_write(now, changes, clocks)
+        })?;
         self.words[word].value = new;
         self.words[word].state |= bytes;
         Ok(())
@@ -241,11 +216,14 @@ impl Shared {
     /// `cp.async` starts to fill bytes: nobody may touch them until it is waited for.
     pub fn start_copy(&mut self, address: u64, size: usize, who: Who) -> Result<(), Box<What>> {
         let at = self.check(address, size)?;
+        let now = self.clocks.touch(who);
         for word in at / 4..(at + size) / 4 {
             if self.words[word].state >> 4 != 0 {
                 return Err(self.not_there(word, 0xf, "written"));
             }
-            self.note_write(word, 0xf, who, true)?;
+            self.each_history(word, 0xf, |history, clocks| {
+                history.note_write(now, true, clocks)
+            })?;
             self.words[word].state |= 0xf0;
         }
         Ok(())
@@ -253,149 +231,28 @@ impl Shared {
 
     /// `cp.async` is done: the bytes are as if `who` had written them now.
     pub fn end_copy(&mut self, address: u64, bytes: &[u8], who: Who) {
+        let write = self.clocks.touch(who);
         for (i, chunk) in bytes.chunks_exact(4).enumerate() {
-            let write = Touch {
-                bytes: 0xf,
-                ..self.touch(who)
-            };
             let word = &mut self.words[address as usize / 4 + i];
             word.value = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
             word.state = 0x0f;
-            word.write = write;
+            word.history.write = write;
+            if word.parts != 0 {
+                let parts = &mut self.parts[word.parts as usize - 1];
+                parts.iter_mut().for_each(|part| part.write = write);
+            }
         }
     }
 
     /// The lanes of a warp have synchronised.
     pub fn sync_lanes(&mut self, warp: usize) {
-        self.lane_clocks[warp] += 1;
+        self.clocks.sync_lanes(warp);
     }
 
     /// A barrier of these warps is complete.
     pub fn sync_warps(&mut self, warps: impl Iterator<Item = usize> + Clone) {
-        let n = self.warps;
-        self.epoch += u32::from(warps.clone().count() == n);
-        let mut all: Vec<u32> = vec![0; n];
-        for warp in warps.clone() {
-            for (known, all) in self.known[warp * n..][..n].iter().zip(&mut all) {
-                *all = (*all).max(*known);
-            }
-        }
-        warps.clone().for_each(|warp| all[warp] = self.clocks[warp]);
-        for warp in warps {
-            self.known[warp * n..][..n].copy_from_slice(&all);
-            self.clocks[warp] += 1;
-            self.lane_clocks[warp] += 1;
-        }
+        self.clocks.sync_warps(warps);
     }
-
-    /// An access by `who` now, of no bytes yet.
-    #[inline(always)]
-    fn touch(&self, who: Who) -> Touch {
-        let warp = who.warp();
-        Touch {
-            epoch: self.epoch,
-            clock: self.clocks[warp],
-            lane_clock: self.lane_clocks[warp],
-            line: who.line,
-            thread: who.thread as u16,
-            bytes: 0,
-            strong: who.strong,
-        }
-    }
-
-    /// `touch`, since the last barrier of the whole block, was made by another thread on some of these bytes, and nothing
-    /// orders `now` after it.
-    fn races(&self, touch: &Touch, bytes: u8, now: Touch) -> bool {
-        if touch.epoch != self.epoch
-            || touch.bytes & bytes == 0
-            || touch.thread == now.thread
-            || (touch.strong && now.strong)
-        {
-            return false;
-        }
-        match touch.warp() == now.warp() {
-            true => touch.lane_clock == now.lane_clock,
-            false => touch.clock > self.known[now.warp() * self.warps + touch.warp()],
-        }
-    }
-
-    #[inline]
-    fn note_write(
-        &mut self,
-        at: usize,
-        bytes: u8,
-        who: Who,
-        changes: bool,
-    ) -> Result<(), Box<What>> {
-        let now = self.touch(who);
-        let old = &self.words[at];
-        if changes {
-            if self.races(&old.write, bytes, now) {
-                return Err(race("write", "written", old.write));
-            }
-            if old.readers != 0 && old.read.epoch == self.epoch {
-                self.check_readers(old, bytes, now)?;
-            }
-        }
-        let mut write = Touch { bytes, ..now };
-        if old.write.bytes != 0 && old.write.thread == now.thread && old.write.clock == now.clock {
-            write.bytes |= old.write.bytes;
-        }
-        self.words[at].write = write;
-        Ok(())
-    }
-
-    /// Reads by other warps, and by other lanes of this one.
-    fn check_readers(&self, old: &Word, bytes: u8, now: Touch) -> Result<(), Box<What>> {
-        let (read, warp) = (old.read, now.warp());
-        if read.bytes & bytes == 0 || (read.strong && now.strong) {
-            return Ok(());
-        }
-        let mut others = (0..self.warps).filter(|&r| r != warp && old.readers >> r & 1 == 1);
-        let unseen = |&r: &usize| read.clock > self.known[warp * self.warps + r];
-        if let Some(other) = others.find(unseen) {
-            let thread = if read.warp() == other {
-                read.thread
-            } else {
-                other as u16 * 32
-            };
-            return Err(race("write", "read", Touch { thread, ..read }));
-        }
-        let lanes = read.warp() == warp && read.lane_clock == now.lane_clock;
-        match lanes && (old.many || read.thread != now.thread) {
-            true => Err(race("write", "read", read)),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Word {
-    #[inline(always)]
-    fn note_read(&mut self, mut read: Touch) {
-        let mine = 1 << read.warp();
-        let old = &self.read;
-        if self.readers != 0 && old.epoch == read.epoch && old.clock == read.clock {
-            let same_warp = self.readers & mine != 0 && old.lane_clock == read.lane_clock;
-            self.many = same_warp && (self.many || old.thread != read.thread);
-            read.bytes |= old.bytes;
-            read.strong &= old.strong;
-            self.readers |= mine;
-        } else {
-            self.readers = mine;
-            self.many = false;
-        }
-        self.read = read;
-    }
-}
-
-#[cold]
-fn race(this: &'static str, other: &'static str, touch: Touch) -> Box<What> {
-    Box::new(What::SharedRace {
-        this,
-        other,
-        thread: touch.thread.into(),
-        line: touch.line,
-    })
 }
 
 #[inline]
