@@ -248,6 +248,13 @@ impl Reporter {
         self.warnings.push(warning);
     }
 
+    /// What was decided after the startup; it is in the summary, too.
+    pub fn choice(&mut self, choice: &NamedChoice) {
+        self.terminal.line(&text::choice_text(choice));
+        self.emit(&Event::Choice(choice));
+        self.choices.push(choice.clone());
+    }
+
     /// A line for people only.
     pub fn note(&mut self, text: &str) {
         self.terminal.line(text);
