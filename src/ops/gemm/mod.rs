@@ -4,6 +4,7 @@
 
 pub mod cpu;
 pub mod problem;
+pub mod ptx;
 
 pub use cpu::{Matrix, Output, gemm, packed_bytes};
 pub(super) use cpu::{MatrixMut, gemm_sequential};
