@@ -19,6 +19,8 @@ pub mod candidate;
 pub mod cpu;
 pub mod dispatch;
 pub mod problem;
+#[cfg(feature = "cuda")]
+pub mod ptx;
 pub mod tune;
 mod verify;
 
