@@ -5,28 +5,10 @@ use std::fmt;
 use candle_core::CudaDevice;
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaSlice, DeviceRepr, DriverError, ValidAsZeroBits};
-use half::{bf16, f16};
 
 use super::ledger::Refused;
 use super::{AllocationError, Allocator, Group, Memory, Pool, Precision};
-use crate::ops::cuda;
-
-/// A type that a GPU computes in.
-pub trait GpuElement: DeviceRepr + ValidAsZeroBits + 'static {
-    const PRECISION: Precision;
-}
-
-impl GpuElement for f32 {
-    const PRECISION: Precision = Precision::Float32;
-}
-
-impl GpuElement for bf16 {
-    const PRECISION: Precision = Precision::Bfloat16;
-}
-
-impl GpuElement for f16 {
-    const PRECISION: Precision = Precision::Float16;
-}
+use crate::ops::cuda::{self, GpuElement};
 
 /// Allocates on a GPU. `T` is what the model computes in.
 #[derive(Debug)]

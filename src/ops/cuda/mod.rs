@@ -1,5 +1,9 @@
 //! What taper asks CUDA itself, without candle. Only in builds with the feature `cuda`.
 
+mod element;
+
+pub use element::GpuElement;
+
 use cudarc::driver::{CudaContext, DriverError, result, sys};
 
 /// What bind.c keeps at most, in bytes.
