@@ -94,13 +94,16 @@ pub fn plan_evaluation(dims: &ModelDims, rung: Rung, engine: Engine, memory: &mu
     let Ok(_) = Tokens::new(rung.micro_batch * dims.block_size, memory);
 }
 
-fn without_backward(rung: Rung) -> Rung {
+pub(crate) fn without_backward(rung: Rung) -> Rung {
     Rung {
         recompute: Recompute::Block,
         ..rung
     }
 }
 
-fn weights<A: Allocator>(parameters: usize, memory: &mut A) -> Result<A::Compute, A::Error> {
+pub(crate) fn weights<A: Allocator>(
+    parameters: usize,
+    memory: &mut A,
+) -> Result<A::Compute, A::Error> {
     memory.compute(Group::Weights, format_args!("weights"), parameters)
 }

@@ -25,6 +25,7 @@ pub mod sampling;
 pub mod schedule;
 pub mod session;
 pub mod step;
+pub mod trial;
 
 pub mod checkpoint;
 pub mod interrupt;

@@ -67,20 +67,28 @@ pub struct StepOutcome {
 }
 
 /// The buffers that do not depend on the rung, flat in [`ParamLayout`]'s order.
-struct Lasting<C, F> {
+pub(crate) struct Lasting<C, F> {
     weights: C,
+    /// Where the weights are of lower precision than these.
+    _master: Option<F>,
     gradients: F,
     m: F,
     v: F,
 }
 
 impl<C, F> Lasting<C, F> {
-    fn new<A>(parameters: usize, memory: &mut A) -> Result<Self, A::Error>
+    pub fn new<A>(parameters: usize, memory: &mut A) -> Result<Self, A::Error>
     where
         A: Allocator<Compute = C, Full = F>,
     {
         Ok(Self {
             weights: memory.compute(Group::Weights, format_args!("weights"), parameters)?,
+            _master: match memory.precision().is_mixed() {
+                true => {
+                    Some(memory.full(Group::Master, format_args!("master weights"), parameters)?)
+                }
+                false => None,
+            },
             gradients: memory.full(Group::Gradients, format_args!("gradients"), parameters)?,
             m: memory.full(Group::Moments, format_args!("first moment"), parameters)?,
             v: memory.full(Group::Moments, format_args!("second moment"), parameters)?,
@@ -92,9 +100,6 @@ impl<C, F> Lasting<C, F> {
 pub fn plan_training(dims: &ModelDims, rung: Rung, engine: Engine, memory: &mut Planned) {
     let parameters = ParamLayout::new(dims).len;
     let Ok(_) = Lasting::new(parameters, memory);
-    if memory.precision().is_mixed() {
-        let Ok(()) = memory.full(Group::Master, format_args!("master weights"), parameters);
-    }
     plan_buffers(dims, rung, engine, Purpose::Training, memory);
     let Ok(_) = Tokens::new(rung.micro_batch * dims.block_size, memory);
 }

@@ -141,7 +141,7 @@ fn a_card_that_is_here_is_planned_for_as_it_is_now() {
     let folder = driver(ONE_CARD);
     let output = plan_for("cuda", folder.path());
     let stdout = String::from_utf8_lossy(&output.stdout);
-    for word in ["RTX 3060", "28 SMs", "8.6", "2.7 GiB"] {
+    for word in ["RTX 3060", "28 SMs", "8.6", "2.68 GiB"] {
         assert!(stdout.contains(word), "no `{word}` in {stdout}");
     }
 }

@@ -6,8 +6,9 @@ use crate::config::{Config, Gelu};
 use crate::data::{DataError, Dataset, DatasetInfo};
 use crate::device::{DeviceProfile, parse_bytes};
 use crate::error::{Error, Result};
-use crate::plan::{Choice, GPT2_VOCAB, Job, ModelDims, Origin, Request};
+use crate::plan::{Choice, GPT2_VOCAB, Job, ModelDims, Origin, Plan, Request};
 use crate::report::{PlanReport, plan_json, plan_text};
+use crate::trial::{self, Trial};
 use crate::units::bytes;
 
 /// Print what `train` would do: the launch, its memory, every choice
@@ -28,6 +29,9 @@ pub struct PlanArgs {
     /// The most memory to hold, such as `11.69GiB` [default: what is available]
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<String>,
+    /// Take the memory of that launch for a moment, as a run would, and say what was refused
+    #[arg(long)]
+    pub allocate: bool,
     /// One row for every buffer
     #[arg(long)]
     pub buffers: bool,
@@ -63,6 +67,10 @@ pub fn run(args: PlanArgs) -> Result<()> {
         source: &args.config,
         device: &device,
         plan: &plan,
+        trial: &match args.allocate {
+            true => Some(allocate(&plan, args.device.as_deref())?),
+            false => None,
+        },
     };
     let text = match args.json {
         true => plan_json(&report),
@@ -120,6 +128,21 @@ fn weights(init_from: &str) -> Option<ModelDims> {
     }
     let folder = resolve_pretrained(init_from, &hub_cache()).ok()?;
     Some(open_pretrained(&folder).ok()?.dims)
+}
+
+/// On the device that the plan is for, which must be here.
+fn allocate(plan: &Plan, device: Option<&str>) -> Result<Trial> {
+    let Some(name) = device else {
+        return trial::on_cpu(plan);
+    };
+    match ordinal(name) {
+        #[cfg(feature = "cuda")]
+        Some(ordinal) => trial::on_gpu(plan, ordinal),
+        _ => Err(Error::Usage {
+            what: format!("`--allocate` needs a device of this machine, and `{name}` is none"),
+            hint: "leave out `--device` for the CPU, or use `--device cuda` for a GPU".into(),
+        }),
+    }
 }
 
 /// `cuda` -> 0, `cuda:1` -> 1, as PyTorch calls a GPU of this machine.

@@ -1,5 +1,8 @@
-//! Asks the CUDA driver about a GPU of this machine, in a context on it: what a run would find there.
+//! Asks the CUDA driver about a GPU of this machine, in a context on it: what a run would find there. And
+//! opens it for one.
 
+use candle_core::CudaDevice;
+use candle_core::cuda::CudaError;
 use cudarc::driver::sys::{CUdevice_attribute as Attribute, CUresult};
 use cudarc::driver::{CudaContext, DriverError};
 
@@ -82,5 +85,34 @@ fn explain(error: DriverError, ordinal: usize) -> DeviceError {
                 .map(|text| text.to_string_lossy().into_owned())
                 .unwrap_or_else(|_| "no text".into()),
         },
+    }
+}
+
+/// candle's device on the GPU that CUDA counts as `ordinal`, with a stream of its own.
+///
+/// # Errors
+/// [`DeviceError`] when there is no driver, no such GPU, when one of CUDA's libraries does not start, or
+/// when the driver fails.
+pub fn open(ordinal: usize) -> Result<CudaDevice, DeviceError> {
+    CudaDevice::new_with_stream(ordinal).map_err(|error| match cause(error) {
+        Some(CudaError::Cuda(error)) => explain(error, ordinal),
+        Some(other) => DeviceError::Library {
+            ordinal,
+            reason: cuda::missing().unwrap_or_else(|| other.to_string()),
+        },
+        None => DeviceError::Library {
+            ordinal,
+            reason: "candle does not say why".into(),
+        },
+    })
+}
+
+/// What CUDA said, out of candle's wrapping.
+fn cause(error: candle_core::Error) -> Option<CudaError> {
+    match error {
+        candle_core::Error::Cuda(error) => error.downcast().ok().map(|error| *error),
+        candle_core::Error::WithBacktrace { inner, .. } => cause(*inner),
+        candle_core::Error::Context { inner, .. } => cause(*inner),
+        _ => None,
     }
 }

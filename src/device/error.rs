@@ -23,6 +23,9 @@ pub enum DeviceError {
         code: u32,
         text: String,
     },
+    /// cuBLAS or cuRAND, which candle starts with every device.
+    #[error("a library of CUDA does not start on GPU {ordinal}: {reason}")]
+    Library { ordinal: usize, reason: String },
 }
 
 impl DeviceError {
@@ -50,6 +53,11 @@ impl DeviceError {
                 "look for it with `nvidia-smi -L`; CUDA_VISIBLE_DEVICES may hide it".into()
             }
             DeviceError::NoSuchGpu { .. } => "list them with `nvidia-smi -L`".into(),
+            DeviceError::Library { .. } => {
+                "see what `taper doctor` says of the GPU and its free memory, or use the CPU with \
+                 `--set system.device=cpu`"
+                    .into()
+            }
             DeviceError::Driver { .. } => {
                 "see whether `nvidia-smi` works; after an update of the driver, restart the machine"
                     .into()

@@ -270,11 +270,11 @@ impl<C, F> BackwardScratch<C, F> {
 }
 
 /// Every buffer that depends on the rung.
-pub(super) struct Buffers<C, F> {
-    pub activations: Activations<C, F>,
-    pub scratch: Scratch<C, F>,
+pub(crate) struct Buffers<C, F> {
+    pub(super) activations: Activations<C, F>,
+    pub(super) scratch: Scratch<C, F>,
     /// Absent in a model that only evaluates or generates.
-    pub backward: Option<BackwardScratch<C, F>>,
+    pub(super) backward: Option<BackwardScratch<C, F>>,
 }
 
 impl<C, F> Buffers<C, F> {

@@ -10,6 +10,7 @@ mod forward;
 mod init;
 mod params;
 
+pub(crate) use activations::Buffers;
 pub use activations::{Engine, Purpose, Recompute, Rung};
 pub use forward::Batch;
 pub use init::init_weights;
@@ -22,7 +23,7 @@ use crate::ops::Element;
 use crate::ops::gemm::{Effort, Inputs, Problem, Products, cpu};
 use crate::plan::ModelDims;
 
-use activations::{Activations, BackwardScratch, Buffers, Scratch};
+use activations::{Activations, BackwardScratch, Scratch};
 use params::Modules;
 
 /// A GPT-2 of fixed sizes. `T` is the type it computes in.

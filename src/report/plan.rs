@@ -5,10 +5,12 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::text::{choice_text, device_text};
+use super::warning::recovery_text;
 use crate::device::DeviceProfile;
 use crate::memory::{Group, Row, total_bytes};
 use crate::model::ParamLayout;
 use crate::plan::{Job, Launch, Plan};
+use crate::trial::Trial;
 use crate::units::{bytes, count};
 
 /// Rungs shown on either side of the chosen one.
@@ -20,6 +22,8 @@ pub struct PlanReport<'a> {
     pub source: &'a str,
     pub device: &'a DeviceProfile,
     pub plan: &'a Plan,
+    /// What its launch was granted, if that was tried.
+    pub trial: &'a Option<Trial>,
 }
 
 /// The plan for people; with `buffers`, a row for every one.
@@ -32,6 +36,25 @@ pub fn plan_text(report: &PlanReport, buffers: bool) -> String {
     for choice in &plan.choices {
         let _ = write!(text, "\n  {}", choice_text(choice));
     }
+    if let Some(trial) = report.trial {
+        let _ = write!(text, "\n\n{}", trial_text(trial));
+    }
+    text
+}
+
+fn trial_text(trial: &Trial) -> String {
+    let mut text = String::from("allocated");
+    for recovery in &trial.recoveries {
+        let _ = write!(text, "\n  {}", recovery_text(recovery));
+    }
+    let left = trial.left_bytes.map(bytes);
+    let _ = write!(
+        text,
+        "\n  {}: {} held, {} left; all released again",
+        trial.rung,
+        bytes(trial.held_bytes),
+        left.as_deref().unwrap_or("an unknown amount"),
+    );
     text
 }
 
@@ -224,6 +247,8 @@ pub fn plan_json(report: &PlanReport) -> String {
         ladder: &'a [Launch],
         memory: &'a [Row],
         choices: &'a [crate::plan::NamedChoice],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        allocated: &'a Option<Trial>,
     }
     let plan = report.plan;
     let object = Object {
@@ -241,6 +266,7 @@ pub fn plan_json(report: &PlanReport) -> String {
         ladder: &plan.ladder,
         memory: &plan.memory,
         choices: &plan.choices,
+        allocated: report.trial,
     };
     // Numbers, text and lists: nothing that JSON cannot hold.
     serde_json::to_string(&object).unwrap_or_default()

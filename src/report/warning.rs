@@ -39,12 +39,13 @@ pub enum Warning {
     )]
     MetricsNotWritten { path: PathBuf, reason: String },
     /// Memory was refused; the work is repeated, at the same rung or at a smaller one.
-    #[error("step {step}: {}; {}", recovery.refusal, what_follows(recovery))]
+    #[error("step {step}: {}", recovery_text(recovery))]
     MemoryRefused { step: u64, recovery: Recovery },
 }
 
-fn what_follows(recovery: &Recovery) -> String {
-    match recovery.is_descent() {
+/// What was refused, and what follows from it.
+pub(super) fn recovery_text(recovery: &Recovery) -> String {
+    let follows = match recovery.is_descent() {
         true => format!(
             "going on with {}, the same samples and the same step",
             recovery.to
@@ -53,5 +54,6 @@ fn what_follows(recovery: &Recovery) -> String {
             "released what can be made again, trying once more with {}",
             recovery.to
         ),
-    }
+    };
+    format!("{}; {follows}", recovery.refusal)
 }

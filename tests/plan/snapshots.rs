@@ -46,6 +46,7 @@ fn every_preset_on_every_card() {
                     source: &format!("{}.toml", preset.name),
                     device: &asked.device,
                     plan: &plan,
+                    trial: &None,
                 }),
                 Err(error) => format!("no plan on {}\n{}", card.name, shown(&error)),
             };
@@ -74,6 +75,7 @@ fn the_founding_scenario() {
             source: "openwebtext.toml",
             device: &asked.device,
             plan: &asked.plan(),
+            trial: &None,
         };
         assert_snapshot(name, &plan_text(&report, false));
     }

@@ -198,7 +198,7 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 }
 
 fn parse_bytes(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim() {
         "B" => 0,
@@ -207,7 +207,10 @@ fn parse_bytes(text: &str) -> Option<u64> {
         "GiB" => 30,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+    match number.contains('.') {
+        true => Some((number.parse::<f64>().ok()? * (1u64 << shift) as f64) as u64),
+        false => number.parse::<u64>().ok()?.checked_mul(1 << shift),
+    }
 }
 
 fn failures<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Failure>, D::Error> {
@@ -306,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_file_starts_from_a_card_and_changes_it() {
-        let text = "like = \"t4\"\nused_bytes = \"1GiB\"\nfail = [\"alloc=2\"]\n\
+        let text = "like = \"t4\"\nused_bytes = \"1.0GiB\"\nfail = [\"alloc=2\"]\n\
                     growth = [{ after_allocations = 3, bytes = 512 }]";
         let card = Card::parse(text).unwrap();
         assert_eq!(card.sm_count, 40);
@@ -333,7 +336,7 @@ mod tests {
             ("like = \"gtx\"", "`like` must be one of rtx3060"),
             ("like = \"t4\"\nsms = 3", "unknown field `sms`"),
             (
-                "like = \"t4\"\ntotal_bytes = \"3 MB\"",
+                "like = \"t4\"\ntotal_bytes = \"3.5 MB\"",
                 "expected a size such as 64MiB",
             ),
             (

@@ -1,17 +1,26 @@
 //! Every large buffer of a run, by name.
 //!
 //! Buffers are made by constructors that are generic over an [`Allocator`]. [`Planned`] only notes
-//! what it is asked for, in the precision of any device; [`Host`] allocates. So what is planned and
-//! what is allocated are equal by construction.
+//! what it is asked for, in the precision of any device; [`Host`] and, on a GPU, `OnGpu` allocate. So what
+//! is planned and what is allocated are equal by construction. [`Memory`] keeps the account.
+
+#[cfg(feature = "cuda")]
+mod gpu;
+mod host;
+mod ledger;
 
 use std::convert::Infallible;
 use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
-use crate::faults::{Fault, Faults, Site};
-use crate::ops::Element;
+use crate::faults::Site;
 use crate::units;
+
+#[cfg(feature = "cuda")]
+pub use gpu::OnGpu;
+pub use host::Host;
+pub use ledger::{Memory, Pool};
 
 /// What a buffer is for; the table is summed by these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -160,6 +169,8 @@ pub trait Allocator {
     type Ids;
     type Error;
 
+    fn precision(&self) -> Precision;
+
     /// `len` zeros.
     fn compute(
         &mut self,
@@ -209,10 +220,6 @@ impl Planned {
         }
     }
 
-    pub fn precision(&self) -> Precision {
-        self.precision
-    }
-
     pub fn total_bytes(&self) -> u64 {
         self.bytes
     }
@@ -240,6 +247,10 @@ impl Allocator for Planned {
     type Ids = ();
     type Error = Infallible;
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn compute(
         &mut self,
         group: Group,
@@ -258,161 +269,5 @@ impl Allocator for Planned {
     fn ids(&mut self, group: Group, name: fmt::Arguments, len: usize) -> Result<(), Infallible> {
         self.note(group, name, len, size_of::<u32>() as u64);
         Ok(())
-    }
-}
-
-/// What a run holds on the host, and what it may hold.
-#[derive(Debug, Default)]
-pub struct Memory {
-    rows: Vec<Row>,
-    /// Held beside the rows: the process itself and its libraries.
-    reserve_bytes: u64,
-    limit_bytes: Option<u64>,
-    faults: Faults,
-}
-
-impl Memory {
-    /// Refuses what would bring the rows and the reserve above the limit.
-    pub fn limited(limit_bytes: Option<u64>, reserve_bytes: u64, faults: Faults) -> Self {
-        Self {
-            rows: Vec::new(),
-            reserve_bytes,
-            limit_bytes,
-            faults,
-        }
-    }
-
-    pub fn rows(&self) -> &[Row] {
-        &self.rows
-    }
-
-    pub fn held_bytes(&self) -> u64 {
-        self.reserve_bytes.saturating_add(total_bytes(&self.rows))
-    }
-
-    /// What may still be taken, where that is known.
-    pub fn room_bytes(&self) -> Option<u64> {
-        Some(self.limit_bytes?.saturating_sub(self.held_bytes()))
-    }
-
-    /// Passed before work that takes memory of its own from a device; on the CPU none does, and only
-    /// an injected fault refuses.
-    pub fn enter(&mut self, site: Site) -> Result<(), AllocationError> {
-        self.check(site, format_args!("{site}"), 0)
-    }
-
-    /// Forgets the rows after the first `count`, whose buffers were dropped.
-    pub(crate) fn release_to(&mut self, count: usize) {
-        self.rows.truncate(count);
-    }
-
-    fn check(
-        &mut self,
-        site: Site,
-        name: fmt::Arguments,
-        bytes: u64,
-    ) -> Result<(), AllocationError> {
-        let refused = |held, limit| OutOfMemory {
-            site,
-            name: name.to_string(),
-            bytes,
-            held,
-            limit,
-        };
-        match self.faults.at(site) {
-            Some(Fault::OutOfMemory) => return Err(refused(self.held_bytes(), None).into()),
-            Some(Fault::Device) => {
-                let reason = "a fault was injected".into();
-                return Err(AllocationError::Device { site, reason });
-            }
-            None => {}
-        }
-        // Summed only where it can matter: a step passes here several times and must not be slowed.
-        match self.limit_bytes {
-            Some(limit) if bytes > 0 && self.held_bytes().saturating_add(bytes) > limit => {
-                Err(refused(self.held_bytes(), Some(limit)).into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn buffer<T: Copy>(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-        zero: T,
-    ) -> Result<Vec<T>, AllocationError> {
-        let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
-        self.check(Site::Launch, name, bytes)?;
-        let mut buffer = Vec::new();
-        if buffer.try_reserve_exact(len).is_err() {
-            return Err(OutOfMemory {
-                site: Site::Launch,
-                name: name.to_string(),
-                bytes,
-                held: self.held_bytes(),
-                limit: None,
-            }
-            .into());
-        }
-        // Writing the zeros touches every page now, not in the first step.
-        buffer.resize(len, zero);
-        self.rows.push(Row {
-            group,
-            name: name.to_string(),
-            bytes,
-        });
-        Ok(buffer)
-    }
-}
-
-/// Allocates in the memory of the host. `T` stands for every precision: f32, or f64 in tests.
-#[derive(Debug)]
-pub struct Host<'a, T> {
-    memory: &'a mut Memory,
-    element: std::marker::PhantomData<T>,
-}
-
-impl<'a, T> Host<'a, T> {
-    pub fn new(memory: &'a mut Memory) -> Self {
-        Self {
-            memory,
-            element: std::marker::PhantomData,
-        }
-    }
-}
-
-impl<T: Element> Allocator for Host<'_, T> {
-    type Compute = Vec<T>;
-    type Full = Vec<T>;
-    type Ids = Vec<u32>;
-    type Error = AllocationError;
-
-    fn compute(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<Vec<T>, AllocationError> {
-        self.memory.buffer(group, name, len, T::ZERO)
-    }
-
-    fn full(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<Vec<T>, AllocationError> {
-        self.memory.buffer(group, name, len, T::ZERO)
-    }
-
-    fn ids(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<Vec<u32>, AllocationError> {
-        self.memory.buffer(group, name, len, 0)
     }
 }

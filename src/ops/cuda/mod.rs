@@ -1,6 +1,10 @@
 //! What taper asks CUDA itself, without candle. Only in builds with the feature `cuda`.
 
-use cudarc::driver::sys;
+mod element;
+
+pub use element::GpuElement;
+
+use cudarc::driver::{CudaContext, DriverError, result, sys};
 
 /// What bind.c keeps at most, in bytes.
 const REASONS_BYTES: usize = 2048;
@@ -27,4 +31,15 @@ pub fn supported_version() -> Option<(u32, u32)> {
     // 13000 is 13.0.
     status.result().ok()?;
     Some((version / 1000, version % 1000 / 10))
+}
+
+/// Waits for the work of this context, then gives back what its memory pool holds and no buffer uses.
+pub fn trim_pool(context: &CudaContext) -> Result<(), DriverError> {
+    context.synchronize()?;
+    // SAFETY: the pool belongs to the context's device, which exists as long as the context; only
+    // memory that was freed before the wait is given back.
+    unsafe {
+        let pool = result::device::get_mem_pool(context.cu_device())?;
+        result::mem_pool::trim_to(pool, 0)
+    }
 }

@@ -1,0 +1,96 @@
+//! Buffers in the memory of a GPU.
+
+use std::fmt;
+
+use candle_core::CudaDevice;
+use cudarc::driver::sys::CUresult;
+use cudarc::driver::{CudaSlice, DeviceRepr, DriverError, ValidAsZeroBits};
+
+use super::ledger::Refused;
+use super::{AllocationError, Allocator, Group, Memory, Pool, Precision};
+use crate::ops::cuda::{self, GpuElement};
+
+/// Allocates on a GPU. `T` is what the model computes in.
+#[derive(Debug)]
+pub struct OnGpu<'a, T> {
+    device: &'a CudaDevice,
+    memory: &'a mut Memory,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<'a, T> OnGpu<'a, T> {
+    pub fn new(device: &'a CudaDevice, memory: &'a mut Memory) -> Self {
+        Self {
+            device,
+            memory,
+            element: std::marker::PhantomData,
+        }
+    }
+
+    fn buffer<E: DeviceRepr + ValidAsZeroBits>(
+        &mut self,
+        group: Group,
+        name: fmt::Arguments,
+        len: usize,
+    ) -> Result<CudaSlice<E>, AllocationError> {
+        let stream = self.device.cuda_stream();
+        self.memory.buffer::<_, E>(group, name, len, || {
+            stream.alloc_zeros(len).map_err(Refused::from)
+        })
+    }
+}
+
+impl<T: GpuElement> Allocator for OnGpu<'_, T> {
+    type Compute = CudaSlice<T>;
+    type Full = CudaSlice<f32>;
+    type Ids = CudaSlice<u32>;
+    type Error = AllocationError;
+
+    fn precision(&self) -> Precision {
+        T::PRECISION
+    }
+
+    fn compute(
+        &mut self,
+        group: Group,
+        name: fmt::Arguments,
+        len: usize,
+    ) -> Result<CudaSlice<T>, AllocationError> {
+        self.buffer(group, name, len)
+    }
+
+    fn full(
+        &mut self,
+        group: Group,
+        name: fmt::Arguments,
+        len: usize,
+    ) -> Result<CudaSlice<f32>, AllocationError> {
+        self.buffer(group, name, len)
+    }
+
+    fn ids(
+        &mut self,
+        group: Group,
+        name: fmt::Arguments,
+        len: usize,
+    ) -> Result<CudaSlice<u32>, AllocationError> {
+        self.buffer(group, name, len)
+    }
+}
+
+/// By the driver's code, never by its text.
+impl From<DriverError> for Refused {
+    fn from(error: DriverError) -> Self {
+        match error.0 {
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => Refused::OutOfMemory,
+            _ => Refused::Device(error.to_string()),
+        }
+    }
+}
+
+impl Pool for CudaDevice {
+    fn trim(&self) {
+        // What fails here fails again, and is told, at the next allocation.
+        let _ = cuda::trim_pool(self.cuda_stream().context());
+    }
+}

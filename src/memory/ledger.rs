@@ -1,0 +1,144 @@
+//! The account of what a run holds, and the limit on it.
+
+use std::fmt::{self, Debug};
+
+use super::{AllocationError, Group, OutOfMemory, Row, total_bytes};
+use crate::faults::{Fault, Faults, Site};
+
+/// A device's memory that keeps what is freed until it is told not to.
+pub trait Pool: Debug + Send + Sync {
+    /// Waits for work under way and gives back what no buffer uses. A failure shows in the next
+    /// allocation.
+    fn trim(&self);
+}
+
+/// What a run holds on its device, and what it may hold.
+#[derive(Debug, Default)]
+pub struct Memory {
+    rows: Vec<Row>,
+    /// Held beside the rows: the process itself and its libraries.
+    reserve_bytes: u64,
+    limit_bytes: Option<u64>,
+    faults: Faults,
+    pool: Option<Box<dyn Pool>>,
+}
+
+impl Memory {
+    /// Refuses what would bring the rows and the reserve above the limit.
+    pub fn limited(limit_bytes: Option<u64>, reserve_bytes: u64, faults: Faults) -> Self {
+        Self {
+            rows: Vec::new(),
+            reserve_bytes,
+            limit_bytes,
+            faults,
+            pool: None,
+        }
+    }
+
+    /// The same account, kept for memory of this pool.
+    pub fn in_pool(self, pool: impl Pool + 'static) -> Self {
+        Self {
+            pool: Some(Box::new(pool)),
+            ..self
+        }
+    }
+
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub fn held_bytes(&self) -> u64 {
+        self.reserve_bytes.saturating_add(total_bytes(&self.rows))
+    }
+
+    /// What may still be taken, where that is known.
+    pub fn room_bytes(&self) -> Option<u64> {
+        Some(self.limit_bytes?.saturating_sub(self.held_bytes()))
+    }
+
+    /// Passed before work that takes memory of its own from a device; on the CPU none does, and only
+    /// an injected fault refuses.
+    pub fn enter(&mut self, site: Site) -> Result<(), AllocationError> {
+        self.check(site, format_args!("{site}"), 0)
+    }
+
+    /// Forgets the rows after the first `count`, whose buffers were dropped.
+    pub(crate) fn release_to(&mut self, count: usize) {
+        self.rows.truncate(count);
+        if let Some(pool) = &self.pool {
+            pool.trim();
+        }
+    }
+
+    fn check(
+        &mut self,
+        site: Site,
+        name: fmt::Arguments,
+        bytes: u64,
+    ) -> Result<(), AllocationError> {
+        let refused = |held, limit| OutOfMemory {
+            site,
+            name: name.to_string(),
+            bytes,
+            held,
+            limit,
+        };
+        match self.faults.at(site) {
+            Some(Fault::OutOfMemory) => return Err(refused(self.held_bytes(), None).into()),
+            Some(Fault::Device) => {
+                let reason = "a fault was injected".into();
+                return Err(AllocationError::Device { site, reason });
+            }
+            None => {}
+        }
+        // Summed only where it can matter: a step passes here several times and must not be slowed.
+        match self.limit_bytes {
+            Some(limit) if bytes > 0 && self.held_bytes().saturating_add(bytes) > limit => {
+                Err(refused(self.held_bytes(), Some(limit)).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A buffer of `len` elements as `make` makes it, where that is allowed and there is room.
+    pub(super) fn buffer<T, E>(
+        &mut self,
+        group: Group,
+        name: fmt::Arguments,
+        len: usize,
+        make: impl FnOnce() -> Result<T, Refused>,
+    ) -> Result<T, AllocationError> {
+        let bytes = (len as u64).saturating_mul(size_of::<E>() as u64);
+        self.check(Site::Launch, name, bytes)?;
+        let buffer = make().map_err(|refused| match refused {
+            Refused::OutOfMemory => AllocationError::from(OutOfMemory {
+                site: Site::Launch,
+                name: name.to_string(),
+                bytes,
+                held: self.held_bytes(),
+                limit: None,
+            }),
+            Refused::Device(reason) => AllocationError::Device {
+                site: Site::Launch,
+                reason,
+            },
+        })?;
+        self.rows.push(Row {
+            group,
+            name: name.to_string(),
+            bytes,
+        });
+        Ok(buffer)
+    }
+}
+
+/// Why a device made no buffer.
+pub(super) enum Refused {
+    OutOfMemory,
+    /// Anything else, in words.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "the host has only one reason")
+    )]
+    Device(String),
+}

@@ -1,0 +1,129 @@
+//! Takes the memory of a plan's launch for a moment, as a run would: shows that it fits, or what
+//! happens where it does not.
+
+use std::any::Any;
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use crate::device::DeviceProfile;
+use crate::error::Result;
+use crate::evaluation::{weights, without_backward};
+use crate::faults::Faults;
+use crate::memory::{AllocationError, Allocator, Host, Memory};
+use crate::model::{Buffers, Engine, ParamLayout, Purpose, Rung};
+use crate::plan::{Job, ModelDims, Plan};
+use crate::recovery::{Recovery, Workspaces};
+use crate::step::{Lasting, Tokens};
+
+/// What was granted, and what was refused on the way.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trial {
+    pub rung: Rung,
+    /// Held at that rung, the reserve included.
+    pub held_bytes: u64,
+    /// What the device then had left, where it tells.
+    pub left_bytes: Option<u64>,
+    pub recoveries: Vec<Recovery>,
+}
+
+/// Allocates every buffer of `plan`'s launch on the CPU, then releases them.
+///
+/// # Errors
+/// The last refusal, when memory is refused at every rung.
+pub fn on_cpu(plan: &Plan) -> Result<Trial> {
+    let engine = Engine::Cpu {
+        threads: plan.threads,
+    };
+    let allocate =
+        |run: &Run, rung, memory: &mut Memory| run.allocate(rung, &mut Host::<f32>::new(memory));
+    let left = || DeviceProfile::cpu().available_bytes;
+    attempt(plan, engine, account(plan), allocate, left)
+}
+
+/// As [`on_cpu`], on the GPU that CUDA counts as `ordinal`.
+///
+/// # Errors
+/// As [`on_cpu`], and when the GPU cannot be had.
+#[cfg(feature = "cuda")]
+pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial> {
+    use crate::memory::{OnGpu, Precision};
+    use half::{bf16, f16};
+
+    let device = crate::device::open(ordinal)?;
+    let context = device.cuda_stream().context().clone();
+    let memory = account(plan).in_pool(device.clone());
+    let precision = plan.precision;
+    let allocate = move |run: &Run, rung, memory: &mut Memory| match precision {
+        Precision::Float32 => run.allocate(rung, &mut OnGpu::<f32>::new(&device, memory)),
+        Precision::Bfloat16 => run.allocate(rung, &mut OnGpu::<bf16>::new(&device, memory)),
+        Precision::Float16 => run.allocate(rung, &mut OnGpu::<f16>::new(&device, memory)),
+    };
+    let left = || context.mem_get_info().ok().map(|(free, _)| free as u64);
+    attempt(plan, Engine::Cuda, memory, allocate, left)
+}
+
+fn account(plan: &Plan) -> Memory {
+    Memory::limited(plan.budget.value, plan.reserve_bytes(), Faults::default())
+}
+
+/// Buffers, of whatever type; they are only held.
+type Held = Box<dyn Any>;
+
+/// What decides which buffers there are, beside the rung.
+struct Run {
+    dims: ModelDims,
+    job: Job,
+    engine: Engine,
+}
+
+impl Run {
+    /// The buffers of a rung; those that do not depend on one where there is none.
+    fn allocate<A>(&self, rung: Option<Rung>, memory: &mut A) -> Result<Held, A::Error>
+    where
+        A: Allocator<Compute: 'static, Full: 'static, Ids: 'static>,
+    {
+        let parameters = ParamLayout::new(&self.dims).len;
+        let Some(rung) = rung else {
+            return Ok(match self.job {
+                Job::Train => Box::new(Lasting::new(parameters, memory)?),
+                Job::Evaluate => Box::new(weights(parameters, memory)?),
+            });
+        };
+        let (rung, purpose) = match self.job {
+            Job::Train => (rung, Purpose::Training),
+            Job::Evaluate => (without_backward(rung), Purpose::Inference),
+        };
+        let buffers = Buffers::new(&self.dims, rung, self.engine, purpose, memory)?;
+        let tokens = Tokens::new(rung.micro_batch * self.dims.block_size, memory)?;
+        Ok(Box::new((buffers, tokens)))
+    }
+}
+
+fn attempt(
+    plan: &Plan,
+    engine: Engine,
+    memory: Memory,
+    allocate: impl Fn(&Run, Option<Rung>, &mut Memory) -> Result<Held, AllocationError> + 'static,
+    left_bytes: impl FnOnce() -> Option<u64>,
+) -> Result<Trial> {
+    let run = Run {
+        dims: plan.model.clone(),
+        job: plan.job,
+        engine,
+    };
+    let allocate = Rc::new(move |rung, memory: &mut Memory| allocate(&run, rung, memory));
+    let build = allocate.clone();
+    let (mut workspaces, _lasting) = Workspaces::allocate(
+        memory,
+        plan.rungs(),
+        |memory| allocate(None, memory),
+        move |rung, memory| build(Some(rung), memory),
+    )?;
+    Ok(Trial {
+        rung: workspaces.rung(),
+        held_bytes: workspaces.memory().held_bytes(),
+        left_bytes: left_bytes(),
+        recoveries: workspaces.take_recoveries(),
+    })
+}
