@@ -266,7 +266,7 @@ fn cublas_lt_refuses_what_it_does_not_do() {
     let planned = good.multiply(matrices, [1.0, 0.0], None, (0, 0));
     assert_eq!(planned, Status::NOT_SUPPORTED);
     assert_eq!(
-        set(cublasLtMatmulDescSetAttribute, good.operation, 7, 4u32),
+        set(cublasLtMatmulDescSetAttribute, good.operation, 7, 2u32),
         Status::NOT_SUPPORTED
     );
     done(set(cublasLtMatmulDescSetAttribute, good.operation, 7, 1u32));
@@ -287,4 +287,70 @@ fn cublas_lt_refuses_what_it_does_not_do() {
         unsafe { cublasLtCreate(&mut handle) },
         Status::NOT_INITIALIZED
     );
+}
+
+/// GELU with tanh, to six digits.
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + (0.797_884_6 * (x + 0.044_715 * x * x * x)).tanh())
+}
+
+#[test]
+fn cublas_lt_adds_biases_and_applies_gelu() {
+    let card = card();
+    let (m, n, k) = (8, 5, 6);
+    let a = Batch::new(&card, F32, m, k, false, 1);
+    let b = Batch::new(&card, F32, k, n, false, 2);
+    let (d, aux) = (
+        Batch::new(&card, F32, m, n, false, 0),
+        Batch::new(&card, F32, m, n, false, 0),
+    );
+    let bias = Batch::new(&card, F32, m, 1, false, 3);
+    let matrices = [&a, &b, &d, &d];
+    let problem = problem(matrices, [false; 2], IN_F32, F32, 0);
+    let attribute = |which, value: u64| {
+        set(
+            cublasLtMatmulDescSetAttribute,
+            problem.operation,
+            which,
+            value,
+        )
+    };
+    let epilogue = |which: u32| {
+        done(set(
+            cublasLtMatmulDescSetAttribute,
+            problem.operation,
+            7,
+            which,
+        ))
+    };
+    let run = || problem.multiply(matrices, [1.0, 0.0], None, (0, 0));
+    let plain = expected(&a, false, &b, false, &d, &d, [1.0, 0.0]);
+
+    epilogue(164);
+    assert_eq!(run(), Status::INVALID_VALUE, "no bias is there yet");
+    done(attribute(8, bias.address));
+    done(attribute(11, aux.address));
+    done(attribute(12, aux.leading as u64));
+    done(run());
+    let (sums, activated) = (aux.read(&card), d.read(&card));
+    let biases = bias.read(&card);
+    assert_eq!(sums.len(), plain.len());
+    let changed = plain.iter().zip(&sums).filter(|(plain, sum)| plain != sum);
+    assert!(changed.count() > 0 && biases.iter().any(|bias| *bias != 0.0));
+    for (sum, activated) in sums.iter().zip(&activated) {
+        assert!((gelu(*sum as f32) - *activated as f32).abs() < 1e-3 * sum.abs().max(1.0) as f32);
+    }
+
+    epilogue(4);
+    done(run());
+    assert_eq!(d.read(&card), sums);
+
+    // The slope, by differences of what the forward gives.
+    epilogue(192);
+    done(run());
+    for ((plain, x), found) in plain.iter().zip(&sums).zip(d.read(&card)) {
+        let slope = (gelu(*x as f32 + 1e-2) - gelu(*x as f32 - 1e-2)) / 2e-2;
+        let expected = *plain as f32 * slope;
+        assert!((found as f32 - expected).abs() < 2e-2 * plain.abs().max(1.0) as f32);
+    }
 }

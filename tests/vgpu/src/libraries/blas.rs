@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_uint};
 use std::sync::Mutex;
 
 use super::blas_status::{Compute, Outcome, Status, card, refuse, scale, submit};
+use super::epilogue::Epilogue;
 use super::gemm::{Kind, Matrix, Precision, Product};
 use crate::driver::state::{lock, new_handle};
 
@@ -219,6 +220,7 @@ impl Call {
             beta: unsafe { scale(self.beta, compute.sums, blas.scales_on_card) }?,
             precision: compute.precision,
             double: compute.sums == Kind::F64,
+            epilogue: Epilogue::default(),
         };
         submit(&driver, blas.stream, product)
     }

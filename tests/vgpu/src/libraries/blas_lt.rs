@@ -1,5 +1,5 @@
-//! cuBLASLt's handles and descriptors. Epilogues, scales of operands and layouts other than by columns
-//! and by rows are refused.
+//! cuBLASLt's handles and descriptors. Scales of operands, layouts other than by columns and by rows and most
+//! epilogues are refused.
 
 use std::collections::HashMap;
 use std::ffi::c_uint;
@@ -25,6 +25,11 @@ pub(super) struct Operation {
     pub scale: c_uint,
     pub scales_on_card: bool,
     pub transpose: [c_uint; 2],
+    /// A `cublasLtEpilogue_t`.
+    pub epilogue: c_uint,
+    pub bias: u64,
+    pub aux: u64,
+    pub aux_leading: i64,
 }
 
 /// A `cublasLtMatrixLayout_t`.
@@ -124,6 +129,10 @@ pub unsafe extern "C" fn cublasLtMatmulDescCreate(
         scale,
         scales_on_card: false,
         transpose: [0, 0],
+        epilogue: NO_EPILOGUE,
+        bias: 0,
+        aux: 0,
+        aux_leading: 0,
     };
     with(|objects| objects.operations.insert(new, created));
     // SAFETY: as the caller promises.
@@ -132,6 +141,8 @@ pub unsafe extern "C" fn cublasLtMatmulDescCreate(
 
 /// `CUBLASLT_EPILOGUE_DEFAULT`: none.
 const NO_EPILOGUE: c_uint = 1;
+/// BIAS, GELU_AUX, GELU_AUX_BIAS, DGELU.
+const EPILOGUES: [c_uint; 5] = [NO_EPILOGUE, 4, 160, 164, 192];
 
 /// # Safety
 /// `bytes` of `value` may be read.
@@ -153,10 +164,16 @@ pub unsafe extern "C" fn cublasLtMatmulDescSetAttribute(
             2 => operation.scales_on_card = number? == 1,
             3 => operation.transpose[0] = number?,
             4 => operation.transpose[1] = number?,
-            7 if number? == NO_EPILOGUE => {}
+            7 if EPILOGUES.contains(&number?) => operation.epilogue = number?,
+            // SAFETY: as the caller promises.
+            8 => operation.bias = unsafe { attribute(value, bytes) }?,
+            // SAFETY: as the caller promises.
+            11 => operation.aux = unsafe { attribute(value, bytes) }?,
+            // SAFETY: as the caller promises.
+            12 => operation.aux_leading = unsafe { attribute(value, bytes) }?,
             // How many SMs it should use, and how exactly it sums in 8 bits.
             15 | 25 => {}
-            7 => return Err(refuse("cublasLtMatmulDescSetAttribute", "an epilogue")),
+            7 => return Err(refuse("cublasLtMatmulDescSetAttribute", "this epilogue")),
             _ => {
                 let attribute = format!("attribute {which}");
                 return Err(refuse("cublasLtMatmulDescSetAttribute", &attribute));

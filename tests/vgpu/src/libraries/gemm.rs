@@ -6,6 +6,7 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::epilogue::Epilogue;
 use crate::fault::{Fault, Place};
 use crate::memory::Memory;
 
@@ -39,7 +40,7 @@ impl Kind {
     }
 
     /// f32 holds f16 and bf16 exactly, f64 everything.
-    fn read<R: Real>(self, bytes: &[u8]) -> Vec<R> {
+    pub fn read<R: Real>(self, bytes: &[u8]) -> Vec<R> {
         match self {
             Kind::F16 => elements(bytes, |b| R::from_f32(f16::from_le_bytes(b).to_f32())),
             Kind::Bf16 => elements(bytes, |b| R::from_f32(bf16::from_le_bytes(b).to_f32())),
@@ -190,6 +191,7 @@ pub struct Product {
     pub precision: Precision,
     /// Whether sums run in f64.
     pub double: bool,
+    pub epilogue: Epilogue,
 }
 
 impl Product {
@@ -253,6 +255,7 @@ impl Product {
                 *out = sum.add(beta.mul(*out));
             }
         });
+        self.epilogue.apply(memory, index, [m, n], &mut product)?;
         self.d.write(memory, index, [m, n], product)
     }
 }
@@ -267,7 +270,7 @@ impl Matrix {
 
     /// One matrix of the batch, `shape` after transposing: row after row, or column after column.
     /// Only its elements are read, not what lies between its columns.
-    fn read<R: Real>(
+    pub fn read<R: Real>(
         &self,
         memory: &Memory,
         index: usize,
@@ -294,7 +297,7 @@ impl Matrix {
     }
 
     /// Writes one matrix of the batch, given column after column.
-    fn write<R: Real>(
+    pub fn write<R: Real>(
         &self,
         memory: &Memory,
         index: usize,

@@ -6,10 +6,12 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
+use super::WRONG_PRODUCT;
 use super::blas::transposes;
 use super::blas_lt::{Layout, Operation, with, write};
 use super::blas_status::{Compute, Outcome, Status, card, refuse, scale, submit};
-use super::gemm::{Kind, Matrix, Product};
+use super::epilogue::{Epilogue, Gelu};
+use super::gemm::{Kind, Matrix, Product, Scale};
 use crate::driver::state::Driver;
 
 /// A `cublasLtMatmulAlgo_t`: which one, under a mark that says that it is one of ours.
@@ -203,6 +205,11 @@ pub unsafe extern "C" fn cublasLtMatmul(
         // SAFETY: as the caller promises.
         unsafe { check_workspace(&driver, algorithm, workspace, workspace_bytes) }?;
         let on_card = operation.scales_on_card;
+        // SAFETY: as the caller promises.
+        let mut alpha = unsafe { scale(alpha, compute.sums, on_card) }?;
+        if driver.planned_to_fail(WRONG_PRODUCT) {
+            alpha = Scale::Value(1.5);
+        }
         let product = Product {
             name: call.name,
             m,
@@ -215,16 +222,48 @@ pub unsafe extern "C" fn cublasLtMatmul(
             transpose_b: transposes(operation.transpose[1])?,
             c,
             d,
-            // SAFETY: as the caller promises.
-            alpha: unsafe { scale(alpha, compute.sums, on_card) }?,
+            alpha,
             // SAFETY: as the caller promises.
             beta: unsafe { scale(beta, compute.sums, on_card) }?,
             precision: compute.precision,
             double: compute.sums == Kind::F64,
+            epilogue: epilogue(&operation, d)?,
         };
         submit(&driver, stream, product)
     });
     done.into()
+}
+
+/// Of a product that is written to `d`. Pointers are needed here only, not by the heuristic.
+fn epilogue(operation: &Operation, d: Matrix) -> Outcome<Epilogue> {
+    let there = |address: u64| match address {
+        0 => Err(Status::INVALID_VALUE),
+        address => Outcome::Ok(address),
+    };
+    // D's type and order; rows of a multiple of eight, aligned to 16 bytes, as the library documents.
+    let aux = || -> Outcome<Matrix> {
+        let address = there(operation.aux)?;
+        match operation.aux_leading % 8 == 0
+            && address.is_multiple_of(16)
+            && operation.aux_leading > 0
+        {
+            true => Ok(Matrix {
+                address,
+                leading: operation.aux_leading as u64,
+                ..d
+            }),
+            false => Err(Status::INVALID_VALUE),
+        }
+    };
+    let bias = || -> Outcome<_> { Ok(Some((there(operation.bias)?, d.kind))) };
+    let (bias, gelu) = match operation.epilogue {
+        4 => (bias()?, None),
+        160 => (None, Some(Gelu::Forward(Some(aux()?)))),
+        164 => (bias()?, Some(Gelu::Forward(Some(aux()?)))),
+        192 => (None, Some(Gelu::Backward(aux()?))),
+        _ => (None, None),
+    };
+    Ok(Epilogue { bias, gelu })
 }
 
 /// The algorithm is one of ours, and its workspace is there. None chosen: one without workspace.

@@ -3,6 +3,7 @@
 //! In reading order: the product that both BLAS libraries compute, then one file per library.
 #![allow(non_snake_case)]
 
+mod epilogue;
 pub mod gemm;
 
 pub mod blas;
@@ -13,6 +14,9 @@ pub mod refused;
 
 pub mod nvml;
 pub mod rand;
+
+/// Makes products of cuBLASLt that are wrong, and says nothing.
+pub const WRONG_PRODUCT: &str = "cublasLtMatmul.wrong";
 
 /// The entry points that can be made to fail (`VGPU_FAIL`).
 pub const REFUSABLE: &[&str] = &[
@@ -26,6 +30,7 @@ pub const REFUSABLE: &[&str] = &[
     "cublasLtCreate",
     "cublasLtMatmulAlgoGetHeuristic",
     "cublasLtMatmul",
+    WRONG_PRODUCT,
     "curandCreateGenerator",
     "curandGenerate",
     "curandGenerateUniform",
