@@ -3,7 +3,6 @@
 use std::fmt;
 
 use candle_core::CudaDevice;
-use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaSlice, DeviceRepr, DriverError, ValidAsZeroBits};
 
 use super::ledger::Refused;
@@ -78,12 +77,11 @@ impl<T: GpuElement> Allocator for OnGpu<'_, T> {
     }
 }
 
-/// By the driver's code, never by its text.
 impl From<DriverError> for Refused {
     fn from(error: DriverError) -> Self {
-        match error.0 {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => Refused::OutOfMemory,
-            _ => Refused::Device(error.to_string()),
+        match cuda::is_out_of_memory(&error) {
+            true => Refused::OutOfMemory,
+            false => Refused::Device(error.to_string()),
         }
     }
 }

@@ -22,6 +22,11 @@ pub fn missing() -> Option<String> {
     (length > 0).then(|| String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
+/// By the driver's code, never by its text.
+pub fn is_out_of_memory(error: &DriverError) -> bool {
+    error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY
+}
+
 /// The newest CUDA version that the driver supports, (major, minor).
 pub fn supported_version() -> Option<(u32, u32)> {
     let mut version = 0;

@@ -18,8 +18,9 @@ pub mod cache;
 pub mod candidate;
 pub mod cpu;
 pub mod dispatch;
-pub mod problem;
 #[cfg(feature = "cuda")]
+pub mod gpu;
+pub mod problem;
 pub mod ptx;
 pub mod tune;
 mod verify;

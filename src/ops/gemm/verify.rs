@@ -191,7 +191,9 @@ impl<'a, D: Device> Verifier<'a, D> {
             for (index, (got, want)) in got.iter().zip(want).enumerate() {
                 let (got, want) = (f64::from(*got), f64::from(*want));
                 let is_close = || {
-                    let output = 2.0 * output_rounding(self.problem) * want.abs();
+                    // Of C, and of the sum that it is the activation of.
+                    let roundings = 2.0 + 2.0 * f64::from(u8::from(activated));
+                    let output = roundings * output_rounding(self.problem) * want.abs();
                     let activation = 2.0 * f64::from(u8::from(activated)) * ACTIVATION;
                     let bound = rounding + output + activation * want.abs().max(sloped);
                     within(got, want, bound)
@@ -259,9 +261,10 @@ impl Expected {
         };
         let rounded = |value: f64| value.abs() * output_rounding(problem);
         let activated = |value: f64| {
-            // The slope of GELU is below 1.13.
-            let error = 1.13 * error + ACTIVATION * value.abs().max(sum.abs()).max(1.0);
-            (value, error + rounded(value))
+            // The slope of GELU is below 1.13. It may be taken of the sum as aux has it, rounded.
+            let error = 1.13 * (error + rounded(sum));
+            let activation = ACTIVATION * value.abs().max(sum.abs()).max(1.0);
+            (value, error + activation + rounded(value))
         };
         Self {
             sum: (sum, error + rounded(sum)),

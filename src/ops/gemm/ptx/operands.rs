@@ -55,7 +55,7 @@ impl<'a> DeviceMatrix<'a> {
         }
     }
 
-    pub(super) fn address(&self) -> u64 {
+    pub(in crate::ops::gemm) fn address(&self) -> u64 {
         self.address
     }
 
@@ -165,6 +165,27 @@ impl Operands<'_> {
         {
             if !matrix.address.is_multiple_of(VECTOR_BYTES as u64) {
                 let what = format!("must begin at a multiple of {VECTOR_BYTES} bytes");
+                return Err(LaunchError::Operand { name, what });
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Operands::check`], and rows lie one after the other.
+    ///
+    /// # Errors
+    /// [`LaunchError::Operand`]
+    pub(in crate::ops::gemm) fn check_dense(&self, problem: &Problem) -> Result<(), LaunchError> {
+        self.check(problem)?;
+        let matrices = [
+            ("A", Some(&self.a), problem.a_shape().1),
+            ("B", Some(&self.b), problem.b_shape().1),
+            ("C", Some(&self.c), problem.n),
+            ("the auxiliary matrix", self.aux.as_ref(), problem.n),
+        ];
+        for (name, matrix, columns) in matrices {
+            if matrix.is_some_and(|matrix| matrix.row_stride != columns) {
+                let what = format!("has more than its {columns} elements per row");
                 return Err(LaunchError::Operand { name, what });
             }
         }

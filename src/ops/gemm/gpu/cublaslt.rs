@@ -1,0 +1,331 @@
+//! cuBLASLt: its heuristic's algorithms as candidates, each pinned, with one fixed workspace.
+//!
+//! The library counts columns first: what it is asked for is C^T (N, M) = op(B)^T (N, K) op(A)^T (K, M), so its
+//! A is our B. A bias runs along its rows, which are our columns.
+
+use std::ffi::c_void;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ptr::null_mut;
+
+use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::sys::{self, cublasLtEpilogue_t as Epilogues, cublasStatus_t as Status};
+
+use crate::config::Gelu;
+use crate::ops::gemm::ptx::Operands;
+use crate::ops::gemm::{Epilogue, Inputs, OutputType, Problem, Stored};
+
+/// Pointers are aligned to this at least: what our own kernels ask for, too.
+static ALIGNMENT_BYTES: u32 = 16;
+
+/// Something that the library refused or failed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cuBLASLt {what} ({status:?})")]
+pub struct LtError {
+    pub what: &'static str,
+    pub status: Status,
+}
+
+impl LtError {
+    pub fn is_out_of_memory(&self) -> bool {
+        self.status == Status::CUBLAS_STATUS_ALLOC_FAILED
+    }
+
+    fn at(what: &'static str) -> impl Fn(CublasError) -> Self {
+        move |CublasError(status)| Self { what, status }
+    }
+}
+
+/// The library, started.
+#[derive(Debug)]
+pub struct CublasLt {
+    handle: sys::cublasLtHandle_t,
+}
+
+impl CublasLt {
+    /// # Errors
+    /// [`LtError`] where the library is missing, or has no memory to start.
+    pub fn start() -> Result<Self, LtError> {
+        let handle = result::create_handle().map_err(LtError::at("does not start"))?;
+        Ok(Self { handle })
+    }
+
+    /// Of the library, as it counts: 130100 is 13.1.0.
+    pub fn version() -> usize {
+        // SAFETY: takes and changes nothing.
+        unsafe { sys::cublasLtGetVersion() }
+    }
+}
+
+impl Drop for CublasLt {
+    fn drop(&mut self) {
+        // SAFETY: made by `start` and destroyed once. What fails here cannot be helped.
+        let _ = unsafe { result::destroy_handle(self.handle) };
+    }
+}
+
+/// What the library chose for a problem: pinned, so that every launch is the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Algorithm(sys::cublasLtMatmulAlgo_t);
+
+impl Algorithm {
+    /// Tells algorithms apart in the text of a candidate.
+    pub fn fingerprint(&self) -> u32 {
+        let mut hash = DefaultHasher::new();
+        self.0.data.hash(&mut hash);
+        hash.finish() as u32
+    }
+}
+
+/// Frees a descriptor of the library's when dropped.
+#[derive(Debug)]
+struct Descriptor<T: Copy> {
+    raw: T,
+    destroy: unsafe fn(T) -> Result<(), CublasError>,
+}
+
+impl<T: Copy> Drop for Descriptor<T> {
+    fn drop(&mut self) {
+        // SAFETY: `raw` was made by the function that belongs to `destroy`, and is destroyed once.
+        let _ = unsafe { (self.destroy)(self.raw) };
+    }
+}
+
+/// A problem with dense operands, described to the library.
+#[derive(Debug)]
+pub struct Description {
+    problem: Problem,
+    operation: Descriptor<sys::cublasLtMatmulDesc_t>,
+    a: Descriptor<sys::cublasLtMatrixLayout_t>,
+    b: Descriptor<sys::cublasLtMatrixLayout_t>,
+    c: Descriptor<sys::cublasLtMatrixLayout_t>,
+}
+
+impl Description {
+    /// # Errors
+    /// What the library has no word for.
+    pub fn new(problem: &Problem) -> Result<Self, LtError> {
+        let failed = LtError::at("has no descriptor for this");
+        let compute = match problem.inputs {
+            Inputs::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        };
+        let operation = Descriptor {
+            raw: result::create_matmul_desc(compute, sys::cudaDataType::CUDA_R_32F)
+                .map_err(&failed)?,
+            destroy: result::destroy_matmul_desc,
+        };
+        let input = input_type(problem.inputs);
+        let layout = |kind, (rows, columns): (usize, usize)| {
+            // A row-major matrix is its transpose by columns.
+            let raw =
+                result::create_matrix_layout(kind, columns as u64, rows as u64, columns as i64);
+            Ok(Descriptor {
+                raw: raw.map_err(&failed)?,
+                destroy: result::destroy_matrix_layout,
+            })
+        };
+        let description = Self {
+            problem: *problem,
+            operation,
+            a: layout(input, problem.b_shape())?,
+            b: layout(input, problem.a_shape())?,
+            c: layout(output_type(problem), (problem.m, problem.n))?,
+        };
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        let transposes = |stored| u32::from(stored == Stored::Transposed);
+        description.set(
+            Attribute::CUBLASLT_MATMUL_DESC_TRANSA,
+            transposes(problem.b),
+        )?;
+        description.set(
+            Attribute::CUBLASLT_MATMUL_DESC_TRANSB,
+            transposes(problem.a),
+        )?;
+        let epilogue = epilogue(problem.epilogue).ok_or(LtError {
+            what: "has no GELU with erf",
+            status: Status::CUBLAS_STATUS_NOT_SUPPORTED,
+        })?;
+        description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue as u32)?;
+        if has_aux(problem.epilogue) {
+            let leading = problem.n as i64;
+            description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, leading)?;
+        }
+        Ok(description)
+    }
+
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatmulDescAttributes_t,
+        value: T,
+    ) -> Result<(), LtError> {
+        // SAFETY: the descriptor lives, and so does `value`, of the size that is given; the library copies it.
+        unsafe {
+            let value: *const T = &value;
+            result::set_matmul_desc_attribute(
+                self.operation.raw,
+                attribute,
+                value.cast(),
+                size_of::<T>(),
+            )
+        }
+        .map_err(LtError::at("takes no such attribute"))
+    }
+
+    /// Up to `wanted` algorithms, the one that is expected to be the fastest first.
+    ///
+    /// # Errors
+    /// When the library has none.
+    pub fn heuristic(
+        &self,
+        library: &CublasLt,
+        workspace_bytes: usize,
+        wanted: usize,
+    ) -> Result<Vec<Algorithm>, LtError> {
+        let failed = LtError::at("has no algorithm");
+        let preference = Descriptor {
+            raw: result::create_matmul_pref().map_err(&failed)?,
+            destroy: result::destroy_matmul_pref,
+        };
+        use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
+        let set = |attribute, value: *const c_void, bytes| {
+            // SAFETY: the preference lives, and `bytes` lie at `value`; the library copies them.
+            unsafe { result::set_matmul_pref_attribute(preference.raw, attribute, value, bytes) }
+                .map_err(&failed)
+        };
+        let most: u64 = workspace_bytes as u64;
+        let bytes = Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+        set(bytes, (&raw const most).cast(), size_of::<u64>())?;
+        for alignment in [
+            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+        ] {
+            set(
+                alignment,
+                (&raw const ALIGNMENT_BYTES).cast(),
+                size_of::<u32>(),
+            )?;
+        }
+        let empty = sys::cublasLtMatmulHeuristicResult_t {
+            algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
+            workspaceSize: 0,
+            state: Status::CUBLAS_STATUS_NOT_SUPPORTED,
+            wavesCount: 0.0,
+            reserved: [0; 4],
+        };
+        let mut found = vec![empty; wanted];
+        let mut count = 0;
+        // SAFETY: the descriptors live; at most `wanted` results are written.
+        unsafe {
+            sys::cublasLtMatmulAlgoGetHeuristic(
+                library.handle,
+                self.operation.raw,
+                self.a.raw,
+                self.b.raw,
+                self.c.raw,
+                self.c.raw,
+                preference.raw,
+                wanted as i32,
+                found.as_mut_ptr(),
+                &mut count,
+            )
+        }
+        .result()
+        .map_err(&failed)?;
+        found.truncate(usize::try_from(count).unwrap_or(0));
+        let usable = found
+            .iter()
+            .filter(|found| found.state == Status::CUBLAS_STATUS_SUCCESS);
+        let algorithms: Vec<Algorithm> = usable.map(|found| Algorithm(found.algo)).collect();
+        match algorithms.is_empty() {
+            true => Err(failed(CublasError(Status::CUBLAS_STATUS_NOT_SUPPORTED))),
+            false => Ok(algorithms),
+        }
+    }
+
+    /// Puts the product on a stream. The operands are the problem's and dense, as the caller has checked.
+    ///
+    /// # Errors
+    /// The library's; nothing was written then.
+    pub fn launch(
+        &self,
+        library: &CublasLt,
+        algorithm: &Algorithm,
+        operands: &Operands,
+        (workspace, workspace_bytes): (u64, usize),
+        stream: sys::cudaStream_t,
+    ) -> Result<(), LtError> {
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        if let Some(bias) = &operands.bias {
+            self.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias.address())?;
+        }
+        if let Some(aux) = operands
+            .aux
+            .as_ref()
+            .filter(|_| has_aux(self.problem.epilogue))
+        {
+            let pointer = Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER;
+            self.set(pointer, aux.address())?;
+        }
+        let (alpha, beta) = (1f32, f32::from(u8::from(self.problem.accumulate)));
+        let pointer = |address: u64| address as *const c_void;
+        let c = operands.c.address() as *mut c_void;
+        // SAFETY: the descriptors live and describe what lies at the addresses (the caller has checked the
+        // operands); alpha and beta are read by the host; the workspace is as large as is said.
+        unsafe {
+            result::matmul(
+                library.handle,
+                self.operation.raw,
+                (&raw const alpha).cast(),
+                (&raw const beta).cast(),
+                pointer(operands.b.address()),
+                self.a.raw,
+                pointer(operands.a.address()),
+                self.b.raw,
+                c,
+                self.c.raw,
+                c,
+                self.c.raw,
+                &algorithm.0,
+                match workspace {
+                    0 => null_mut(),
+                    address => address as *mut c_void,
+                },
+                workspace_bytes,
+                stream,
+            )
+        }
+        .map_err(LtError::at("did not multiply"))
+    }
+}
+
+fn input_type(inputs: Inputs) -> sys::cudaDataType {
+    match inputs {
+        Inputs::Float32 | Inputs::Tf32 => sys::cudaDataType::CUDA_R_32F,
+        Inputs::Bfloat16 => sys::cudaDataType::CUDA_R_16BF,
+        Inputs::Float16 => sys::cudaDataType::CUDA_R_16F,
+    }
+}
+
+fn output_type(problem: &Problem) -> sys::cudaDataType {
+    match problem.output {
+        OutputType::Float32 => sys::cudaDataType::CUDA_R_32F,
+        OutputType::LikeInputs => input_type(problem.inputs),
+    }
+}
+
+/// The library's GELU is the one with tanh.
+fn epilogue(epilogue: Epilogue) -> Option<Epilogues> {
+    match epilogue {
+        Epilogue::None => Some(Epilogues::CUBLASLT_EPILOGUE_DEFAULT),
+        Epilogue::Bias => Some(Epilogues::CUBLASLT_EPILOGUE_BIAS),
+        Epilogue::BiasGelu(Gelu::Tanh) => Some(Epilogues::CUBLASLT_EPILOGUE_GELU_AUX_BIAS),
+        Epilogue::GeluBackward(Gelu::Tanh) => Some(Epilogues::CUBLASLT_EPILOGUE_DGELU),
+        Epilogue::BiasGelu(Gelu::Erf) | Epilogue::GeluBackward(Gelu::Erf) => None,
+    }
+}
+
+fn has_aux(epilogue: Epilogue) -> bool {
+    matches!(epilogue, Epilogue::BiasGelu(_) | Epilogue::GeluBackward(_))
+}

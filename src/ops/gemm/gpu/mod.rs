@@ -1,0 +1,332 @@
+//! Products on a GPU: cuBLASLt's algorithms and our own kernels, each a fallback for the other.
+//!
+//! The fallback of all is the algorithm that cuBLASLt's heuristic names first; where the library does not
+//! start, refuses a problem, or is not wanted (`gemm.backend = "ptx"`), it is our simple kernel.
+
+mod cublaslt;
+mod trial;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::time::Duration;
+
+use candle_core::CudaDevice;
+use cudarc::driver::sys::CUevent_flags;
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError};
+
+use super::cache::Header;
+use super::candidate::{Device, Effort, Failure, Offer, Operand, Unavailable};
+use super::problem::Problem;
+use super::ptx::{self, CardLimits, LaunchError, Operands, Tile};
+use crate::config::BackendRequest;
+use crate::device::{DeviceProfile, Hardware};
+use crate::ops::cuda::is_out_of_memory;
+use crate::ops::kernels::{self, KernelError};
+
+use cublaslt::{Algorithm, CublasLt, Description, LtError};
+pub use trial::Trial;
+
+/// Algorithms that are asked of cuBLASLt in a limited and in a full search.
+const LIMITED_ALGORITHMS: usize = 8;
+const FULL_ALGORITHMS: usize = 32;
+
+/// Level-2 caches that a timing writes beforehand.
+const FLUSHED_CACHES: u64 = 2;
+
+/// A way to compute a product.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Candidate {
+    /// Number `rank` of cuBLASLt's heuristic.
+    CublasLt {
+        rank: usize,
+        fingerprint: u32,
+    },
+    /// Nothing that cuBLASLt has.
+    NoCublasLt,
+    Ptx {
+        tile: Tile,
+        split_k: usize,
+    },
+}
+
+impl Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Candidate::CublasLt { rank, fingerprint } => {
+                f.pad(&format!("cublaslt {rank} #{fingerprint:08x}"))
+            }
+            Candidate::NoCublasLt => f.pad("cublaslt"),
+            Candidate::Ptx { tile, split_k: 1 } => f.pad(&format!("ptx {tile}")),
+            Candidate::Ptx { tile, split_k } => f.pad(&format!("ptx {tile} split-k {split_k}")),
+        }
+    }
+}
+
+/// Why a product was not computed.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuError {
+    #[error(transparent)]
+    Ptx(#[from] LaunchError),
+    #[error(transparent)]
+    CublasLt(#[from] LtError),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+impl Failure for GpuError {
+    fn is_out_of_memory(&self) -> bool {
+        match self {
+            GpuError::Ptx(error) => error.is_out_of_memory(),
+            GpuError::CublasLt(error) => error.is_out_of_memory(),
+            GpuError::Unavailable(_) => false,
+            GpuError::Driver(error) => is_out_of_memory(error),
+        }
+    }
+}
+
+/// What cuBLASLt offers for a problem.
+type Offered = Result<Arc<(Description, Vec<Algorithm>)>, LtError>;
+
+/// A GPU that computes products on one stream.
+pub struct Gpu {
+    device: CudaDevice,
+    stream: Arc<CudaStream>,
+    limits: CardLimits,
+    sm_count: usize,
+    flush_bytes: usize,
+    backend: BackendRequest,
+    library: Result<CublasLt, LtError>,
+    offered: RefCell<HashMap<Problem, Offered>>,
+    /// For cuBLASLt and for the partial sums of our own kernels.
+    workspace: RefCell<CudaSlice<f32>>,
+}
+
+impl Gpu {
+    /// `workspace` is what every product may use beside its operands.
+    ///
+    /// # Errors
+    /// When the GPU does not tell its limits. A library that does not start is no error.
+    pub fn new(
+        device: &CudaDevice,
+        backend: BackendRequest,
+        workspace: CudaSlice<f32>,
+    ) -> Result<Self, KernelError> {
+        use cudarc::driver::sys::CUdevice_attribute as Attribute;
+        let stream = device.cuda_stream();
+        let attribute = |which| {
+            let value = stream.context().attribute(which)?;
+            Ok::<_, DriverError>(value.unsigned_abs())
+        };
+        let l2_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?;
+        Ok(Self {
+            limits: CardLimits::of(device)?,
+            sm_count: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
+            flush_bytes: (FLUSHED_CACHES * u64::from(l2_bytes)) as usize,
+            device: device.clone(),
+            stream,
+            backend,
+            library: CublasLt::start(),
+            offered: RefCell::default(),
+            workspace: RefCell::new(workspace),
+        })
+    }
+
+    /// What timings depend on, and which of cuBLASLt's algorithms and of our kernels there are.
+    pub fn header(&self, device: &DeviceProfile) -> Header {
+        let driver = match &device.hardware {
+            Hardware::Cuda(cuda) => cuda.driver_version.clone(),
+            Hardware::Cpu(_) => None,
+        };
+        let library = match &self.library {
+            Ok(_) => CublasLt::version().to_string(),
+            Err(error) => error.to_string(),
+        };
+        let rows = [
+            ("device", device.name.clone()),
+            ("SMs", self.sm_count.to_string()),
+            ("driver", driver.unwrap_or_else(|| "unknown".into())),
+            ("cuBLASLt", library),
+            ("kernels", kernels::fingerprint()),
+            ("workspace bytes", self.workspace_bytes().to_string()),
+            ("backend", self.backend.to_string()),
+            ("taper", env!("CARGO_PKG_VERSION").to_owned()),
+        ];
+        rows.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    fn workspace_bytes(&self) -> usize {
+        self.workspace.borrow().num_bytes()
+    }
+
+    /// What cuBLASLt has for a problem, always the same for the same problem.
+    fn offered(&self, problem: &Problem) -> Offered {
+        let library = self.library.as_ref().map_err(|error| *error)?;
+        if let Some(known) = self.offered.borrow().get(problem) {
+            return known.clone();
+        }
+        let describe = || {
+            let description = Description::new(problem)?;
+            let bytes = self.workspace_bytes();
+            let found = description.heuristic(library, bytes, FULL_ALGORITHMS)?;
+            Ok(Arc::new((description, found)))
+        };
+        let offered: Offered = describe();
+        self.offered.borrow_mut().insert(*problem, offered.clone());
+        offered
+    }
+
+    fn cublaslt_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
+        let wanted = match effort {
+            Effort::Off => 1,
+            Effort::Limited => LIMITED_ALGORITHMS,
+            Effort::Full => FULL_ALGORITHMS,
+        };
+        match self.offered(problem) {
+            Ok(offered) => (offered.1.iter().take(wanted).enumerate())
+                .map(|(rank, algorithm)| Offer {
+                    candidate: Candidate::CublasLt {
+                        rank,
+                        fingerprint: algorithm.fingerprint(),
+                    },
+                    same_bits: false,
+                    available: Ok(()),
+                })
+                .collect(),
+            Err(error) => vec![Offer {
+                candidate: Candidate::NoCublasLt,
+                same_bits: false,
+                available: Err(Unavailable(error.to_string())),
+            }],
+        }
+    }
+
+    /// The kernel that takes every shape comes first.
+    fn ptx_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
+        let tiles = Tile::all(problem.inputs).filter(|tile| {
+            *tile == Tile::Simple
+                || effort > Effort::Off && self.backend != BackendRequest::Cublaslt
+        });
+        let room = self.workspace.borrow().len();
+        let offers = tiles.flat_map(|tile| {
+            let available = tile
+                .fits(problem, &self.limits)
+                .map_err(|reason| Unavailable(reason.to_string()));
+            let splits = match &available {
+                Ok(()) => tile.split_k_choices(problem, self.sm_count),
+                Err(_) => vec![1],
+            };
+            let splits = splits
+                .into_iter()
+                .filter(move |split_k| tile.workspace_elements(problem, *split_k) <= room);
+            splits.map(move |split_k| Offer {
+                candidate: Candidate::Ptx { tile, split_k },
+                same_bits: false,
+                available: available.clone(),
+            })
+        });
+        offers.collect()
+    }
+
+    fn launch_cublaslt(
+        &self,
+        problem: &Problem,
+        rank: usize,
+        operands: &Operands,
+    ) -> Result<(), GpuError> {
+        let offered = self.offered(problem)?;
+        let (description, algorithms) = &*offered;
+        let (Ok(library), Some(algorithm)) = (&self.library, algorithms.get(rank)) else {
+            return Err(Unavailable(format!("cuBLASLt has no algorithm {rank} for this")).into());
+        };
+        operands.check_dense(problem)?;
+        let bytes = self.workspace_bytes();
+        let mut workspace = self.workspace.borrow_mut();
+        let (address, _in_use) = workspace.device_ptr_mut(&self.stream);
+        let stream = self.stream.cu_stream().cast();
+        description.launch(library, algorithm, operands, (address, bytes), stream)?;
+        Ok(())
+    }
+}
+
+impl Device for Gpu {
+    type Candidate = Candidate;
+    type Operands<'a> = Operands<'a>;
+    type Failure = GpuError;
+    type Trial = Trial;
+
+    fn offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
+        let mut offers = match self.backend {
+            BackendRequest::Ptx => Vec::new(),
+            BackendRequest::Auto | BackendRequest::Cublaslt => {
+                self.cublaslt_offers(problem, effort)
+            }
+        };
+        offers.extend(self.ptx_offers(problem, effort));
+        offers
+    }
+
+    fn launch(
+        &self,
+        problem: &Problem,
+        candidate: Candidate,
+        operands: &mut Operands,
+    ) -> Result<(), GpuError> {
+        match candidate {
+            Candidate::CublasLt { rank, .. } => self.launch_cublaslt(problem, rank, operands),
+            Candidate::NoCublasLt => Err(self.offered(problem).map(|_| ()).err().map_or_else(
+                || Unavailable("cuBLASLt was not there when this was chosen".into()).into(),
+                GpuError::from,
+            )),
+            Candidate::Ptx { tile, split_k } => {
+                let mut workspace = self.workspace.borrow_mut();
+                let mut workspace = workspace.as_view_mut();
+                let workspace = Some(&mut workspace);
+                ptx::launch(&self.device, problem, tile, split_k, operands, workspace)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn trial(&self, problem: &Problem, room: Option<u64>) -> Result<Trial, Unavailable> {
+        Trial::new(self.stream.clone(), problem, room, self.flush_bytes)
+    }
+
+    fn operands<'a>(&self, trial: &'a mut Trial) -> Operands<'a> {
+        trial.operands()
+    }
+
+    fn write(
+        &self,
+        trial: &mut Trial,
+        operand: Operand,
+        value: &(dyn Fn(usize) -> f32 + Sync),
+    ) -> Result<(), Unavailable> {
+        trial.write(operand, value)
+    }
+
+    fn read(&self, trial: &Trial, operand: Operand) -> Result<Vec<f32>, Unavailable> {
+        trial.read(operand)
+    }
+
+    /// By the GPU's own clock, with cold caches.
+    fn time(
+        &self,
+        problem: &Problem,
+        candidate: Candidate,
+        trial: &mut Trial,
+    ) -> Result<Duration, GpuError> {
+        let (stream, flags) = (&self.stream, Some(CUevent_flags::CU_EVENT_DEFAULT));
+        stream.memset_zeros(&mut trial.flush)?;
+        let start = stream.record_event(flags)?;
+        self.launch(problem, candidate, &mut trial.operands())?;
+        let end = stream.record_event(flags)?;
+        let milliseconds = start.elapsed_ms(&end)?;
+        Ok(Duration::from_secs_f64(
+            f64::from(milliseconds.max(0.0)) / 1e3,
+        ))
+    }
+}

@@ -1,0 +1,134 @@
+//! Products on a GPU: cuBLASLt and our own kernels, verified and timed by the same code as on the CPU, and each a
+//! fallback for the other. On the virtual GPU: `scripts/vgpu rtx3060 -- cargo test --release --features cuda --test cuda_gemm`.
+#![cfg(feature = "cuda")]
+
+use candle_core::CudaDevice;
+use taper::config::{BackendRequest, Gelu};
+use taper::model::{Recompute, Rung};
+use taper::ops::gemm::candidate::{Device, Effort};
+use taper::ops::gemm::gpu::{Candidate, Gpu};
+use taper::ops::gemm::tune::{Outcome, tune};
+use taper::ops::gemm::{Inputs, Problem};
+use taper::plan::ModelDims;
+
+const WORKSPACE_ELEMENTS: usize = 1 << 20;
+
+/// The GPU, or nothing where there is none.
+fn gpu(backend: BackendRequest) -> Option<Gpu> {
+    let device = match CudaDevice::new_with_stream(0) {
+        Ok(device) => device,
+        Err(error) if std::env::var_os("VGPU_CARD").is_none() => {
+            eprintln!("skipped, for there is no GPU ({error}): use scripts/vgpu");
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let workspace = device
+        .cuda_stream()
+        .alloc_zeros(WORKSPACE_ELEMENTS)
+        .unwrap();
+    Some(Gpu::new(&device, backend, workspace).unwrap())
+}
+
+/// Every product of a small model's step.
+fn problems(inputs: Inputs, gelu: Gelu) -> Vec<(&'static str, Problem)> {
+    let dims = ModelDims {
+        n_layer: 1,
+        n_head: 2,
+        n_embd: 64,
+        block_size: 48,
+        vocab_size: 200,
+        bias: true,
+        dropout: 0.0,
+        gelu,
+    };
+    let rung = Rung {
+        micro_batch: 2,
+        recompute: Recompute::None,
+        logits_rows: 64,
+    };
+    Problem::of_training(&dims, rung, inputs)
+}
+
+fn is_ours(candidate: &Candidate) -> bool {
+    matches!(candidate, Candidate::Ptx { .. })
+}
+
+#[test]
+fn every_product_of_a_step_is_right_by_whatever_computes_it() {
+    for inputs in [
+        Inputs::Bfloat16,
+        Inputs::Float16,
+        Inputs::Float32,
+        Inputs::Tf32,
+    ] {
+        let Some(gpu) = gpu(BackendRequest::Auto) else {
+            return;
+        };
+        for (name, problem) in problems(inputs, Gelu::Tanh) {
+            let tuned = tune(&gpu, &problem, Effort::Full, None);
+            let timed = |ours: bool| {
+                let of_side = tuned.outcomes.iter().filter(|(c, _)| is_ours(c) == ours);
+                of_side
+                    .filter(|(_, o)| matches!(o, Outcome::Timed { .. }))
+                    .count()
+            };
+            for (candidate, outcome) in &tuned.outcomes {
+                assert!(
+                    !matches!(outcome, Outcome::Wrong(_)),
+                    "{name} {candidate}: {outcome:?}"
+                );
+            }
+            // Plain fp32 is what our simple kernel alone does.
+            let tiles = if inputs == Inputs::Float32 { 1 } else { 3 };
+            assert!(
+                timed(true) >= tiles,
+                "{name} {problem}: {:?}",
+                tuned.outcomes
+            );
+            assert!(timed(false) >= 2, "{name} {problem}: {:?}", tuned.outcomes);
+        }
+    }
+}
+
+#[test]
+fn what_cublaslt_does_not_have_our_kernels_do() {
+    let Some(gpu) = gpu(BackendRequest::Auto) else {
+        return;
+    };
+    for (name, problem) in problems(Inputs::Bfloat16, Gelu::Erf) {
+        let tuned = tune(&gpu, &problem, Effort::Limited, None);
+        assert!(!tuned.order().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn only_the_backend_that_was_asked_for_is_searched() {
+    let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
+    let Some(ptx) = gpu(BackendRequest::Ptx) else {
+        return;
+    };
+    let offers = ptx.offers(&problem, Effort::Full);
+    assert!(offers.len() > 4 && offers.iter().all(|offer| is_ours(&offer.candidate)));
+    let cublaslt = gpu(BackendRequest::Cublaslt).unwrap();
+    let offers = cublaslt.offers(&problem, Effort::Full);
+    // The last resort stays.
+    let ours = offers.iter().filter(|offer| is_ours(&offer.candidate));
+    assert_eq!(ours.count(), 1);
+    assert!(!is_ours(&offers[0].candidate));
+}
+
+#[test]
+fn a_lack_of_memory_while_tuning_leaves_the_fallback() {
+    let Some(gpu) = gpu(BackendRequest::Auto) else {
+        return;
+    };
+    let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
+    let tuned = tune(&gpu, &problem, Effort::Full, Some(1000));
+    assert_eq!(tuned.chosen, 0);
+    assert!(
+        tuned.because.contains("no memory for tuning"),
+        "{}",
+        tuned.because
+    );
+}
