@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
@@ -44,10 +45,34 @@ fn number_before(text: &str, unit: &str) -> Option<usize> {
     before.split_whitespace().next_back()?.parse().ok()
 }
 
-/// Compiles a kernel for a GPU.
-fn resources(kernel: &Kernel, gpu: &str, folder: &Path) -> Result<Resources, String> {
-    let name = format!("{}_{}", kernel.name, kernel.compute);
-    let source = folder.join(format!("{name}_{gpu}.ptx"));
+/// What a kernel takes on a GPU. A result is kept in `folder` until the PTX or ptxas changes.
+fn resources(
+    kernel: &Kernel,
+    gpu: &str,
+    ptxas_version: &[u8],
+    folder: &Path,
+) -> Result<Resources, String> {
+    let name = format!("{}_{}_{gpu}", kernel.name, kernel.compute);
+    let mut key = DefaultHasher::new();
+    (kernel.ptx, ptxas_version).hash(&mut key);
+    let kept = folder.join(format!("{name}_{:016x}", key.finish()));
+    if let Ok(text) = fs::read_to_string(&kept)
+        && let Some((registers, shared_bytes)) = text.split_once(' ')
+        && let (Ok(registers), Ok(shared_bytes)) = (registers.parse(), shared_bytes.parse())
+    {
+        return Ok(Resources {
+            registers,
+            shared_bytes,
+        });
+    }
+    let found = compile(kernel, &name, gpu, folder)?;
+    let text = format!("{} {}", found.registers, found.shared_bytes);
+    fs::write(kept, text).map_err(|error| error.to_string())?;
+    Ok(found)
+}
+
+fn compile(kernel: &Kernel, name: &str, gpu: &str, folder: &Path) -> Result<Resources, String> {
+    let source = folder.join(format!("{name}.ptx"));
     fs::write(&source, kernel.ptx).map_err(|error| error.to_string())?;
     let output = Command::new("ptxas")
         .args(["-v", "--warn-on-spills", "--warning-as-error", "-arch", gpu])
@@ -57,7 +82,7 @@ fn resources(kernel: &Kernel, gpu: &str, folder: &Path) -> Result<Resources, Str
         .map_err(|error| format!("ptxas: {error}"))?;
     let text = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(format!("{name} for {gpu}: {text}"));
+        return Err(format!("{name}: {text}"));
     }
     Ok(Resources {
         registers: number_before(&text, " registers").ok_or_else(|| text.to_string())?,
@@ -96,7 +121,10 @@ fn number_after(text: &str, what: &str) -> Option<usize> {
 
 #[test]
 fn no_kernel_spills_and_every_one_takes_what_the_table_says() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernel_resources");
+    fs::create_dir_all(&folder).unwrap();
+    let version = Command::new("ptxas").arg("--version").output();
+    let version = version.expect("ptxas, of scripts/cuda_toolkit").stdout;
     let jobs: Vec<(Kernel, &str)> = kernels::all()
         .flat_map(|kernel| {
             let runs = GPUS.iter().filter(move |(_, has)| kernel.runs_on(*has));
@@ -105,7 +133,7 @@ fn no_kernel_spills_and_every_one_takes_what_the_table_says() {
         .collect();
     let results: Vec<_> = jobs
         .par_iter()
-        .map(|(kernel, gpu)| resources(kernel, gpu, folder.path()))
+        .map(|(kernel, gpu)| resources(kernel, gpu, &version, &folder))
         .collect();
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut wrong = Vec::new();
