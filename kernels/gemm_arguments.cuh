@@ -34,3 +34,6 @@ struct GemmArguments {
 static_assert(sizeof(GemmArguments) == 112, "src/ops/gemm/ptx/arguments.rs says so, too");
 
 __device__ __forceinline__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// From one row of a slice's sums to the next: whole vectors of four.
+__device__ __forceinline__ int partial_pitch(const GemmArguments &p) { return ceil_div(p.n, 4) * 4; }

@@ -180,7 +180,7 @@ impl Start {
             }
             _ => Table::default(),
         };
-        let name = format!("cpu-{}-threads", plan.threads);
+        let name = format!("cpu-{}-threads-{}", plan.threads, plan.gemm);
         let header = cpu::header(device, plan.threads);
         let cache = cache_folder().map(|folder| Cache::new(&folder, &name, header));
         Ok(Products::new(Cpu::default(), plan.gemm, cache, stored))

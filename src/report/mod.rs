@@ -18,12 +18,14 @@ use crate::plan::{ModelDims, NamedChoice};
 use crate::recovery::Recovery;
 use crate::schedule::Schedule;
 
+mod bench;
 mod jsonl;
 mod plan;
 mod terminal;
 mod text;
 mod warning;
 
+pub use bench::{CandidateBench, GemmBench, ProblemBench};
 pub use jsonl::{MetricsLog, complete_lines};
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
 pub use warning::Warning;

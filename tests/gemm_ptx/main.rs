@@ -11,8 +11,9 @@ use candle_core::cuda_backend::CudaDevice;
 use case::{Case, EPILOGUES, INPUTS, STORED, gpu, plain, round, tiles};
 use cudarc::driver::CudaSlice;
 use half::bf16;
-use taper::ops::gemm::ptx::{CardLimits, DeviceMatrix, Operands, Tile, launch};
+use taper::ops::gemm::ptx::{DeviceMatrix, Operands, Tile, launch};
 use taper::ops::gemm::{Epilogue, Inputs, OutputType, Problem, Stored};
+use taper::ops::kernels;
 
 /// Reproducible: the bits of `at` and `seed`, mixed (splitmix64).
 fn mixed(seed: u64, at: usize) -> u64 {
@@ -186,6 +187,30 @@ fn random_products_are_within_the_error_bound_of_f64() {
 }
 
 #[test]
+fn tf32_is_rounded_to_the_nearest_and_not_cut_off() {
+    let Some(device) = gpu() else { return };
+    let [m, n, k] = [16, 8, 8];
+    for tile in tiles(&device, Inputs::Tf32).into_iter().skip(1) {
+        for (a, b) in STORED {
+            let problem = Problem {
+                a,
+                b,
+                ..plain([m, n, k], Inputs::Tf32)
+            };
+            // Neighbours of one are 2^-10 apart.
+            let case = Case {
+                a: vec![1.0 + 0.75 * 2f32.powi(-10); m * k],
+                b: vec![1.0 - 0.25 * 2f32.powi(-11); k * n],
+                ..whole(problem, 0)
+            };
+            let written = case.run(&device, tile, 1).expect("a product");
+            let expected = k as f32 * (1.0 + 2f32.powi(-10));
+            assert_eq!(written.c, vec![expected; m * n], "{tile}, {problem}");
+        }
+    }
+}
+
+#[test]
 fn rows_may_lie_apart_and_what_lies_between_is_not_touched() {
     let Some(device) = gpu() else { return };
     for inputs in INPUTS {
@@ -267,68 +292,28 @@ fn slices_of_k_add_up_the_same_every_time() {
 }
 
 #[test]
-fn a_card_says_what_it_cannot_run() {
-    let limits = |compute_capability, kib: usize| CardLimits {
-        compute_capability,
-        shared_bytes_per_block: kib << 10,
-    };
-    let why = |tile: &str, problem: &Problem, limits| {
-        let found = Tile::all(problem.inputs).find(|found| found.to_string() == tile);
-        match found.expect("a tile").fits(problem, &limits) {
-            Ok(()) => "fits".to_string(),
-            Err(why) => why.to_string(),
+fn every_tile_has_its_kernels_and_every_kernel_its_tile() {
+    let mut wanted = Vec::new();
+    for inputs in INPUTS {
+        for tile in Tile::all(inputs) {
+            for (a, b) in STORED {
+                let problem = Problem {
+                    a,
+                    b,
+                    ..plain([64; 3], inputs)
+                };
+                wanted.push(tile.kernel(&problem));
+            }
         }
-    };
-    let bf16 = plain([64; 3], Inputs::Bfloat16);
-    let (t4, rtx3060, h100) = (limits((7, 5), 64), limits((8, 6), 99), limits((9, 0), 227));
-    let large = "mma 128x256x64_s3";
-    for (tile, problem, limits, expected) in [
-        (large, bf16, h100, "fits"),
-        (
-            large,
-            bf16,
-            rtx3060,
-            "needs 147456 bytes of shared memory per block, this GPU has 101376",
-        ),
-        (
-            large,
-            bf16,
-            t4,
-            "needs compute capability 8.0, this GPU has 7.5",
-        ),
-        ("mma 128x256x32_s4", bf16, rtx3060, "fits"),
-        (
-            "mma 64x64x32_s2",
-            plain([64; 3], Inputs::Float16),
-            t4,
-            "fits",
-        ),
-        (
-            "mma 64x64x32_s2",
-            plain([64; 3], Inputs::Float16),
-            h100,
-            "made for compute capability 7.5; this GPU has better ones",
-        ),
-        (
-            "mma 64x64x32_s4",
-            plain([64, 64, 100], Inputs::Bfloat16),
-            h100,
-            "rows of A must be whole multiples of 8 elements, not 100",
-        ),
-        (
-            "mma 64x64x16_s4",
-            plain([64, 50257, 64], Inputs::Tf32),
-            h100,
-            "rows of B must be whole multiples of 4 elements, not 50257",
-        ),
-        ("simple", plain([64, 50257, 100], Inputs::Tf32), t4, "fits"),
-    ] {
-        assert_eq!(why(tile, &problem, limits), expected, "{tile}, {problem}");
     }
-    let tile = Tile::all(Inputs::Bfloat16).last().expect("tiles");
-    let f16 = plain([64; 3], Inputs::Float32);
-    let why = tile.fits(&f16, &h100).expect_err("no tile of fp32");
-    assert_eq!(why.to_string(), "no such tile for these inputs");
+    let mut found: Vec<&str> = kernels::all()
+        .map(|kernel| kernel.name)
+        .filter(|name| name.starts_with("gemm_") && !name.ends_with("_split_k_sum"))
+        .collect();
+    wanted.sort();
+    wanted.dedup();
+    found.sort();
+    assert_eq!(found, wanted);
 }
 
 /// What `launch` answers to a bf16 product of 64 x 64 x 64 whose A, B and C have these lengths and row strides.

@@ -4,7 +4,7 @@
 //!
 //! 1. [`problem`]: what a product is. [`Problem::of_training`] lists those of a training step.
 //! 2. [`candidate`]: the trait of a device, which offers candidates for a problem, the fallback first.
-//!    [`cpu`] implements it.
+//!    [`cpu`] implements it; [`ptx`] is what our own kernels offer a GPU.
 //! 3. [`tune`]: verifies each candidate against the fallback and f64 (`verify.rs`), times those that are
 //!    right, and takes another than the fallback only if that is more than 2 % faster.
 //! 4. [`cache`]: keeps the winners between runs, under a header that says what they depend on. A

@@ -207,6 +207,17 @@ impl Problem {
         problems
     }
 
+    /// How often a micro-step computes the product of this name in [`Problem::of_training`]; what is
+    /// recomputed is not counted again.
+    pub fn times_per_micro_step(name: &str, dims: &ModelDims, rung: Rung) -> usize {
+        let rows = rung.micro_batch * dims.block_size;
+        match name.split(' ').next() {
+            Some("logits") => rows / rung.logits_rows.min(rows),
+            Some("last") => 1,
+            _ => dims.n_layer,
+        }
+    }
+
     /// Rows and columns of A in memory.
     pub fn a_shape(&self) -> (usize, usize) {
         match self.a {
@@ -311,6 +322,18 @@ mod tests {
             flops,
             6 * (12 * c * c * rows + DIMS.vocab_size as u64 * c * chunk)
         );
+    }
+
+    #[test]
+    fn a_micro_step_does_six_flops_per_weight_and_row() {
+        let rung = rung(100);
+        let flops = |(name, problem): &(&str, Problem)| {
+            problem.flops() * Problem::times_per_micro_step(name, &DIMS, rung) as u64
+        };
+        let problems = Problem::of_training(&DIMS, rung, Inputs::Bfloat16);
+        let (c, rows) = (16, 4 * 32);
+        let weights = 2 * 12 * c * c + DIMS.vocab_size as u64 * c;
+        assert_eq!(problems.iter().map(flops).sum::<u64>(), 6 * weights * rows);
     }
 
     #[test]

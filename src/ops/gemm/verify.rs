@@ -55,11 +55,19 @@ impl<'a, D: Device> Verifier<'a, D> {
                 Err(unavailable) => Outcome::Unavailable(unavailable.clone()),
             })
             .collect();
+        let read: &[Operand] = match self.problem.epilogue {
+            Epilogue::None => &[Operand::A, Operand::B],
+            Epilogue::Bias | Epilogue::BiasGelu(_) => &[Operand::A, Operand::B, Operand::Bias],
+            Epilogue::GeluBackward(_) => &[Operand::A, Operand::B, Operand::Aux],
+        };
         for fill in [Fill::Integers, Fill::Random] {
             let mut trusted = None;
+            let filled = self.write(trial, fill, read);
             for (offer, outcome) in offers.iter().zip(&mut outcomes) {
                 if *outcome == Outcome::Untimed {
-                    let verdict = self.verify(trial, fill, offer, &mut trusted);
+                    let filled = filled.clone().map_err(Outcome::Unavailable);
+                    let verdict =
+                        filled.and_then(|()| self.verify(trial, fill, offer, &mut trusted));
                     *outcome = verdict.err().unwrap_or(Outcome::Untimed);
                 }
             }
@@ -94,22 +102,12 @@ impl<'a, D: Device> Verifier<'a, D> {
         candidate: D::Candidate,
     ) -> Result<Written, Outcome> {
         let (device, problem) = (self.device, self.problem);
-        let mut write = |operand| {
-            let value = |index| value(fill, operand, index, problem.inputs);
-            device.write(trial, operand, &value)
-        };
         let unavailable = Outcome::Unavailable;
-        for operand in [Operand::A, Operand::B, Operand::C] {
-            write(operand).map_err(unavailable)?;
-        }
-        if matches!(problem.epilogue, Epilogue::Bias | Epilogue::BiasGelu(_)) {
-            write(Operand::Bias).map_err(unavailable)?;
-        }
-        if matches!(
-            problem.epilogue,
-            Epilogue::BiasGelu(_) | Epilogue::GeluBackward(_)
-        ) {
-            write(Operand::Aux).map_err(unavailable)?;
+        self.write(trial, fill, &[Operand::C])
+            .map_err(unavailable)?;
+        if let Epilogue::BiasGelu(_) = problem.epilogue {
+            self.write(trial, fill, &[Operand::Aux])
+                .map_err(unavailable)?;
         }
         device
             .launch(problem, candidate, &mut device.operands(trial))
@@ -121,6 +119,18 @@ impl<'a, D: Device> Verifier<'a, D> {
                 Epilogue::BiasGelu(_) => Some(read(Operand::Aux)?),
                 _ => None,
             },
+        })
+    }
+
+    fn write(
+        &self,
+        trial: &mut D::Trial,
+        fill: Fill,
+        operands: &[Operand],
+    ) -> Result<(), Unavailable> {
+        operands.iter().try_for_each(|&operand| {
+            let value = |index| value(fill, operand, index, self.problem.inputs);
+            self.device.write(trial, operand, &value)
         })
     }
 

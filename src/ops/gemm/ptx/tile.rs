@@ -260,12 +260,13 @@ impl Tile {
 
     /// The name of the kernel in kernels/.
     pub fn kernel(&self, problem: &Problem) -> String {
-        let inputs = type_name(problem.inputs);
         match self {
-            // More exact than what was asked for.
-            Tile::Simple if problem.inputs == Inputs::Tf32 => "gemm_f32_simple".into(),
-            Tile::Simple => format!("gemm_{inputs}_simple"),
+            Tile::Simple => format!("gemm_{}_simple", memory_type(problem.inputs)),
             Tile::Mma(tile) => {
+                let inputs = match problem.inputs {
+                    Inputs::Tf32 => "tf32",
+                    other => memory_type(other),
+                };
                 let letter = |stored| match stored {
                     Stored::AsIs => 'n',
                     Stored::Transposed => 't',
@@ -277,10 +278,10 @@ impl Tile {
     }
 }
 
-pub(super) fn type_name(inputs: Inputs) -> &'static str {
+/// The name of the inputs' type in memory. What does not multiply on tensor cores knows no other.
+pub(super) fn memory_type(inputs: Inputs) -> &'static str {
     match inputs {
-        Inputs::Float32 => "f32",
-        Inputs::Tf32 => "tf32",
+        Inputs::Float32 | Inputs::Tf32 => "f32",
         Inputs::Bfloat16 => "bf16",
         Inputs::Float16 => "f16",
     }
@@ -338,5 +339,109 @@ impl Strides {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain([m, n, k]: [usize; 3], inputs: Inputs) -> Problem {
+        Problem {
+            m,
+            n,
+            k,
+            a: Stored::AsIs,
+            b: Stored::AsIs,
+            inputs,
+            output: OutputType::LikeInputs,
+            accumulate: false,
+            epilogue: Epilogue::None,
+        }
+    }
+
+    #[test]
+    fn a_card_says_what_it_cannot_run() {
+        let limits = |compute_capability, kib: usize| CardLimits {
+            compute_capability,
+            shared_bytes_per_block: kib << 10,
+        };
+        let why = |tile: &str, problem: &Problem, limits| {
+            let found = Tile::all(problem.inputs).find(|found| found.to_string() == tile);
+            match found.expect("a tile").fits(problem, &limits) {
+                Ok(()) => "fits".to_string(),
+                Err(why) => why.to_string(),
+            }
+        };
+        let bf16 = plain([64; 3], Inputs::Bfloat16);
+        let (t4, rtx3060, h100) = (limits((7, 5), 64), limits((8, 6), 99), limits((9, 0), 227));
+        let large = "mma 128x256x64_s3";
+        for (tile, problem, limits, expected) in [
+            (large, bf16, h100, "fits"),
+            (
+                large,
+                bf16,
+                rtx3060,
+                "needs 147456 bytes of shared memory per block, this GPU has 101376",
+            ),
+            (
+                large,
+                bf16,
+                t4,
+                "needs compute capability 8.0, this GPU has 7.5",
+            ),
+            ("mma 128x256x32_s4", bf16, rtx3060, "fits"),
+            (
+                "mma 64x64x32_s2",
+                plain([64; 3], Inputs::Float16),
+                t4,
+                "fits",
+            ),
+            (
+                "mma 64x64x32_s2",
+                plain([64; 3], Inputs::Float16),
+                h100,
+                "made for compute capability 7.5; this GPU has better ones",
+            ),
+            (
+                "mma 64x64x32_s4",
+                plain([64, 64, 100], Inputs::Bfloat16),
+                h100,
+                "rows of A must be whole multiples of 8 elements, not 100",
+            ),
+            (
+                "mma 64x64x16_s4",
+                plain([64, 50257, 64], Inputs::Tf32),
+                h100,
+                "rows of B must be whole multiples of 4 elements, not 50257",
+            ),
+            ("simple", plain([64, 50257, 100], Inputs::Tf32), t4, "fits"),
+        ] {
+            assert_eq!(why(tile, &problem, limits), expected, "{tile}, {problem}");
+        }
+        let tile = Tile::all(Inputs::Bfloat16).last().expect("tiles");
+        let f16 = plain([64; 3], Inputs::Float32);
+        let why = tile.fits(&f16, &h100).expect_err("no tile of fp32");
+        assert_eq!(why.to_string(), "no such tile for these inputs");
+    }
+
+    #[test]
+    fn k_is_cut_only_while_the_card_is_not_full_and_slices_are_long() {
+        let tile = mma(64, 64, 32, 32, 32, 4);
+        let choices = |size, sm_count| {
+            let problem = plain(size, Inputs::Bfloat16);
+            tile.split_k_choices(&problem, sm_count)
+        };
+        // Four blocks on 28 SMs; 64 tiles of K.
+        assert_eq!(choices([128, 128, 2048], 28), [1, 2, 3, 4, 6, 8]);
+        // 16 blocks.
+        assert_eq!(choices([256, 256, 2048], 28), [1, 2, 3]);
+        assert_eq!(choices([1024, 1024, 2048], 28), [1]);
+        assert_eq!(choices([128, 128, 256], 28), [1]);
+        let problem = plain([10, 6, 2048], Inputs::Bfloat16);
+        assert_eq!(Tile::Simple.split_k_choices(&problem, 28), [1]);
+        // Rows of eight: whole vectors of four.
+        assert_eq!(tile.workspace_elements(&problem, 3), 3 * 10 * 8);
+        assert_eq!(tile.workspace_elements(&problem, 1), 0);
     }
 }
