@@ -63,6 +63,8 @@ pub struct Names<'a> {
     pub entry: bool,
     /// Functions by name.
     pub functions: HashMap<&'a str, usize>,
+    /// `.target`, and whether it is for one architecture only.
+    pub target: (u32, bool),
     /// Functions called.
     pub calls: Vec<usize>,
     pub labels: HashMap<&'a str, u32>,
@@ -82,13 +84,27 @@ impl<'a> Names<'a> {
     pub fn start_function(&mut self, entry: bool) {
         let variables = std::mem::take(&mut self.variables);
         let functions = std::mem::take(&mut self.functions);
+        let target = self.target;
         *self = Names {
             variables,
             functions,
+            target,
             entry,
             scopes: vec![HashMap::new()],
             ..Names::default()
         };
+    }
+
+    /// Refuses what the module's target has not; `only`: it needs `sm_90a`, not `sm_90`.
+    pub fn needs_target(&self, target: u32, only: bool) -> Result<(), String> {
+        let (has, of_one) = self.target;
+        match has >= target && (of_one || !only) {
+            true => Ok(()),
+            false => Err(format!(
+                "needs `.target sm_{target}{}`",
+                if only { "a" } else { "" }
+            )),
+        }
     }
 
     pub fn open_scope(&mut self) {
@@ -219,6 +235,9 @@ impl<'a> Names<'a> {
         if let Some(special) = special(name) {
             return Operand::Special(special);
         }
+        if let Some(value) = of_cluster(name) {
+            return Operand::Integer(value);
+        }
         if let Some(&(number, space)) = self.variables.get(name) {
             let base = self.constant(Constant::Variable(number, 0));
             return Operand::Address(Address { base, offset: 0 }, Some(space));
@@ -270,6 +289,19 @@ impl<'a> Names<'a> {
                 }
                 _ => None,
             })
+    }
+}
+
+/// Every block is a cluster of its own.
+fn of_cluster(name: &str) -> Option<u64> {
+    match name {
+        "%cluster_ctarank" | "%is_explicit_cluster" => Some(0),
+        "%cluster_nctarank" => Some(1),
+        _ => match name.split_once('.') {
+            Some(("%cluster_ctaid", "x" | "y" | "z")) => Some(0),
+            Some(("%cluster_nctaid", "x" | "y" | "z")) => Some(1),
+            _ => None,
+        },
     }
 }
 
