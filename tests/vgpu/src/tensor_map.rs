@@ -72,15 +72,16 @@ impl TensorMap {
             return Err(format!("{rank} dimensions, 1 to 5 are possible"));
         }
         if self.address == 0 || !self.address.is_multiple_of(16) {
-            return Err(format!(
-                "address {:#x} is no multiple of 16",
-                self.address
-            ));
+            return Err(format!("address {:#x} is no multiple of 16", self.address));
         }
         if let Some(dim) = self.dims.iter().find(|d| !(1..=1 << 32).contains(*d)) {
-            return Err(format!("a dimension of {dim} elements, 1 to 2^32 are possible"));
+            return Err(format!(
+                "a dimension of {dim} elements, 1 to 2^32 are possible"
+            ));
         }
-        if let Some(stride) = (self.strides.iter()).find(|s| !s.is_multiple_of(16) || **s >= 1 << 40) {
+        if let Some(stride) =
+            (self.strides.iter()).find(|s| !s.is_multiple_of(16) || **s >= 1 << 40)
+        {
             return Err(format!(
                 "a stride of {stride} bytes, multiples of 16 below 2^40 are possible"
             ));
@@ -90,7 +91,9 @@ impl TensorMap {
         }
         let inner = u64::from(self.boxes[0]) * element;
         if !inner.is_multiple_of(16) {
-            return Err(format!("a box whose rows have {inner} bytes, no multiple of 16"));
+            return Err(format!(
+                "a box whose rows have {inner} bytes, no multiple of 16"
+            ));
         }
         if self.swizzle != Swizzle::None && inner > self.swizzle.span() {
             return Err(format!(
@@ -146,6 +149,10 @@ impl TensorMap {
 
     /// Bytes of a box.
     pub fn box_bytes(&self) -> u64 {
-        self.boxes.iter().map(|&side| u64::from(side)).product::<u64>() * u64::from(self.element)
+        self.boxes
+            .iter()
+            .map(|&side| u64::from(side))
+            .product::<u64>()
+            * u64::from(self.element)
     }
 }

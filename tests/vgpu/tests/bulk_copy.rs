@@ -17,8 +17,7 @@ setp.eq.u32 %p1, %r1, 0;
 @%p1 mbarrier.init.shared::cta.b64 [%r3], 1;
 ";
 const FENCE: &str = "@%p1 fence.mbarrier_init.release.cluster;\nbar.sync 0;\n";
-const WAIT: &str =
-    "W:\nmbarrier.try_wait.parity.shared::cta.b64 %p2, [%r3], 0;\n@!%p2 bra W;\n";
+const WAIT: &str = "W:\nmbarrier.try_wait.parity.shared::cta.b64 %p2, [%r3], 0;\n@!%p2 bra W;\n";
 
 fn expect(bytes: u64) -> String {
     format!("@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r3], {bytes};\n")
@@ -77,14 +76,20 @@ fn a_bulk_load_is_not_there_before() {
 fn bytes_that_nobody_expects_are_found() {
     let arrive = "@%p1 mbarrier.arrive.shared::cta.b64 _, [%r3];\n";
     let body = format!("{FENCE}{arrive}bar.sync 0;\n{LOAD}{WAIT}{}", out(256));
-    assert!(matches!(what(&body), What::StillCopying { how: "read", .. }));
+    assert!(matches!(
+        what(&body),
+        What::StillCopying { how: "read", .. }
+    ));
 }
 
 #[test]
 fn a_wait_for_the_wrong_parity_finds_the_copy_under_way() {
     let wait = WAIT.replace("[%r3], 0", "[%r3], 1");
     let body = format!("{FENCE}{LOAD}bar.sync 0;\n{wait}{}", out(256));
-    assert!(matches!(what(&body), What::StillCopying { how: "read", .. }));
+    assert!(matches!(
+        what(&body),
+        What::StillCopying { how: "read", .. }
+    ));
 }
 
 #[test]
@@ -106,7 +111,14 @@ fn a_copy_may_not_overtake_the_readers_of_what_it_replaces() {
         )
     };
     assert_eq!(run(&twice("bar.sync 0;\n")).unwrap(), threes());
-    assert!(matches!(what(&twice("")), What::SharedRace { this: "write", other: "read", .. }));
+    assert!(matches!(
+        what(&twice("")),
+        What::SharedRace {
+            this: "write",
+            other: "read",
+            ..
+        }
+    ));
 }
 
 /// Threads fill the tile, thread 0 stores it.
@@ -125,14 +137,23 @@ const WAIT_READ: &str = "@%p1 cp.async.bulk.wait_group.read 0;\n";
 fn a_bulk_store_takes_what_threads_wrote_and_fenced() {
     let fence = "fence.proxy.async.shared::cta;\n";
     assert_eq!(run(&store(fence, WAIT_READ)).unwrap(), threes());
-    assert!(matches!(what(&store("", WAIT_READ)), What::NoProxyFence { .. }));
+    assert!(matches!(
+        what(&store("", WAIT_READ)),
+        What::NoProxyFence { .. }
+    ));
     // A fence by one thread is none for what the others wrote; nor is one that comes after the barrier.
-    assert!(matches!(what(&store(&format!("@%p1 {fence}"), WAIT_READ)), What::NoProxyFence { .. }));
+    assert!(matches!(
+        what(&store(&format!("@%p1 {fence}"), WAIT_READ)),
+        What::NoProxyFence { .. }
+    ));
     let late = store("", WAIT_READ).replace("ld.param", &format!("{fence}ld.param"));
     let What::NoProxyFence { thread, .. } = what(&late) else {
         panic!("a missing fence was expected")
     };
-    assert_eq!(thread, 32, "the storing thread knows of its own warp's fences only");
+    assert_eq!(
+        thread, 32,
+        "the storing thread knows of its own warp's fences only"
+    );
 }
 
 #[test]
@@ -140,17 +161,32 @@ fn the_source_of_a_bulk_store_is_not_touched_before_it_was_read() {
     let fence = "fence.proxy.async.shared::cta;\n";
     let write = "@%p1 st.shared.u32 [%r4+512], 1;\n";
     let early = store(fence, &format!("{write}{WAIT_READ}"));
-    assert!(matches!(what(&early), What::StillRead { reader: "`cp.async.bulk`", .. }));
-    assert_eq!(run(&store(fence, &format!("{WAIT_READ}{write}"))).unwrap(), threes());
+    assert!(matches!(
+        what(&early),
+        What::StillRead {
+            reader: "`cp.async.bulk`",
+            ..
+        }
+    ));
+    assert_eq!(
+        run(&store(fence, &format!("{WAIT_READ}{write}"))).unwrap(),
+        threes()
+    );
     // Another warp must be told.
     let other = "setp.eq.u32 %p4, %r1, 32;\n@%p4 st.shared.u32 [%r4+512], 1;\n";
     assert!(matches!(
         what(&store(fence, &format!("{WAIT_READ}{other}"))),
-        What::SharedRace { this: "write", other: "read", .. }
+        What::SharedRace {
+            this: "write",
+            other: "read",
+            ..
+        }
     ));
     let told = format!("{WAIT_READ}bar.sync 0;\n{other}");
     assert_eq!(run(&store(fence, &told)).unwrap(), threes());
-    assert!(matches!(what(&store(fence, "")), What::Undefined(text) if text.contains("still reads")));
+    assert!(
+        matches!(what(&store(fence, "")), What::Undefined(text) if text.contains("still reads"))
+    );
 }
 
 #[test]
@@ -159,7 +195,11 @@ fn sizes_and_addresses_are_multiples_of_16() {
     let body = format!("{FENCE}{}{load}", expect(1000));
     assert!(matches!(what(&body), What::Undefined(text) if text.contains("1000")));
     for (from, to) in [("[%rd1]", "[%rd1+8]"), ("[%r4]", "[%r4+8]")] {
-        let body = format!("{FENCE}{}{}", expect(1024), LOAD.replace(from, to).replace("1024", "512"));
+        let body = format!(
+            "{FENCE}{}{}",
+            expect(1024),
+            LOAD.replace(from, to).replace("1024", "512")
+        );
         assert_eq!(what(&body), What::Misaligned { bytes: 16 });
     }
 }
@@ -172,7 +212,14 @@ struct Tensor {
 }
 
 /// Loads (or stores) the box of `map` at `corner`, and the tile as 2048 words of 16 bits.
-fn tensor(dims: &[u64], strides: &[u64], boxes: &[u32], swizzle: Swizzle, store: bool, corner: &[i32]) -> Tensor {
+fn tensor(
+    dims: &[u64],
+    strides: &[u64],
+    boxes: &[u32],
+    swizzle: Swizzle,
+    store: bool,
+    corner: &[i32],
+) -> Tensor {
     let list: Vec<String> = corner.iter().map(|c| c.to_string()).collect();
     let (rank, list) = (dims.len(), list.join(", "));
     let bytes = boxes.iter().product::<u32>() * 2;
@@ -193,10 +240,19 @@ fn tensor(dims: &[u64], strides: &[u64], boxes: &[u32], swizzle: Swizzle, store:
             bytes / 4
         ),
     };
-    let text = kernel_for("sm_90", &[".align 64 .b8 map[128]", ".u64 out"], &format!("{START}{body}"));
+    let text = kernel_for(
+        "sm_90",
+        &[".align 64 .b8 map[128]", ".u64 out"],
+        &format!("{START}{body}"),
+    );
     let program = Program::new(&text);
-    let total = strides.last().map_or(dims[0] * 2, |s| s * dims[dims.len() - 1]) / 2;
-    let elements: Vec<u32> = (0..total.div_ceil(2) as u32).map(|i| (2 * i & 0xffff) | (2 * i + 1) << 16).collect();
+    let total = strides
+        .last()
+        .map_or(dims[0] * 2, |s| s * dims[dims.len() - 1])
+        / 2;
+    let elements: Vec<u32> = (0..total.div_ceil(2) as u32)
+        .map(|i| (2 * i & 0xffff) | (2 * i + 1) << 16)
+        .collect();
     let address = program.put(&elements);
     let out = program.put(&[0xffff_ffffu32; 1024]);
     let map = TensorMap {
@@ -216,7 +272,10 @@ fn tensor(dims: &[u64], strides: &[u64], boxes: &[u32], swizzle: Swizzle, store:
 }
 
 fn halves(words: &[u32]) -> Vec<u16> {
-    words.iter().flat_map(|w| [*w as u16, (*w >> 16) as u16]).collect()
+    words
+        .iter()
+        .flat_map(|w| [*w as u16, (*w >> 16) as u16])
+        .collect()
 }
 
 /// What lies at a byte of the tile, for the pattern of the CUDA programming guide: rows of the swizzle's width in 8
@@ -238,18 +297,36 @@ fn boxes_are_laid_out_with_their_swizzle_and_zeros_outside() {
     ] {
         for corner in [[0, 0], [8, 3], [-5, -2], [90, 35], [200, 5]] {
             let (columns, rows, pitch) = (100u64, 40u64, 208u64);
-            let t = tensor(&[columns, rows], &[pitch], &[width, 20], swizzle, false, &corner);
+            let t = tensor(
+                &[columns, rows],
+                &[pitch],
+                &[width, 20],
+                swizzle,
+                false,
+                &corner,
+            );
             let tile = halves(&t.program.get(t.out, (width * 20 / 2) as usize));
             for row in 0..20usize {
                 for column in 0..width as usize {
-                    let (x, y) = (corner[0] as i64 + column as i64, corner[1] as i64 + row as i64);
+                    let (x, y) = (
+                        corner[0] as i64 + column as i64,
+                        corner[1] as i64 + row as i64,
+                    );
                     let inside = (0..columns as i64).contains(&x) && (0..rows as i64).contains(&y);
-                    let wanted = if inside { (y * pitch as i64 / 2 + x) as u16 } else { 0 };
+                    let wanted = if inside {
+                        (y * pitch as i64 / 2 + x) as u16
+                    } else {
+                        0
+                    };
                     let at = match swizzle {
                         Swizzle::None => row * 2 * width as usize + 2 * column,
                         _ => swizzled_offset(row, 2 * column, 2 * width as usize),
                     };
-                    assert_eq!(tile[at / 2], wanted, "{swizzle:?} {corner:?} row {row} column {column}");
+                    assert_eq!(
+                        tile[at / 2],
+                        wanted,
+                        "{swizzle:?} {corner:?} row {row} column {column}"
+                    );
                 }
             }
         }
@@ -258,18 +335,36 @@ fn boxes_are_laid_out_with_their_swizzle_and_zeros_outside() {
 
 #[test]
 fn three_dimensions_are_boxed() {
-    let t = tensor(&[24, 6, 5], &[48, 288], &[8, 4, 3], Swizzle::None, false, &[16, 3, 3]);
+    let t = tensor(
+        &[24, 6, 5],
+        &[48, 288],
+        &[8, 4, 3],
+        Swizzle::None,
+        false,
+        &[16, 3, 3],
+    );
     let tile = halves(&t.program.get(t.out, 8 * 4 * 3 / 2));
     for (i, &found) in tile.iter().enumerate() {
         let (x, y, z) = (16 + i % 8, 3 + i / 8 % 4, 3 + i / 32);
-        let wanted = if y < 6 && z < 5 { (z * 288 + y * 48) / 2 + x } else { 0 };
+        let wanted = if y < 6 && z < 5 {
+            (z * 288 + y * 48) / 2 + x
+        } else {
+            0
+        };
         assert_eq!(found, wanted as u16, "element {i}");
     }
 }
 
 #[test]
 fn a_tensor_store_writes_only_what_lies_inside() {
-    let t = tensor(&[100, 40], &[208], &[64, 16], Swizzle::Bytes128, true, &[60, 30]);
+    let t = tensor(
+        &[100, 40],
+        &[208],
+        &[64, 16],
+        Swizzle::Bytes128,
+        true,
+        &[60, 30],
+    );
     let all = halves(&t.program.get(t.map.address, 208 * 40 / 4));
     for (i, &found) in all.iter().enumerate() {
         let (x, y) = (i % 104, i / 104);

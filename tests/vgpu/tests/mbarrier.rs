@@ -142,7 +142,9 @@ fn a_wait_can_give_up_before_its_phase_completes() {
 #[test]
 fn more_arrivals_than_expected_are_named() {
     let body = init(1) + SYNC + "@%p1 mbarrier.arrive.shared::cta.b64 %rd9, [%r3], 2;\n";
-    assert!(matches!(what(&body), What::Undefined(text) if text.contains("arrivals at an mbarrier")));
+    assert!(
+        matches!(what(&body), What::Undefined(text) if text.contains("arrivals at an mbarrier"))
+    );
 }
 
 #[test]

@@ -142,7 +142,9 @@ fn image(kind: Kind, layout_a: &Layout, layout_b: &Layout, n: usize) -> Vec<u32>
         (0..n).for_each(|column| put(B_START + layout_b.offset(column, k), b(k, column)));
     }
     let words = bytes.chunks_exact(4);
-    words.map(|w| u32::from_le_bytes(w.try_into().unwrap())).collect()
+    words
+        .map(|w| u32::from_le_bytes(w.try_into().unwrap()))
+        .collect()
 }
 
 fn registers(prefix: &str, count: usize) -> String {
@@ -153,7 +155,7 @@ fn registers(prefix: &str, count: usize) -> String {
 /// Fills shared memory from `image`, runs `work`, and stores `count` registers `%d` of each thread.
 fn run_kernel(words: &[u32], a_words: &[u32], count: usize, work: &str) -> Result<Vec<f32>, Fault> {
     let mut body = format!(
-        ".extern .shared .align 1024 .b8 s[];\n.reg .f32 %d<128>;\n.reg .b32 %a<4>;\nmov.u32 %r1, %tid.x;\nmov.u32 %r2, s;\n\
+        ".shared .align 1024 .b8 s[{SHARED}];\n.reg .f32 %d<128>;\n.reg .b32 %a<4>;\nmov.u32 %r1, %tid.x;\nmov.u32 %r2, s;\n\
          ld.param.u64 %rd1, [image];\nmov.u32 %r5, %r1;\nL:\nsetp.ge.u32 %p3, %r5, {};\n@%p3 bra E;\n\
          mad.wide.u32 %rd2, %r5, 4, %rd1;\nld.global.u32 %r6, [%rd2];\nmad.lo.u32 %r7, %r5, 4, %r2;\nst.shared.u32 [%r7], %r6;\n\
          add.u32 %r5, %r5, 128;\nbra L;\nE:\nld.param.u64 %rd3, [a];\nmad.wide.u32 %rd3, %r1, 16, %rd3;\n",
@@ -163,14 +165,17 @@ fn run_kernel(words: &[u32], a_words: &[u32], count: usize, work: &str) -> Resul
     (0..count).for_each(|i| body += &format!("mov.f32 %d{i}, 0f40000000;\n"));
     body += "fence.proxy.async.shared::cta;\nbar.sync 0;\nmov.pred %p7, 1;\n";
     body += work;
-    body += &format!("ld.param.u64 %rd4, [out];\nmad.wide.u32 %rd4, %r1, {}, %rd4;\n", 4 * count);
+    body += &format!(
+        "ld.param.u64 %rd4, [out];\nmad.wide.u32 %rd4, %r1, {}, %rd4;\n",
+        4 * count
+    );
     (0..count).for_each(|i| body += &format!("st.global.f32 [%rd4+{}], %d{i};\n", 4 * i));
     let text = kernel_for("sm_90a", &[".u64 image", ".u64 a", ".u64 out"], &body);
     let mut program = Program::new(&text);
     program.limits.shared_per_block = 227 << 10;
     let (image, a) = (program.put(words), program.put(a_words));
     let out = program.room::<f32>(128 * count);
-    program.launch("k", [1, 1, 1], [128, 1, 1], SHARED as u32, &[image, a, out])?;
+    program.launch("k", [1, 1, 1], [128, 1, 1], 0, &[image, a, out])?;
     Ok(program.get(out, 128 * count))
 }
 
@@ -181,10 +186,20 @@ const WAIT: &str = "wgmma.wait_group.sync.aligned 0;\n";
 /// Row and column of element `i` of a thread's D, "WGMMA .m64nNk16 register fragment layout for accumulator matrix D".
 fn d_place(thread: usize, i: usize) -> (usize, usize) {
     let (warp, lane) = (thread / 32, thread % 32);
-    (16 * warp + lane / 4 + 8 * (i / 2 % 2), 8 * (i / 4) + 2 * (lane % 4) + i % 2)
+    (
+        16 * warp + lane / 4 + 8 * (i / 2 % 2),
+        8 * (i / 4) + 2 * (lane % 4) + i % 2,
+    )
 }
 
-fn check(kind: Kind, n: usize, bits: [usize; 2], major: [bool; 2], a_in_registers: bool, add: bool) {
+fn check(
+    kind: Kind,
+    n: usize,
+    bits: [usize; 2],
+    major: [bool; 2],
+    a_in_registers: bool,
+    add: bool,
+) {
     let layout_a = Layout::new(major[0], bits[0], kind.bytes, 64);
     let layout_b = Layout::new(major[1], bits[1], kind.bytes, n);
     let words = image(kind, &layout_a, &layout_b, n);
@@ -195,10 +210,16 @@ fn check(kind: Kind, n: usize, bits: [usize; 2], major: [bool; 2], a_in_register
             let (thread, register) = (i / 4, i % 4);
             let row = 16 * (thread / 32) + thread % 32 / 4 + 8 * (register % 2);
             let column = thread % 4 * per + 4 * per * (register / 2);
-            (0..per).fold(0, |word, j| word | (kind.bits)(a(row, column + j)) << (8 * kind.bytes * j))
+            (0..per).fold(0, |word, j| {
+                word | (kind.bits)(a(row, column + j)) << (8 * kind.bytes * j)
+            })
         })
         .collect();
-    let first = if a_in_registers { registers("a", 4) } else { "%rd5".into() };
+    let first = if a_in_registers {
+        registers("a", 4)
+    } else {
+        "%rd5".into()
+    };
     let trans = match (kind.bytes, a_in_registers) {
         (4, _) => String::new(),
         (_, true) => format!(", {}", u32::from(major[1])),
@@ -214,7 +235,8 @@ fn check(kind: Kind, n: usize, bits: [usize; 2], major: [bool; 2], a_in_register
         registers("d", n / 2),
         t = kind.name,
     );
-    let out = run_kernel(&words, &fragment, n / 2, &work).unwrap_or_else(|fault| panic!("{fault}\n{work}"));
+    let out = run_kernel(&words, &fragment, n / 2, &work)
+        .unwrap_or_else(|fault| panic!("{fault}\n{work}"));
     for (at, &found) in out.iter().enumerate() {
         let (row, column) = d_place(at / (n / 2), at % (n / 2));
         let sum: f32 = (0..kind.k).map(|k| a(row, k) * b(k, column)).sum();
@@ -248,7 +270,14 @@ fn operands_and_results_lie_where_the_isa_says() {
 #[test]
 fn every_width_is_executed() {
     for n in (8..=256).step_by(8) {
-        check(KINDS[n / 8 % 3], n, [3, 3], [false; 2], n % 16 == 0, n % 3 == 0);
+        check(
+            KINDS[n / 8 % 3],
+            n,
+            [3, 3],
+            [false; 2],
+            n % 16 == 0,
+            n % 3 == 0,
+        );
     }
 }
 
@@ -266,7 +295,9 @@ fn product(before: &str, after: &str) -> Result<Vec<f32>, Fault> {
 
 fn mma(a: &str, b: &str) -> String {
     let d = registers("d", 16);
-    format!("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {d}, {a}, {b}, %p7, 1, 1, 0, 0;\n")
+    format!(
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {d}, {a}, {b}, %p7, 1, 1, 0, 0;\n"
+    )
 }
 
 fn what(before: &str, after: &str) -> What {
@@ -292,9 +323,15 @@ fn products_in_one_group_follow_each_other_without_waiting() {
 #[test]
 fn results_may_not_be_read_before_they_were_waited_for() {
     let shown = text(what(FENCE, COMMIT));
-    assert!(shown.contains("result") && shown.contains("before it was waited for"), "{shown}");
+    assert!(
+        shown.contains("result") && shown.contains("before it was waited for"),
+        "{shown}"
+    );
     // A wait that leaves the last group under way is none; nor is one without a commit.
-    text(what(FENCE, &format!("{COMMIT}wgmma.wait_group.sync.aligned 1;\n")));
+    text(what(
+        FENCE,
+        &format!("{COMMIT}wgmma.wait_group.sync.aligned 1;\n"),
+    ));
     text(what(FENCE, WAIT));
     text(what(FENCE, "mov.f32 %d3, 0f00000000;\n"));
 }
@@ -303,7 +340,9 @@ fn results_may_not_be_read_before_they_were_waited_for() {
 fn registers_are_fenced_before_a_product_uses_them() {
     assert!(text(what("", &format!("{COMMIT}{WAIT}"))).contains("no `wgmma.fence`"));
     let touched = format!("{FENCE}mov.f32 %d3, 0f00000000;\n");
-    assert!(text(what(&touched, &format!("{COMMIT}{WAIT}"))).contains("since the last `wgmma.fence`"));
+    assert!(
+        text(what(&touched, &format!("{COMMIT}{WAIT}"))).contains("since the last `wgmma.fence`")
+    );
 }
 
 #[test]
@@ -313,17 +352,33 @@ fn products_of_another_shape_wait_for_their_registers() {
         registers("d", 8)
     );
     assert!(text(what(FENCE, &format!("{other}{COMMIT}{WAIT}"))).contains("another shape"));
-    product(FENCE, &format!("{COMMIT}{WAIT}{FENCE}{other}{COMMIT}{WAIT}")).unwrap();
+    product(
+        FENCE,
+        &format!("{COMMIT}{WAIT}{FENCE}{other}{COMMIT}{WAIT}"),
+    )
+    .unwrap();
 }
 
 #[test]
 fn operands_are_not_written_while_they_are_read() {
     let write = "setp.eq.u32 %p5, %r1, 0;\n@%p5 st.shared.u32 [%r2+16], 0;\n";
     let early = what(FENCE, &format!("{COMMIT}{write}{WAIT}"));
-    assert!(matches!(early, What::StillRead { reader: "`wgmma.mma_async`", .. }));
+    assert!(matches!(
+        early,
+        What::StillRead {
+            reader: "`wgmma.mma_async`",
+            ..
+        }
+    ));
     // Even after the wait the other warps may not be done.
-    let alone = what(FENCE, &format!("{COMMIT}{WAIT}setp.eq.u32 %p5, %r1, 0;\n@%p5 st.shared.u32 [%r2+32768], 0;\n"));
-    assert!(matches!(alone, What::StillRead { .. } | What::SharedRace { .. }), "{alone}");
+    let alone = what(
+        FENCE,
+        &format!("{COMMIT}{WAIT}setp.eq.u32 %p5, %r1, 0;\n@%p5 st.shared.u32 [%r2+32768], 0;\n"),
+    );
+    assert!(
+        matches!(alone, What::StillRead { .. } | What::SharedRace { .. }),
+        "{alone}"
+    );
     let after = format!("{COMMIT}{WAIT}bar.sync 0;\n{write}");
     product(FENCE, &after).unwrap();
 }
@@ -332,14 +387,25 @@ fn operands_are_not_written_while_they_are_read() {
 fn the_async_proxy_must_see_the_operands() {
     let late = format!("st.shared.u32 [%r2+49152], 0;\nbar.sync 0;\n{FENCE}");
     product(&late, &format!("{COMMIT}{WAIT}")).expect("no operand lies there");
-    let late = format!("setp.eq.u32 %p5, %r1, 5;\n@%p5 st.shared.u32 [%r2], 0;\nbar.sync 0;\n{FENCE}");
-    assert!(matches!(what(&late, ""), What::NoProxyFence { thread: 5, .. }));
+    let late =
+        format!("setp.eq.u32 %p5, %r1, 5;\n@%p5 st.shared.u32 [%r2], 0;\nbar.sync 0;\n{FENCE}");
+    let hidden = what(&late, &format!("{COMMIT}{WAIT}"));
+    assert!(
+        matches!(hidden, What::NoProxyFence { thread: 5, .. }),
+        "{hidden}"
+    );
 }
 
 #[test]
 fn descriptors_must_lie_in_shared_memory_and_start_their_swizzle() {
-    let far = format!("add.u64 %rd6, %rd6, {};\n{FENCE}", (SHARED - 2048 - B_START) / 16);
-    assert!(matches!(what(&far, ""), What::SharedBounds { .. }));
+    let far = format!(
+        "add.u64 %rd6, %rd6, {};\n{FENCE}",
+        (SHARED - 2048 - B_START) / 16
+    );
+    assert!(matches!(
+        what(&far, &format!("{COMMIT}{WAIT}")),
+        What::SharedBounds { .. }
+    ));
     let between = format!("add.u64 %rd6, %rd6, {};\n{FENCE}", 128 / 16);
     assert!(matches!(what(&between, ""), What::Undefined(text) if text.contains("base offset")));
 }
@@ -350,7 +416,8 @@ fn a_warpgroup_executes_the_same_products() {
     let after = format!("SKIP:\n{COMMIT}{WAIT}");
     assert!(text(what(&skip, &after)).contains("same `wgmma`"));
     let lanes = format!("setp.eq.u32 %p5, %r1, 3;\n@%p5 add.u64 %rd6, %rd6, 2;\n{FENCE}");
-    assert!(text(what(&lanes, "")).contains("different descriptors"));
+    let shown = text(what(&lanes, &format!("{COMMIT}{WAIT}")));
+    assert!(shown.contains("different descriptors"), "{shown}");
 }
 
 #[test]
@@ -363,7 +430,9 @@ fn a_product_is_waited_for_before_its_warp_ends() {
 fn wgmma_needs_its_target() {
     let body = "wgmma.fence.sync.aligned;\n";
     for target in ["sm_80", "sm_90"] {
-        let error = vgpu::ptx::parse(&kernel_for(target, &[], body)).err().unwrap();
+        let error = vgpu::ptx::parse(&kernel_for(target, &[], body))
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("sm_90a"), "{error}");
     }
     assert!(vgpu::ptx::parse(&kernel_for("sm_90a", &[], body)).is_ok());

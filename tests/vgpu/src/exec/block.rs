@@ -102,7 +102,11 @@ fn turns<'r>(warps: &mut [Warp], machine: &mut Machine<'r>) -> Result<(), Box<Fa
             continue;
         }
         if let Some((i, wait, line)) = parked(&states) {
-            tries = if events == machine.events { tries + 1 } else { 0 };
+            tries = if events == machine.events {
+                tries + 1
+            } else {
+                0
+            };
             events = machine.events;
             if tries == PATIENCE {
                 return Err(deadlock(&warps[i], wait, line, machine));

@@ -85,10 +85,7 @@ pub fn decode(d: &mut Decoding) -> Decoded {
 
 /// Into shared memory, with an mbarrier; or out of it, in a group.
 pub fn is_load(d: &mut Decoding) -> Result<bool, Refusal> {
-    let (barrier, group) = (
-        d.take("mbarrier::complete_tx::bytes"),
-        d.take("bulk_group"),
-    );
+    let (barrier, group) = (d.take("mbarrier::complete_tx::bytes"), d.take("bulk_group"));
     let shared = d.take("shared::cta") || d.take("shared::cluster");
     if barrier == group || !shared || !d.take("global") {
         return Err("only copies between global and shared memory are executed".into());
@@ -209,9 +206,8 @@ pub fn write_global(
 fn pieces(address: u64, bytes: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        let fits = |&size: &usize| {
-            size <= bytes - at && (address + at as u64).is_multiple_of(size as u64)
-        };
+        let fits =
+            |&size: &usize| size <= bytes - at && (address + at as u64).is_multiple_of(size as u64);
         let size = [8, 4, 2, 1].into_iter().find(fits)?;
         at += size;
         Some((at - size, size))

@@ -70,10 +70,7 @@ impl Descriptor {
             // ((T,span,m),(8,k)):((1,T,LBO),(span,SBO))
             (true, _) => {
                 let (piece, wide) = (row / per, span / 16);
-                piece % wide * 16
-                    + piece / wide * self.leading
-                    + k % 8 * span
-                    + k / 8 * self.stride
+                piece % wide * 16 + piece / wide * self.leading + k % 8 * span + k / 8 * self.stride
             }
         };
         self.start + offset

@@ -137,7 +137,10 @@ impl Clocks {
         let (mut all, mut fenced) = (vec![0; n], vec![0; self.threads]);
         for warp in warps.clone() {
             join(&mut all, &self.known[warp * n..][..n]);
-            join(&mut fenced, &self.fenced[warp * self.threads..][..self.threads]);
+            join(
+                &mut fenced,
+                &self.fenced[warp * self.threads..][..self.threads],
+            );
         }
         warps.clone().for_each(|warp| all[warp] = self.clocks[warp]);
         for warp in warps {
@@ -165,20 +168,32 @@ impl Clocks {
     /// `warp` arrives: whoever waits will know what it knows, and what it did.
     pub fn release(&mut self, warp: usize, to: &mut Released) {
         to.known.resize(self.columns, 0);
-        join(&mut to.known, &self.known[warp * self.columns..][..self.columns]);
+        join(
+            &mut to.known,
+            &self.known[warp * self.columns..][..self.columns],
+        );
         to.known[warp] = self.clocks[warp];
         self.clocks[warp] += 1;
         if self.threads > 0 {
             to.fenced.resize(self.threads, 0);
-            join(&mut to.fenced, &self.fenced[warp * self.threads..][..self.threads]);
+            join(
+                &mut to.fenced,
+                &self.fenced[warp * self.threads..][..self.threads],
+            );
         }
     }
 
     /// `warp` has waited for what others released.
     pub fn acquire(&mut self, warp: usize, from: &Released) {
-        join(&mut self.known[warp * self.columns..][..self.columns], &from.known);
+        join(
+            &mut self.known[warp * self.columns..][..self.columns],
+            &from.known,
+        );
         if self.threads > 0 {
-            join(&mut self.fenced[warp * self.threads..][..self.threads], &from.fenced);
+            join(
+                &mut self.fenced[warp * self.threads..][..self.threads],
+                &from.fenced,
+            );
         }
     }
 

@@ -83,7 +83,8 @@ impl Products {
 
     #[cold]
     fn too_early(&self, register: u32) -> What {
-        let user = (self.list.iter()).find(|p| p.to.contains(&register) || p.inputs.contains(&register));
+        let user =
+            (self.list.iter()).find(|p| p.to.contains(&register) || p.inputs.contains(&register));
         let (line, role) = user.map_or((0, "result"), |p| match p.to.contains(&register) {
             true => (p.line, "result"),
             false => (p.line, "input"),
@@ -108,7 +109,10 @@ impl Products {
         for product in &self.list {
             let same = product.to == to && product.shape == shape;
             let overlap = |list: &[u32]| list.iter().any(|r| product.to.contains(r));
-            if (!same && overlap(to)) || overlap(inputs) || product.inputs.iter().any(|r| to.contains(r)) {
+            if (!same && overlap(to))
+                || overlap(inputs)
+                || product.inputs.iter().any(|r| to.contains(r))
+            {
                 return Err(What::Wgmma(format!(
                     "its registers overlap those of the product of PTX line {}, which is under way and has another shape",
                     product.line
@@ -130,7 +134,8 @@ impl Products {
     }
 
     fn sign(&mut self, what: u64) {
-        self.fingerprint = (self.fingerprint.rotate_left(5) ^ what).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.fingerprint =
+            (self.fingerprint.rotate_left(5) ^ what).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
     /// What was done with registers before comes before later products.

@@ -154,7 +154,7 @@ impl Shared {
     #[cold]
     fn not_there(&self, at: usize, bytes: u8, how: &'static str) -> Box<What> {
         let word = &self.words[at];
-        if self.barriers.contains(&(at as u64 * 4 & !7)) {
+        if self.barriers.contains(&((at as u64 * 4) & !7)) {
             return Box::new(What::OfBarrier { how });
         }
         Box::new(match word.state >> 4 & bytes {
@@ -278,7 +278,12 @@ impl Shared {
     }
 
     /// As `start_copy`, by the async proxy: it must not overtake what threads wrote there.
-    pub fn start_bulk_copy(&mut self, address: u64, size: usize, who: Who) -> Result<(), Box<What>> {
+    pub fn start_bulk_copy(
+        &mut self,
+        address: u64,
+        size: usize,
+        who: Who,
+    ) -> Result<(), Box<What>> {
         if address.saturating_add(size as u64) > self.size {
             return Err(Box::new(What::SharedBounds {
                 bytes: size as u64,
@@ -335,7 +340,10 @@ impl Shared {
             // It was in order when it began, and nobody has written since.
             let _ = self.each_history(at, 0xf, |history, clocks| history.note_read(now, clocks));
         }
-        let held = self.holders.iter().position(|holder| holder.line == who.line);
+        let held = self
+            .holders
+            .iter()
+            .position(|holder| holder.line == who.line);
         held.map(|at| self.holders.swap_remove(at));
     }
 

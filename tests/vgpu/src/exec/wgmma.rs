@@ -161,11 +161,9 @@ impl Wgmma {
             element_bytes: self.element_bytes(),
             mn_major: self.mn_major[1],
         };
-        let b = self.from_shared(machine, warp, view, self.b, part, &mut words)?;
+        let b = self.shared_matrix(machine, warp, view, self.b, part, &mut words)?;
         self.multiply(warp, view, &a, &b);
-        machine
-            .shared
-            .hold(&words, "`wgmma.mma_async`", view.line);
+        machine.shared.hold(&words, "`wgmma.mma_async`", view.line);
         warp.products.issue(
             Product::new(to, inputs, self.shape, words, view.line),
             self.fingerprint(warp, view),
@@ -196,7 +194,7 @@ impl Wgmma {
         })
     }
 
-    fn from_shared(
+    fn shared_matrix(
         &self,
         machine: &mut Machine,
         warp: &Warp,
@@ -240,7 +238,7 @@ impl Wgmma {
                     element_bytes: self.element_bytes(),
                     mn_major: self.mn_major[0],
                 };
-                return self.from_shared(machine, warp, view, *source, part, words);
+                return self.shared_matrix(machine, warp, view, *source, part, words);
             }
             MatrixA::Registers(list) => list,
         };

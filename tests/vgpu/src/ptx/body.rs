@@ -170,7 +170,9 @@ fn registers_of(operands: &[Operand]) -> Vec<u32> {
     for operand in operands {
         match operand {
             Operand::Register(reg) => list.push(reg.index),
-            Operand::Address(address, _) => list.extend(address.base.index().ok().map(|i| i as u32)),
+            Operand::Address(address, _) => {
+                list.extend(address.base.index().ok().map(|i| i as u32))
+            }
             Operand::Vector(parts) => list.extend(registers_of(parts)),
             Operand::Pair(pair) => {
                 let (a, b) = &**pair;
