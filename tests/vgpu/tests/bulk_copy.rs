@@ -251,7 +251,7 @@ fn tensor(
         .map_or(dims[0] * 2, |s| s * dims[dims.len() - 1])
         / 2;
     let elements: Vec<u32> = (0..total.div_ceil(2) as u32)
-        .map(|i| (2 * i & 0xffff) | (2 * i + 1) << 16)
+        .map(|i| ((2 * i) & 0xffff) | (2 * i + 1) << 16)
         .collect();
     let address = program.put(&elements);
     let out = program.put(&[0xffff_ffffu32; 1024]);
@@ -284,7 +284,7 @@ fn swizzled_offset(row: usize, byte: usize, span: usize) -> usize {
     let groups = span / 16;
     let rows_per_line = 128 / span;
     let key = row / rows_per_line % groups;
-    row * span + (byte / 16 ^ key) * 16 + byte % 16
+    row * span + ((byte / 16) ^ key) * 16 + byte % 16
 }
 
 #[test]

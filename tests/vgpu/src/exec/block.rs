@@ -126,19 +126,20 @@ fn turns<'r>(warps: &mut [Warp], machine: &mut Machine<'r>) -> Result<(), Box<Fa
                 _ => None,
             });
         return match stuck {
-            None => same_products(warps, machine),
+            None => all_over(warps, machine),
             Some((i, id, line)) => Err(divergence(warps, i, line, &barriers[id], &states, machine)),
         };
     }
 }
 
-/// The first warp that waits for an mbarrier, or for registers.
+/// The first warp that waits for registers, or else for an mbarrier.
 fn parked(states: &[State]) -> Option<(usize, Wait, u32)> {
-    let mut states = states.iter().enumerate();
-    states.find_map(|(i, state)| match state {
+    let states = states.iter().enumerate();
+    let parked = states.filter_map(|(i, state)| match state {
         State::Parked(wait, line, _) => Some((i, *wait, *line)),
         _ => None,
-    })
+    });
+    parked.min_by_key(|(_, wait, _)| wait.barrier.is_some())
 }
 
 fn deadlock(warp: &Warp, wait: Wait, line: u32, machine: &Machine) -> Box<Fault> {
@@ -171,8 +172,14 @@ fn nothing_left(warp: &Warp, machine: &Machine) -> Result<(), Box<Fault>> {
     Ok(())
 }
 
-/// The warps of each warpgroup must have issued the same.
-fn same_products(warps: &[Warp], machine: &Machine) -> Result<(), Box<Fault>> {
+/// The block ends: no copy may be on its way, and the warps of each warpgroup must have issued the same products.
+fn all_over(warps: &[Warp], machine: &Machine) -> Result<(), Box<Fault>> {
+    if let Some((thread, line)) = machine.mbarriers.left_over() {
+        let what = "the block ends before the phase of this bulk copy is complete";
+        let (warp, lane) = (thread as usize / WARP, thread as usize % WARP);
+        let trouble = Trouble::of(lane, What::Undefined(what.into()));
+        return Err(warps[warp].fault(trouble, machine, line));
+    }
     for group in warps.chunks(4) {
         let first = group[0].products.fingerprint;
         if let Some(other) = group.iter().find(|w| w.products.fingerprint != first) {

@@ -26,6 +26,7 @@ pub struct BulkCopy {
 pub struct Landing {
     pub to: u64,
     pub bytes: Vec<u8>,
+    pub thread: u32,
     pub line: u32,
 }
 
@@ -247,6 +248,7 @@ impl BulkCopy {
                     let mut landing = Landing {
                         to,
                         bytes: vec![0; bytes as usize],
+                        thread: who.thread,
                         line: view.line,
                     };
                     read_global(machine, from, &mut landing.bytes, lane)?;

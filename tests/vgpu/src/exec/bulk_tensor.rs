@@ -84,6 +84,7 @@ impl TensorCopy {
                     let landing = Landing {
                         to: at,
                         bytes: swizzled(&bytes, at, map.swizzle, true),
+                        thread: who.thread,
                         line: view.line,
                     };
                     let to = warp.value(view, barrier.base).0[lane].wrapping_add(barrier.offset);

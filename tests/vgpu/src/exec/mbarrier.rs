@@ -94,6 +94,7 @@ pub fn decode(d: &mut Decoding) -> Decoded {
         return arrive(d);
     }
     if d.take("expect_tx") {
+        d.names.needs_target(90, false)?;
         d.take("relaxed");
         let bytes = d.from(1, Type::U32)?;
         return finish(d, 0, Act::Expect { bytes });
@@ -102,6 +103,9 @@ pub fn decode(d: &mut Decoding) -> Decoded {
         d.take("relaxed");
         let bytes = d.from(1, Type::U32)?;
         return finish(d, 0, Act::Complete { bytes });
+    }
+    if d.has("try_wait") {
+        d.names.needs_target(90, false)?;
     }
     if d.take("test_wait") || d.take("try_wait") {
         let (parity, relaxed) = (d.take("parity"), d.take("relaxed"));
@@ -259,11 +263,15 @@ impl MBarrierOp {
                 machine.acquire(at[lane], who);
             }
         }
-        // Lanes that go on may be what the others wait for.
-        if over == 0 && !std::mem::take(&mut warp.impatient) {
+        // The first attempt fails at once, as it may on a card; the next one is patient. Lanes that go on may be what
+        // the others wait for.
+        let attempt = first.and_then(|wait| wait.barrier);
+        let again = warp.attempt == attempt.map(|barrier| (barrier, view.line));
+        if over == 0 && again && !warp.impatient {
             return Ok(first);
         }
         warp.impatient = false;
+        warp.attempt = attempt.map(|barrier| (barrier, view.line));
         warp.set_predicate(view, to, mask, over);
         Ok(None)
     }
@@ -431,6 +439,12 @@ impl MBarriers {
             let lane = object.by.thread.wrapping_sub(first_thread);
             object.fenced |= lane < 32 && mask >> lane & 1 == 1;
         }
+    }
+
+    /// The line of a copy whose phase never completed, and its thread.
+    pub fn left_over(&self) -> Option<(u32, u32)> {
+        let landings = self.list.iter().flat_map(|object| &object.landing);
+        landings.map(|l| (l.thread, l.line)).next()
     }
 
     /// What a warp waits for that waits for phase `phase` of a barrier.

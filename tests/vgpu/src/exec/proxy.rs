@@ -29,6 +29,7 @@ pub fn decode(d: &mut Decoding) -> Decoded {
 }
 
 fn fence(d: &mut Decoding) -> Decoded {
+    d.names.needs_target(90, false)?;
     if d.take("mbarrier_init") {
         if !d.take("release") || !d.take("cluster") {
             return Ok(None);
@@ -53,6 +54,7 @@ fn fence(d: &mut Decoding) -> Decoded {
 }
 
 fn elect(d: &mut Decoding) -> Decoded {
+    d.names.needs_target(90, false)?;
     if !d.take("sync") {
         return Ok(None);
     }

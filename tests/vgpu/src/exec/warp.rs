@@ -120,6 +120,8 @@ pub struct Warp {
     pub products: Products,
     /// Nobody in the block could go on: the next wait gives up.
     pub impatient: bool,
+    /// The barrier and phase that were not complete when last asked, and where.
+    pub attempt: Option<((u64, u32), u32)>,
     /// By `setmaxnreg`.
     pub registers_held: Option<u32>,
     /// In the block.
@@ -146,6 +148,7 @@ impl Warp {
         self.products = Products::default();
         self.impatient = false;
         self.registers_held = None;
+        self.attempt = None;
         self.executed = 0;
         self.enter(running.kernel, self.live, machine);
     }

@@ -44,14 +44,12 @@ pub fn parse(parser: &mut Parser, function: &mut Function) -> Result<(), ParseEr
 /// Resolves labels, and takes the numbers that were given to names.
 fn finish(parser: &mut Parser, function: &mut Function, start: Token) -> Result<(), ParseError> {
     let names = &mut parser.names;
-    for (name, &number) in &names.labels {
-        if names.label_places[number as usize].is_none() {
-            return Err(start.error(format!(
-                "label `{name}` stands nowhere in `{}`",
-                function.name
-            )));
-        }
-    }
+    names.resolve_labels().map_err(|name| {
+        start.error(format!(
+            "label `{name}` stands nowhere in `{}`",
+            function.name
+        ))
+    })?;
     let place = |label: &mut u32| *label = names.label_places[*label as usize].unwrap_or(0);
     for instruction in &mut function.code {
         match &mut instruction.code {

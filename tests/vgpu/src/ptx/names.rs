@@ -67,9 +67,13 @@ pub struct Names<'a> {
     pub target: (u32, bool),
     /// Functions called.
     pub calls: Vec<usize>,
-    pub labels: HashMap<&'a str, u32>,
+    /// By name and scope: what is inside braces hides what is outside.
+    labels: HashMap<(&'a str, usize), u32>,
     /// Where each label stands.
     pub label_places: Vec<Option<u32>>,
+    /// The scopes that are open, by number, and around which scope each was opened.
+    open: Vec<usize>,
+    parents: Vec<usize>,
     /// `.branchtargets` lists, by the label before them.
     pub tables: HashMap<&'a str, Vec<u32>>,
 }
@@ -91,6 +95,8 @@ impl<'a> Names<'a> {
             target,
             entry,
             scopes: vec![HashMap::new()],
+            open: vec![0],
+            parents: vec![0],
             ..Names::default()
         };
     }
@@ -109,10 +115,17 @@ impl<'a> Names<'a> {
 
     pub fn open_scope(&mut self) {
         self.scopes.push(HashMap::new());
+        self.parents.push(self.scope());
+        self.open.push(self.parents.len() - 1);
     }
 
     pub fn close_scope(&mut self) {
         self.scopes.pop();
+        self.open.pop();
+    }
+
+    fn scope(&self) -> usize {
+        self.open.last().copied().unwrap_or(0)
     }
 
     fn declare(&mut self, name: &'a str, meaning: Meaning) {
@@ -208,11 +221,32 @@ impl<'a> Names<'a> {
     }
 
     pub fn label(&mut self, name: &'a str) -> u32 {
+        let scope = self.scope();
         let places = &mut self.label_places;
-        *self.labels.entry(name).or_insert_with(|| {
+        *self.labels.entry((name, scope)).or_insert_with(|| {
             places.push(None);
             places.len() as u32 - 1
         })
+    }
+
+    /// Gives labels that do not stand in the scope that names them the places they have around it.
+    ///
+    /// # Errors
+    /// The name of one that stands nowhere.
+    pub fn resolve_labels(&mut self) -> Result<(), &'a str> {
+        for (&(name, scope), &number) in &self.labels {
+            let mut at = scope;
+            while self.label_places[number as usize].is_none() && at != 0 {
+                at = self.parents[at];
+                let outer = self.labels.get(&(name, at));
+                self.label_places[number as usize] =
+                    outer.and_then(|&outer| self.label_places[outer as usize]);
+            }
+            if self.label_places[number as usize].is_none() {
+                return Err(name);
+            }
+        }
+        Ok(())
     }
 
     /// What a bare name stands for.
