@@ -141,6 +141,7 @@ fn a_missing_wait_is_named() {
             What::StillCopying { how: "written", .. }
                 | What::SharedRace { .. }
                 | What::StillRead { .. }
+                | What::NotAwaited { this: "write", .. }
         ),
         "{what}"
     );

@@ -3,7 +3,7 @@
 use super::code::PredicateSource;
 use super::flow::{Barrier, BarrierKind};
 use super::lanes::{Lanes, WARP};
-use super::mbarrier::MBarriers;
+use super::phases::MBarriers;
 use super::running::Running;
 use super::shared::Shared;
 use super::warp::{Machine, Pause, Trouble, View, Wait, Warp};

@@ -24,6 +24,7 @@ mod memory_ops;
 mod moves;
 mod order;
 mod paths;
+mod phases;
 pub(crate) mod products;
 mod proxy;
 mod rounding;

@@ -8,8 +8,8 @@ use super::code::{Code, Instruction, PredicateSource, PredicateUse, Reg, Source}
 use super::flow::Barrier;
 use super::lanes::{Lanes, WARP};
 use super::local::Local;
-use super::mbarrier::MBarriers;
 use super::memory_ops::lanes;
+use super::phases::MBarriers;
 use super::products::Products;
 use super::proxy::change_registers;
 use super::running::Running;
