@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::bench::BenchArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare::PrepareArgs;
@@ -23,6 +24,7 @@ pub enum Command {
     Prepare(PrepareArgs),
     Doctor(DoctorArgs),
     Plan(PlanArgs),
+    Bench(BenchArgs),
 }
 
 fn presets() -> String {

@@ -1,10 +1,13 @@
 //! The mean loss of a model: during training in its buffers, or of weights that are not trained.
 
+use std::rc::Rc;
+
 use crate::error::Result;
 use crate::faults::Site;
 use crate::memory::{Allocator, Group, Host, Memory, Planned};
 use crate::model::{Engine, ParamLayout, Purpose, Recompute, Rung, plan_buffers};
 use crate::ops::Element;
+use crate::ops::gemm::{Cpu, Products};
 use crate::plan::ModelDims;
 use crate::recovery::{Recovery, Workspaces};
 use crate::step::{ReadSample, Tokens, Workspace, sum};
@@ -29,7 +32,7 @@ pub(crate) fn evaluate<T: Element>(
 }
 
 /// Evaluates weights that are not trained: no gradients, no moments, one block's activations.
-pub struct Evaluator<T> {
+pub struct Evaluator<T: Element> {
     pub weights: Vec<T>,
     workspaces: Workspaces<Workspace<T>>,
 }
@@ -42,11 +45,15 @@ impl<T: Element> Evaluator<T> {
     pub fn new(dims: &ModelDims, threads: usize, ladder: &[Rung], memory: Memory) -> Result<Self> {
         let parameters = ParamLayout::new(dims).len;
         let dims = dims.clone();
+        let products = Rc::new(Products::untuned(Cpu::default()));
         let (workspaces, weights) = Workspaces::allocate(
             memory,
             ladder.iter().map(|&rung| without_backward(rung)).collect(),
             |memory| weights(parameters, &mut Host::<T>::new(memory)),
-            move |rung, memory| Workspace::new(&dims, rung, threads, Purpose::Inference, memory),
+            move |rung, memory| {
+                let engine = (threads, &products);
+                Workspace::new(&dims, rung, engine, Purpose::Inference, memory)
+            },
         )?;
         Ok(Self {
             weights,

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taper::cli::{Cli, Command};
-use taper::commands::{doctor, plan, prepare, sample, train};
+use taper::commands::{bench, doctor, plan, prepare, sample, train};
 use taper::error::Error;
 
 fn main() -> ExitCode {
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Prepare(args) => prepare::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

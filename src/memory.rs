@@ -290,6 +290,11 @@ impl Memory {
         self.reserve_bytes.saturating_add(total_bytes(&self.rows))
     }
 
+    /// What may still be taken, where that is known.
+    pub fn room_bytes(&self) -> Option<u64> {
+        Some(self.limit_bytes?.saturating_sub(self.held_bytes()))
+    }
+
     /// Passed before work that takes memory of its own from a device; on the CPU none does, and only
     /// an injected fault refuses.
     pub fn enter(&mut self, site: Site) -> Result<(), AllocationError> {

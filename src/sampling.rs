@@ -1,10 +1,13 @@
 //! Generating tokens: temperature, top-k, one sample after another.
 
+use std::rc::Rc;
+
 use crate::checkpoint::Pretrained;
 use crate::error::{Error, Result};
 use crate::faults::Site;
 use crate::memory::{Allocator, Group, Host, Memory};
 use crate::model::{Gpt, ParamLayout, Purpose, Recompute, Rung};
+use crate::ops::gemm::{Cpu, Products};
 use crate::recovery::{Recovery, Workspaces};
 use crate::rng::{Seed, Stream};
 
@@ -46,6 +49,7 @@ impl Generator {
     ) -> Result<Self> {
         let dims = pretrained.dims.clone();
         let parameters = ParamLayout::new(&dims).len;
+        let products = Rc::new(Products::untuned(Cpu::default()));
         // Keys and values of every block are kept; where there is no room for them, all are computed
         // again for every token.
         let ladder = [Self::RUNG.recompute, Recompute::Block].map(|recompute| Rung {
@@ -62,7 +66,10 @@ impl Generator {
                     parameters,
                 )
             },
-            move |rung, memory| Gpt::new(&dims, rung, threads, Purpose::Inference, memory),
+            move |rung, memory| {
+                let engine = (threads, &products);
+                Gpt::new(&dims, rung, engine, Purpose::Inference, memory)
+            },
         )?;
         pretrained.load_weights(&pretrained.dims, &mut weights)?;
         Ok(Self {

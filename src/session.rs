@@ -16,6 +16,7 @@ use crate::faults::Faults;
 use crate::interrupt::Interrupt;
 use crate::memory::{AllocationError, Memory};
 use crate::metrics::{EvalReport, StepReport};
+use crate::ops::gemm::{Products, Table};
 use crate::plan::Plan;
 use crate::recovery::Recovery;
 use crate::report::{BestEval, Reporter, Summary};
@@ -36,18 +37,19 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Allocates everything the run needs; weights, moments and state are those of step 0.
+    /// Allocates everything the run needs, which tunes `products` for it; weights, moments and state are those of step 0.
     pub fn allocate(
         config: &Config,
         plan: &'a Plan,
         dataset: &'a Dataset,
         reporter: &'a mut Reporter,
         interrupt: &'a Interrupt,
-        faults: Faults,
+        (products, faults): (Products<f32>, Faults),
     ) -> Result<Self> {
         let memory = Memory::limited(plan.budget.value, plan.reserve_bytes(), faults);
         let step = plan.step.clone();
-        let trainer = Trainer::new(&plan.model, plan.threads, plan.rungs(), step, memory)?;
+        let engine = (plan.threads, products);
+        let trainer = Trainer::new(&plan.model, engine, plan.rungs(), step, memory)?;
         Ok(Self {
             plan,
             dataset,
@@ -65,6 +67,7 @@ impl<'a> Session<'a> {
                 evaluated_step: None,
                 metrics_bytes: 0,
                 choices: plan.choices.clone(),
+                gemm: Table::default(),
             },
             trainer,
             saved: None,
@@ -200,6 +203,7 @@ impl<'a> Session<'a> {
             let Saved { weights, m, v, .. } = saved;
             tell(saved.recoveries, state, reporter);
             state.rung = Some(saved.rung);
+            state.gemm = saved.products;
             state.metrics_bytes = reporter.metrics_bytes()?;
             let snapshot = Snapshot {
                 dims,
@@ -222,10 +226,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Reports and remembers what memory was refused for since the last call.
+    /// Reports and remembers what memory was refused for, and what was decided, since the last call.
     fn tell_recoveries(&mut self) {
         let recoveries = self.trainer.take_recoveries();
         tell(recoveries, &mut self.state, self.reporter);
+        for choice in self.trainer.take_choices() {
+            self.reporter.choice(&choice);
+            self.state.choices.push(choice);
+        }
     }
 
     /// Saves, and says how to go on.

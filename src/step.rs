@@ -1,15 +1,18 @@
 //! One optimizer step: accumulate, which may be retried, then commit, which may not.
 
+use std::rc::Rc;
+
 use crate::error::Result;
 use crate::evaluation::evaluate;
 use crate::faults::Site;
-use crate::memory::{AllocationError, Allocator, Group, Host, Memory, Planned};
+use crate::memory::{AllocationError, Allocator, Group, Host, Memory, Planned, Precision};
 use crate::model::{Batch, Engine, Gpt, ParamLayout, Purpose, Rung, plan_buffers};
 use crate::ops::Element;
 use crate::ops::dropout::Dropout;
+use crate::ops::gemm::{Inputs, Problem, Products, Table};
 use crate::ops::parallel::zero;
 use crate::optim::{Optimizer, OptimizerSettings, gradient_norm};
-use crate::plan::ModelDims;
+use crate::plan::{ModelDims, NamedChoice};
 use crate::recovery::{Recovery, Workspaces};
 use crate::rng::Seed;
 use crate::schedule::Schedule;
@@ -29,8 +32,9 @@ pub struct StepSettings {
 }
 
 /// A model and the state of its training.
-pub struct Trainer<T> {
+pub struct Trainer<T: Element> {
     settings: StepSettings,
+    products: Rc<Products<T>>,
     dims: ModelDims,
     pub layout: ParamLayout,
     pub weights: Vec<T>,
@@ -46,6 +50,8 @@ pub struct Saved<'a, T> {
     pub v: &'a [T],
     /// The rung that training goes on with.
     pub rung: Rung,
+    /// What computes its matrix products.
+    pub products: Table,
     /// What was recovered from on the way here: what is written is not without it.
     pub recoveries: Vec<Recovery>,
 }
@@ -94,7 +100,7 @@ pub fn plan_training(dims: &ModelDims, rung: Rung, engine: Engine, memory: &mut 
 }
 
 /// The buffers of a micro-step.
-pub(crate) struct Workspace<T> {
+pub(crate) struct Workspace<T: Element> {
     pub gpt: Gpt<T>,
     pub tokens: Tokens<Vec<u32>>,
 }
@@ -103,13 +109,13 @@ impl<T: Element> Workspace<T> {
     pub fn new(
         dims: &ModelDims,
         rung: Rung,
-        threads: usize,
+        engine: (usize, &Rc<Products<T>>),
         purpose: Purpose,
         memory: &mut Memory,
     ) -> Result<Self, AllocationError> {
         let rows = rung.micro_batch * dims.block_size;
         Ok(Self {
-            gpt: Gpt::new(dims, rung, threads, purpose, memory)?,
+            gpt: Gpt::new(dims, rung, engine, purpose, memory)?,
             tokens: Tokens::new(rows, &mut Host::<T>::new(memory))?,
         })
     }
@@ -117,29 +123,35 @@ impl<T: Element> Workspace<T> {
 
 impl<T: Element> Trainer<T> {
     /// Allocates everything that training needs, at the first rung of `ladder` that memory is
-    /// granted for; weights and moments are zero.
+    /// granted for; weights and moments are zero. Before the buffers of a rung are made, `products` are
+    /// prepared for it.
     ///
     /// # Errors
     /// When memory is refused at every rung.
     pub fn new(
         dims: &ModelDims,
-        threads: usize,
+        (threads, products): (usize, Products<T>),
         ladder: Vec<Rung>,
         settings: StepSettings,
         memory: Memory,
     ) -> Result<Self> {
         let layout = ParamLayout::new(dims);
         let parameters = layout.len;
-        let build_dims = dims.clone();
+        let products = Rc::new(products);
+        let (build_dims, build_products) = (dims.clone(), products.clone());
         let (workspaces, lasting) = Workspaces::allocate(
             memory,
             ladder,
             |memory| Lasting::new(parameters, &mut Host::new(memory)),
             move |rung, memory| {
-                Workspace::new(&build_dims, rung, threads, Purpose::Training, memory)
+                let (dims, products) = (&build_dims, &build_products);
+                let problems = Problem::of_training(dims, rung, Inputs::Float32);
+                products.prepare(&problems, Some(room_for_tuning(dims, rung, memory)));
+                Workspace::new(dims, rung, (threads, products), Purpose::Training, memory)
             },
         )?;
         Ok(Self {
+            products,
             optimizer: Optimizer::new(settings.optimizer, &layout, lasting.m, lasting.v),
             settings,
             dims: dims.clone(),
@@ -210,7 +222,7 @@ impl<T: Element> Trainer<T> {
 
     /// Hands out what a checkpoint holds, to be written somewhere.
     pub fn save<R>(&mut self, mut write: impl FnMut(Saved<T>) -> Result<R>) -> Result<R> {
-        let (weights, optimizer) = (&self.weights, &self.optimizer);
+        let (weights, optimizer, products) = (&self.weights, &self.optimizer, &self.products);
         self.workspaces.run_beside(|rung, memory, recoveries| {
             memory.enter(Site::Checkpoint)?;
             write(Saved {
@@ -218,6 +230,7 @@ impl<T: Element> Trainer<T> {
                 m: &optimizer.m,
                 v: &optimizer.v,
                 rung,
+                products: products.table(),
                 recoveries: std::mem::take(recoveries),
             })
         })
@@ -240,6 +253,11 @@ impl<T: Element> Trainer<T> {
     pub fn take_recoveries(&mut self) -> Vec<Recovery> {
         self.workspaces.take_recoveries()
     }
+
+    /// What was decided about matrix products since the last call.
+    pub fn take_choices(&mut self) -> Vec<NamedChoice> {
+        self.products.take_choices()
+    }
 }
 
 fn dropout(settings: &StepSettings, dims: &ModelDims, step: u64, first: usize) -> Option<Dropout> {
@@ -255,6 +273,15 @@ impl StepOutcome {
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite() && self.gradient_norm.is_finite()
     }
+}
+
+/// Tuning holds no more than the buffers do that are made after it, so that the plan counts for it, too.
+fn room_for_tuning(dims: &ModelDims, rung: Rung, memory: &Memory) -> u64 {
+    let mut planned = Planned::sum(Precision::Float32);
+    let engine = Engine::Cpu { threads: 1 };
+    plan_buffers(dims, rung, engine, Purpose::Training, &mut planned);
+    let room = memory.room_bytes().unwrap_or(u64::MAX);
+    planned.total_bytes().min(room)
 }
 
 /// The token ids of a micro-batch.

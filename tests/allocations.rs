@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use taper::config::Gelu;
 use taper::memory::{Memory, Planned, Precision};
 use taper::model::{Engine, Recompute, Rung, packed_bytes};
+use taper::ops::gemm::{Cpu, Effort, Products};
 use taper::optim::OptimizerSettings;
 use taper::plan::ModelDims;
 use taper::rng::Seed;
@@ -134,7 +135,8 @@ fn trainer(recompute: Recompute) -> Trainer<f32> {
         },
     };
     let ladder = vec![rung(recompute)];
-    Trainer::new(&dims(), THREADS, ladder, settings, Memory::default()).unwrap()
+    let engine = (THREADS, Products::untuned(Cpu::default()));
+    Trainer::new(&dims(), engine, ladder, settings, Memory::default()).unwrap()
 }
 
 fn read(sample: u32, inputs: &mut [u32], targets: &mut [u32]) -> taper::error::Result<()> {
@@ -203,7 +205,8 @@ fn after_the_first_steps_no_buffer_is_allocated_evaluations_included() {
             assert_eq!(COUNTERS.buffers() - buffers, 0, "recompute {recompute}");
             assert_eq!(COUNTERS.live(), live);
             // Products pack their operands anew, within what the plan reserves for it.
-            let reserved = packed_bytes(&dims(), rung(recompute)) + THREADS * (2 << 20);
+            let reserved =
+                packed_bytes(&dims(), rung(recompute), THREADS, Effort::Off) + THREADS * (2 << 20);
             let most = COUNTERS.most_packed.load(Ordering::Relaxed);
             assert!(most <= reserved, "{most} bytes packed, {reserved} reserved");
         });

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::rc::Rc;
+
 use common::reference::Reference;
 use common::{Kind, assert_close, noise, tokens, values};
 use taper::config::Gelu;
@@ -9,6 +11,7 @@ use taper::memory::Memory;
 use taper::model::{Batch, Gpt, ParamLayout, Purpose, Recompute, Rung, init_weights};
 use taper::ops::Element;
 use taper::ops::dropout::Dropout;
+use taper::ops::gemm::{Cpu, Products};
 use taper::plan::ModelDims;
 use taper::rng::Seed;
 
@@ -34,7 +37,9 @@ fn rung(micro_batch: usize) -> Rung {
 }
 
 fn gpt<T: Element>(dims: &ModelDims, rung: Rung, threads: usize, purpose: Purpose) -> Gpt<T> {
-    Gpt::new(dims, rung, threads, purpose, &mut Memory::default()).unwrap()
+    let products = Rc::new(Products::untuned(Cpu::default()));
+    let memory = &mut Memory::default();
+    Gpt::new(dims, rung, (threads, &products), purpose, memory).unwrap()
 }
 
 /// Random weights, so that no parameter sits at a point where its gradient vanishes.

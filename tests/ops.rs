@@ -14,6 +14,7 @@ use taper::ops::classifier::{Classifier, classifier_ref};
 use taper::ops::dropout::{self, Dropout, Site, factors};
 use taper::ops::embedding::{self, embedding_ref};
 use taper::ops::gelu::{self, gelu_ref};
+use taper::ops::gemm::{Cpu, Products};
 use taper::ops::layer_norm::{self, layer_norm_ref, partials_len};
 use taper::ops::linear::{self, linear_ref};
 use taper::rng::Seed;
@@ -97,7 +98,11 @@ fn check_linear<T: Element>(rows: usize, inputs: usize, outputs: usize, with_bia
     );
     let b = noise::<T>(outputs, 3);
     let mut y = vec![T::of(f64::NAN); rows * outputs];
-    linear::forward(&x, &w, with_bias.then_some(&b[..]), &mut y, inputs);
+    let (products, bias) = (
+        Products::untuned(Cpu::default()),
+        with_bias.then_some(&b[..]),
+    );
+    linear::forward(&products, &x, &w, bias, &mut y, inputs);
     let (xv, wv, bv) = (
         variable(&x, &[rows, inputs]),
         variable(&w, &[outputs, inputs]),
@@ -109,11 +114,11 @@ fn check_linear<T: Element>(rows: usize, inputs: usize, outputs: usize, with_bia
     let dy = noise::<T>(rows * outputs, 4);
     let mut dx = vec![T::of(f64::NAN); rows * inputs];
     let (mut dw, mut db) = (vec![T::ZERO; outputs * inputs], vec![T::ZERO; outputs]);
-    linear::backward_input(&dy, &w, &mut dx, inputs);
+    linear::backward_input(&products, &dy, &w, &mut dx, inputs);
     // Twice: gradients accumulate.
     for _ in 0..2 {
         let dbias = with_bias.then_some(&mut db[..]);
-        linear::backward_weight(&dy, &x, &mut dw, dbias, inputs);
+        linear::backward_weight(&products, &dy, &x, &mut dw, dbias, inputs);
     }
     let mut vars = vec![&xv, &wv];
     if with_bias {
@@ -125,6 +130,24 @@ fn check_linear<T: Element>(rows: usize, inputs: usize, outputs: usize, with_bia
     assert_close("dweight", &dw, &twice(&want[1]), Kind::Gradient);
     if with_bias {
         assert_close("dbias", &db, &twice(&want[2]), Kind::Gradient);
+    }
+
+    // The activation goes with the product, and is what it is on its own.
+    for form in [Gelu::Tanh, Gelu::Erf] {
+        let nan = T::of(f64::NAN);
+        let (mut sum, mut activated) = (vec![nan; y.len()], vec![nan; y.len()]);
+        let written = (&mut sum[..], &mut activated[..]);
+        linear::forward_gelu(&products, form, &x, &w, bias, written, inputs);
+        assert!(sum == y);
+        let mut want = vec![nan; y.len()];
+        gelu::forward(form, &y, &mut want);
+        assert!(activated == want);
+
+        let mut sloped = vec![nan; dx.len()];
+        linear::backward_gelu_input(&products, form, &dy, &w, &x, &mut sloped, inputs);
+        let mut want = dx.clone();
+        gelu::backward(form, &x, &mut want);
+        assert!(sloped == want);
     }
 }
 
@@ -277,7 +300,9 @@ fn check_classifier<T: Element>(rows: usize, c: usize, vocab: usize, chunk: usiz
     let targets = tokens(rows, vocab, 3);
     let nan = T::of(f64::NAN);
     let mut logits = vec![nan; chunk * vocab];
+    let products = Products::untuned(Cpu::default());
     let mut classifier = Classifier {
+        products: &products,
         wte: &wte,
         logits: &mut logits,
         columns: c,

@@ -8,6 +8,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use candle_core::{Device, Tensor};
 use common::worst;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use taper::config::Gelu;
 use taper::memory::Memory;
 use taper::model::{Gpt, ParamLayout, Purpose, Recompute, Rung};
+use taper::ops::gemm::{Cpu, Products};
 use taper::optim::OptimizerSettings;
 use taper::plan::ModelDims;
 use taper::rng::Seed;
@@ -181,7 +183,9 @@ fn reproduce(folder: &Path, allowed: Allowed, micro_batch: usize) {
         logits_rows: 7,
     };
     let memory = Memory::default();
-    let mut trainer = Trainer::<f32>::new(&run.config, 2, vec![rung], settings, memory).unwrap();
+    let engine = (2, Products::untuned(Cpu::default()));
+    let mut trainer =
+        Trainer::<f32>::new(&run.config, engine, vec![rung], settings, memory).unwrap();
     let layout = trainer.layout.clone();
     trainer.weights = flat(&layout, folder.join("init.safetensors"));
     let t = run.config.block_size;
@@ -242,7 +246,15 @@ fn check_logits(
         recompute: Recompute::Block,
         logits_rows: 1,
     };
-    let mut gpt = Gpt::new(dims, rung, 2, Purpose::Inference, &mut Memory::default()).unwrap();
+    let products = Rc::new(Products::untuned(Cpu::default()));
+    let mut gpt = Gpt::new(
+        dims,
+        rung,
+        (2, &products),
+        Purpose::Inference,
+        &mut Memory::default(),
+    )
+    .unwrap();
     let t = dims.block_size;
     let got: Vec<f32> = tokens
         .chunks_exact(t + 1)

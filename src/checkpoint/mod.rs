@@ -32,7 +32,7 @@ pub use folders::prune;
 pub use hub::{hub_cache, resolve_pretrained};
 pub use load::{Checkpoint, Found, find_latest, open};
 pub use pretrained::{Pretrained, open_pretrained};
-pub use resume::{asks_for_the_same_launch, check_resumable};
+pub use resume::{asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable};
 pub use save::{Snapshot, save};
 pub use state::TrainState;
 

@@ -84,6 +84,19 @@ pub fn asks_for_the_same_launch(
     Ok(launch(current) == launch(&stored))
 }
 
+/// Whether `current` asks for the matrix products that the checkpoint's config asked for. Then going on
+/// with its table is what was meant.
+///
+/// # Errors
+/// `StoredConfig` when the stored text is no config of this version.
+pub fn asks_for_the_same_gemm(
+    current: &Config,
+    stored_toml: &str,
+) -> Result<bool, CheckpointError> {
+    let stored: Config = toml::from_str(stored_toml).map_err(unreadable)?;
+    Ok(current.gemm == stored.gemm)
+}
+
 fn is_free(key: &str) -> bool {
     let section = key.split('.').next().unwrap_or_default();
     FREE_SECTIONS.contains(&section) || FREE_KEYS.contains(&key) || BATCH_KEYS.contains(&key)

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::Rung;
+use crate::ops::gemm::Table;
 use crate::plan::NamedChoice;
 use crate::recovery::Recovery;
 
@@ -32,6 +33,9 @@ pub struct TrainState {
     pub metrics_bytes: u64,
     #[serde(default)]
     pub choices: Vec<NamedChoice>,
+    /// What computed each matrix product: another candidate may round differently.
+    #[serde(default)]
+    pub gemm: Table,
     /// Refusals of memory that the run survived, since its very start.
     #[serde(default)]
     pub recoveries: Vec<Recovery>,

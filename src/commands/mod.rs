@@ -1,5 +1,6 @@
 //! One file per verb.
 
+pub mod bench;
 pub mod doctor;
 pub mod plan;
 pub mod prepare;

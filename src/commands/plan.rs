@@ -105,7 +105,7 @@ const GPT2: [(&str, usize, usize, usize); 4] = [
 
 /// The sizes of the weights that a run starts from, where it starts from some. OpenAI's need not be
 /// here.
-fn weights(init_from: &str) -> Option<ModelDims> {
+pub(super) fn weights(init_from: &str) -> Option<ModelDims> {
     if let Some(&(_, n_layer, n_head, n_embd)) = GPT2.iter().find(|(name, ..)| *name == init_from) {
         return Some(ModelDims {
             n_layer,
@@ -134,7 +134,7 @@ fn ordinal(name: &str) -> Option<usize> {
 const ASSUMED_VOCAB: [(&str, usize); 2] = [("_char", 65), ("", GPT2_VOCAB)];
 
 /// What is known of the dataset; a plan does not need it to be there.
-fn dataset(config: &Config) -> Result<DatasetInfo> {
+pub(super) fn dataset(config: &Config) -> Result<DatasetInfo> {
     match Dataset::open(&config.data) {
         Ok(dataset) => return Ok(dataset.info),
         Err(DataError::Missing { .. }) => {}

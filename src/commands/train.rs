@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Pretrained, asks_for_the_same_launch, check_resumable,
-    find_latest, hub_cache, open, open_pretrained, resolve_pretrained,
+    Checkpoint, CheckpointError, Pretrained, asks_for_the_same_gemm, asks_for_the_same_launch,
+    check_resumable, find_latest, hub_cache, open, open_pretrained, resolve_pretrained,
 };
 use crate::commands::in_thread_pool;
 use crate::config::Config;
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
 use crate::interrupt::Interrupt;
 use crate::model::init_weights;
+use crate::ops::gemm::{Cache, Cpu, Products, Table, cache_folder, cpu};
 use crate::plan::{Job, Origin, Plan, Request};
 use crate::report::{DataSummary, MetricsLog, ReportOptions, Reporter, Startup, Warning};
 use crate::session::{Session, evaluate_weights};
@@ -78,8 +79,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
         }
         start.refuse_to_overwrite(&plan.out_dir)?;
         reporter.startup(&startup(&plan, &device, &dataset, start.step()));
-        let mut session =
-            Session::allocate(&config, &plan, &dataset, &mut reporter, &interrupt, faults)?;
+        let equipment = (start.products(&config, &plan, &device)?, faults);
+        let mut session = Session::allocate(
+            &config,
+            &plan,
+            &dataset,
+            &mut reporter,
+            &interrupt,
+            equipment,
+        )?;
         start.restore(&mut session)?;
         if session.state.step >= plan.max_iters {
             let (done, asked) = (session.state.step, plan.max_iters);
@@ -154,6 +162,28 @@ impl Start {
                 resumed: true,
             },
         })
+    }
+
+    /// What computes matrix products: where they are asked for as they were for a checkpoint, as its run
+    /// did.
+    fn products(
+        &self,
+        config: &Config,
+        plan: &Plan,
+        device: &DeviceProfile,
+    ) -> Result<Products<f32>> {
+        let stored = match self {
+            Self::Resume(checkpoint)
+                if asks_for_the_same_gemm(config, &checkpoint.config_toml)? =>
+            {
+                checkpoint.state.gemm.clone()
+            }
+            _ => Table::default(),
+        };
+        let name = format!("cpu-{}-threads-{}", plan.threads, plan.gemm);
+        let header = cpu::header(device, plan.threads);
+        let cache = cache_folder().map(|folder| Cache::new(&folder, &name, header));
+        Ok(Products::new(Cpu::default(), plan.gemm, cache, stored))
     }
 
     /// Prints the losses of both splits, and changes nothing.

@@ -106,7 +106,12 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "gemm",
         "autotune",
-        Rule::Choice(&["auto", "full", "limited"]),
+        Rule::Choice(&["auto", "full", "limited", "off"]),
+    ),
+    key(
+        "gemm",
+        "backend",
+        Rule::Choice(&["auto", "cublaslt", "ptx"]),
     ),
 ];
 
@@ -124,7 +129,6 @@ const NANOGPT: &[(&str, &str)] = &[
         "remove it: the newest `checkpoint.keep` checkpoints and the best one always stay",
     ),
     ("compile", "remove it: nothing is compiled at run time"),
-    ("backend", "remove it: taper trains in one process"),
     ("wandb_log", METRICS),
     ("wandb_project", METRICS),
     ("wandb_run_name", METRICS),
@@ -133,11 +137,18 @@ const NANOGPT: &[(&str, &str)] = &[
 const METRICS: &str = "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`";
 
 /// Values of nanoGPT's that taper does not have, and what to do instead.
-const NANOGPT_VALUES: &[(&str, &[&str], &str)] = &[(
-    "device",
-    &["cuda", "mps"],
-    "write `auto`: it takes the best device that taper can use here",
-)];
+const NANOGPT_VALUES: &[(&str, &[&str], &str)] = &[
+    (
+        "device",
+        &["cuda", "mps"],
+        "write `auto`: it takes the best device that taper can use here",
+    ),
+    (
+        "backend",
+        &["nccl", "gloo"],
+        "remove it: taper trains in one process",
+    ),
+];
 
 const fn key(section: &'static str, name: &'static str, rule: Rule) -> Key {
     Key {

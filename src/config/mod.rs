@@ -125,7 +125,7 @@ pub struct ModelConfig {
 }
 
 /// The activation of the MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gelu {
     /// GPT-2's approximation, `gelu_new` in Hugging Face.
@@ -312,18 +312,43 @@ pub enum RecomputeRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GemmConfig {
-    /// How far the search for the fastest matrix product on a GPU goes. taper's own key.
+    /// How far the search for the fastest matrix products goes. taper's own key.
     pub autotune: AutotuneRequest,
+    /// What computes matrix products on a GPU. taper's own key.
+    pub backend: BackendRequest,
 }
 
 /// The search asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutotuneRequest {
-    /// Full, but limited on a small card: one with fewer than 68 SMs.
+    /// Full, but limited on the CPU and on a small card: one with fewer than 68 SMs.
     Auto,
     Full,
     Limited,
+    Off,
+}
+
+/// The code asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendRequest {
+    /// What is faster for each product; each is the other's fallback.
+    Auto,
+    /// NVIDIA's library.
+    Cublaslt,
+    /// taper's own kernels.
+    Ptx,
+}
+
+impl std::fmt::Display for BackendRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.pad(match self {
+            BackendRequest::Auto => "auto",
+            BackendRequest::Cublaslt => "cublaslt",
+            BackendRequest::Ptx => "ptx",
+        })
+    }
 }
 
 impl Default for ModelConfig {
@@ -421,6 +446,7 @@ impl Default for GemmConfig {
     fn default() -> Self {
         Self {
             autotune: AutotuneRequest::Auto,
+            backend: BackendRequest::Auto,
         }
     }
 }

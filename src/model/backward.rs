@@ -7,7 +7,8 @@ use super::forward::{self, Batch, Span};
 use super::params::{BlockModules, Module};
 use super::{Gpt, Recompute};
 use crate::ops::dropout::{self, Dropout, Site};
-use crate::ops::{Element, attention, embedding, gelu, layer_norm, linear};
+use crate::ops::gemm::Products;
+use crate::ops::{Element, attention, embedding, layer_norm, linear};
 use crate::plan::ModelDims;
 
 impl<T: Element> Gpt<T> {
@@ -55,6 +56,7 @@ impl<T: Element> Gpt<T> {
     ) {
         let (c, positions) = (self.dims.n_embd, span.positions.len());
         let mut pass = Pass {
+            products: &self.products,
             weights,
             gradients,
             dims: &self.dims,
@@ -92,7 +94,8 @@ fn input_of<'a, T>(embedding: &'a [T], outs: &'a [Vec<T>], index: usize) -> &'a 
 }
 
 /// What every block of one backward shares. `d.residual` is the gradient of the residual stream.
-struct Pass<'a, T> {
+struct Pass<'a, T: Element> {
+    products: &'a Products<T>,
     weights: &'a [T],
     gradients: &'a mut [T],
     dims: &'a ModelDims,
@@ -116,6 +119,7 @@ impl<T: Element> Pass<'_, T> {
             return;
         }
         let pass = forward::Pass {
+            products: self.products,
             weights: self.weights,
             dims: self.dims,
             index,
@@ -152,8 +156,15 @@ impl<T: Element> Pass<'_, T> {
         );
         let weight = modules.mlp_proj.weight(self.weights);
         let (branch, d_fc) = (&self.d.branch[span.of(c)], &mut self.d.wide[wide.clone()]);
-        linear::backward_input(branch, weight, d_fc, 4 * c);
-        gelu::backward(self.dims.gelu, &kept.fc[wide.clone()], d_fc);
+        linear::backward_gelu_input(
+            self.products,
+            self.dims.gelu,
+            branch,
+            weight,
+            &kept.fc[wide],
+            d_fc,
+            4 * c,
+        );
         self.weight_gradients(&modules.c_fc, &cheap.ln_2[span.of(c)], From::Wide(4), c);
         self.input_gradients(&modules.c_fc, 4);
         self.norm(&modules.ln_2, &kept.after_attention, &kept.ln_2);
@@ -167,7 +178,8 @@ impl<T: Element> Pass<'_, T> {
         );
         let d_attention = &mut self.scratch.branch[span.of(c)];
         let weight = modules.attn_proj.weight(self.weights);
-        linear::backward_input(&self.d.branch[span.of(c)], weight, d_attention, c);
+        let branch = &self.d.branch[span.of(c)];
+        linear::backward_input(self.products, branch, weight, d_attention, c);
         attention::backward(
             d_attention,
             attention::Saved {
@@ -206,7 +218,7 @@ impl<T: Element> Pass<'_, T> {
             From::Wide(parts) => &self.d.wide[self.span.of(parts * c)],
         };
         let (dweight, dbias) = module.gradients(self.gradients);
-        linear::backward_weight(dy, x, dweight, dbias, inputs);
+        linear::backward_weight(self.products, dy, x, dweight, dbias, inputs);
     }
 
     /// `d.branch` (R, C) from `d.wide` (R, parts * C), through `module`.
@@ -214,7 +226,7 @@ impl<T: Element> Pass<'_, T> {
         let c = self.dims.n_embd;
         let dy = &self.d.wide[self.span.of(parts * c)];
         let dx = &mut self.d.branch[self.span.of(c)];
-        linear::backward_input(dy, module.weight(self.weights), dx, c);
+        linear::backward_input(self.products, dy, module.weight(self.weights), dx, c);
     }
 
     /// Adds to `d.residual` what `d.branch`, the gradient of a norm's output, means for its input.

@@ -8,6 +8,7 @@ use super::{Gpt, Recompute};
 use crate::ops::attention::WeightDropout;
 use crate::ops::classifier::Classifier;
 use crate::ops::dropout::{self, Dropout, Site};
+use crate::ops::gemm::Products;
 use crate::ops::{Element, attention, embedding, gelu, layer_norm, linear};
 use crate::plan::ModelDims;
 
@@ -102,6 +103,7 @@ impl<T: Element> Gpt<T> {
     ) -> (Classifier<'a, T>, &'a [T], &'a mut [T]) {
         let c = self.dims.n_embd;
         let classifier = Classifier {
+            products: &self.products,
             wte: self.modules.wte.weight(weights),
             logits: &mut self.scratch.logits,
             columns: c,
@@ -131,6 +133,7 @@ impl<T: Element> Gpt<T> {
         let blocks = acts.outs.iter_mut().zip(&modules.blocks);
         for (index, (out, modules)) in blocks.enumerate() {
             let pass = Pass {
+                products: &self.products,
                 weights,
                 dims: &self.dims,
                 index,
@@ -149,7 +152,8 @@ impl<T: Element> Gpt<T> {
 }
 
 /// What the operations of one block share.
-pub(super) struct Pass<'a, T> {
+pub(super) struct Pass<'a, T: Element> {
+    pub products: &'a Products<T>,
     pub weights: &'a [T],
     pub dims: &'a ModelDims,
     pub index: usize,
@@ -204,9 +208,15 @@ impl<T: Element> Pass<'_, T> {
             &mut kept.ln_2,
             span,
         );
-        let fc = &mut kept.fc[wide.clone()];
-        self.project(&modules.c_fc, &cheap.ln_2[rows], fc, c);
-        gelu::forward(self.dims.gelu, fc, &mut cheap.gelu[wide]);
+        linear::forward_gelu(
+            self.products,
+            self.dims.gelu,
+            &cheap.ln_2[rows],
+            modules.c_fc.weight(self.weights),
+            modules.c_fc.bias(self.weights),
+            (&mut kept.fc[wide.clone()], &mut cheap.gelu[wide]),
+            c,
+        );
     }
 
     /// The rest of the block: the residual stream `out` (R, C).
@@ -264,8 +274,8 @@ impl<T: Element> Pass<'_, T> {
     }
 
     fn project(&self, module: &Module, x: &[T], y: &mut [T], inputs: usize) {
-        let weights = self.weights;
-        linear::forward(x, module.weight(weights), module.bias(weights), y, inputs);
+        let (weight, bias) = (module.weight(self.weights), module.bias(self.weights));
+        linear::forward(self.products, x, weight, bias, y, inputs);
     }
 
     fn add(&self, x: &[T], branch: &[T], out: &mut [T], site: Site) {

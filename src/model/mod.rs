@@ -15,15 +15,19 @@ pub use forward::Batch;
 pub use init::init_weights;
 pub use params::{Module, ParamLayout, ParamSpec};
 
+use std::rc::Rc;
+
 use crate::memory::{AllocationError, Host, Memory, Planned};
-use crate::ops::{Element, gemm};
+use crate::ops::Element;
+use crate::ops::gemm::{Effort, Inputs, Problem, Products, cpu};
 use crate::plan::ModelDims;
 
 use activations::{Activations, BackwardScratch, Buffers, Scratch};
 use params::Modules;
 
 /// A GPT-2 of fixed sizes. `T` is the type it computes in.
-pub struct Gpt<T> {
+pub struct Gpt<T: Element> {
+    products: Rc<Products<T>>,
     dims: ModelDims,
     modules: Modules,
     rung: Rung,
@@ -33,20 +37,22 @@ pub struct Gpt<T> {
 }
 
 impl<T: Element> Gpt<T> {
-    /// A model that takes up to `rung.micro_batch` sequences at a time, on `threads` threads.
+    /// A model that takes up to `rung.micro_batch` sequences at a time, on `threads` threads and with
+    /// `products`.
     ///
     /// # Errors
     /// When the memory for its buffers is refused; those already made are released.
     pub fn new(
         dims: &ModelDims,
         rung: Rung,
-        threads: usize,
+        (threads, products): (usize, &Rc<Products<T>>),
         purpose: Purpose,
         memory: &mut Memory,
     ) -> Result<Self, AllocationError> {
         let engine = Engine::Cpu { threads };
         let buffers = Buffers::new(dims, rung, engine, purpose, &mut Host::<T>::new(memory))?;
         Ok(Self {
+            products: products.clone(),
             dims: dims.clone(),
             modules: Modules::new(&ParamLayout::new(dims), dims.n_layer),
             rung,
@@ -70,17 +76,14 @@ impl<T: Element> Gpt<T> {
     }
 }
 
-/// The most that one product of the model packs on the CPU, in bytes: see [`gemm::packed_bytes`].
-pub fn packed_bytes(dims: &ModelDims, rung: Rung) -> usize {
-    let (c, rows) = (dims.n_embd, rung.micro_batch * dims.block_size);
-    let products = [
-        (rows, 4 * c),
-        (4 * c, rows),
-        (rung.logits_rows, dims.vocab_size),
-        (dims.vocab_size, rung.logits_rows),
-    ];
-    let packed = products.map(|(m, k)| gemm::packed_bytes(m, k, size_of::<f32>()));
-    packed.into_iter().max().unwrap_or(0)
+/// The most that one product of the model takes beside its operands on `threads` threads of the CPU, with
+/// the candidates of `effort`, in bytes: see [`cpu::packed_bytes`].
+pub fn packed_bytes(dims: &ModelDims, rung: Rung, threads: usize, effort: Effort) -> usize {
+    let problems = Problem::of_training(dims, rung, Inputs::Float32);
+    let bytes = problems
+        .iter()
+        .map(|(_, problem)| cpu::packed_bytes(problem, threads, effort, size_of::<f32>()));
+    bytes.max().unwrap_or(0)
 }
 
 /// Notes in `memory` every buffer that [`Gpt::new`] would make.

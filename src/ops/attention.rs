@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::Element;
 use super::dropout::{Dropout, MaskRow, Site};
 use super::element::{max, sum};
-use super::gemm::{Matrix, MatrixMut, Output, gemm_sequential};
+use super::gemm::cpu::{Matrix, MatrixMut, Output, gemm_sequential};
 use super::parallel::SharedMut;
 use super::vectorised::vectorised;
 

@@ -8,12 +8,14 @@ use candle_core::{D, Result, Tensor};
 
 use super::Element;
 use super::element::{max, sum};
-use super::gemm::{Matrix, Output, gemm};
+use super::gemm::cpu::Operands;
+use super::gemm::{Epilogue, Inputs, Problem, Products};
 use super::parallel::for_row_blocks2;
 use super::vectorised::vectorised;
 
 /// The tied head and its chunk of scratch.
-pub struct Classifier<'a, T> {
+pub struct Classifier<'a, T: Element> {
+    pub products: &'a Products<T>,
     /// Token embedding, (V, C).
     pub wte: &'a [T],
     /// Scratch for (chunk, V) logits, chunk >= 1.
@@ -53,7 +55,7 @@ impl<T: Element> Classifier<'_, T> {
         (dx, dwte): (&mut [T], &mut [T]),
     ) {
         let (columns, vocab, chunk) = (self.columns, self.vocab(), self.chunk_rows());
-        let wte = self.wte;
+        let (products, wte) = (self.products, self.wte);
         let inputs = x.chunks(chunk * columns).zip(targets.chunks(chunk));
         let outputs = losses.chunks_mut(chunk).zip(dx.chunks_mut(chunk * columns));
         for ((x, targets), (losses, dx)) in inputs.zip(outputs) {
@@ -61,16 +63,11 @@ impl<T: Element> Classifier<'_, T> {
             for_row_blocks2((logits, vocab), (losses, 1), |first, logits, losses| {
                 into_gradients(logits, &targets[first..], scale, losses);
             });
-            let rows = targets.len();
-            let dlogits = Matrix::new(logits, rows, vocab);
-            gemm(
-                dx,
-                Output::Replace,
-                dlogits,
-                Matrix::new(wte, vocab, columns),
-            );
-            let x = Matrix::new(x, rows, columns);
-            gemm(dwte, Output::Accumulate, dlogits.t(), x);
+            let (rows, none) = (targets.len(), Epilogue::None);
+            let problem = Problem::input_gradient(rows, vocab, columns, Inputs::Float32, none);
+            products.compute(problem, Operands::new(logits, wte, dx));
+            let problem = Problem::weight_gradient(rows, vocab, columns, Inputs::Float32);
+            products.compute(problem, Operands::new(logits, x, dwte));
         }
     }
 
@@ -79,13 +76,9 @@ impl<T: Element> Classifier<'_, T> {
         let (columns, vocab) = (self.columns, self.vocab());
         let rows = x.len() / columns;
         let logits = &mut self.logits[..rows * vocab];
-        let x = Matrix::new(x, rows, columns);
-        gemm(
-            logits,
-            Output::Replace,
-            x,
-            Matrix::new(self.wte, vocab, columns).t(),
-        );
+        let problem = Problem::forward(rows, vocab, columns, Inputs::Float32, Epilogue::None);
+        let operands = Operands::new(x, self.wte, logits);
+        self.products.compute(problem, operands);
         logits
     }
 }

@@ -3,59 +3,110 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::Element;
-use super::gemm::{Matrix, Output, gemm};
-use super::parallel::{BLOCK_ROWS, for_row_blocks};
+use super::gemm::cpu::{Aux, Operands};
+use super::gemm::{Epilogue, Inputs, Problem, Products};
+use super::parallel::BLOCK_ROWS;
 use super::vectorised::vectorised;
+use super::{Element, gelu};
+use crate::config::Gelu;
 
 /// `x` is (R, in), `weight` (out, in), `bias` (out), `y` (R, out).
-pub fn forward<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, y: &mut [T], inputs: usize) {
-    let outputs = weight.len() / inputs;
-    let rows = x.len() / inputs;
-    let output = match bias {
-        Some(bias) => {
-            for_row_blocks(y, outputs, |_, rows| {
-                for row in rows.chunks_exact_mut(outputs) {
-                    row.copy_from_slice(bias);
-                }
-            });
-            Output::Accumulate
-        }
-        None => Output::Replace,
+pub fn forward<T: Element>(
+    products: &Products<T>,
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    y: &mut [T],
+    inputs: usize,
+) {
+    let epilogue = match bias {
+        Some(_) => Epilogue::Bias,
+        None => Epilogue::None,
     };
-    let x = Matrix::new(x, rows, inputs);
-    gemm(y, output, x, Matrix::new(weight, outputs, inputs).t());
+    let operands = Operands {
+        bias: bias.unwrap_or_default(),
+        ..Operands::new(x, weight, y)
+    };
+    products.compute(forward_problem(x, weight, inputs, epilogue), operands);
+}
+
+/// As [`forward`], and the activation of `y` into `activated`, both (R, out).
+pub fn forward_gelu<T: Element>(
+    products: &Products<T>,
+    form: Gelu,
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    (y, activated): (&mut [T], &mut [T]),
+    inputs: usize,
+) {
+    let Some(bias) = bias else {
+        forward(products, x, weight, None, y, inputs);
+        return gelu::forward(form, y, activated);
+    };
+    let problem = forward_problem(x, weight, inputs, Epilogue::BiasGelu(form));
+    let operands = Operands {
+        bias,
+        aux: Aux::Written(y),
+        ..Operands::new(x, weight, activated)
+    };
+    products.compute(problem, operands);
+}
+
+fn forward_problem<T>(x: &[T], weight: &[T], inputs: usize, epilogue: Epilogue) -> Problem {
+    let (rows, outputs) = (x.len() / inputs, weight.len() / inputs);
+    Problem::forward(rows, outputs, inputs, Inputs::Float32, epilogue)
 }
 
 /// `dx (R, in) = dy weight`.
-pub fn backward_input<T: Element>(dy: &[T], weight: &[T], dx: &mut [T], inputs: usize) {
+pub fn backward_input<T: Element>(
+    products: &Products<T>,
+    dy: &[T],
+    weight: &[T],
+    dx: &mut [T],
+    inputs: usize,
+) {
+    let problem = input_problem(dy, weight, inputs, Epilogue::None);
+    products.compute(problem, Operands::new(dy, weight, dx));
+}
+
+/// As [`backward_input`] for an input that was an activation: `dx (R, in) = dy weight * gelu'(x)`, with
+/// the pre-activation `x` (R, in).
+pub fn backward_gelu_input<T: Element>(
+    products: &Products<T>,
+    form: Gelu,
+    dy: &[T],
+    weight: &[T],
+    x: &[T],
+    dx: &mut [T],
+    inputs: usize,
+) {
+    let problem = input_problem(dy, weight, inputs, Epilogue::GeluBackward(form));
+    let operands = Operands {
+        aux: Aux::Read(x),
+        ..Operands::new(dy, weight, dx)
+    };
+    products.compute(problem, operands);
+}
+
+fn input_problem<T>(dy: &[T], weight: &[T], inputs: usize, epilogue: Epilogue) -> Problem {
     let outputs = weight.len() / inputs;
-    let dy = Matrix::new(dy, dy.len() / outputs, outputs);
-    gemm(
-        dx,
-        Output::Replace,
-        dy,
-        Matrix::new(weight, outputs, inputs),
-    );
+    let rows = dy.len() / outputs;
+    Problem::input_gradient(rows, outputs, inputs, Inputs::Float32, epilogue)
 }
 
 /// `dweight (out, in) += dy^T x` and `dbias (out) += sum over rows of dy`.
 pub fn backward_weight<T: Element>(
+    products: &Products<T>,
     dy: &[T],
     x: &[T],
     dweight: &mut [T],
     dbias: Option<&mut [T]>,
     inputs: usize,
 ) {
-    let outputs = dweight.len() / inputs;
-    let rows = x.len() / inputs;
-    let transposed = Matrix::new(dy, rows, outputs).t();
-    gemm(
-        dweight,
-        Output::Accumulate,
-        transposed,
-        Matrix::new(x, rows, inputs),
-    );
+    let (rows, outputs) = (x.len() / inputs, dweight.len() / inputs);
+    let problem = Problem::weight_gradient(rows, outputs, inputs, Inputs::Float32);
+    products.compute(problem, Operands::new(dy, x, dweight));
     if let Some(dbias) = dbias {
         add_column_sums(dy, dbias);
     }

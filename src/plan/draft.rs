@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::evaluation::plan_evaluation;
 use crate::memory::{Planned, Precision, Row, total_bytes};
 use crate::model::{Engine, Recompute, Rung, packed_bytes};
+use crate::ops::gemm::Effort;
 use crate::step::plan_training;
 
 /// What a request comes to before a rung is chosen.
@@ -16,6 +17,7 @@ pub(super) struct Draft {
     pub vocab_size: Choice<usize>,
     pub precision: Choice<Precision>,
     pub threads: Choice<usize>,
+    pub gemm: Choice<Effort>,
     pub pinned: Option<usize>,
     pub measure: Measure,
     pub ladder: Vec<Launch>,
@@ -56,7 +58,14 @@ impl Draft {
             threads.value,
             (job, sequences_per_step),
         );
-        let measure = Measure::new(model.clone(), device, precision.value, threads.value, job);
+        let gemm = resolve::autotune(config, device, job)?;
+        let measure = Measure::new(
+            model.clone(),
+            device,
+            precision.value,
+            (threads.value, gemm.value),
+            job,
+        );
         let mut ladder = rungs.ladder(&predictor, |rung| measure.bytes(rung));
         if let Some(rung) = origin.rung {
             let bytes = measure.bytes(rung);
@@ -78,6 +87,7 @@ impl Draft {
             vocab_size,
             precision,
             threads,
+            gemm,
             pinned,
             measure,
             ladder,
@@ -108,6 +118,7 @@ pub(super) struct Measure {
     pub precision: Precision,
     pub job: Job,
     pub device: DeviceProfile,
+    pub gemm: Effort,
 }
 
 impl Measure {
@@ -115,7 +126,7 @@ impl Measure {
         model: ModelDims,
         device: &DeviceProfile,
         precision: Precision,
-        threads: usize,
+        (threads, gemm): (usize, Effort),
         job: Job,
     ) -> Self {
         Self {
@@ -127,6 +138,7 @@ impl Measure {
             precision,
             job,
             device: device.clone(),
+            gemm,
         }
     }
 
@@ -147,7 +159,8 @@ impl Measure {
             Engine::Cpu { threads } => threads,
             Engine::Cuda => 0,
         };
-        reserve(&self.device, threads, packed_bytes(&self.model, rung))
+        let packed = packed_bytes(&self.model, rung, threads, self.gemm);
+        reserve(&self.device, threads, packed)
     }
 
     fn walk(&self, rung: Rung, mut memory: Planned) -> Planned {

@@ -24,6 +24,7 @@ use crate::device::{DeviceProfile, Hardware};
 use crate::error::Result;
 use crate::memory::{Group, Precision, Row, total_bytes};
 use crate::model::Rung;
+use crate::ops::gemm::Effort;
 use crate::optim::OptimizerSettings;
 use crate::rng::Seed;
 use crate::schedule::Schedule;
@@ -102,6 +103,8 @@ pub struct Plan {
     pub model: ModelDims,
     pub precision: Precision,
     pub threads: usize,
+    /// How far the search for the fastest matrix products goes.
+    pub gemm: Effort,
     /// Every rung there is, from the fastest down, and which of them is launched.
     pub ladder: Vec<Launch>,
     pub chosen: usize,
@@ -179,12 +182,13 @@ impl Request<'_> {
         }
         choices.extend([
             NamedChoice::new("logits chunk", &picture.logits_chunk()),
-            NamedChoice::new("gemm autotune", &resolve::autotune(config, device)),
+            NamedChoice::new("gemm autotune", &draft.gemm),
         ]);
         Ok(Plan {
             job,
             precision: draft.precision.value,
             threads: draft.threads.value,
+            gemm: draft.gemm.value,
             memory: draft.measure.table(draft.ladder[chosen].rung),
             ladder: draft.ladder,
             chosen,

@@ -1,12 +1,13 @@
 //! The parts of a plan that do not depend on memory, each with its reason.
 
-use super::{Choice, ModelDims};
-use crate::config::{AutotuneRequest, Config, DtypeRequest, RecomputeRequest};
+use super::{Choice, Job, ModelDims};
+use crate::config::{AutotuneRequest, BackendRequest, Config, DtypeRequest, RecomputeRequest};
 use crate::data::DatasetInfo;
 use crate::device::{DeviceProfile, Hardware};
 use crate::error::{Error, Result};
 use crate::memory::Precision;
 use crate::model::Recompute;
+use crate::ops::gemm::Effort;
 
 /// GPT-2's vocabulary and what nanoGPT pads it to: the next multiple of 64.
 pub const GPT2_VOCAB: usize = 50_257;
@@ -81,32 +82,63 @@ pub(super) fn precision(config: &Config, device: &DeviceProfile) -> Result<Choic
 
 /// How far the search for the fastest matrix product goes, and what the number of SMs has to do with
 /// it. Training goes on in every case.
-pub(super) fn autotune(config: &Config, device: &DeviceProfile) -> Choice<&'static str> {
-    let Hardware::Cuda(cuda) = &device.hardware else {
-        return Choice {
-            value: "off",
-            because: "there is nothing to search on the CPU".into(),
-        };
+///
+/// # Errors
+/// When the device does not have the backend asked for.
+pub(super) fn autotune(
+    config: &Config,
+    device: &DeviceProfile,
+    job: Job,
+) -> Result<Choice<Effort>> {
+    let asked = config.gemm.autotune;
+    let (value, because) = match (&device.hardware, asked) {
+        (Hardware::Cpu(_), _) if config.gemm.backend != BackendRequest::Auto => {
+            return Err(Error::Usage {
+                what: format!(
+                    "`gemm.backend` is `{}`, but the CPU computes its products itself",
+                    config.gemm.backend
+                ),
+                hint: "use `--set gemm.backend=auto`".into(),
+            });
+        }
+        (_, AutotuneRequest::Off) => (Effort::Off, "`gemm.autotune` says so".into()),
+        _ if job == Job::Evaluate => (
+            Effort::Off,
+            "an evaluation is over before a search has paid".into(),
+        ),
+        (Hardware::Cuda(cuda), AutotuneRequest::Auto | AutotuneRequest::Full) => {
+            of_card(cuda.sm_count, asked)
+        }
+        (_, AutotuneRequest::Limited) => (Effort::Limited, "`gemm.autotune` says so".into()),
+        (Hardware::Cpu(_), AutotuneRequest::Full) => (
+            Effort::Full,
+            "`gemm.autotune` says so; candidates that round differently count, too".into(),
+        ),
+        (Hardware::Cpu(_), AutotuneRequest::Auto) => (
+            Effort::Limited,
+            "every candidate gives the same bits: the fastest is taken".into(),
+        ),
     };
+    Ok(Choice { value, because })
+}
+
+fn of_card(sm_count: u32, asked: AutotuneRequest) -> (Effort, String) {
     let bound = format!(
-        "{} SMs are there, the full search needs {AUTOTUNE_MIN_SMS}, as in TorchInductor \
-         (`is_big_gpu` in torch/_inductor/utils.py)",
-        cuda.sm_count
+        "{sm_count} SMs are there, the full search needs {AUTOTUNE_MIN_SMS}, as in TorchInductor \
+         (`is_big_gpu` in torch/_inductor/utils.py)"
     );
-    let (value, because) = match config.gemm.autotune {
-        AutotuneRequest::Full => ("full", format!("`gemm.autotune` says so; {bound}")),
-        AutotuneRequest::Limited => ("limited", "`gemm.autotune` says so".into()),
-        AutotuneRequest::Auto if cuda.sm_count < AUTOTUNE_MIN_SMS => (
-            "limited",
+    match asked {
+        AutotuneRequest::Full => (Effort::Full, format!("`gemm.autotune` says so; {bound}")),
+        _ if sm_count < AUTOTUNE_MIN_SMS => (
+            Effort::Limited,
             format!(
                 "{bound}: fewer candidates are timed for each matrix product; precision, micro-batch \
                  and all else are not limited, and training goes on; `--set gemm.autotune=full` \
                  forces the full search"
             ),
         ),
-        AutotuneRequest::Auto => ("full", bound),
-    };
-    Choice { value, because }
+        _ => (Effort::Full, bound),
+    }
 }
 
 /// What may be recomputed, in order of preference.

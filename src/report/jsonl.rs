@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{Startup, Warning};
 use crate::error::{Error, Result};
 use crate::metrics::{EvalReport, StepReport};
+use crate::plan::NamedChoice;
 use crate::recovery::Recovery;
 
 /// One line. A loss that is not a number is written as `null`, as JSON has no word for it.
@@ -44,6 +45,7 @@ pub(super) enum Event<'a> {
         #[serde(flatten)]
         recovery: &'a Recovery,
     },
+    Choice(&'a NamedChoice),
     Warning {
         message: String,
     },

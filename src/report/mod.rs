@@ -18,12 +18,14 @@ use crate::plan::{ModelDims, NamedChoice};
 use crate::recovery::Recovery;
 use crate::schedule::Schedule;
 
+mod bench;
 mod jsonl;
 mod plan;
 mod terminal;
 mod text;
 mod warning;
 
+pub use bench::{CandidateBench, GemmBench, ProblemBench};
 pub use jsonl::{MetricsLog, complete_lines};
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
 pub use warning::Warning;
@@ -246,6 +248,13 @@ impl Reporter {
         self.emit(&event);
         self.append(&event);
         self.warnings.push(warning);
+    }
+
+    /// What was decided after the startup; it is in the summary, too.
+    pub fn choice(&mut self, choice: &NamedChoice) {
+        self.terminal.line(&text::choice_text(choice));
+        self.emit(&Event::Choice(choice));
+        self.choices.push(choice.clone());
     }
 
     /// A line for people only.

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use taper::checkpoint::{Checkpoint, Snapshot, TrainState, save};
 use taper::config::Gelu;
 use taper::model::{ParamLayout, Recompute, Rung};
+use taper::ops::gemm::cache::Entry;
+use taper::ops::gemm::{Inputs, Problem, Table};
 use taper::plan::{ModelDims, NamedChoice};
 
 const FILES: [&str; 7] = [
@@ -123,6 +125,10 @@ fn state(step: u64) -> TrainState {
         evaluated_step: Some(3),
         metrics_bytes: 12_345,
         recoveries: Vec::new(),
+        gemm: Table(vec![Entry {
+            problem: Problem::weight_gradient(64, 24, 8, Inputs::Float32),
+            candidates: vec!["tiles of 96 rows".into(), "gemm crate".into()],
+        }]),
         choices: vec![NamedChoice {
             name: "micro_batch".into(),
             value: "12".into(),

@@ -64,6 +64,7 @@ fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
         "system.dtype",
         "system.recompute",
         "gemm.autotune",
+        "gemm.backend",
     ];
     let config = Config::default();
     let sections: toml::Table = toml::from_str(&stored(&config)).unwrap();
@@ -80,6 +81,7 @@ fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
                     "batch_size" => 12.into(),
                     "recompute" => "block".into(),
                     "autotune" => "full".into(),
+                    "backend" => "ptx".into(),
                     "gelu" => "erf".into(),
                     "device" => "cpu".into(),
                     "dtype" => "float32".into(),

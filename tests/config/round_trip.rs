@@ -21,7 +21,7 @@ fn the_resolved_config_has_every_key_once_and_no_name_twice() {
             );
         }
     }
-    assert_eq!(names.len(), 43);
+    assert_eq!(names.len(), 44);
 }
 
 /// Every optional key present.
@@ -165,6 +165,12 @@ fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
             AutotuneRequest::Auto,
             AutotuneRequest::Full,
             AutotuneRequest::Limited,
+            AutotuneRequest::Off,
+        ]),
+        select(vec![
+            BackendRequest::Auto,
+            BackendRequest::Cublaslt,
+            BackendRequest::Ptx,
         ]),
     );
     let sizes = (
@@ -172,7 +178,7 @@ fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
         proptest::option::of((1..=u64::MAX).prop_map(MemoryLimit)),
     );
     (requests, sizes).prop_map(
-        |((device, dtype, recompute, autotune), (threads, memory_limit))| {
+        |((device, dtype, recompute, autotune, backend), (threads, memory_limit))| {
             let system = SystemConfig {
                 device,
                 dtype,
@@ -180,7 +186,7 @@ fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
                 memory_limit,
                 recompute,
             };
-            (system, GemmConfig { autotune })
+            (system, GemmConfig { autotune, backend })
         },
     )
 }

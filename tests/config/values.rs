@@ -209,7 +209,11 @@ fn impossible_values_are_refused_and_the_last_possible_ones_are_not() {
             "true gelu all",
             "`auto`, `none`, `gelu+ln` or `block`",
         ),
-        ("autotune", "true max 68", "`auto`, `full` or `limited`"),
+        (
+            "autotune",
+            "true max 68",
+            "`auto`, `full`, `limited` or `off`",
+        ),
     ];
     for (keys, values, expected) in expected {
         for key in keys.split(' ') {

@@ -96,7 +96,7 @@ pub fn assert_same_numbers(a: &Path, b: &Path, step: u64) {
     }
     let numbers = |folder| {
         let mut state = state(folder, step);
-        for launch in ["metrics_bytes", "choices", "recoveries", "rung"] {
+        for launch in ["metrics_bytes", "choices", "recoveries", "rung", "gemm"] {
             state.as_object_mut().unwrap().remove(launch).unwrap();
         }
         state

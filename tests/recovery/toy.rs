@@ -7,6 +7,7 @@ use taper::error::Result;
 use taper::faults::{Faults, Site};
 use taper::memory::Memory;
 use taper::model::{Recompute, Rung, init_weights};
+use taper::ops::gemm::{Cpu, Products};
 use taper::optim::OptimizerSettings;
 use taper::plan::ModelDims;
 use taper::recovery::Recovery;
@@ -81,7 +82,13 @@ pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer<f32>> {
             decay_lr: true,
         },
     };
-    let mut trainer = Trainer::new(&dims(), THREADS, ladder, settings, memory)?;
+    let mut trainer = Trainer::new(
+        &dims(),
+        (THREADS, Products::untuned(Cpu::default())),
+        ladder,
+        settings,
+        memory,
+    )?;
     init_weights(&dims(), &trainer.layout, Seed(5), &mut trainer.weights);
     Ok(trainer)
 }

@@ -1,9 +1,8 @@
-//! Matrix products over strided views: `C = A B` or `C += A B`.
+//! Strided views of matrices on the CPU, and the `gemm` crate called on them: `C = A B` or `C += A B`.
 //!
-//! On the CPU this is the `gemm` crate called directly, with strides, so that no transpose is ever
-//! copied and gradients accumulate in place.
+//! With strides no transpose is ever copied, and gradients accumulate in place.
 
-use super::Element;
+use crate::ops::Element;
 
 /// A matrix that is read: rows, columns, and the distance in elements between neighbours.
 #[derive(Clone, Copy)]
@@ -46,12 +45,17 @@ impl<'a, T> Matrix<'a, T> {
     }
 
     /// `rows` rows from `first` on.
-    fn panel(self, first: usize, rows: usize) -> Self {
+    pub fn panel(self, first: usize, rows: usize) -> Self {
         Self {
             data: &self.data[first * self.row_stride..],
             rows,
             ..self
         }
+    }
+
+    /// `columns` columns from `first` on.
+    pub fn strip(self, first: usize, columns: usize) -> Self {
+        self.t().panel(first, columns).t()
     }
 
     /// The transpose; nothing is moved.
@@ -78,7 +82,7 @@ impl<T> MatrixMut<T> {
     /// # Safety
     /// Until the product that writes it has returned, the `columns` elements at `data`, and those
     /// at each further `row_stride` for `rows` rows, are valid and touched by nothing else.
-    pub(super) unsafe fn from_raw(
+    pub(in crate::ops) unsafe fn from_raw(
         data: *mut T,
         rows: usize,
         columns: usize,
@@ -100,39 +104,8 @@ pub enum Output {
     Accumulate,
 }
 
-/// The `gemm` crate packs `a` at once, up to this many of its columns at a time.
-const PACKED_COLUMNS: usize = 512;
-
-/// Rows of `a` are given to it in panels of about this size, so that what it packs stays in the
-/// cache and is known: for the gradient of GPT-2's embedding it would be 100 MiB.
-const PANEL_BYTES: usize = 8 << 20;
-
-/// Rows of a panel of (M, K) elements of `element_bytes`: a multiple of every kernel's tile.
-fn panel_rows(k: usize, element_bytes: usize) -> usize {
-    let row_bytes = k.clamp(1, PACKED_COLUMNS) * element_bytes;
-    (PANEL_BYTES / row_bytes).next_multiple_of(192)
-}
-
-/// What a product of (M, K) and (K, N) packs, in bytes.
-pub fn packed_bytes(m: usize, k: usize, element_bytes: usize) -> usize {
-    m.min(panel_rows(k, element_bytes)) * k.min(PACKED_COLUMNS) * element_bytes
-}
-
-/// `c (M, N) = a (M, K) b (K, N)`, or `+=`, on all threads of the current pool. `c` is row-major.
-pub fn gemm<T: Element>(c: &mut [T], output: Output, a: Matrix<T>, b: Matrix<T>) {
-    assert_eq!(c.len(), a.rows * b.columns, "output of a product");
-    let panel = panel_rows(a.columns, size_of::<T>());
-    for (index, c) in c.chunks_mut(panel * b.columns.max(1)).enumerate() {
-        let rows = c.len() / b.columns;
-        let a = a.panel(index * panel, rows);
-        // SAFETY: `c` is borrowed mutably for the call and has exactly rows * columns elements.
-        let c = unsafe { MatrixMut::from_raw(c.as_mut_ptr(), rows, b.columns, b.columns) };
-        call(c, output, a, b, ::gemm::Parallelism::Rayon(0));
-    }
-}
-
-/// As [`gemm`], on the calling thread alone, into a strided output.
-pub(super) fn gemm_sequential<T: Element>(
+/// `c (M, N) = a (M, K) b (K, N)`, or `+=`, on the calling thread alone.
+pub(in crate::ops) fn gemm_sequential<T: Element>(
     c: MatrixMut<T>,
     output: Output,
     a: Matrix<T>,
@@ -141,7 +114,8 @@ pub(super) fn gemm_sequential<T: Element>(
     call(c, output, a, b, ::gemm::Parallelism::None);
 }
 
-fn call<T: Element>(
+/// `c (M, N) = a (M, K) b (K, N)`, or `+=`.
+pub fn call<T: Element>(
     c: MatrixMut<T>,
     output: Output,
     a: Matrix<T>,

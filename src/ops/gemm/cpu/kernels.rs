@@ -1,0 +1,176 @@
+//! How each candidate of the CPU computes a product.
+
+use rayon::prelude::*;
+
+use super::Candidate;
+use super::matrix::{Matrix, MatrixMut, Output, call, gemm_sequential};
+use crate::ops::Element;
+use crate::ops::gemm::candidate::{Effort, Unavailable};
+use crate::ops::gemm::problem::Problem;
+use crate::ops::parallel::{SharedMut, for_element_blocks, for_row_blocks};
+
+/// Rows of the largest tile.
+pub(super) const TILE_ROWS: usize = 384;
+
+/// Rows of a part of a cut K that one thread computes.
+const SPLIT_ROWS: usize = 192;
+
+/// The most parts that K is cut into.
+pub(super) const MOST_PARTS: usize = 4;
+
+/// The `gemm` crate packs `a` at once, up to this many of its columns at a time.
+const PACKED_COLUMNS: usize = 512;
+
+/// Rows of `a` are given to it in panels of about this size, so that what it packs stays in the
+/// cache and is known: for the gradient of GPT-2's embedding it would be 100 MiB. The parts of a cut
+/// K take no more together.
+const PANEL_BYTES: usize = 8 << 20;
+
+/// Rows of a panel of (M, K) elements of `element_bytes`: a multiple of every kernel's tile.
+fn panel_rows(k: usize, element_bytes: usize) -> usize {
+    let row_bytes = k.clamp(1, PACKED_COLUMNS) * element_bytes;
+    (PANEL_BYTES / row_bytes).next_multiple_of(192)
+}
+
+/// What a product takes beside its operands on `threads` threads, by the candidate of `effort` that takes
+/// most, in bytes: packed operands, and the parts of a cut K.
+pub fn packed_bytes(
+    problem: &Problem,
+    threads: usize,
+    effort: Effort,
+    element_bytes: usize,
+) -> usize {
+    let (m, k) = (problem.m, problem.k);
+    let packed = |rows: usize| m.min(rows) * k.min(PACKED_COLUMNS) * element_bytes;
+    let whole = packed(panel_rows(k, element_bytes));
+    let tiles = threads.saturating_mul(packed(TILE_ROWS));
+    let parts = (2..=MOST_PARTS)
+        .map(|parts| parts_bytes(problem, parts, element_bytes))
+        .filter(|&bytes| bytes <= PANEL_BYTES);
+    match effort {
+        Effort::Off => whole,
+        Effort::Limited => whole.max(tiles),
+        Effort::Full => whole.max(tiles + parts.max().unwrap_or(0)),
+    }
+}
+
+fn parts_bytes(problem: &Problem, parts: usize, element_bytes: usize) -> usize {
+    parts * problem.m * problem.n * element_bytes
+}
+
+impl Candidate {
+    pub(super) fn available(
+        self,
+        problem: &Problem,
+        element_bytes: usize,
+    ) -> Result<(), Unavailable> {
+        let because = match self {
+            Candidate::Whole => return Ok(()),
+            Candidate::Tiles { rows, columns } => {
+                let columns = columns.unwrap_or(problem.n);
+                if problem.m > rows || problem.n > columns {
+                    return Ok(());
+                }
+                "C is a single tile".to_owned()
+            }
+            Candidate::SplitK(parts) => {
+                let bytes = parts_bytes(problem, parts, element_bytes);
+                if problem.k < parts {
+                    "K is too short".to_owned()
+                } else if bytes > PANEL_BYTES {
+                    let [bytes, most] = [bytes, PANEL_BYTES].map(|n| crate::units::bytes(n as u64));
+                    format!("the parts would take {bytes}, {most} are planned for them")
+                } else {
+                    return Ok(());
+                }
+            }
+        };
+        Err(Unavailable(because))
+    }
+
+    /// `c (M, N) = a (M, K) b (K, N)`, or `+=`, on all threads of the current pool.
+    pub(super) fn compute<T: Element>(
+        self,
+        c: &mut [T],
+        output: Output,
+        a: Matrix<T>,
+        b: Matrix<T>,
+    ) {
+        assert_eq!(c.len(), a.rows() * b.columns(), "output of a product");
+        match self {
+            Candidate::Whole => whole(c, output, a, b),
+            Candidate::Tiles { rows, columns } => {
+                tiles(c, output, a, b, (rows, columns.unwrap_or(b.columns())));
+            }
+            Candidate::SplitK(parts) => split_k(c, output, a, b, parts),
+        }
+    }
+}
+
+fn whole<T: Element>(c: &mut [T], output: Output, a: Matrix<T>, b: Matrix<T>) {
+    let (n, panel) = (b.columns(), panel_rows(a.columns(), size_of::<T>()));
+    for (index, c) in c.chunks_mut(panel * n.max(1)).enumerate() {
+        let rows = c.len() / n;
+        let a = a.panel(index * panel, rows);
+        // SAFETY: `c` is borrowed mutably for the call and has exactly rows * n elements.
+        let c = unsafe { MatrixMut::from_raw(c.as_mut_ptr(), rows, n, n) };
+        call(c, output, a, b, ::gemm::Parallelism::Rayon(0));
+    }
+}
+
+fn tiles<T: Element>(
+    c: &mut [T],
+    output: Output,
+    a: Matrix<T>,
+    b: Matrix<T>,
+    (rows, columns): (usize, usize),
+) {
+    let (m, n) = (a.rows(), b.columns());
+    let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
+    let c = SharedMut::new(c);
+    (0..down * across).into_par_iter().for_each(|tile| {
+        let (row, column) = (tile / across * rows, tile % across * columns);
+        let a = a.panel(row, rows.min(m - row));
+        let b = b.strip(column, columns.min(n - column));
+        // SAFETY: the tile lies within C, is borrowed mutably with it, and is this task's alone.
+        let c = unsafe { MatrixMut::from_raw(c.at(row * n + column), a.rows(), b.columns(), n) };
+        gemm_sequential(c, output, a, b);
+    });
+}
+
+/// Every part of K gives a matrix of its own; `c` gets their sum, in their order.
+fn split_k<T: Element>(c: &mut [T], output: Output, a: Matrix<T>, b: Matrix<T>, parts: usize) {
+    let (m, n, k) = (a.rows(), b.columns(), a.columns());
+    let (depth, down) = (k.div_ceil(parts), m.div_ceil(SPLIT_ROWS));
+    let mut sums = vec![T::ZERO; parts * m * n];
+    let start = SharedMut::new(&mut sums);
+    (0..parts * down).into_par_iter().for_each(|task| {
+        let (part, row) = (task / down, task % down * SPLIT_ROWS);
+        let (from, to) = ((part * depth).min(k), ((part + 1) * depth).min(k));
+        let rows = SPLIT_ROWS.min(m - row);
+        let a = a.panel(row, rows).strip(from, to - from);
+        let b = b.panel(from, to - from);
+        // SAFETY: these rows of this part's matrix lie within `sums` and are this task's alone.
+        let c = unsafe { MatrixMut::from_raw(start.at((part * m + row) * n), rows, n, n) };
+        gemm_sequential(c, Output::Replace, a, b);
+    });
+    for_element_blocks(c, |start, c| {
+        for (index, c) in c.iter_mut().enumerate() {
+            let sums = (0..parts).map(|part| sums[part * m * n + start + index]);
+            let sum = sums.sum();
+            match output {
+                Output::Replace => *c = sum,
+                Output::Accumulate => *c += sum,
+            }
+        }
+    });
+}
+
+/// Sets every row of `c` (M, N) to `row` (N).
+pub(super) fn fill_rows<T: Element>(c: &mut [T], row: &[T]) {
+    for_row_blocks(c, row.len(), |_, rows| {
+        for c in rows.chunks_exact_mut(row.len()) {
+            c.copy_from_slice(row);
+        }
+    });
+}

@@ -1,0 +1,296 @@
+//! Products on the CPU: the `gemm` crate, called in several ways.
+//!
+//! It sums each element of C over K in blocks whose size depends on K alone, so that cutting C into tiles
+//! changes no bit of it, and neither does the number of threads; tuning holds every candidate that
+//! says so to it. Those are all that a limited search has: its outcome decides how fast a run is and never
+//! which numbers come out. Cutting K (a full search) sums in another order.
+
+mod kernels;
+mod matrix;
+
+use std::convert::Infallible;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use super::cache::Header;
+use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
+use super::dispatch::Dispatch;
+use super::problem::{Epilogue, Problem, Stored};
+use crate::device::{DeviceProfile, Hardware};
+use crate::ops::parallel::for_element_blocks;
+use crate::ops::{Element, gelu};
+
+pub use kernels::packed_bytes;
+pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output, gemm_sequential};
+
+/// What the training path on the CPU computes its products with. `T` is f32, or f64 in tests.
+pub type Products<T> = Dispatch<Cpu<T>>;
+
+/// The CPU; its threads are those of the current pool.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu<T>(PhantomData<T>);
+
+/// A way to compute a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Candidate {
+    /// The whole product at once; the `gemm` crate splits it among the threads.
+    Whole,
+    /// C in tiles of so many rows and columns, each computed by one thread.
+    Tiles { rows: usize, columns: Option<usize> },
+    /// K in so many parts, whose sums are added in their order.
+    SplitK(usize),
+}
+
+impl Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Candidate::Whole => f.pad("gemm crate"),
+            Candidate::Tiles {
+                rows,
+                columns: None,
+            } => f.pad(&format!("tiles of {rows} rows")),
+            Candidate::Tiles {
+                rows,
+                columns: Some(columns),
+            } => f.pad(&format!("tiles {rows}x{columns}")),
+            Candidate::SplitK(parts) => f.pad(&format!("split-k {parts}")),
+        }
+    }
+}
+
+/// The shapes that won somewhere: rows for tall products, small tiles for weight gradients of small
+/// models, large ones where B is wide.
+const TILES: [Candidate; 5] = [
+    tiles(96, None),
+    tiles(192, None),
+    tiles(384, None),
+    tiles(384, Some(64)),
+    tiles(384, Some(512)),
+];
+
+const SPLITS: [Candidate; 2] = [Candidate::SplitK(2), Candidate::SplitK(4)];
+
+const fn tiles(rows: usize, columns: Option<usize>) -> Candidate {
+    Candidate::Tiles { rows, columns }
+}
+
+/// What timings on the CPU depend on.
+pub fn header(device: &DeviceProfile, threads: usize) -> Header {
+    let extensions = match &device.hardware {
+        Hardware::Cpu(cpu) => cpu.vector_extensions.join(" "),
+        Hardware::Cuda(_) => String::new(),
+    };
+    [
+        ("device", device.name.clone()),
+        ("threads", threads.to_string()),
+        ("vector extensions", extensions),
+        ("taper", env!("CARGO_PKG_VERSION").to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// The operands of one product, dense and row-major.
+pub struct Operands<'a, T> {
+    pub a: &'a [T],
+    pub b: &'a [T],
+    pub c: &'a mut [T],
+    /// (N), with an epilogue that adds one.
+    pub bias: &'a [T],
+    pub aux: Aux<'a, T>,
+}
+
+/// The second matrix of an epilogue.
+pub enum Aux<'a, T> {
+    None,
+    /// The pre-activation, for `BiasGelu`.
+    Written(&'a mut [T]),
+    /// For `GeluBackward`.
+    Read(&'a [T]),
+}
+
+impl<'a, T> Operands<'a, T> {
+    /// Those of a product without an epilogue.
+    pub fn new(a: &'a [T], b: &'a [T], c: &'a mut [T]) -> Self {
+        Self {
+            a,
+            b,
+            c,
+            bias: &[],
+            aux: Aux::None,
+        }
+    }
+}
+
+impl<T: Element> Products<T> {
+    /// As [`Dispatch::run`]: a product on the CPU does not fail.
+    pub fn compute(&self, problem: Problem, mut operands: Operands<T>) {
+        let Ok(()) = self.run(&problem, &mut operands);
+    }
+}
+
+fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Stored) -> Matrix<'_, T> {
+    let matrix = Matrix::new(data, rows, columns);
+    match stored {
+        Stored::AsIs => matrix,
+        Stored::Transposed => matrix.t(),
+    }
+}
+
+/// Owned operands.
+pub struct Trial<T> {
+    problem: Problem,
+    a: Vec<T>,
+    b: Vec<T>,
+    c: Vec<T>,
+    bias: Vec<T>,
+    aux: Vec<T>,
+}
+
+impl<T: Element> Device for Cpu<T> {
+    type Candidate = Candidate;
+    type Operands<'a> = Operands<'a, T>;
+    type Failure = Infallible;
+    type Trial = Trial<T>;
+
+    fn offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
+        let offer = |candidate: Candidate, same_bits| Offer {
+            candidate,
+            same_bits,
+            available: candidate.available(problem, size_of::<T>()),
+        };
+        let mut offers = vec![offer(Candidate::Whole, true)];
+        if effort >= Effort::Limited {
+            offers.extend(TILES.map(|candidate| offer(candidate, true)));
+        }
+        if effort >= Effort::Full {
+            offers.extend(SPLITS.map(|candidate| offer(candidate, false)));
+        }
+        offers
+    }
+
+    fn launch(
+        &self,
+        problem: &Problem,
+        candidate: Candidate,
+        operands: &mut Operands<T>,
+    ) -> Result<(), Infallible> {
+        let Operands { a, b, c, bias, aux } = operands;
+        let a = view(a, problem.a_shape(), problem.a);
+        let b = view(b, problem.b_shape(), problem.b);
+        let output = match problem.accumulate {
+            true => Output::Accumulate,
+            false => Output::Replace,
+        };
+        match (problem.epilogue, aux) {
+            (Epilogue::Bias, _) => {
+                kernels::fill_rows(c, bias);
+                candidate.compute(c, Output::Accumulate, a, b);
+            }
+            (Epilogue::BiasGelu(form), Aux::Written(sum)) => {
+                kernels::fill_rows(sum, bias);
+                candidate.compute(sum, Output::Accumulate, a, b);
+                gelu::forward(form, sum, c);
+            }
+            (Epilogue::GeluBackward(form), Aux::Read(x)) => {
+                candidate.compute(c, output, a, b);
+                gelu::backward(form, x, c);
+            }
+            _ => candidate.compute(c, output, a, b),
+        }
+        Ok(())
+    }
+
+    fn trial(&self, problem: &Problem, room: Option<u64>) -> Result<Trial<T>, Unavailable> {
+        let (m, n, k) = (problem.m, problem.n, problem.k);
+        let (bias, aux) = match problem.epilogue {
+            Epilogue::None => (0, 0),
+            Epilogue::Bias => (n, 0),
+            Epilogue::BiasGelu(_) => (n, m * n),
+            Epilogue::GeluBackward(_) => (0, m * n),
+        };
+        // Beside the operands, two copies of what is written: the trusted and the compared one.
+        let written = 2 * size_of::<f32>() * (m * n + aux);
+        let bytes = (size_of::<T>() * (m * k + k * n + m * n + bias + aux) + written) as u64;
+        if let Some(room) = room.filter(|room| bytes > *room) {
+            let (bytes, room) = (crate::units::bytes(bytes), crate::units::bytes(room));
+            return Err(Unavailable(format!(
+                "tuning it takes {bytes}, {room} are left"
+            )));
+        }
+        let zeros = |len: usize| {
+            let mut zeros = Vec::new();
+            match zeros.try_reserve_exact(len) {
+                Ok(()) => zeros.resize(len, T::ZERO),
+                Err(error) => return Err(Unavailable(format!("no memory for tuning: {error}"))),
+            }
+            Ok(zeros)
+        };
+        Ok(Trial {
+            problem: *problem,
+            a: zeros(m * k)?,
+            b: zeros(k * n)?,
+            c: zeros(m * n)?,
+            bias: zeros(bias)?,
+            aux: zeros(aux)?,
+        })
+    }
+
+    fn operands<'a>(&self, trial: &'a mut Trial<T>) -> Operands<'a, T> {
+        Operands {
+            a: &trial.a,
+            b: &trial.b,
+            c: &mut trial.c,
+            bias: &trial.bias,
+            aux: match trial.problem.epilogue {
+                Epilogue::BiasGelu(_) => Aux::Written(&mut trial.aux),
+                Epilogue::GeluBackward(_) => Aux::Read(&trial.aux),
+                Epilogue::None | Epilogue::Bias => Aux::None,
+            },
+        }
+    }
+
+    fn write(
+        &self,
+        trial: &mut Trial<T>,
+        operand: Operand,
+        value: &(dyn Fn(usize) -> f32 + Sync),
+    ) -> Result<(), Unavailable> {
+        let values = match operand {
+            Operand::A => &mut trial.a,
+            Operand::B => &mut trial.b,
+            Operand::C => &mut trial.c,
+            Operand::Bias => &mut trial.bias,
+            Operand::Aux => &mut trial.aux,
+        };
+        for_element_blocks(values, |start, values| {
+            for (index, element) in values.iter_mut().enumerate() {
+                *element = T::of(f64::from(value(start + index)));
+            }
+        });
+        Ok(())
+    }
+
+    fn read(&self, trial: &Trial<T>, operand: Operand) -> Result<Vec<f32>, Unavailable> {
+        let values = match operand {
+            Operand::A => &trial.a,
+            Operand::B => &trial.b,
+            Operand::C => &trial.c,
+            Operand::Bias => &trial.bias,
+            Operand::Aux => &trial.aux,
+        };
+        Ok(values.iter().map(|value| value.widen() as f32).collect())
+    }
+
+    fn time(
+        &self,
+        problem: &Problem,
+        candidate: Candidate,
+        trial: &mut Trial<T>,
+    ) -> Result<Duration, Infallible> {
+        let started = Instant::now();
+        self.launch(problem, candidate, &mut self.operands(trial))?;
+        Ok(started.elapsed())
+    }
+}

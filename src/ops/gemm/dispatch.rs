@@ -1,0 +1,258 @@
+//! From a problem to the candidate that computes it, and to the next one when that fails.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::cache::{Cache, Entry, Table};
+use super::candidate::{Device, Effort, Failure};
+use super::problem::Problem;
+use super::tune::tune;
+use crate::plan::NamedChoice;
+use crate::units;
+
+/// Computes products on one device, each by the candidate that the table names for it.
+///
+/// What is computed depends on the table and the operands alone. A problem that is in no table goes to
+/// the fallback.
+pub struct Dispatch<D: Device> {
+    device: D,
+    effort: Effort,
+    cache: Option<Cache>,
+    state: RefCell<State<D::Candidate>>,
+}
+
+struct State<C> {
+    table: Table,
+    /// The problems of the table that came from a checkpoint.
+    stored: Vec<Problem>,
+    /// Candidates that are left for each problem; the first one computes it.
+    routes: HashMap<Problem, Vec<C>>,
+    choices: Vec<NamedChoice>,
+}
+
+impl<D: Device> Dispatch<D> {
+    /// Computes everything by the fallback.
+    pub fn untuned(device: D) -> Self {
+        Self::new(device, Effort::Off, None, Table::default())
+    }
+
+    /// Problems of `stored`, a checkpoint's table, are not tuned again: what follows is what would have
+    /// followed without the interruption.
+    pub fn new(device: D, effort: Effort, cache: Option<Cache>, stored: Table) -> Self {
+        Self {
+            device,
+            effort,
+            cache,
+            state: RefCell::new(State {
+                stored: stored.0.iter().map(|entry| entry.problem).collect(),
+                table: stored,
+                routes: HashMap::new(),
+                choices: Vec::new(),
+            }),
+        }
+    }
+
+    /// Decides on a candidate for each of `problems` that has none yet: the checkpoint's, else the
+    /// cache's, else the winner of tuning in at most `room` bytes, where that is known.
+    pub fn prepare(&self, problems: &[(&str, Problem)], room: Option<u64>) {
+        if self.effort == Effort::Off {
+            return;
+        }
+        let started = Instant::now();
+        let mut state = self.state.borrow_mut();
+        let (cached, unused) = match &self.cache {
+            Some(cache) => cache.load(),
+            None => Default::default(),
+        };
+        if let Some(because) = unused {
+            state.tell("gemm cache", "not used", because);
+        }
+        let mut sources = Sources::default();
+        let mut found = Table::default();
+        for (name, problem) in problems {
+            if state.routes.contains_key(problem) {
+                continue;
+            }
+            let known = state
+                .table
+                .get(problem)
+                .or_else(|| cached.get(problem))
+                .cloned();
+            let route = known.map_or(Vec::new(), |entry| self.available(&entry));
+            let first = |entry: &Entry| entry.candidates.first().cloned().unwrap_or_default();
+            let stored = state.stored.contains(problem);
+            if let Some(entry) = state.table.get(problem).cloned()
+                && route.first().map(ToString::to_string) != Some(first(&entry))
+            {
+                let because = format!(
+                    "`{}`, which the checkpoint names, is not available here",
+                    first(&entry)
+                );
+                let value = route
+                    .first()
+                    .map_or("tuned again".into(), ToString::to_string);
+                state.tell(&format!("gemm {name}"), &value, because);
+            }
+            let route = match route.is_empty() {
+                false if stored => {
+                    sources.stored += 1;
+                    route
+                }
+                false => {
+                    sources.cached += 1;
+                    route
+                }
+                true => {
+                    sources.tuned += 1;
+                    let route = tune(&self.device, problem, self.effort, room).order();
+                    found.insert(entry(*problem, &route));
+                    route
+                }
+            };
+            state.table.insert(entry(*problem, &route));
+            state.routes.insert(*problem, route);
+        }
+        if let Some(because) = self.remember(&found) {
+            state.tell("gemm cache", "not written", because);
+        }
+        if sources.total() > 0 {
+            let value = state.summary(problems);
+            let seconds = started.elapsed();
+            state.tell("gemm", &value, sources.text(units::short_time(seconds)));
+        }
+    }
+
+    /// The candidates of an entry that the device has, as far as they are available.
+    fn available(&self, entry: &Entry) -> Vec<D::Candidate> {
+        let offers = self.device.offers(&entry.problem, Effort::Full);
+        let find = |name: &String| {
+            offers
+                .iter()
+                .find(|offer| offer.available.is_ok() && offer.candidate.to_string() == *name)
+                .map(|offer| offer.candidate)
+        };
+        entry.candidates.iter().filter_map(find).collect()
+    }
+
+    /// Why the cache could not be written.
+    fn remember(&self, found: &Table) -> Option<String> {
+        let cache = self.cache.as_ref().filter(|_| !found.0.is_empty())?;
+        let error = cache.store(found).err()?;
+        Some(format!("`{}`: {error}", cache.path().display()))
+    }
+
+    /// Computes a product. When a candidate fails, the next one takes over, for this product and for
+    /// all that follow.
+    ///
+    /// # Errors
+    /// A lack of memory, which is not for another candidate to answer, and the failure of the last one.
+    pub fn run(&self, problem: &Problem, operands: &mut D::Operands<'_>) -> Result<(), D::Failure> {
+        let mut candidate = self.candidate(problem);
+        loop {
+            let failure = match self.device.launch(problem, candidate, operands) {
+                Err(failure) if !failure.is_out_of_memory() => failure,
+                done => return done,
+            };
+            match self.next(problem, &failure) {
+                Some(next) => candidate = next,
+                None => return Err(failure),
+            }
+        }
+    }
+
+    fn candidate(&self, problem: &Problem) -> D::Candidate {
+        let mut state = self.state.borrow_mut();
+        let route = state
+            .routes
+            .entry(*problem)
+            .or_insert_with(|| tune(&self.device, problem, Effort::Off, None).order());
+        route[0]
+    }
+
+    /// Drops the candidate that failed and says so; the one that takes over, if there is one.
+    fn next(&self, problem: &Problem, failure: &D::Failure) -> Option<D::Candidate> {
+        let mut state = self.state.borrow_mut();
+        let route = state
+            .routes
+            .get_mut(problem)
+            .filter(|route| route.len() > 1)?;
+        let failed = route.remove(0);
+        let route = route.clone();
+        if state.table.get(problem).is_some() {
+            state.table.insert(entry(*problem, &route));
+        }
+        let because = format!("`{failed}` failed: {failure}");
+        state.tell(&format!("gemm {problem}"), &route[0].to_string(), because);
+        Some(route[0])
+    }
+
+    /// The problems decided on so far, for a checkpoint.
+    pub fn table(&self) -> Table {
+        self.state.borrow().table.clone()
+    }
+
+    /// What was decided since the last call.
+    pub fn take_choices(&self) -> Vec<NamedChoice> {
+        std::mem::take(&mut self.state.borrow_mut().choices)
+    }
+}
+
+impl<C: std::fmt::Display> State<C> {
+    fn tell(&mut self, name: &str, value: &str, because: String) {
+        self.choices.push(NamedChoice {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            because,
+        });
+    }
+
+    /// `12 x gemm crate, 3 x tiles 192`, of `problems`.
+    fn summary(&self, problems: &[(&str, Problem)]) -> String {
+        let mut counts: Vec<(String, usize)> = Vec::new();
+        for (_, problem) in problems {
+            let name = self.routes[problem][0].to_string();
+            match counts.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((name, 1)),
+            }
+        }
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let parts = counts
+            .iter()
+            .map(|(name, count)| format!("{count} x {name}"));
+        parts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn entry<C: ToString>(problem: Problem, route: &[C]) -> Entry {
+    Entry {
+        problem,
+        candidates: route.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Where the candidates of a launch came from.
+#[derive(Default)]
+struct Sources {
+    stored: usize,
+    cached: usize,
+    tuned: usize,
+}
+
+impl Sources {
+    fn total(&self) -> usize {
+        self.stored + self.cached + self.tuned
+    }
+
+    fn text(&self, time: String) -> String {
+        let parts = [
+            (self.stored, "from the checkpoint".to_owned()),
+            (self.cached, "timed in an earlier run".to_owned()),
+            (self.tuned, format!("verified and timed in {time}")),
+        ];
+        let parts = parts.iter().filter(|(count, _)| *count > 0);
+        let parts = parts.map(|(count, how)| format!("{count} {how}"));
+        parts.collect::<Vec<_>>().join(", ")
+    }
+}

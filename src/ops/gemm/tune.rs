@@ -1,0 +1,195 @@
+//! The fastest candidate for a problem that is also right.
+//!
+//! Every candidate is verified (`verify.rs`), then timed in rounds: each round times every candidate once,
+//! so that what else the machine does meets all of them alike. The fastest must beat the fallback by
+//! more than 2 %: a difference that the next run would not find again is not worth other code.
+
+use super::candidate::{Device, Effort, Offer, Unavailable};
+use super::problem::Problem;
+use super::verify::Verifier;
+
+/// Timings of one candidate; of these the median counts.
+const ROUNDS: usize = 7;
+
+/// A candidate this many times slower than the best is timed once.
+const HOPELESS: f64 = 3.0;
+
+/// What a challenger may take at most, relative to the fallback.
+const HYSTERESIS: f64 = 0.98;
+
+/// Seconds of timing that one problem may take; on a slow card fewer rounds fit in.
+fn seconds_allowed(effort: Effort) -> f64 {
+    match effort {
+        Effort::Off => 0.0,
+        Effort::Limited => 0.5,
+        Effort::Full => 5.0,
+    }
+}
+
+/// What tuning found out about one candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Timed {
+        /// Median.
+        seconds: f64,
+    },
+    Unavailable(Unavailable),
+    /// It computes something else.
+    Wrong(String),
+    /// It can run, but time was up.
+    Untimed,
+}
+
+/// What tuning found out about one problem.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuned<C> {
+    /// In order of trust, the fallback first.
+    pub outcomes: Vec<(C, Outcome)>,
+    /// An index of `outcomes`.
+    pub chosen: usize,
+    pub because: String,
+}
+
+impl<C: Copy> Tuned<C> {
+    /// Candidates that can take over, one after the other: the chosen one, then the fastest of the
+    /// rest, then what was not timed.
+    pub fn order(&self) -> Vec<C> {
+        let rank = |index: usize| match &self.outcomes[index].1 {
+            _ if index == self.chosen => Some(-1.0),
+            Outcome::Timed { seconds } => Some(*seconds),
+            Outcome::Untimed => Some(f64::INFINITY),
+            Outcome::Unavailable(_) | Outcome::Wrong(_) => None,
+        };
+        let ranked = (0..self.outcomes.len()).filter_map(|index| Some((rank(index)?, index)));
+        let mut ranked: Vec<(f64, usize)> = ranked.collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let candidate = |(_, index): (f64, usize)| self.outcomes[index].0;
+        ranked.into_iter().map(candidate).collect()
+    }
+}
+
+/// Verifies and times every candidate that `device` offers for `problem`, in at most `room` bytes where
+/// that is known. A lack of memory leaves the fallback.
+pub fn tune<D: Device>(
+    device: &D,
+    problem: &Problem,
+    effort: Effort,
+    room: Option<u64>,
+) -> Tuned<D::Candidate> {
+    let offers = device.offers(problem, effort);
+    if effort == Effort::Off {
+        return without_search(offers, "no search was asked for");
+    }
+    let mut trial = match device.trial(problem, room) {
+        Ok(trial) => trial,
+        Err(Unavailable(because)) => return without_search(offers, &because),
+    };
+    let mut outcomes = Verifier::new(device, problem).outcomes(&mut trial, offers);
+    time(
+        device,
+        problem,
+        &mut trial,
+        &mut outcomes,
+        seconds_allowed(effort),
+    );
+    choose(outcomes)
+}
+
+/// The first candidate that is available. The others could take over, but were not verified.
+fn without_search<C>(offers: Vec<Offer<C>>, because: &str) -> Tuned<C> {
+    let outcome = |offer: Offer<C>| match offer.available {
+        Ok(()) => (offer.candidate, Outcome::Untimed),
+        Err(unavailable) => (offer.candidate, Outcome::Unavailable(unavailable)),
+    };
+    let outcomes: Vec<_> = offers.into_iter().map(outcome).collect();
+    let chosen = first_usable(&outcomes);
+    Tuned {
+        outcomes,
+        chosen,
+        because: because.to_owned(),
+    }
+}
+
+fn first_usable<C>(outcomes: &[(C, Outcome)]) -> usize {
+    let usable =
+        |(_, outcome): &(C, Outcome)| matches!(outcome, Outcome::Untimed | Outcome::Timed { .. });
+    // With none, the fallback fails in its own words.
+    outcomes.iter().position(usable).unwrap_or(0)
+}
+
+/// Replaces every `Untimed` that time allows.
+fn time<D: Device>(
+    device: &D,
+    problem: &Problem,
+    trial: &mut D::Trial,
+    outcomes: &mut [(D::Candidate, Outcome)],
+    seconds_allowed: f64,
+) {
+    let mut samples = vec![Vec::new(); outcomes.len()];
+    let mut racing: Vec<usize> = (0..outcomes.len())
+        .filter(|&index| outcomes[index].1 == Outcome::Untimed)
+        .collect();
+    let (mut spent, mut best) = (0.0, f64::INFINITY);
+    'rounds: for _ in 0..ROUNDS {
+        for index in racing.clone() {
+            // The first of them is timed in any case: there has to be something to compare with.
+            if spent > seconds_allowed {
+                break 'rounds;
+            }
+            let seconds = match device.time(problem, outcomes[index].0, trial) {
+                Ok(duration) => duration.as_secs_f64(),
+                Err(failure) => {
+                    outcomes[index].1 = Outcome::Unavailable(Unavailable(failure.to_string()));
+                    racing.retain(|&other| other != index);
+                    continue;
+                }
+            };
+            spent += seconds;
+            best = f64::min(best, seconds);
+            samples[index].push(seconds);
+            if seconds > HOPELESS * best {
+                racing.retain(|&other| other != index);
+            }
+        }
+    }
+    for ((_, outcome), samples) in outcomes.iter_mut().zip(samples) {
+        if let (Outcome::Untimed, Some(seconds)) = (&outcome, median(samples)) {
+            *outcome = Outcome::Timed { seconds };
+        }
+    }
+}
+
+/// The upper one of the two in the middle.
+fn median(mut samples: Vec<f64>) -> Option<f64> {
+    samples.sort_by(f64::total_cmp);
+    samples.get(samples.len() / 2).copied()
+}
+
+fn choose<C: std::fmt::Display>(outcomes: Vec<(C, Outcome)>) -> Tuned<C> {
+    let seconds = |index: usize| match outcomes[index].1 {
+        Outcome::Timed { seconds } => Some(seconds),
+        _ => None,
+    };
+    let fallback = first_usable(&outcomes);
+    let timed = (0..outcomes.len()).filter_map(|index| Some((seconds(index)?, index)));
+    let fastest = timed.clone().min_by(|a, b| a.0.total_cmp(&b.0));
+    let (chosen, because) = match (seconds(fallback), fastest) {
+        (Some(to_beat), Some((fastest, index))) if fastest < HYSTERESIS * to_beat => (
+            index,
+            format!(
+                "{:.0} % faster than `{}`",
+                100.0 * (to_beat / fastest - 1.0),
+                outcomes[fallback].0
+            ),
+        ),
+        (Some(_), _) if timed.count() > 1 => {
+            (fallback, "no other is more than 2 % faster".to_owned())
+        }
+        _ => (fallback, "the only one that can be used here".to_owned()),
+    };
+    Tuned {
+        outcomes,
+        chosen,
+        because,
+    }
+}

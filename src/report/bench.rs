@@ -1,0 +1,220 @@
+//! What `taper bench gemm` prints.
+
+use std::fmt::{Display, Write};
+
+use serde::Serialize;
+
+use super::text::device_text;
+use crate::device::DeviceProfile;
+use crate::memory::Precision;
+use crate::model::Rung;
+use crate::ops::gemm::Problem;
+use crate::ops::gemm::tune::{Outcome, Tuned};
+use crate::plan::Plan;
+use crate::units::{bytes, flops};
+
+/// Every product of a training step, measured.
+#[derive(Debug, Serialize)]
+pub struct GemmBench<'a> {
+    pub config: &'a str,
+    pub device: &'a DeviceProfile,
+    pub threads: usize,
+    pub precision: Precision,
+    pub rung: Rung,
+    /// The best rate over large square products in the same run, in operations per second.
+    #[serde(rename = "ceiling_flops_per_second")]
+    pub ceiling: Option<f64>,
+    pub problems: Vec<ProblemBench>,
+}
+
+/// A product by everything that can compute it.
+#[derive(Debug, Serialize)]
+pub struct ProblemBench {
+    pub name: &'static str,
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// The problem as one line.
+    pub text: String,
+    pub flops: u64,
+    pub bytes: u64,
+    pub times_per_micro_step: usize,
+    /// The fallback first.
+    pub candidates: Vec<CandidateBench>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CandidateBench {
+    pub name: String,
+    /// Median; absent where it was not timed.
+    pub seconds: Option<f64>,
+    pub flops_per_second: Option<f64>,
+    /// Percent.
+    pub of_best: Option<f64>,
+    /// Percent.
+    pub of_ceiling: Option<f64>,
+    pub chosen: bool,
+    /// Why it was chosen, or why it could not be.
+    pub because: Option<String>,
+}
+
+impl<'a> GemmBench<'a> {
+    pub fn new(
+        config: &'a str,
+        device: &'a DeviceProfile,
+        plan: &Plan,
+        ceiling: Option<f64>,
+    ) -> Self {
+        Self {
+            config,
+            device,
+            threads: plan.threads,
+            precision: plan.precision,
+            rung: plan.launch().rung,
+            ceiling,
+            problems: Vec::new(),
+        }
+    }
+
+    pub fn heading(&self) -> String {
+        let ceiling = match self.ceiling {
+            Some(ceiling) => format!(
+                "{}, the best of large square products in this run",
+                flops(ceiling)
+            ),
+            None => "unknown: there is no memory for large square products".into(),
+        };
+        format!(
+            "matrix products of {} on {}\n  {:13}{}, {} threads\n  {:13}{}\n  {:13}{ceiling}\n",
+            self.config,
+            device_text(self.device),
+            "computed in",
+            self.precision,
+            self.threads,
+            "rung",
+            self.rung,
+            "ceiling",
+        )
+    }
+
+    /// The time of all products of a micro-step, by what was chosen and by the fallbacks.
+    pub fn total(&self) -> String {
+        let sum = |pick: fn(&ProblemBench) -> Option<f64>| -> Option<f64> {
+            let times = self.problems.iter().map(|problem| {
+                let seconds = pick(problem)?;
+                Some(seconds * problem.times_per_micro_step as f64)
+            });
+            times.sum()
+        };
+        let (chosen, fallback) = (
+            sum(ProblemBench::chosen_seconds),
+            sum(ProblemBench::fallback_seconds),
+        );
+        match (chosen, fallback) {
+            (Some(chosen), Some(fallback)) => format!(
+                "\nall products of a micro-step: {:.2} ms by what was chosen, {:.2} ms by the fallbacks ({:+.1} %)\n",
+                chosen * 1e3,
+                fallback * 1e3,
+                100.0 * (chosen / fallback - 1.0),
+            ),
+            _ => String::new(),
+        }
+    }
+
+    pub fn json(&self) -> String {
+        // Numbers, text and lists: nothing that JSON cannot hold.
+        serde_json::to_string(self).unwrap_or_default() + "\n"
+    }
+}
+
+impl ProblemBench {
+    pub fn new<C: Display>(
+        (name, problem): (&'static str, Problem),
+        times_per_micro_step: usize,
+        tuned: &Tuned<C>,
+        ceiling: Option<f64>,
+    ) -> Self {
+        let seconds = |outcome: &Outcome| match outcome {
+            Outcome::Timed { seconds } => Some(*seconds),
+            _ => None,
+        };
+        let times = tuned
+            .outcomes
+            .iter()
+            .filter_map(|(_, outcome)| seconds(outcome));
+        let best = times.min_by(f64::total_cmp);
+        let candidate = |(index, (candidate, outcome)): (usize, &(C, Outcome))| {
+            let chosen = index == tuned.chosen;
+            let seconds = seconds(outcome);
+            let rate = seconds.map(|seconds| problem.flops() as f64 / seconds);
+            CandidateBench {
+                name: candidate.to_string(),
+                seconds,
+                flops_per_second: rate,
+                of_best: seconds
+                    .zip(best)
+                    .map(|(seconds, best)| 100.0 * best / seconds),
+                of_ceiling: rate
+                    .zip(ceiling)
+                    .map(|(rate, ceiling)| 100.0 * rate / ceiling),
+                chosen,
+                because: match outcome {
+                    _ if chosen => Some(tuned.because.clone()),
+                    Outcome::Timed { .. } => None,
+                    Outcome::Untimed => Some("not timed".into()),
+                    Outcome::Unavailable(because) => Some(format!("unavailable: {because}")),
+                    Outcome::Wrong(because) => Some(format!("wrong: {because}")),
+                },
+            }
+        };
+        Self {
+            name,
+            text: problem.to_string(),
+            flops: problem.flops(),
+            bytes: problem.bytes(),
+            problem,
+            times_per_micro_step,
+            candidates: tuned.outcomes.iter().enumerate().map(candidate).collect(),
+        }
+    }
+
+    fn chosen_seconds(&self) -> Option<f64> {
+        self.candidates
+            .iter()
+            .find(|candidate| candidate.chosen)?
+            .seconds
+    }
+
+    fn fallback_seconds(&self) -> Option<f64> {
+        self.candidates.first()?.seconds
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "\n{}: {}; {} x per micro-step, {} moved\n",
+            self.name,
+            self.text,
+            self.times_per_micro_step,
+            bytes(self.bytes)
+        );
+        for candidate in &self.candidates {
+            let percent = |value: Option<f64>, of: &str| match value {
+                Some(value) => format!("{value:>5.1} % of {of}"),
+                None => " ".repeat("100.0 % of ".len() + of.len()),
+            };
+            let verdict = match (candidate.chosen, &candidate.because) {
+                (true, Some(because)) => format!("<- chosen: {because}"),
+                (_, because) => because.clone().unwrap_or_default(),
+            };
+            let line = format!(
+                "  {:<20}{:>15}  {}  {}  {verdict}",
+                candidate.name,
+                candidate.flops_per_second.map(flops).unwrap_or_default(),
+                percent(candidate.of_best, "the best"),
+                percent(candidate.of_ceiling, "the ceiling"),
+            );
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        text
+    }
+}
