@@ -53,7 +53,7 @@ template <typename T, int WIDTH> struct SumWriter {
     // `slice`: which part of K the sums are of, if it is cut.
     __device__ __forceinline__ void write(const GemmArguments &p, int slice, int row0, int column0) const {
         if (p.slices > 1) {
-            const int pitch = ceil_div(p.n, 4) * 4;
+            const int pitch = partial_pitch(p);
             float *part = p.partial + int64_t(slice) * p.m * pitch;
             drain<4>(p, row0, column0, [&](int row, int column, auto &x) {
                 Vector<float, sizeof(x) / sizeof(float)>::store(part + int64_t(row) * pitch + column, x);
