@@ -7,10 +7,8 @@
 // With `slices` > 1, K is cut into that many parts, each with a grid of its own along y. They leave fp32 sums in
 // `partial`, which gemm_split_k.cu adds up, always in the same order.
 #pragma once
-#include <type_traits>
-
-#include "gemm_epilogue.cuh"
 #include "gemm_loader.cuh"
+#include "gemm_sum_writer.cuh"
 
 template <typename T_, int BM_, int BN_, int BK_, int WM_, int WN_, int STAGES_> struct MmaShape {
     using T = T_;
@@ -34,80 +32,18 @@ __device__ __forceinline__ void place_block(int tiles_m, int tiles_n, int &tile_
     tile_n = inside / height;
 }
 
-// One warp's sums, from registers through shared memory to C: 16 rows at a time, so that lanes next to each other
-// write 16 bytes next to each other.
-template <class Shape> struct SumWriter {
-    // Eight lanes' worth of words more than a row: the lanes' pairs of words fall into different banks.
-    static constexpr int PITCH = Shape::WN + 8;
-    static constexpr int WARP_BYTES = MMA_M * PITCH * int(sizeof(float));
-    using Memory = std::conditional_t<std::is_same_v<typename Shape::T, Tf32>, float, typename Shape::T>;
-
-    float *const rows; // (16, PITCH), of this warp alone
-    const int lane = threadIdx.x % WARP;
-
-    // One 16 x WN band of sums to shared memory, as mma holds them: PTX ISA, "Matrix fragments for mma.m16n8k16".
-    __device__ __forceinline__ void stage(const float (&sums)[Shape::WN / MMA_N][4]) const {
-#pragma unroll
-        for (int j = 0; j < Shape::WN / MMA_N; ++j)
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                float *to = rows + (lane / 4 + 8 * half) * PITCH + j * MMA_N + lane % 4 * 2;
-                *reinterpret_cast<float2 *>(to) = make_float2(sums[j][2 * half], sums[j][2 * half + 1]);
-            }
-    }
-
-    // Hands the band's elements to `put(row, column, x)`, V at a time, and one by one where the matrix ends.
-    template <int V, class Put>
-    __device__ __forceinline__ void drain(const GemmArguments &p, int row0, int column0, Put put) const {
-        constexpr int LANES = Shape::WN / V, ROWS_AT_ONCE = WARP / LANES;
-        const int column = column0 + lane % LANES * V;
-#pragma unroll 1
-        for (int i = lane / LANES; i < MMA_M && row0 + i < p.m; i += ROWS_AT_ONCE) {
-            const float *from = rows + i * PITCH + lane % LANES * V;
-            if (column + V <= p.n) {
-                float x[V];
-                Vector<float, V>::load(from, x);
-                put(row0 + i, column, x);
-                continue;
-            }
-#pragma unroll 1
-            for (int j = 0; column + j < p.n; ++j) {
-                float x[1] = {from[j]};
-                put(row0 + i, column + j, x);
-            }
-        }
-    }
-
-    __device__ __forceinline__ void write(const GemmArguments &p, int row0, int column0) const {
-        if (p.slices > 1) {
-            const int pitch = partial_pitch(p);
-            float *part = p.partial + int64_t(blockIdx.y) * p.m * pitch;
-            drain<4>(p, row0, column0, [&](int row, int column, auto &x) {
-                Vector<float, sizeof(x) / sizeof(float)>::store(part + int64_t(row) * pitch + column, x);
-            });
-        } else if (p.output_float32) {
-            drain<4>(p, row0, column0, [&](int row, int column, auto &x) {
-                finish<Memory, float>(p, row, column, x);
-            });
-        } else {
-            drain<CHUNK_BYTES / int(sizeof(Memory))>(p, row0, column0, [&](int row, int column, auto &x) {
-                finish<Memory, Memory>(p, row, column, x);
-            });
-        }
-    }
-};
-
 template <class Shape, Major A_MAJOR, Major B_MAJOR> __device__ __forceinline__ void gemm_mma(const GemmArguments &p) {
     using T = typename Shape::T;
     constexpr int BM = Shape::BM, BN = Shape::BN, BK = Shape::BK, WM = Shape::WM, WN = Shape::WN;
     constexpr int STAGES = Shape::STAGES, K_STEPS = Shape::K_STEPS, THREADS = Shape::THREADS;
     using TileA = SharedTile<T, A_MAJOR, BM, BK>;
     using TileB = SharedTile<T, B_MAJOR, BN, BK>;
+    using Writer = SumWriter<T, WN>;
     static_assert(TileA::writes_without_conflicts() && TileB::writes_without_conflicts(), "cp.async at full speed");
     static_assert(TileA::reads_without_conflicts() && TileB::reads_without_conflicts(), "ldmatrix at full speed");
     constexpr int STAGE_BYTES = TileA::BYTES + TileB::BYTES;
     static_assert(STAGE_BYTES == (BM + BN) * BK * int(sizeof(T)), "as the host computes it");
-    static_assert(THREADS / WARP * SumWriter<Shape>::WARP_BYTES <= STAGES * STAGE_BYTES,
+    static_assert(THREADS / WARP * Writer::WARP_BYTES <= STAGES * STAGE_BYTES,
                   "the sums leave through the memory that the tiles came in by");
     extern __shared__ __align__(128) uint8_t shared[];
 
@@ -199,7 +135,7 @@ template <class Shape, Major A_MAJOR, Major B_MAJOR> __device__ __forceinline__ 
 #endif
     __syncthreads();
 
-    const SumWriter<Shape> writer{reinterpret_cast<float *>(shared + warp * SumWriter<Shape>::WARP_BYTES)};
+    const Writer writer{reinterpret_cast<float *>(shared + warp * Writer::WARP_BYTES)};
     // A loop that is not unrolled, for one copy of the epilogue's code; registers need constant indices.
 #pragma unroll 1
     for (int band = 0; band < WM / MMA_M; ++band) {
@@ -207,7 +143,7 @@ template <class Shape, Major A_MAJOR, Major B_MAJOR> __device__ __forceinline__ 
         for (int i = 0; i < WM / MMA_M; ++i)
             if (i == band) writer.stage(sums[i]);
         __syncwarp();
-        writer.write(p, m0 + warp_m + band * MMA_M, n0 + warp_n);
+        writer.write(p, blockIdx.y, m0 + warp_m + band * MMA_M, n0 + warp_n);
         __syncwarp();
     }
 }

@@ -149,6 +149,16 @@ pub fn compute_capability(device: &CudaDevice) -> Result<(u32, u32), KernelError
     Ok((major as u32, minor as u32))
 }
 
+/// SMs of a GPU that is open.
+///
+/// # Errors
+/// [`KernelError::Limits`]
+pub fn sm_count(device: &CudaDevice) -> Result<usize, KernelError> {
+    let count = Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+    let count = device.cuda_stream().context().attribute(count)?;
+    Ok(count.max(1) as usize)
+}
+
 /// The most shared memory that a block can have on a GPU that is open.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Our own kernels as candidates for a product: what each needs, and how it is launched.
 //!
-//! [`Tile`] says which kernels there are (kernels/gemm_simple.cu, kernels/gemm_mma.cuh) and where one can run; it
+//! [`Tile`] says which kernels there are (kernels/gemm_simple.cu, gemm_mma.cuh, gemm_wgmma.cuh) and where one can run; it
 //! needs no GPU. `launch`, in builds with CUDA, runs one.
 
 mod tile;
@@ -11,8 +11,10 @@ mod arguments;
 mod launch;
 #[cfg(feature = "cuda")]
 mod operands;
+#[cfg(feature = "cuda")]
+mod tensor_map;
 
-pub use tile::{CardLimits, Mma, Tile, Unavailable};
+pub use tile::{CardLimits, Mma, Tile, Unavailable, Wgmma};
 
 #[cfg(feature = "cuda")]
 pub use launch::{LaunchError, launch};

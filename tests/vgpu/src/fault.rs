@@ -71,6 +71,22 @@ pub enum What {
     },
     #[error("shared memory that `cp.async` still fills (issued at PTX line {line}) is {how}")]
     StillCopying { how: &'static str, line: u32 },
+    #[error(
+        "{this} of shared memory that the bulk copy of PTX line {line} wrote, its mbarrier not waited for"
+    )]
+    NotAwaited { this: &'static str, line: u32 },
+    #[error("shared memory that {reader} (PTX line {line}) still reads is written")]
+    StillRead { reader: &'static str, line: u32 },
+    #[error(
+        "the async proxy does not see what thread {thread} wrote at PTX line {line}: no proxy fence between"
+    )]
+    NoProxyFence { thread: u32, line: u32 },
+    #[error("{how} of the mbarrier that lies here, as if it were data")]
+    OfBarrier { how: &'static str },
+    #[error("deadlock: nobody in the block can go on; {0}")]
+    Deadlock(String),
+    #[error("`wgmma`: {0}")]
+    Wgmma(String),
     #[error("barrier divergence: {0}")]
     BarrierDivergence(String),
     #[error("{0}: not every lane of its mask takes part")]
@@ -112,6 +128,22 @@ impl What {
             What::GlobalRace { .. } => "use atomics, or a second launch",
             What::StillCopying { .. } => {
                 "`cp.async.wait_group`, then `__syncthreads()`, before using it"
+            }
+            What::NotAwaited { .. } => {
+                "wait for the phase of the very mbarrier that the copy completes, before using it"
+            }
+            What::StillRead { .. } => {
+                "`wgmma.wait_group` or `cp.async.bulk.wait_group.read` first, then tell the writer"
+            }
+            What::NoProxyFence { .. } => {
+                "`fence.proxy.async` in each thread that writes (`fence.mbarrier_init` after an init), then a barrier"
+            }
+            What::OfBarrier { .. } => "use the `mbarrier` instructions, and `inval` it at its end",
+            What::Deadlock(_) => {
+                "compare arrivals, `expect_tx` and the bytes copied; is the phase's parity right?"
+            }
+            What::Wgmma(_) => {
+                "`wgmma.fence` before the first product, `wgmma.wait_group` before using what it gives"
             }
             What::BarrierDivergence(_) => {
                 "every thread of the block must reach the same `__syncthreads()`"

@@ -6,6 +6,7 @@
 pub mod fault;
 pub mod memory;
 pub mod ptx;
+pub mod tensor_map;
 
 pub mod exec;
 

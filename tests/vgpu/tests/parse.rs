@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::kernel;
+use common::{Program, kernel};
 use vgpu::ptx::{Param, parse};
 
 fn refusal(text: &str) -> (u32, u32, String) {
@@ -66,4 +66,19 @@ fn a_text_may_end_in_nul_and_be_cut_anywhere_without_harm() {
     for end in 0..text.len() {
         let _ = parse(&text[..end]);
     }
+}
+
+#[test]
+fn labels_belong_to_their_braces() {
+    let twice = "{\nbra END;\nst.global.u32 [%rd1], 1;\nEND:\n}\n{\nbra END;\ntrap;\nEND:\nbra OUT;\n}\ntrap;\nOUT:\n\
+                 st.global.u32 [%rd1], 7;";
+    let program = Program::new(&kernel(
+        &[".u64 out"],
+        &format!("ld.param.u64 %rd1, [out];\n{twice}"),
+    ));
+    let out = program.put(&[0u32]);
+    program.run("k", 1, 1, &[out]);
+    assert_eq!(program.get::<u32>(out, 1), [7]);
+    let nowhere = kernel(&[], "{\nEND:\n}\nbra END;");
+    assert!(vgpu::ptx::parse(&nowhere).is_err());
 }

@@ -260,10 +260,13 @@ fn atomics_give_what_was_there() {
 }
 
 #[test]
-fn hopper_instructions_are_refused_by_name_and_line() {
+fn what_is_not_executed_or_not_of_the_target_is_refused_by_name_and_line() {
     for name in [
         "wgmma.fence.sync.aligned",
-        "mbarrier.init.shared.b64 [%r1], 1",
+        "mbarrier.arrive_drop.shared.b64 %rd1, [%r1]",
+        "mbarrier.try_wait.shared.b64 %p1, [%r1], %rd1",
+        "elect.sync _|%p1, -1",
+        "barrier.cluster.arrive",
         "cp.async.bulk.commit_group",
         "fence.proxy.async",
         "tcgen05.fence",

@@ -8,6 +8,7 @@ use cudarc::driver::{
 
 use super::arguments::Arguments;
 use super::operands::Operands;
+use super::tensor_map::TensorMap;
 use super::tile::{CardLimits, Tile, Unavailable, memory_type};
 use crate::ops::gemm::Problem;
 use crate::ops::kernels::{self, Kernel, KernelError};
@@ -90,7 +91,12 @@ pub fn launch(
     if tile != Tile::Simple {
         operands.check_addresses()?;
     }
-    let most = if tile == Tile::Simple { 1 } else { MOST_SLICES };
+    let most = match tile {
+        Tile::Simple => 1,
+        Tile::Mma(_) => MOST_SLICES,
+        // None of its slices may be empty.
+        Tile::Wgmma(_) => problem.k.div_ceil(tile.step()),
+    };
     if !(1..=most).contains(&split_k) {
         return Err(LaunchError::SplitK(split_k));
     }
@@ -138,15 +144,46 @@ pub fn launch(
             Some(Function::load(device, &name, capability)?)
         }
     };
-    let grid = (tile.blocks(problem), split_k);
     let shared_bytes = tile.shared_bytes(problem.inputs);
-    product.launch(device, grid, tile.threads(), shared_bytes, &arguments)?;
+    let launched = Launched {
+        grid: match tile {
+            Tile::Wgmma(_) => {
+                // Blocks that stay, one per SM, share the pieces of work among them.
+                let pieces = tile.blocks(problem) * split_k;
+                (pieces.min(kernels::sm_count(device)?), 1)
+            }
+            _ => (tile.blocks(problem), split_k),
+        },
+        threads: tile.threads(),
+        shared_bytes,
+    };
+    let maps = match tile {
+        Tile::Wgmma(tile) => {
+            let addresses = [arguments.a, arguments.b];
+            let maps = TensorMap::of_operands(problem, tile, addresses, [strides.a, strides.b]);
+            Some(maps.map_err(|source| product.failed(source))?)
+        }
+        _ => None,
+    };
+    product.launch(device, &launched, &arguments, maps.as_ref())?;
     if let Some(sum) = sum {
         let quads = problem.m * problem.n.div_ceil(SUM_ELEMENTS);
-        let grid = (quads.div_ceil(SUM_THREADS), 1);
-        sum.launch(device, grid, SUM_THREADS, 0, &arguments)?;
+        let launched = Launched {
+            grid: (quads.div_ceil(SUM_THREADS), 1),
+            threads: SUM_THREADS,
+            shared_bytes: 0,
+        };
+        sum.launch(device, &launched, &arguments, None)?;
     }
     Ok(())
+}
+
+/// What a launch has besides its arguments.
+struct Launched {
+    /// Blocks, and slices of K.
+    grid: (usize, usize),
+    threads: usize,
+    shared_bytes: usize,
 }
 
 struct Function {
@@ -161,18 +198,26 @@ impl Function {
         Ok(Self { kernel, function })
     }
 
+    fn failed(&self, source: DriverError) -> LaunchError {
+        LaunchError::Launch {
+            kernel: self.kernel.name.into(),
+            source,
+        }
+    }
+
     fn launch(
         &self,
         device: &CudaDevice,
-        (blocks, slices): (usize, usize),
-        threads: usize,
-        shared_bytes: usize,
+        launched: &Launched,
         arguments: &Arguments,
+        maps: Option<&[TensorMap; 2]>,
     ) -> Result<(), LaunchError> {
-        let failed = |source| LaunchError::Launch {
-            kernel: self.kernel.name.into(),
-            source,
-        };
+        let failed = |source| self.failed(source);
+        let Launched {
+            grid: (blocks, slices),
+            threads,
+            shared_bytes,
+        } = *launched;
         if shared_bytes > SHARED_BYTES_WITHOUT_ASKING {
             let limit = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             self.function
@@ -189,13 +234,16 @@ impl Function {
                 limit,
             })?;
         let stream = device.cuda_stream();
-        // SAFETY: `Arguments` is what every kernel of this folder takes. Its addresses come from matrices
+        let mut builder = stream.launch_builder(&self.function);
+        builder.arg(arguments);
+        for map in maps.into_iter().flatten() {
+            builder.arg(map);
+        }
+        // SAFETY: `Arguments` is what every kernel of this folder takes, and `gemm_wgmma` two maps of A and B. Its addresses come from matrices
         // that outlive the call, with rows and columns that were checked against their sizes; kernels read
         // and write nothing else, and only what was given for writing is written.
         unsafe {
-            stream
-                .launch_builder(&self.function)
-                .arg(arguments)
+            builder
                 .launch(LaunchConfig {
                     grid_dim: (blocks, slices as u32, 1),
                     block_dim: (threads as u32, 1, 1),

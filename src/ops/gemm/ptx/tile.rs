@@ -15,6 +15,25 @@ pub enum Tile {
     Simple,
     /// kernels/gemm_mma.cuh: tensor cores by `mma.sync`.
     Mma(Mma),
+    /// kernels/gemm_wgmma.cuh: tensor cores of compute capability 9.0 by `wgmma`, fed by the copy engine.
+    Wgmma(Wgmma),
+}
+
+/// 128 x BN of C are made by a block, with K by 64 through `stages` buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Wgmma {
+    pub bn: usize,
+    pub stages: usize,
+}
+
+impl Wgmma {
+    pub const BM: usize = 128;
+    pub const BK: usize = 64;
+    /// One warpgroup that copies, two that multiply.
+    const THREADS: usize = 384;
+    /// Of the warps that multiply, for 16 rows of 32 sums and what keeps them apart; two barriers per buffer.
+    const SUM_BYTES: usize = 8 * 16 * (32 + 8) * size_of::<f32>();
+    const BARRIER_BYTES: usize = 2 * size_of::<u64>();
 }
 
 /// BM x BN of C are made by a block, WM x WN by a warp, with K by BK through `stages` buffers.
@@ -54,6 +73,12 @@ const SIXTEEN_BITS: [Tile; 12] = [
     mma(64, 128, 64, 32, 64, 3),
     mma(64, 64, 32, 32, 32, 4),
     mma(64, 64, 64, 32, 32, 3),
+];
+
+/// kernels/gemm_wgmma_bf16.cu and gemm_wgmma_f16.cu
+const WGMMA: [Tile; 2] = [
+    Tile::Wgmma(Wgmma { bn: 256, stages: 4 }),
+    Tile::Wgmma(Wgmma { bn: 128, stages: 6 }),
 ];
 
 /// kernels/gemm_mma_tf32.cu
@@ -99,6 +124,10 @@ pub enum Unavailable {
     ComputeCapability { needs: (u32, u32), has: (u32, u32) },
     #[error("made for compute capability 7.5; this GPU has better ones")]
     ForOlderGpus,
+    #[error("made for compute capability 9.0 alone, this GPU has {}.{}", .has.0, .has.1)]
+    ForHopper { has: (u32, u32) },
+    #[error("K is zero, and the copy engine copies something")]
+    NoProducts,
     #[error("needs {needs} bytes of shared memory per block, this GPU has {has}")]
     SharedMemory { needs: usize, has: usize },
     #[error("no such tile for these inputs")]
@@ -119,6 +148,8 @@ pub enum Unavailable {
 
 /// The compute capability that has `cp.async`, bf16 and tf32.
 const AMPERE: (u32, u32) = (8, 0);
+/// The one compute capability that has `wgmma`.
+const HOPPER: (u32, u32) = (9, 0);
 /// What nvcc 13 compiles for at the oldest.
 const TURING_CAPABILITY: (u32, u32) = (7, 5);
 
@@ -128,13 +159,13 @@ pub(super) const VECTOR_BYTES: usize = 16;
 impl Tile {
     /// Every tile for inputs of a type, on whatever card; the one that always runs is the first.
     pub fn all(inputs: Inputs) -> impl Iterator<Item = Tile> {
-        let (ampere, turing): (&[Tile], &[Tile]) = match inputs {
-            Inputs::Float32 => (&[], &[]),
-            Inputs::Tf32 => (&TF32, &[]),
-            Inputs::Bfloat16 => (&SIXTEEN_BITS, &[]),
-            Inputs::Float16 => (&SIXTEEN_BITS, &TURING),
+        let lists: [&[Tile]; 3] = match inputs {
+            Inputs::Float32 => [&[], &[], &[]],
+            Inputs::Tf32 => [&TF32, &[], &[]],
+            Inputs::Bfloat16 => [&WGMMA, &SIXTEEN_BITS, &[]],
+            Inputs::Float16 => [&WGMMA, &SIXTEEN_BITS, &TURING],
         };
-        let tensor_cores = ampere.iter().chain(turing).copied();
+        let tensor_cores = lists.into_iter().flatten().copied();
         std::iter::once(Tile::Simple).chain(tensor_cores)
     }
 
@@ -177,6 +208,14 @@ impl Tile {
         if matches!(self, Tile::Mma(_)) && needs < AMPERE && has >= AMPERE {
             return Err(Unavailable::ForOlderGpus);
         }
+        if let Tile::Wgmma(_) = self {
+            if has > HOPPER {
+                return Err(Unavailable::ForHopper { has });
+            }
+            if problem.k == 0 {
+                return Err(Unavailable::NoProducts);
+            }
+        }
         let needs = self.shared_bytes(problem.inputs);
         let has = limits.shared_bytes_per_block;
         if needs > has {
@@ -191,12 +230,13 @@ impl Tile {
         }
         match self {
             Tile::Simple => Ok(()),
-            Tile::Mma(_) => strides.aligned(problem),
+            Tile::Mma(_) | Tile::Wgmma(_) => strides.aligned(problem),
         }
     }
 
     fn compute_capability(&self) -> (u32, u32) {
         match self {
+            Tile::Wgmma(_) => HOPPER,
             Tile::Mma(tile) if tile.stages > 2 => AMPERE,
             Tile::Simple | Tile::Mma(_) => TURING_CAPABILITY,
         }
@@ -209,6 +249,11 @@ impl Tile {
             Tile::Mma(tile) => {
                 tile.stages * (tile.bm + tile.bn) * tile.bk * inputs.element_bytes() as usize
             }
+            Tile::Wgmma(tile) => {
+                let rows = Wgmma::BM + tile.bn;
+                let buffer = rows * Wgmma::BK * inputs.element_bytes() as usize;
+                tile.stages * (buffer + Wgmma::BARRIER_BYTES) + Wgmma::SUM_BYTES
+            }
         }
     }
 
@@ -217,6 +262,16 @@ impl Tile {
         match self {
             Tile::Simple => (64, 64),
             Tile::Mma(tile) => (tile.bm, tile.bn),
+            Tile::Wgmma(tile) => (Wgmma::BM, tile.bn),
+        }
+    }
+
+    /// K of one step.
+    pub fn step(&self) -> usize {
+        match self {
+            Tile::Simple => 16,
+            Tile::Mma(tile) => tile.bk,
+            Tile::Wgmma(_) => Wgmma::BK,
         }
     }
 
@@ -224,6 +279,7 @@ impl Tile {
         match self {
             Tile::Simple => 256,
             Tile::Mma(tile) => tile.bm / tile.wm * (tile.bn / tile.wn) * 32,
+            Tile::Wgmma(_) => Wgmma::THREADS,
         }
     }
 
@@ -237,10 +293,10 @@ impl Tile {
     /// slice is long enough to be worth a partial sum.
     pub fn split_k_choices(&self, problem: &Problem, sm_count: usize) -> Vec<usize> {
         const TILES_PER_SLICE: usize = 8;
-        let Tile::Mma(tile) = self else {
+        if *self == Tile::Simple {
             return vec![1];
-        };
-        let longest = problem.k.div_ceil(tile.bk) / TILES_PER_SLICE;
+        }
+        let longest = problem.k.div_ceil(self.step()) / TILES_PER_SLICE;
         let fills = |slices: &usize| {
             *slices == 1 || (self.blocks(problem) * slices <= 2 * sm_count && *slices <= longest)
         };
@@ -260,21 +316,21 @@ impl Tile {
 
     /// The name of the kernel in kernels/.
     pub fn kernel(&self, problem: &Problem) -> String {
-        match self {
-            Tile::Simple => format!("gemm_{}_simple", memory_type(problem.inputs)),
-            Tile::Mma(tile) => {
-                let inputs = match problem.inputs {
-                    Inputs::Tf32 => "tf32",
-                    other => memory_type(other),
-                };
-                let letter = |stored| match stored {
-                    Stored::AsIs => 'n',
-                    Stored::Transposed => 't',
-                };
-                let (a, b) = (letter(problem.a), letter(problem.b));
-                format!("gemm_{inputs}_{tile}_{a}{b}")
-            }
-        }
+        let tile = match self {
+            Tile::Simple => return format!("gemm_{}_simple", memory_type(problem.inputs)),
+            Tile::Mma(tile) => tile.to_string(),
+            Tile::Wgmma(tile) => format!("wgmma_{tile}"),
+        };
+        let inputs = match problem.inputs {
+            Inputs::Tf32 => "tf32",
+            other => memory_type(other),
+        };
+        let letter = |stored| match stored {
+            Stored::AsIs => 'n',
+            Stored::Transposed => 't',
+        };
+        let (a, b) = (letter(problem.a), letter(problem.b));
+        format!("gemm_{inputs}_{tile}_{a}{b}")
     }
 }
 
@@ -294,12 +350,21 @@ impl Display for Mma {
     }
 }
 
-/// `simple`, `mma 128x256x32_s4`
+/// `128x256x64_s4`
+impl Display for Wgmma {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (bm, bk) = (Wgmma::BM, Wgmma::BK);
+        write!(f, "{bm}x{}x{bk}_s{}", self.bn, self.stages)
+    }
+}
+
+/// `simple`, `mma 128x256x32_s4`, `wgmma 128x256x64_s4`
 impl Display for Tile {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Tile::Simple => f.pad("simple"),
             Tile::Mma(tile) => f.pad(&format!("mma {tile}")),
+            Tile::Wgmma(tile) => f.pad(&format!("wgmma {tile}")),
         }
     }
 }
@@ -416,6 +481,25 @@ mod tests {
                 "rows of B must be whole multiples of 4 elements, not 50257",
             ),
             ("simple", plain([64, 50257, 100], Inputs::Tf32), t4, "fits"),
+            ("wgmma 128x256x64_s4", bf16, h100, "fits"),
+            (
+                "wgmma 128x128x64_s6",
+                plain([64; 3], Inputs::Float16),
+                rtx3060,
+                "needs compute capability 9.0, this GPU has 8.6",
+            ),
+            (
+                "wgmma 128x256x64_s4",
+                bf16,
+                limits((10, 0), 227),
+                "made for compute capability 9.0 alone, this GPU has 10.0",
+            ),
+            (
+                "wgmma 128x256x64_s4",
+                plain([64, 64, 0], Inputs::Bfloat16),
+                h100,
+                "K is zero, and the copy engine copies something",
+            ),
         ] {
             assert_eq!(why(tile, &problem, limits), expected, "{tile}, {problem}");
         }

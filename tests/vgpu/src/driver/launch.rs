@@ -189,6 +189,16 @@ pub struct LaunchAttribute {
 /// Attributes that make no difference to what a kernel computes: none, how its accesses are cached,
 /// whether it may start before the one before it has ended, and its priority.
 const HINTS: [c_uint; 4] = [0, 1, 6, 8];
+/// `CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION`.
+const CLUSTER: c_uint = 4;
+
+impl LaunchAttribute {
+    /// A cluster of one block in each direction.
+    fn is_one_block(&self) -> bool {
+        let [xy, z, ..] = self.value;
+        [xy as u32, (xy >> 32) as u32, z as u32] == [1; 3]
+    }
+}
 
 /// # Safety
 /// `config` is null or a `CUlaunchConfig` whose attributes may be read; else as `cuLaunchKernel`.
@@ -209,6 +219,7 @@ pub unsafe extern "C" fn cuLaunchKernelEx(
         let attribute = unsafe { read(config.attributes.wrapping_add(index)) };
         match attribute {
             Ok(attribute) if HINTS.contains(&attribute.id) => {}
+            Ok(attribute) if attribute.id == CLUSTER && attribute.is_one_block() => {}
             Ok(attribute) => {
                 let which = format!("launch attribute {}", attribute.id);
                 return refuse("cuLaunchKernelEx", &which);

@@ -8,7 +8,7 @@ use super::refused::{REFUSED, refuse};
 use super::result::CuResult;
 use super::state::{current, lock};
 use super::{allocation, capture, context, copy, device, event, function, graph, host, launch};
-use super::{module, occupancy, pool, result, stream};
+use super::{module, occupancy, pool, result, stream, tensor_map};
 
 /// Every implemented function by its name.
 macro_rules! implemented {
@@ -67,6 +67,8 @@ implemented! {
     stream:
         cuStreamCreate cuStreamCreateWithPriority cuStreamDestroy_v2 cuStreamGetFlags
         cuStreamGetPriority cuStreamQuery cuStreamSynchronize cuStreamWaitEvent;
+    tensor_map:
+        cuTensorMapEncodeTiled;
 }
 
 /// Finds a function the way a driver does: the newest version that it has under a name.

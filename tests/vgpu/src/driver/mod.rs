@@ -30,6 +30,7 @@ pub mod function;
 pub mod launch;
 pub mod module;
 pub mod occupancy;
+pub mod tensor_map;
 
 pub mod capture;
 pub mod graph;

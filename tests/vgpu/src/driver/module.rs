@@ -168,7 +168,15 @@ impl Driver {
             ));
             return Err(CuResult::ERROR_UNSUPPORTED_PTX_VERSION);
         }
-        if module.target > major * 10 + minor {
+        let card = major * 10 + minor;
+        if module.target_only && module.target != card {
+            let target = module.target;
+            self.remember(&format!(
+                "the module is for sm_{target}a alone, the card is sm_{card}"
+            ));
+            return Err(CuResult::ERROR_INVALID_PTX);
+        }
+        if module.target > card {
             let target = module.target;
             self.remember(&format!(
                 "the module is for sm_{target} or newer, the card is sm_{major}{minor}"

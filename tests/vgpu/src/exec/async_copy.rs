@@ -40,10 +40,10 @@ pub struct Copies {
 }
 
 pub fn decode(d: &mut Decoding) -> Decoded {
-    if d.name != "cp" {
+    if d.name != "cp" || d.has("bulk") || d.has("mbarrier") {
         return Ok(None);
     }
-    if !d.take("async") || d.has("bulk") || d.has("mbarrier") {
+    if !d.take("async") {
         return Ok(None);
     }
     if d.take("commit_group") {

@@ -3,9 +3,10 @@
 use super::code::PredicateSource;
 use super::flow::{Barrier, BarrierKind};
 use super::lanes::{Lanes, WARP};
+use super::phases::MBarriers;
 use super::running::Running;
 use super::shared::Shared;
-use super::warp::{Machine, Pause, Trouble, View, Warp};
+use super::warp::{Machine, Pause, Trouble, View, Wait, Warp};
 use crate::fault::{Fault, What};
 use crate::memory::Actor;
 
@@ -21,6 +22,8 @@ enum State<'r> {
     Ready,
     /// At a barrier of this number, written at this line.
     Waiting(&'r Barrier, usize, u32),
+    /// For what is written at this line, since so many events.
+    Parked(Wait, u32, u64),
     Ended,
 }
 
@@ -46,6 +49,9 @@ impl Block {
                 block: number as u32,
                 ..Actor::default()
             },
+            mbarriers: MBarriers::default(),
+            registers_free: 0,
+            events: 0,
         };
         machine.shared.reset(running.shared_bytes, warps);
         self.warps
@@ -59,16 +65,32 @@ impl Block {
     }
 }
 
+/// Rounds in which every wait gives up before nothing is expected to happen any more.
+const PATIENCE: u32 = 16;
+
 fn turns<'r>(warps: &mut [Warp], machine: &mut Machine<'r>) -> Result<(), Box<Fault>> {
     let mut states = vec![State::Ready; warps.len()];
     let mut barriers = vec![Arrivals::default(); 16];
+    // Times that everyone was made to look again, and the events then.
+    let (mut tries, mut events) = (0, 0);
     loop {
         let mut ran = false;
         for i in 0..warps.len() {
+            if let State::Parked(.., since) = states[i]
+                && since != machine.events
+            {
+                states[i] = State::Ready;
+            }
             while matches!(states[i], State::Ready) {
                 ran = true;
                 match warps[i].run(machine)? {
-                    Pause::Ended => states[i] = State::Ended,
+                    Pause::Ended => {
+                        states[i] = State::Ended;
+                        nothing_left(&warps[i], machine)?;
+                    }
+                    Pause::Wait(wait, line) => {
+                        states[i] = State::Parked(wait, line, machine.events)
+                    }
                     Pause::Turn => break,
                     Pause::Barrier(barrier, line) => {
                         arrive(warps, i, barrier, line, &mut states, &mut barriers, machine)?
@@ -79,6 +101,23 @@ fn turns<'r>(warps: &mut [Warp], machine: &mut Machine<'r>) -> Result<(), Box<Fa
         if ran {
             continue;
         }
+        if let Some((i, wait, line)) = parked(&states) {
+            tries = if events == machine.events {
+                tries + 1
+            } else {
+                0
+            };
+            events = machine.events;
+            if tries == PATIENCE {
+                return Err(deadlock(&warps[i], wait, line, machine));
+            }
+            for (warp, state) in warps.iter_mut().zip(&mut states) {
+                if matches!(state, State::Parked(..)) {
+                    (warp.impatient, *state) = (true, State::Ready);
+                }
+            }
+            continue;
+        }
         let stuck = states
             .iter()
             .enumerate()
@@ -87,10 +126,69 @@ fn turns<'r>(warps: &mut [Warp], machine: &mut Machine<'r>) -> Result<(), Box<Fa
                 _ => None,
             });
         return match stuck {
-            None => Ok(()),
+            None => all_over(warps, machine),
             Some((i, id, line)) => Err(divergence(warps, i, line, &barriers[id], &states, machine)),
         };
     }
+}
+
+/// The first warp that waits for registers, or else for an mbarrier.
+fn parked(states: &[State]) -> Option<(usize, Wait, u32)> {
+    let states = states.iter().enumerate();
+    let parked = states.filter_map(|(i, state)| match state {
+        State::Parked(wait, line, _) => Some((i, *wait, *line)),
+        _ => None,
+    });
+    parked.min_by_key(|(_, wait, _)| wait.barrier.is_some())
+}
+
+fn deadlock(warp: &Warp, wait: Wait, line: u32, machine: &Machine) -> Box<Fault> {
+    let trouble = match wait.barrier {
+        Some((address, phase)) => {
+            let what = What::Deadlock(machine.mbarriers.describe(address, phase));
+            Trouble::at(wait.lane, address, what)
+        }
+        None => {
+            let free = machine.registers_free;
+            let what = format!("`setmaxnreg` waits for registers, {free} are free");
+            Trouble::of(wait.lane, What::Deadlock(what))
+        }
+    };
+    warp.fault(trouble, machine, line)
+}
+
+/// A warp has ended: what it started must be over.
+fn nothing_left(warp: &Warp, machine: &Machine) -> Result<(), Box<Fault>> {
+    let what = "the thread ends while a bulk store of its still reads shared memory";
+    if let Some((lane, line)) = warp.bulk.left_over() {
+        let trouble = Trouble::of(lane, What::Undefined(what.into()));
+        return Err(warp.fault(trouble, machine, line));
+    }
+    if let Some(line) = warp.products.left_over() {
+        let what = "the warp ends before it has waited for this product";
+        let trouble = Trouble::of(0, What::Wgmma(what.into()));
+        return Err(warp.fault(trouble, machine, line));
+    }
+    Ok(())
+}
+
+/// The block ends: no copy may be on its way, and the warps of each warpgroup must have issued the same products.
+fn all_over(warps: &[Warp], machine: &Machine) -> Result<(), Box<Fault>> {
+    if let Some((thread, line)) = machine.mbarriers.left_over() {
+        let what = "the block ends before the phase of this bulk copy is complete";
+        let (warp, lane) = (thread as usize / WARP, thread as usize % WARP);
+        let trouble = Trouble::of(lane, What::Undefined(what.into()));
+        return Err(warps[warp].fault(trouble, machine, line));
+    }
+    for group in warps.chunks(4) {
+        let first = group[0].products.fingerprint;
+        if let Some(other) = group.iter().find(|w| w.products.fingerprint != first) {
+            let what = "the warps of the warpgroup did not execute the same `wgmma` instructions";
+            let trouble = Trouble::of(0, What::Wgmma(what.into()));
+            return Err(other.fault(trouble, machine, 0));
+        }
+    }
+    Ok(())
 }
 
 /// Warp `i` has come to a barrier.

@@ -2,13 +2,18 @@
 
 use super::async_copy::CopyAsync;
 use super::atomics::Atomic;
+use super::bulk::BulkCopy;
+use super::bulk_tensor::TensorCopy;
 use super::compare::SetPredicate;
 use super::flow::{Barrier, Call};
 use super::integer::Carry;
 use super::lanes::LaneFn;
+use super::mbarrier::MBarrierOp;
 use super::memory_ops::{Load, Store};
+use super::proxy::Elect;
 use super::tensor::{LoadMatrix, Mma};
 use super::warp_ops::{Match, Reduce, Shuffle, Vote};
+use super::wgmma::Wgmma;
 
 /// One instruction and where it was written.
 pub struct Instruction {
@@ -167,4 +172,27 @@ pub enum Code {
     },
     LoadMatrix(Box<LoadMatrix>),
     Mma(Box<Mma>),
+    MBarrier(Box<MBarrierOp>),
+    /// Of shared memory's `data`, or only of mbarriers.
+    ProxyFence {
+        data: bool,
+    },
+    Elect(Box<Elect>),
+    /// Registers of each thread, more or fewer than before.
+    SetRegisters {
+        count: u32,
+        more: bool,
+    },
+    CopyBulk(Box<BulkCopy>),
+    CopyTensor(Box<TensorCopy>),
+    CommitBulk,
+    WaitBulk {
+        groups: usize,
+    },
+    Wgmma(Box<Wgmma>),
+    FenceProducts,
+    CommitProducts,
+    WaitProducts {
+        groups: u32,
+    },
 }

@@ -4,8 +4,8 @@
 use super::code::{Address, Code, PredicateSource, PredicateUse, Reg, Source};
 use super::lanes::LaneFn;
 use super::{
-    async_copy, atomics, bits, compare, convert, float, flow, half_float, integer, memory_ops,
-    moves, tensor, warp_ops,
+    async_copy, atomics, bits, bulk, compare, convert, float, flow, half_float, integer, mbarrier,
+    memory_ops, moves, proxy, tensor, warp_ops, wgmma,
 };
 use crate::ptx::ir::{Constant, Space};
 use crate::ptx::names::{Names, Operand};
@@ -26,7 +26,8 @@ pub struct Decoding<'a, 'n> {
     pub names: &'n mut Names<'a>,
 }
 
-const FAMILIES: [fn(&mut Decoding) -> Decoded; 13] = [
+const FAMILIES: [fn(&mut Decoding) -> Decoded; 17] = [
+    proxy::decode,
     memory_ops::decode,
     integer::decode,
     bits::decode,
@@ -39,7 +40,10 @@ const FAMILIES: [fn(&mut Decoding) -> Decoded; 13] = [
     atomics::decode,
     warp_ops::decode,
     async_copy::decode,
+    bulk::decode,
     tensor::decode,
+    mbarrier::decode,
+    wgmma::decode,
 ];
 
 /// What `mnemonic` with these operands does.

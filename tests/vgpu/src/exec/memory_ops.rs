@@ -82,11 +82,13 @@ fn expect_count(count: usize, found: usize) -> Result<(), Refusal> {
     }
 }
 
-const SPACES: [(&str, Space); 9] = [
+const SPACES: [(&str, Space); 10] = [
     ("global", Space::Global),
     ("const", Space::Const),
     ("shared", Space::Shared),
     ("shared::cta", Space::Shared),
+    // The block is its own cluster.
+    ("shared::cluster", Space::Shared),
     ("local", Space::Local),
     ("param", Space::Param),
     ("param::entry", Space::Param),
@@ -187,7 +189,7 @@ impl Place {
 }
 
 #[inline]
-fn resolve(space: Space, address: u64) -> (Space, u64) {
+pub fn resolve(space: Space, address: u64) -> (Space, u64) {
     match space {
         Space::Generic => match window(address) {
             SHARED_WINDOW => (Space::Shared, address - SHARED_WINDOW),

@@ -1,5 +1,7 @@
 //! The shared memory of a block: its values, and that every access to it is in bounds, written before and in order.
 
+use std::ops::Range;
+
 use super::lanes::Lanes;
 use super::memory_ops::lanes;
 use super::order::{Clocks, History, Touch, Who};
@@ -10,6 +12,8 @@ struct Word {
     value: u32,
     /// Low four bits, bytes written; high four, bytes that `cp.async` still fills.
     state: u8,
+    /// Asynchronous operations that still read it.
+    held: u16,
     /// Of the whole word, while nobody touches less of it.
     history: History,
     /// Which of `Shared::parts` has the histories of its bytes, counted from one; zero for none.
@@ -21,7 +25,18 @@ pub struct Shared {
     words: Vec<Word>,
     parts: Vec<[History; 4]>,
     size: u64,
-    clocks: Clocks,
+    pub clocks: Clocks,
+    /// Addresses of mbarriers: their words are as if a copy without end filled them.
+    barriers: Vec<u64>,
+    /// What holds words: first byte, end, who and line.
+    holders: Vec<Holder>,
+}
+
+/// An asynchronous read under way.
+struct Holder {
+    bytes: Range<u64>,
+    reader: &'static str,
+    line: u32,
 }
 
 impl Shared {
@@ -32,6 +47,8 @@ impl Shared {
         self.words.clear();
         self.words.resize(words, Word::default());
         self.parts.clear();
+        self.barriers.clear();
+        self.holders.clear();
         self.clocks.reset(warps);
     }
 
@@ -137,6 +154,9 @@ impl Shared {
     #[cold]
     fn not_there(&self, at: usize, bytes: u8, how: &'static str) -> Box<What> {
         let word = &self.words[at];
+        if self.barriers.contains(&((at as u64 * 4) & !7)) {
+            return Box::new(What::OfBarrier { how });
+        }
         Box::new(match word.state >> 4 & bytes {
             0 => What::NeverWritten { space: "shared" },
             _ => What::StillCopying {
@@ -183,8 +203,14 @@ impl Shared {
         who: Who,
     ) -> Result<(), Box<What>> {
         let Word {
-            value: old, state, ..
+            value: old,
+            state,
+            held,
+            ..
         } = self.words[word];
+        if held != 0 {
+            return Err(self.still_read(word));
+        }
         if state >> 4 & bytes != 0 {
             return Err(self.not_there(word, bytes, "written"));
         }
@@ -221,6 +247,9 @@ impl Shared {
             if self.words[word].state >> 4 != 0 {
                 return Err(self.not_there(word, 0xf, "written"));
             }
+            if self.words[word].held != 0 {
+                return Err(self.still_read(word));
+            }
             self.each_history(word, 0xf, |history, clocks| {
                 history.note_write(now, true, clocks)
             })?;
@@ -231,7 +260,11 @@ impl Shared {
 
     /// `cp.async` is done: the bytes are as if `who` had written them now.
     pub fn end_copy(&mut self, address: u64, bytes: &[u8], who: Who) {
-        let write = self.clocks.touch(who);
+        self.end_copy_as(address, bytes, self.clocks.touch(who));
+    }
+
+    /// The same for a copy that nobody but the waiters of an mbarrier know of.
+    pub fn end_copy_as(&mut self, address: u64, bytes: &[u8], write: Touch) {
         for (i, chunk) in bytes.chunks_exact(4).enumerate() {
             let word = &mut self.words[address as usize / 4 + i];
             word.value = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
@@ -242,6 +275,114 @@ impl Shared {
                 parts.iter_mut().for_each(|part| part.write = write);
             }
         }
+    }
+
+    /// As `start_copy`, by the async proxy: it must not overtake what threads wrote there.
+    pub fn start_bulk_copy(
+        &mut self,
+        address: u64,
+        size: usize,
+        who: Who,
+    ) -> Result<(), Box<What>> {
+        if address.saturating_add(size as u64) > self.size {
+            return Err(Box::new(What::SharedBounds {
+                bytes: size as u64,
+                size: self.size,
+            }));
+        }
+        for at in (address..address + size as u64).step_by(4) {
+            self.seen_by_proxy(at as usize / 4, who)?;
+            self.start_copy(at, 4, who)?;
+        }
+        Ok(())
+    }
+
+    fn seen_by_proxy(&self, word: usize, who: Who) -> Result<(), Box<What>> {
+        let write = self.last_write(&self.words[word]);
+        match self.clocks.hidden(write, who.thread as usize / 32) {
+            false => Ok(()),
+            true => Err(Box::new(What::NoProxyFence {
+                thread: write.thread(),
+                line: write.line,
+            })),
+        }
+    }
+
+    /// Four bytes, read by the async proxy on behalf of `who`.
+    pub fn load_by_proxy(&mut self, address: u64, who: Who) -> Result<u32, Box<What>> {
+        let now = self.clocks.touch(who);
+        let at = self.check(address, 4)?;
+        let value = self.load_word(at / 4, 0xf, now)?;
+        self.seen_by_proxy(at / 4, who)?;
+        Ok(value)
+    }
+
+    /// Nobody may write these words until they are let go.
+    pub fn hold(&mut self, words: &[u32], reader: &'static str, line: u32) {
+        let (mut first, mut last) = (u32::MAX, 0);
+        for &word in words {
+            self.words[word as usize].held += 1;
+            (first, last) = (first.min(word), last.max(word));
+        }
+        self.holders.push(Holder {
+            bytes: u64::from(first) * 4..u64::from(last) * 4 + 4,
+            reader,
+            line,
+        });
+    }
+
+    /// The read is done, as if `who` had made it now.
+    pub fn let_go(&mut self, words: &[u32], who: Who) {
+        let now = self.clocks.touch(who);
+        for &word in words {
+            let at = word as usize;
+            self.words[at].held = self.words[at].held.saturating_sub(1);
+            // It was in order when it began, and nobody has written since.
+            let _ = self.each_history(at, 0xf, |history, clocks| history.note_read(now, clocks));
+        }
+        let held = self
+            .holders
+            .iter()
+            .position(|holder| holder.line == who.line);
+        held.map(|at| self.holders.swap_remove(at));
+    }
+
+    #[cold]
+    fn still_read(&self, word: usize) -> Box<What> {
+        let byte = word as u64 * 4;
+        let holder = self.holders.iter().find(|h| h.bytes.contains(&byte));
+        let (reader, line) = holder.map_or(("an asynchronous read", 0), |h| (h.reader, h.line));
+        Box::new(What::StillRead { reader, line })
+    }
+
+    /// An mbarrier starts or, not `exists`, ends to be at this address.
+    pub fn set_barrier(&mut self, address: u64, who: Who, exists: bool) -> Result<(), Box<What>> {
+        let at = self.check(address, 8)? / 4;
+        let now = self.clocks.touch(who);
+        for word in [at, at + 1] {
+            if self.words[word].held != 0 {
+                return Err(self.still_read(word));
+            }
+            if exists && self.words[word].state >> 4 != 0 {
+                return Err(self.not_there(word, 0xf, "initialisation"));
+            }
+            self.each_history(word, 0xf, |history, clocks| {
+                history.note_write(now, true, clocks)
+            })?;
+            self.words[word].state = if exists { 0xf0 } else { 0 };
+        }
+        match exists {
+            true => self.barriers.push(address),
+            false => self.barriers.retain(|&other| other != address),
+        }
+        Ok(())
+    }
+
+    /// An operation on the mbarrier at this address: ordered after its initialisation.
+    pub fn touch_barrier(&mut self, address: u64, who: Who) -> Result<(), Box<What>> {
+        let at = self.check(address, 8)? / 4;
+        let now = self.clocks.touch(who);
+        self.each_history(at, 0xf, |history, clocks| history.note_read(now, clocks))
     }
 
     /// The lanes of a warp have synchronised.

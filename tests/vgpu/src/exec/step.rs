@@ -2,6 +2,7 @@
 
 use super::code::Code;
 use super::lanes::{Lanes, WARP};
+use super::proxy::pass_fence;
 use super::warp::{Machine, Trouble, View, Warp};
 use super::warp_ops::members;
 use crate::fault::What;
@@ -49,6 +50,10 @@ impl Warp {
             Code::CopyAsync(copy) => copy.run(machine, self, view, mask)?,
             Code::LoadMatrix(load) => load.run(machine, self, view, mask)?,
             Code::Mma(mma) => mma.run(self, view, mask)?,
+            Code::Elect(elect) => elect.run(self, view, mask)?,
+            Code::CopyBulk(copy) => copy.run(machine, self, view, mask)?,
+            Code::CopyTensor(copy) => copy.run(machine, self, view, mask)?,
+            Code::Wgmma(wgmma) => wgmma.run(machine, self, view, mask)?,
             Code::WarpBarrier { mask: members_of } => {
                 let named = *self.value(view, *members_of);
                 members(self, &named, mask, "bar.warp.sync")?;
@@ -118,6 +123,15 @@ impl Warp {
                 }
                 self.copies.wait(mask, *groups, machine, self.first_thread);
             }
+            Code::ProxyFence { data } => pass_fence(machine, self, mask, *data),
+            Code::CommitBulk => self.bulk.commit(mask),
+            Code::WaitBulk { groups } => self.bulk.wait(mask, *groups, machine, self.first_thread),
+            Code::FenceProducts => self.products.fence(view.line),
+            Code::CommitProducts => self.products.commit(view.line),
+            Code::WaitProducts { groups } => {
+                self.products
+                    .wait(*groups, view.line, machine, self.first_thread);
+            }
             // Done by `run_function` and `execute`; named, so that a new instruction is not forgotten here.
             Code::Nothing
             | Code::Lanes { .. }
@@ -138,7 +152,13 @@ impl Warp {
             | Code::Reduce(_)
             | Code::CopyAsync(_)
             | Code::LoadMatrix(_)
-            | Code::Mma(_) => {}
+            | Code::Mma(_)
+            | Code::MBarrier(_)
+            | Code::SetRegisters { .. }
+            | Code::Elect(_)
+            | Code::CopyBulk(_)
+            | Code::CopyTensor(_)
+            | Code::Wgmma(_) => {}
         }
     }
 }

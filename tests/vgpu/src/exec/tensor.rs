@@ -42,7 +42,7 @@ pub fn decode(d: &mut Decoding) -> Decoded {
     }
 }
 
-fn registers(d: &Decoding, at: usize) -> Result<Vec<Reg>, String> {
+pub fn registers(d: &Decoding, at: usize) -> Result<Vec<Reg>, String> {
     let list = d.vector_to(at)?;
     list.into_iter()
         .map(|reg| reg.ok_or_else(|| "a register was expected, not `_`".to_string()))
@@ -117,7 +117,7 @@ fn mma(d: &mut Decoding) -> Decoded {
     Ok(Some(Code::Mma(Box::new(mma))))
 }
 
-fn whole_warp(active: u32, what: &str) -> Result<(), Trouble> {
+pub fn whole_warp(active: u32, what: &str) -> Result<(), Trouble> {
     match active {
         u32::MAX => Ok(()),
         _ => {

@@ -3,15 +3,20 @@
 //! Where the lanes of a branch part, one side waits on a stack until the other has come to the branch's immediate post-dominator.
 
 use super::async_copy::Copies;
+use super::bulk::BulkGroups;
 use super::code::{Code, Instruction, PredicateSource, PredicateUse, Reg, Source};
 use super::flow::Barrier;
 use super::lanes::{Lanes, WARP};
 use super::local::Local;
 use super::memory_ops::lanes;
+use super::phases::MBarriers;
+use super::products::Products;
+use super::proxy::change_registers;
 use super::running::Running;
 use super::shared::Shared;
 use crate::fault::{Fault, What};
 use crate::memory::Actor;
+use crate::ptx::Function;
 
 /// Instructions before another warp of the block has its turn.
 const TURN: u64 = 1 << 16;
@@ -22,6 +27,11 @@ pub struct Machine<'r> {
     pub block: [u32; 3],
     pub shared: Shared,
     pub actor: Actor,
+    pub mbarriers: MBarriers,
+    /// Registers that `setmaxnreg` may hand out.
+    pub registers_free: u32,
+    /// Counts what may end a wait.
+    pub events: u64,
 }
 
 /// What is wrong with one lane.
@@ -88,6 +98,16 @@ pub enum Pause<'r> {
     Turn,
     /// At a barrier, with these lanes.
     Barrier(&'r Barrier, u32),
+    /// For something to happen in the block; it comes back to the instruction of this line.
+    Wait(Wait, u32),
+}
+
+/// What a warp waits for.
+#[derive(Clone, Copy)]
+pub struct Wait {
+    pub lane: usize,
+    /// An mbarrier and its phase; registers where it is none.
+    pub barrier: Option<(u64, u32)>,
 }
 
 #[derive(Default)]
@@ -96,6 +116,14 @@ pub struct Warp {
     pub predicates: Vec<u32>,
     pub local: Local,
     pub copies: Copies,
+    pub bulk: BulkGroups,
+    pub products: Products,
+    /// Nobody in the block could go on: the next wait gives up.
+    pub impatient: bool,
+    /// The barrier and phase that were not complete when last asked, and where.
+    pub attempt: Option<((u64, u32), u32)>,
+    /// By `setmaxnreg`.
+    pub registers_held: Option<u32>,
     /// In the block.
     pub first_thread: u32,
     /// Lanes that have not ended.
@@ -116,6 +144,11 @@ impl Warp {
         self.frames.clear();
         self.local.resize(0);
         self.copies = Copies::default();
+        self.bulk = BulkGroups::default();
+        self.products = Products::default();
+        self.impatient = false;
+        self.registers_held = None;
+        self.attempt = None;
         self.executed = 0;
         self.enter(running.kernel, self.live, machine);
     }
@@ -181,9 +214,9 @@ impl Warp {
         let until = self.executed + TURN;
         while let Some(frame) = self.frames.last() {
             let running = machine.running;
-            let code: &'r [Instruction] = &running.functions[frame.function].code;
+            let function = &running.functions[frame.function];
             let view = self.view(machine);
-            if let Some(pause) = self.run_function(machine, code, view, until)? {
+            if let Some(pause) = self.run_function(machine, function, view, until)? {
                 return Ok(pause);
             }
             if self
@@ -201,10 +234,11 @@ impl Warp {
     fn run_function<'r>(
         &mut self,
         machine: &mut Machine<'r>,
-        code: &'r [Instruction],
+        function: &'r Function,
         mut view: View<'r>,
         until: u64,
     ) -> Result<Option<Pause<'r>>, Box<Fault>> {
+        let code: &'r [Instruction] = &function.code;
         loop {
             let Some(path) = self
                 .frames
@@ -217,7 +251,8 @@ impl Warp {
                 self.pop_path();
                 continue;
             }
-            let instruction = &code[path.at as usize];
+            let at = path.at as usize;
+            let instruction = &code[at];
             path.at += 1;
             let active = path.mask;
             self.executed += 1;
@@ -229,6 +264,11 @@ impl Warp {
                 continue;
             }
             view.line = instruction.line;
+            if let Some(mention) = function.mentions.get(at) {
+                let used = self.products.note_use(mention, view.registers);
+                let lane = taken.trailing_zeros() as usize;
+                used.map_err(|w| self.fault(Trouble::of(lane, w), machine, view.line))?;
+            }
             match &instruction.code {
                 Code::Lanes { run, to, from } => {
                     let mut out = Lanes::ZERO;
@@ -249,6 +289,23 @@ impl Warp {
                     }
                     return Ok(Some(Pause::Barrier(barrier, instruction.line)));
                 }
+                Code::MBarrier(_) | Code::SetRegisters { .. } => {
+                    let waits = match &instruction.code {
+                        Code::MBarrier(op) => op.run(machine, self, &view, taken),
+                        Code::SetRegisters { count, more } => {
+                            change_registers(machine, self, taken, *count, *more)
+                        }
+                        _ => Ok(None),
+                    };
+                    match waits {
+                        Ok(None) => {}
+                        Ok(Some(wait)) => {
+                            self.step_back();
+                            return Ok(Some(Pause::Wait(wait, view.line)));
+                        }
+                        Err(trouble) => return Err(self.fault(trouble, machine, view.line)),
+                    }
+                }
                 other => {
                     if let Err(trouble) = self.execute(other, machine, &view, taken) {
                         return Err(self.fault(trouble, machine, instruction.line));
@@ -264,6 +321,14 @@ impl Warp {
                 }
                 return Ok(Some(Pause::Turn));
             }
+        }
+    }
+
+    /// To the instruction that was just executed.
+    fn step_back(&mut self) {
+        let frame = self.frames.last_mut();
+        if let Some(path) = frame.and_then(|frame| frame.paths.last_mut()) {
+            path.at -= 1;
         }
     }
 

@@ -9,6 +9,7 @@ use super::types::Type;
 use crate::exec::code::{Address, Code, Instruction, PredicateUse, Source};
 use crate::exec::decode::decode;
 use crate::exec::flow::Call;
+use crate::exec::products::Mention;
 use crate::ptx::ir::Constant;
 
 /// What follows the opening brace of `function`, to its closing one.
@@ -43,14 +44,12 @@ pub fn parse(parser: &mut Parser, function: &mut Function) -> Result<(), ParseEr
 /// Resolves labels, and takes the numbers that were given to names.
 fn finish(parser: &mut Parser, function: &mut Function, start: Token) -> Result<(), ParseError> {
     let names = &mut parser.names;
-    for (name, &number) in &names.labels {
-        if names.label_places[number as usize].is_none() {
-            return Err(start.error(format!(
-                "label `{name}` stands nowhere in `{}`",
-                function.name
-            )));
-        }
-    }
+    names.resolve_labels().map_err(|name| {
+        start.error(format!(
+            "label `{name}` stands nowhere in `{}`",
+            function.name
+        ))
+    })?;
     let place = |label: &mut u32| *label = names.label_places[*label as usize].unwrap_or(0);
     for instruction in &mut function.code {
         match &mut instruction.code {
@@ -64,6 +63,10 @@ fn finish(parser: &mut Parser, function: &mut Function, start: Token) -> Result<
         guard: None,
         code: Code::Return,
     });
+    let products = |i: &Instruction| matches!(i.code, Code::Wgmma(_));
+    if !function.code.iter().any(products) {
+        function.mentions = Vec::new();
+    }
     function.register_count = names.registers;
     function.predicate_count = names.predicates;
     function.registers = names.register_bits / 32;
@@ -137,19 +140,46 @@ fn registers(parser: &mut Parser) -> Result<(), ParseError> {
 fn instruction(parser: &mut Parser, function: &mut Function) -> Result<(), ParseError> {
     let guard = guard(parser)?;
     let token = parser.next();
+    let mut named = Vec::new();
     let code = match token.text.split('.').next() {
         Some("call") => call(parser, token)?,
         _ => {
             let operands = operands(parser)?;
+            named = registers_of(&operands);
             decode(token.text, operands, &mut parser.names).map_err(|why| token.error(why))?
         }
     };
+    // A product looks after its own registers.
+    if matches!(code, Code::Wgmma(_)) {
+        named.clear();
+    }
+    function.mentions.push(Mention(named.into()));
     function.code.push(Instruction {
         line: token.line,
         guard,
         code,
     });
     Ok(())
+}
+
+/// The registers that operands name.
+fn registers_of(operands: &[Operand]) -> Vec<u32> {
+    let mut list = Vec::new();
+    for operand in operands {
+        match operand {
+            Operand::Register(reg) => list.push(reg.index),
+            Operand::Address(address, _) => {
+                list.extend(address.base.index().ok().map(|i| i as u32))
+            }
+            Operand::Vector(parts) => list.extend(registers_of(parts)),
+            Operand::Pair(pair) => {
+                let (a, b) = &**pair;
+                list.extend(registers_of(&[a.clone(), b.clone()]));
+            }
+            _ => {}
+        }
+    }
+    list
 }
 
 fn guard(parser: &mut Parser) -> Result<Option<PredicateUse>, ParseError> {
@@ -222,7 +252,7 @@ fn operand<'a>(parser: &mut Parser<'a>) -> Result<Operand<'a>, ParseError> {
     }
 }
 
-/// `[base]`, `[base+8]`, `[base+-8]`, `[base-8]`, `[8]`.
+/// `[base]`, `[base+8]`, `[base+-8]`, `[base-8]`, `[8]`; `[map, {c0, c1}]` is the address with its coordinates.
 fn address<'a>(parser: &mut Parser<'a>) -> Result<Operand<'a>, ParseError> {
     parser.expect(b'[')?;
     let token = parser.peek();
@@ -238,8 +268,14 @@ fn address<'a>(parser: &mut Parser<'a>) -> Result<Operand<'a>, ParseError> {
             _ => return Err(token.error("an offset must be a whole number")),
         };
     }
+    let address = Operand::Address(Address { base, offset }, space);
+    if parser.take(b',') {
+        let coordinates = operand(parser)?;
+        parser.expect(b']')?;
+        return Ok(Operand::Pair(Box::new((address, coordinates))));
+    }
     parser.expect(b']')?;
-    Ok(Operand::Address(Address { base, offset }, space))
+    Ok(address)
 }
 
 /// `call.uni (returned), function, (passed);` both lists optional.

@@ -1,6 +1,7 @@
 //! A module, ready to run.
 
 use crate::exec::code::{Instruction, Special};
+use crate::exec::products::Mention;
 
 /// What one PTX text holds.
 #[derive(Default)]
@@ -9,6 +10,8 @@ pub struct Module {
     pub version: (u32, u32),
     /// `.target`: 80 for `sm_80`.
     pub target: u32,
+    /// `sm_90a`, not `sm_90`: for this architecture only.
+    pub target_only: bool,
     pub functions: Vec<Function>,
     /// Variables of the module and of its functions, but not their locals.
     pub variables: Vec<Variable>,
@@ -39,10 +42,14 @@ pub struct Function {
     pub registers: u32,
     /// `.maxntid`, multiplied out.
     pub max_threads: Option<u32>,
+    /// `.maxnreg`.
+    pub max_registers: Option<u32>,
     /// Of a `.func`: what it returns, as offsets in its local memory. `params` are such offsets, too.
     pub returns: Vec<Param>,
 
     pub(crate) code: Vec<Instruction>,
+    /// Registers that each instruction names; empty where the function has no `wgmma`.
+    pub(crate) mentions: Vec<Mention>,
     /// Registers in a warp's file: declared ones, then one for each of `specials`.
     pub(crate) register_count: u32,
     pub(crate) predicate_count: u32,

@@ -63,11 +63,17 @@ pub struct Names<'a> {
     pub entry: bool,
     /// Functions by name.
     pub functions: HashMap<&'a str, usize>,
+    /// `.target`, and whether it is for one architecture only.
+    pub target: (u32, bool),
     /// Functions called.
     pub calls: Vec<usize>,
-    pub labels: HashMap<&'a str, u32>,
+    /// By name and scope: what is inside braces hides what is outside.
+    labels: HashMap<(&'a str, usize), u32>,
     /// Where each label stands.
     pub label_places: Vec<Option<u32>>,
+    /// The scopes that are open, by number, and around which scope each was opened.
+    open: Vec<usize>,
+    parents: Vec<usize>,
     /// `.branchtargets` lists, by the label before them.
     pub tables: HashMap<&'a str, Vec<u32>>,
 }
@@ -82,21 +88,44 @@ impl<'a> Names<'a> {
     pub fn start_function(&mut self, entry: bool) {
         let variables = std::mem::take(&mut self.variables);
         let functions = std::mem::take(&mut self.functions);
+        let target = self.target;
         *self = Names {
             variables,
             functions,
+            target,
             entry,
             scopes: vec![HashMap::new()],
+            open: vec![0],
+            parents: vec![0],
             ..Names::default()
         };
     }
 
+    /// Refuses what the module's target has not; `only`: it needs `sm_90a`, not `sm_90`.
+    pub fn needs_target(&self, target: u32, only: bool) -> Result<(), String> {
+        let (has, of_one) = self.target;
+        match has >= target && (of_one || !only) {
+            true => Ok(()),
+            false => Err(format!(
+                "needs `.target sm_{target}{}`",
+                if only { "a" } else { "" }
+            )),
+        }
+    }
+
     pub fn open_scope(&mut self) {
         self.scopes.push(HashMap::new());
+        self.parents.push(self.scope());
+        self.open.push(self.parents.len() - 1);
     }
 
     pub fn close_scope(&mut self) {
         self.scopes.pop();
+        self.open.pop();
+    }
+
+    fn scope(&self) -> usize {
+        self.open.last().copied().unwrap_or(0)
     }
 
     fn declare(&mut self, name: &'a str, meaning: Meaning) {
@@ -192,11 +221,32 @@ impl<'a> Names<'a> {
     }
 
     pub fn label(&mut self, name: &'a str) -> u32 {
+        let scope = self.scope();
         let places = &mut self.label_places;
-        *self.labels.entry(name).or_insert_with(|| {
+        *self.labels.entry((name, scope)).or_insert_with(|| {
             places.push(None);
             places.len() as u32 - 1
         })
+    }
+
+    /// Gives labels that do not stand in the scope that names them the places they have around it.
+    ///
+    /// # Errors
+    /// The name of one that stands nowhere.
+    pub fn resolve_labels(&mut self) -> Result<(), &'a str> {
+        for (&(name, scope), &number) in &self.labels {
+            let mut at = scope;
+            while self.label_places[number as usize].is_none() && at != 0 {
+                at = self.parents[at];
+                let outer = self.labels.get(&(name, at));
+                self.label_places[number as usize] =
+                    outer.and_then(|&outer| self.label_places[outer as usize]);
+            }
+            if self.label_places[number as usize].is_none() {
+                return Err(name);
+            }
+        }
+        Ok(())
     }
 
     /// What a bare name stands for.
@@ -218,6 +268,9 @@ impl<'a> Names<'a> {
         }
         if let Some(special) = special(name) {
             return Operand::Special(special);
+        }
+        if let Some(value) = of_cluster(name) {
+            return Operand::Integer(value);
         }
         if let Some(&(number, space)) = self.variables.get(name) {
             let base = self.constant(Constant::Variable(number, 0));
@@ -270,6 +323,19 @@ impl<'a> Names<'a> {
                 }
                 _ => None,
             })
+    }
+}
+
+/// Every block is a cluster of its own.
+fn of_cluster(name: &str) -> Option<u64> {
+    match name {
+        "%cluster_ctarank" | "%is_explicit_cluster" => Some(0),
+        "%cluster_nctarank" => Some(1),
+        _ => match name.split_once('.') {
+            Some(("%cluster_ctaid", "x" | "y" | "z")) => Some(0),
+            Some(("%cluster_nctaid", "x" | "y" | "z")) => Some(1),
+            _ => None,
+        },
     }
 }
 

@@ -135,6 +135,8 @@ impl<'a> Parser<'a> {
                 self.module.target = digits
                     .parse()
                     .map_err(|_| token.error(format!("target `{target}`")))?;
+                self.module.target_only = target.ends_with(char::is_alphabetic);
+                self.names.target = (self.module.target, self.module.target_only);
                 self.skip_line(token);
             }
             ".address_size" => {
@@ -372,7 +374,11 @@ impl<'a> Parser<'a> {
             }
             match token.text {
                 ".maxntid" | ".reqntid" => function.max_threads = Some(values.iter().product()),
-                ".maxnreg" | ".minnctapersm" | ".maxnctapersm" | ".noreturn" => {}
+                ".maxnreg" => function.max_registers = values.first().copied(),
+                ".minnctapersm" | ".maxnctapersm" | ".noreturn" => {}
+                // Clusters of one block are what blocks are anyway.
+                ".explicitcluster" => {}
+                ".reqnctapercluster" if values.iter().all(|&n| n == 1) => {}
                 ".pragma" => self.skip_past(b';'),
                 other => {
                     return Err(

@@ -82,12 +82,25 @@ impl Program {
         shared: u32,
         params: &[u64],
     ) -> Result<(), Fault> {
+        let values: Vec<_> = params.iter().map(|p| p.to_le_bytes().to_vec()).collect();
+        self.launch_with(kernel, grid, block, shared, &values)
+    }
+
+    /// The same with parameters of any size.
+    pub fn launch_with(
+        &self,
+        kernel: &str,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared: u32,
+        params: &[Vec<u8>],
+    ) -> Result<(), Fault> {
         let function = self.module.module.function(kernel).unwrap();
         assert_eq!(function.params.len(), params.len());
         let mut buffer = vec![0; function.param_bytes as usize];
         for (param, value) in function.params.iter().zip(params) {
             let (from, size) = (param.offset as usize, param.size as usize);
-            buffer[from..from + size].copy_from_slice(&value.to_le_bytes()[..size]);
+            buffer[from..from + size].copy_from_slice(&value[..size]);
         }
         launch(
             &self.module,
@@ -109,9 +122,14 @@ impl Program {
 
 /// A kernel `k` with this body between the declaration of registers and `ret`.
 pub fn kernel(params: &[&str], body: &str) -> String {
+    kernel_for("sm_80", params, body)
+}
+
+/// The same for another target.
+pub fn kernel_for(target: &str, params: &[&str], body: &str) -> String {
     let params: Vec<String> = params.iter().map(|p| format!(".param {p}")).collect();
     format!(
-        ".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry k({})\n{{\n\
+        ".version 9.0\n.target {target}\n.address_size 64\n.visible .entry k({})\n{{\n\
          .reg .pred %p<8>;\n.reg .b16 %h<8>;\n.reg .b32 %r<32>;\n.reg .b64 %rd<32>;\n{body}\nret;\n}}\n",
         params.join(", ")
     )
