@@ -179,7 +179,8 @@ fn isa(compute: &str) -> Result<&'static str, String> {
 fn split(ptx: &str, isa: &str) -> Result<Vec<(String, String)>, String> {
     let mut head = String::new();
     let mut modules: Vec<(String, String)> = Vec::new();
-    let mut inside = false;
+    // Of the braces of a kernel: inline assembly has some of its own.
+    let (mut inside, mut depth) = (false, 0);
     // The pragma only says which loaded bytes are not used, and needs PTX 8.3.
     let needless = ["//", ".pragma \"used_bytes_mask"];
     let is_needless =
@@ -205,7 +206,10 @@ fn split(ptx: &str, isa: &str) -> Result<Vec<(String, String)>, String> {
                 head.push('\n');
             }
         }
-        inside &= line != "}";
+        let braces = |brace| line.matches(brace).count();
+        depth += braces('{');
+        depth -= braces('}');
+        inside &= depth > 0 || !line.contains('}');
     }
     match modules.is_empty() {
         true => Err("no kernel".to_string()),

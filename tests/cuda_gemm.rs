@@ -2,6 +2,8 @@
 //! fallback for the other. On the virtual GPU: `scripts/vgpu rtx3060 -- cargo test --release --features cuda --test cuda_gemm`.
 #![cfg(feature = "cuda")]
 
+use std::process::Command;
+
 use candle_core::CudaDevice;
 use taper::config::{BackendRequest, Gelu};
 use taper::model::{Recompute, Rung};
@@ -131,4 +133,105 @@ fn a_lack_of_memory_while_tuning_leaves_the_fallback() {
         "{}",
         tuned.because
     );
+}
+
+/// `taper bench gemm` on a virtual card with these failures planned: by product, what was chosen and why
+/// others were not; nothing where there is no virtual GPU.
+fn bench(failures: &str) -> Option<serde_json::Value> {
+    if std::env::var_os("VGPU_CARD").is_none() {
+        eprintln!("skipped: this test chooses its card, use scripts/vgpu");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let card = folder.path().join("card.toml");
+    std::fs::write(&card, format!("like = \"rtx3060\"\nfail = [{failures}]\n")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_taper"))
+        .args([
+            "bench", "gemm", "--device", "cuda", "--json", "--square", "64",
+        ])
+        .args([
+            "--set",
+            "model.n_embd=64",
+            "--set",
+            "model.n_head=2",
+            "--set",
+            "model.block_size=32",
+        ])
+        .args([
+            "--set",
+            "train.sequences_per_step=2",
+            "--set",
+            "gemm.autotune=limited",
+        ])
+        .env("VGPU_CARD", card)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// (name, why not) of the candidates of cuBLASLt, of all products.
+fn cublaslt(report: &serde_json::Value) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let mut found = Vec::new();
+    for problem in report["problems"].as_array().unwrap() {
+        let candidates = problem["candidates"].as_array().unwrap();
+        let chosen: Vec<_> = candidates.iter().filter(|c| c["chosen"] == true).collect();
+        assert_eq!(chosen.len(), 1, "{problem}");
+        for candidate in candidates
+            .iter()
+            .filter(|c| text(&c["name"]).starts_with("cublaslt"))
+        {
+            assert!(
+                candidate["chosen"] == false || candidate["seconds"].is_number(),
+                "{candidate}"
+            );
+            found.push((text(&candidate["name"]), text(&candidate["because"])));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_library_that_does_not_start_leaves_everything_to_our_kernels() {
+    let Some(report) = bench("\"cublasLtCreate\"") else {
+        return;
+    };
+    for (name, because) in cublaslt(&report) {
+        assert_eq!(name, "cublaslt");
+        assert!(because.contains("cuBLASLt does not start"), "{because}");
+    }
+}
+
+#[test]
+fn a_heuristic_without_an_answer_leaves_everything_to_our_kernels() {
+    let Some(report) = bench("\"cublasLtMatmulAlgoGetHeuristic\"") else {
+        return;
+    };
+    for (name, because) in cublaslt(&report) {
+        assert_eq!(name, "cublaslt");
+        assert!(because.contains("cuBLASLt has no algorithm"), "{because}");
+    }
+}
+
+#[test]
+fn a_product_that_fails_or_is_wrong_is_never_chosen() {
+    for (failure, word) in [
+        (
+            "\"cublasLtMatmul\"",
+            "unavailable: cuBLASLt did not multiply",
+        ),
+        ("\"cublasLtMatmul.wrong\"", "wrong: "),
+    ] {
+        let Some(report) = bench(failure) else { return };
+        let found = cublaslt(&report);
+        assert!(found.len() > 10);
+        for (name, because) in found {
+            assert!(because.contains(word), "{name}: {because}");
+        }
+    }
 }

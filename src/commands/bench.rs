@@ -1,11 +1,13 @@
 //! `taper bench`: how fast the parts of a training step are, measured on this machine.
 
-use crate::commands::plan::{dataset, weights};
+use crate::commands::plan::{dataset, device_here, weights};
 use crate::commands::{in_thread_pool, print_now, until_reader_leaves};
 use crate::config::Config;
 use crate::device::DeviceProfile;
 use crate::error::Result;
 use crate::ops::gemm::candidate::Device;
+#[cfg(feature = "cuda")]
+use crate::ops::gemm::gpu::Gpu;
 use crate::ops::gemm::tune::{Outcome, tune};
 use crate::ops::gemm::{Cpu, Effort, Epilogue, Inputs, Problem};
 use crate::plan::{Job, Origin, Plan, Request};
@@ -35,6 +37,12 @@ pub struct GemmArgs {
     /// Change one key of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
+    /// A GPU of this machine, `cuda` or `cuda:1` [default: the CPU]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Side of the square products whose best rate is the ceiling [default: 2048, on a GPU 8192]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32768))]
+    pub square: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -45,7 +53,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let full = ["gemm.autotune=full".to_owned()];
     let overrides: Vec<String> = full.iter().chain(&args.overrides).cloned().collect();
     let config = Config::load(&args.config, &overrides)?;
-    let device = DeviceProfile::cpu();
+    let (device, ordinal) = device_here(args.device.as_deref())?;
     let weights = weights(&config.train.init_from);
     let request = Request {
         config: &config,
@@ -58,47 +66,73 @@ pub fn run(args: BenchArgs) -> Result<()> {
         job: Job::Train,
     };
     let plan = request.plan()?;
-    let done = in_thread_pool(plan.threads, || bench(&args, &device, &plan));
+    let bench = Bench {
+        args: &args,
+        profile: &device,
+        plan: &plan,
+    };
+    let done = in_thread_pool(plan.threads, || match ordinal {
+        None => bench.run(&Cpu::<f32>::default(), Inputs::Float32, CPU_SQUARE),
+        #[cfg(feature = "cuda")]
+        Some(ordinal) => {
+            let gpu = Gpu::open(ordinal, &device, config.gemm.backend)?;
+            bench.run(&gpu, plan.precision.into(), GPU_SQUARE)
+        }
+        #[cfg(not(feature = "cuda"))]
+        Some(_) => Err(crate::device::DeviceError::NoCuda.into()),
+    });
     until_reader_leaves(done)
 }
 
-fn bench(args: &GemmArgs, device: &DeviceProfile, plan: &Plan) -> Result<()> {
-    let cpu = Cpu::<f32>::default();
-    let rung = plan.launch().rung;
-    // All that the run may hold is free: nothing of it is allocated.
-    let room = plan.budget.value;
-    let mut report = GemmBench::new(&args.config, device, plan, ceiling(&cpu, room));
-    let say = |text: &str| match args.json {
-        true => Ok(()),
-        false => print_now(text),
-    };
-    say(&report.heading())?;
-    for (name, problem) in Problem::of_training(&plan.model, rung, Inputs::Float32) {
-        let tuned = tune(&cpu, &problem, plan.gemm, room);
-        let times = Problem::times_per_micro_step(name, &plan.model, rung);
-        let measured = ProblemBench::new((name, problem), times, &tuned, report.ceiling);
-        say(&measured.text())?;
-        report.problems.push(measured);
-    }
-    match args.json {
-        true => print_now(&report.json()),
-        false => say(&report.total()),
+const CPU_SQUARE: usize = 2048;
+#[cfg(feature = "cuda")]
+const GPU_SQUARE: usize = 8192;
+
+struct Bench<'a> {
+    args: &'a GemmArgs,
+    profile: &'a DeviceProfile,
+    plan: &'a Plan,
+}
+
+impl Bench<'_> {
+    fn run<D: Device>(&self, device: &D, inputs: Inputs, square: usize) -> Result<()> {
+        let Self {
+            args,
+            profile,
+            plan,
+        } = *self;
+        let rung = plan.launch().rung;
+        // All that the run may hold is free: nothing of it is allocated.
+        let room = plan.budget.value;
+        let square = args.square.map_or(square, |side| side as usize);
+        let ceiling = ceiling(device, inputs, square, room);
+        let mut report = GemmBench::new(&args.config, profile, plan, ceiling);
+        let say = |text: &str| match args.json {
+            true => Ok(()),
+            false => print_now(text),
+        };
+        say(&report.heading())?;
+        for (name, problem) in Problem::of_training(&plan.model, rung, inputs) {
+            let tuned = tune(device, &problem, plan.gemm, room);
+            let times = Problem::times_per_micro_step(name, &plan.model, rung);
+            let measured = ProblemBench::new((name, problem), times, &tuned, report.ceiling);
+            say(&measured.text())?;
+            report.problems.push(measured);
+        }
+        match args.json {
+            true => print_now(&report.json()),
+            false => say(&report.total()),
+        }
     }
 }
 
-/// Sides of the square products that show what the device can do.
-const SQUARES: [usize; 2] = [1024, 2048];
-
-/// The best rate over large square products, in operations per second.
-fn ceiling<D: Device>(device: &D, room: Option<u64>) -> Option<f64> {
-    let rates = SQUARES.into_iter().flat_map(|side| {
-        let problem = Problem::input_gradient(side, side, side, Inputs::Float32, Epilogue::None);
-        let outcomes = tune(device, &problem, Effort::Limited, room).outcomes;
-        let rate = move |(_, outcome)| match outcome {
-            Outcome::Timed { seconds } => Some(problem.flops() as f64 / seconds),
-            _ => None,
-        };
-        outcomes.into_iter().filter_map(rate).collect::<Vec<f64>>()
+/// The best rate of a large square product, in operations per second.
+fn ceiling<D: Device>(device: &D, inputs: Inputs, side: usize, room: Option<u64>) -> Option<f64> {
+    let problem = Problem::input_gradient(side, side, side, inputs, Epilogue::None);
+    let outcomes = tune(device, &problem, Effort::Limited, room).outcomes;
+    let rates = outcomes.iter().filter_map(|(_, outcome)| match outcome {
+        Outcome::Timed { seconds } => Some(problem.flops() as f64 / seconds),
+        _ => None,
     });
     rates.max_by(f64::total_cmp)
 }

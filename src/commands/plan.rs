@@ -145,6 +145,20 @@ fn allocate(plan: &Plan, device: Option<&str>) -> Result<Trial> {
     }
 }
 
+/// The CPU, or a GPU of this machine with its number.
+pub(super) fn device_here(name: Option<&str>) -> Result<(DeviceProfile, Option<usize>)> {
+    let Some(name) = name else {
+        return Ok((DeviceProfile::cpu(), None));
+    };
+    match ordinal(name) {
+        Some(ordinal) => Ok((DeviceProfile::gpu(ordinal)?, Some(ordinal))),
+        None => Err(Error::Usage {
+            what: format!("`{name}` is no device of this machine"),
+            hint: "leave out `--device` for the CPU, or use `--device cuda` for a GPU".into(),
+        }),
+    }
+}
+
 /// `cuda` -> 0, `cuda:1` -> 1, as PyTorch calls a GPU of this machine.
 fn ordinal(name: &str) -> Option<usize> {
     match name.strip_prefix("cuda")? {

@@ -67,7 +67,8 @@ fn driver_version() -> Option<String> {
     version.or_else(|| Some("unknown".into()))
 }
 
-fn explain(error: DriverError, ordinal: usize) -> DeviceError {
+/// What an error of the driver on GPU `ordinal` means.
+pub fn explain(error: DriverError, ordinal: usize) -> DeviceError {
     match error.0 {
         CUresult::CUDA_ERROR_STUB_LIBRARY => DeviceError::NoDriver {
             reason: cuda::missing().unwrap_or_else(|| "`libcuda.so.1` is only a stub".into()),

@@ -17,7 +17,7 @@ use serde::Serialize;
 pub(crate) use cpu::kib_field;
 pub use cpu::{peak_resident_bytes, resident_bytes};
 #[cfg(feature = "cuda")]
-pub use cuda::open;
+pub use cuda::{explain, open};
 pub use error::DeviceError;
 pub use gpu::{Gpu, GpuProcess, Gpus};
 pub use memory_size::parse_bytes;

@@ -143,8 +143,8 @@ impl Kernel {
 /// Of a GPU that is open, (major, minor).
 ///
 /// # Errors
-/// [`KernelError::Limits`]
-pub fn compute_capability(device: &CudaDevice) -> Result<(u32, u32), KernelError> {
+/// The driver's, when it does not tell.
+pub fn compute_capability(device: &CudaDevice) -> Result<(u32, u32), DriverError> {
     let (major, minor) = device.cuda_stream().context().compute_capability()?;
     Ok((major as u32, minor as u32))
 }
@@ -162,8 +162,8 @@ pub fn sm_count(device: &CudaDevice) -> Result<usize, KernelError> {
 /// The most shared memory that a block can have on a GPU that is open.
 ///
 /// # Errors
-/// [`KernelError::Limits`]
-pub fn shared_bytes_per_block(device: &CudaDevice) -> Result<usize, KernelError> {
+/// The driver's, when it does not tell.
+pub fn shared_bytes_per_block(device: &CudaDevice) -> Result<usize, DriverError> {
     let limit = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
     let bytes = device.cuda_stream().context().attribute(limit)?;
     Ok(bytes.max(0) as usize)

@@ -1,8 +1,9 @@
 //! How much memory a run may hold, and what of it is not for its buffers.
 
-use crate::device::{Cuda, DeviceProfile, Hardware};
+use crate::device::{DeviceProfile, Hardware};
 use crate::faults::Faults;
 use crate::memory::{Group, Memory, Row, total_bytes};
+use crate::ops::gemm;
 use crate::units::bytes;
 
 use super::Choice;
@@ -15,10 +16,6 @@ const CPU_HEADROOM: f64 = 0.05;
 /// A CUDA context with lazily loaded kernels, for a card that is not here; on one that is, free
 /// memory is read after the context was made. An assumption: 300 to 500 MiB are commonly seen.
 const CUDA_CONTEXT_BYTES: u64 = 448 * MIB;
-
-/// What NVIDIA recommends as cuBLAS workspace: 32 MiB on Hopper and newer, 4 MiB before
-/// (cuBLAS documentation, "cublasSetWorkspace"); 8 MiB leave split-K some room.
-const CUBLAS_WORKSPACE_BYTES: [u64; 2] = [8 * MIB, 32 * MIB];
 
 /// Code, tables and stacks that a run touches after it was planned.
 const CPU_PROCESS_BYTES: u64 = 2 * MIB;
@@ -95,15 +92,11 @@ pub(super) fn reserve(device: &DeviceProfile, threads: usize, packed_bytes: usiz
             ]
         }
         Hardware::Cuda(cuda) => {
-            let mut rows = vec![row("cuBLAS workspace", cublas_workspace(cuda))];
+            let mut rows = vec![row("cuBLAS workspace", gemm::workspace_bytes(cuda))];
             if cuda.driver_version.is_none() {
                 rows.push(row("CUDA context", CUDA_CONTEXT_BYTES));
             }
             rows
         }
     }
-}
-
-fn cublas_workspace(cuda: &Cuda) -> u64 {
-    CUBLAS_WORKSPACE_BYTES[usize::from(cuda.compute_capability.0 >= 9)]
 }

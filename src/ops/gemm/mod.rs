@@ -25,6 +25,18 @@ pub mod ptx;
 pub mod tune;
 mod verify;
 
+use crate::device::Cuda;
+
+/// What a product on a GPU may use beside its operands: partial sums, and what cuBLASLt wants. NVIDIA
+/// recommends 32 MiB for Hopper and newer, 4 MiB before (cuBLAS documentation, "cublasSetWorkspace"); 8 MiB
+/// leave split-K some room.
+pub fn workspace_bytes(cuda: &Cuda) -> u64 {
+    match cuda.compute_capability.0 {
+        9.. => 32 << 20,
+        _ => 8 << 20,
+    }
+}
+
 pub use cache::{Cache, Table, cache_folder};
 pub use candidate::Effort;
 pub use cpu::{Cpu, Products};

@@ -20,10 +20,11 @@ use super::cache::Header;
 use super::candidate::{Device, Effort, Failure, Offer, Operand, Unavailable};
 use super::problem::Problem;
 use super::ptx::{self, CardLimits, LaunchError, Operands, Tile};
+use super::workspace_bytes;
 use crate::config::BackendRequest;
-use crate::device::{DeviceProfile, Hardware};
+use crate::device::{DeviceError, DeviceProfile, Hardware};
 use crate::ops::cuda::is_out_of_memory;
-use crate::ops::kernels::{self, KernelError};
+use crate::ops::kernels;
 
 use cublaslt::{Algorithm, CublasLt, Description, LtError};
 pub use trial::Trial;
@@ -106,6 +107,28 @@ pub struct Gpu {
 }
 
 impl Gpu {
+    /// Products on the GPU that CUDA counts as `ordinal`, with a workspace of their own.
+    ///
+    /// # Errors
+    /// When the GPU cannot be had, or has not even memory for the workspace.
+    pub fn open(
+        ordinal: usize,
+        profile: &DeviceProfile,
+        backend: BackendRequest,
+    ) -> Result<Self, DeviceError> {
+        let device = crate::device::open(ordinal)?;
+        let bytes = match &profile.hardware {
+            Hardware::Cuda(cuda) => workspace_bytes(cuda),
+            Hardware::Cpu(_) => 0,
+        };
+        let workspace = device
+            .cuda_stream()
+            .alloc_zeros(bytes as usize / size_of::<f32>());
+        workspace
+            .and_then(|workspace| Self::new(&device, backend, workspace))
+            .map_err(|error| crate::device::explain(error, ordinal))
+    }
+
     /// `workspace` is what every product may use beside its operands.
     ///
     /// # Errors
@@ -114,7 +137,7 @@ impl Gpu {
         device: &CudaDevice,
         backend: BackendRequest,
         workspace: CudaSlice<f32>,
-    ) -> Result<Self, KernelError> {
+    ) -> Result<Self, DriverError> {
         use cudarc::driver::sys::CUdevice_attribute as Attribute;
         let stream = device.cuda_stream();
         let attribute = |which| {

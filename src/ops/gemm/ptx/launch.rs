@@ -61,8 +61,8 @@ impl CardLimits {
     /// Of a GPU that is open.
     ///
     /// # Errors
-    /// [`KernelError::Limits`]
-    pub fn of(device: &CudaDevice) -> Result<Self, KernelError> {
+    /// The driver's, when it does not tell.
+    pub fn of(device: &CudaDevice) -> Result<Self, DriverError> {
         Ok(Self {
             compute_capability: kernels::compute_capability(device)?,
             shared_bytes_per_block: kernels::shared_bytes_per_block(device)?,
@@ -85,7 +85,7 @@ pub fn launch(
     operands: &mut Operands,
     workspace: Option<&mut CudaViewMut<f32>>,
 ) -> Result<(), LaunchError> {
-    let limits = CardLimits::of(device)?;
+    let limits = CardLimits::of(device).map_err(KernelError::Limits)?;
     tile.fits_strides(problem, &limits, &operands.strides())?;
     operands.check(problem)?;
     if tile != Tile::Simple {
