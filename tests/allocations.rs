@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use taper::config::Gelu;
 use taper::memory::{Memory, Planned, Precision};
 use taper::model::{Engine, Recompute, Rung, packed_bytes};
-use taper::ops::gemm::{Cpu, Effort, Products};
+use taper::ops::gemm::{Cpu, Effort, Products, Table};
 use taper::optim::OptimizerSettings;
 use taper::plan::ModelDims;
 use taper::rng::Seed;
@@ -115,7 +115,7 @@ fn rung(recompute: Recompute) -> Rung {
     }
 }
 
-fn trainer(recompute: Recompute) -> Trainer<f32> {
+fn trainer(recompute: Recompute, effort: Effort) -> Trainer<f32> {
     let settings = StepSettings {
         seed: Seed(1),
         sequences_per_step: 32,
@@ -135,7 +135,8 @@ fn trainer(recompute: Recompute) -> Trainer<f32> {
         },
     };
     let ladder = vec![rung(recompute)];
-    let engine = (THREADS, Products::untuned(Cpu::default()));
+    let products = Products::new(Cpu::default(), effort, None, Table::default());
+    let engine = (THREADS, products);
     Trainer::new(&dims(), engine, ladder, settings, Memory::default()).unwrap()
 }
 
@@ -164,7 +165,7 @@ fn allocated_bytes_equal_planned_bytes() {
         assert!(rows.iter().all(|row| row.bytes >= BUFFER as u64));
 
         let (live, buffers) = (COUNTERS.live(), COUNTERS.buffers());
-        let trainer = trainer(recompute);
+        let trainer = trainer(recompute, Effort::Off);
         assert_eq!(
             COUNTERS.live() - live,
             total,
@@ -190,9 +191,13 @@ fn allocated_bytes_equal_planned_bytes() {
 #[test]
 fn after_the_first_steps_no_buffer_is_allocated_evaluations_included() {
     let _alone = alone();
-    for recompute in Recompute::ALL {
+    let cases = Recompute::ALL.map(|recompute| (recompute, Effort::Off));
+    for (recompute, effort) in cases
+        .into_iter()
+        .chain([(Recompute::None, Effort::Limited)])
+    {
         in_pool(|| {
-            let mut trainer = trainer(recompute);
+            let mut trainer = trainer(recompute, effort);
             let mut work = |steps: std::ops::Range<u64>| {
                 for step in steps {
                     trainer.step(step, read).unwrap();

@@ -105,8 +105,15 @@ impl<D: Device> Dispatch<D> {
                 }
                 true => {
                     sources.tuned += 1;
-                    let route = tune(&self.device, problem, self.effort, room).order();
-                    found.insert(entry(*problem, &route));
+                    let tuned = tune(&self.device, problem, self.effort, room);
+                    let route = tuned.order();
+                    match tuned.is_sound() {
+                        true => found.insert(entry(*problem, &route)),
+                        false => {
+                            let (name, value) = (format!("gemm {name}"), route[0].to_string());
+                            state.tell(&name, &value, tuned.because);
+                        }
+                    }
                     route
                 }
             };

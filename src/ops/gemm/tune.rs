@@ -51,6 +51,11 @@ pub struct Tuned<C> {
 }
 
 impl<C: Copy> Tuned<C> {
+    /// Whether the chosen candidate can compute the problem, and right.
+    pub fn is_sound(&self) -> bool {
+        is_usable(&self.outcomes[self.chosen])
+    }
+
     /// Candidates that can take over, one after the other: the chosen one, then the fastest of the
     /// rest, then what was not timed.
     pub fn order(&self) -> Vec<C> {
@@ -110,11 +115,13 @@ fn without_search<C>(offers: Vec<Offer<C>>, because: &str) -> Tuned<C> {
     }
 }
 
+fn is_usable<C>((_, outcome): &(C, Outcome)) -> bool {
+    matches!(outcome, Outcome::Untimed | Outcome::Timed { .. })
+}
+
 fn first_usable<C>(outcomes: &[(C, Outcome)]) -> usize {
-    let usable =
-        |(_, outcome): &(C, Outcome)| matches!(outcome, Outcome::Untimed | Outcome::Timed { .. });
     // With none, the fallback fails in its own words.
-    outcomes.iter().position(usable).unwrap_or(0)
+    outcomes.iter().position(is_usable).unwrap_or(0)
 }
 
 /// Replaces every `Untimed` that time allows.
@@ -185,7 +192,11 @@ fn choose<C: std::fmt::Display>(outcomes: Vec<(C, Outcome)>) -> Tuned<C> {
         (Some(_), _) if timed.count() > 1 => {
             (fallback, "no other is more than 2 % faster".to_owned())
         }
-        _ => (fallback, "the only one that can be used here".to_owned()),
+        _ => match &outcomes[fallback].1 {
+            Outcome::Wrong(because) => (fallback, format!("no other is right either: {because}")),
+            Outcome::Unavailable(because) => (fallback, format!("nothing is available: {because}")),
+            _ => (fallback, "the only one that can be used here".to_owned()),
+        },
     };
     Tuned {
         outcomes,

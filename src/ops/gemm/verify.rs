@@ -90,7 +90,13 @@ impl<'a, D: Device> Verifier<'a, D> {
             None => *trusted = Some((offer.candidate, written)),
             Some((other, expected)) => self
                 .compare(fill, offer.same_bits, &written, expected)
-                .map_err(|what| Outcome::Wrong(format!("{what} of `{other}`")))?,
+                .map_err(|what| {
+                    let promised = match offer.same_bits {
+                        true => ", whose bits it promised",
+                        false => "",
+                    };
+                    Outcome::Wrong(format!("{what} of `{other}`{promised}"))
+                })?,
         }
         Ok(())
     }

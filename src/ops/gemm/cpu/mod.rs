@@ -1,9 +1,11 @@
 //! Products on the CPU: the `gemm` crate, called in several ways.
 //!
 //! It sums each element of C over K in blocks whose size depends on K alone, so that cutting C into tiles
-//! changes no bit of it, and neither does the number of threads; tuning holds every candidate that
-//! says so to it. Those are all that a limited search has: its outcome decides how fast a run is and never
-//! which numbers come out. Cutting K (a full search) sums in another order.
+//! changes no bit of it, and neither does the number of threads. The exception is what is left over for the
+//! last tile: it has other code for vectors and for tiny matrices. So a candidate that cuts C
+//! promises the fallback's bits, and tuning, which compares them all, passes it over where it has others.
+//! A limited search has nothing else: its outcome decides how fast a run is and never which numbers
+//! come out, at any rung. Cutting K (a full search) sums in another order.
 
 mod kernels;
 mod matrix;
