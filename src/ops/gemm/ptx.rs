@@ -3,6 +3,7 @@
 //! [`Tile`] says which kernels there are (kernels/gemm_simple.cu, kernels/gemm_mma.cuh) and where one can run; it
 //! needs no GPU. `launch`, in builds with CUDA, runs one.
 
+mod fits;
 mod tile;
 
 #[cfg(feature = "cuda")]
@@ -12,7 +13,8 @@ mod launch;
 #[cfg(feature = "cuda")]
 mod operands;
 
-pub use tile::{CardLimits, Mma, Tile, Unavailable};
+pub use fits::{CardLimits, Unavailable};
+pub use tile::{Mma, Tile};
 
 #[cfg(feature = "cuda")]
 pub use launch::{LaunchError, launch};
