@@ -264,10 +264,18 @@ fn every_block_of_a_large_grid_finds_its_place() {
         }
         // Seventeen down, in groups of 16; more than there are SMs.
         let wgmma = tiles(&device, inputs);
-        let wgmma = wgmma.into_iter().filter(|tile| matches!(tile, Tile::Wgmma(_)));
+        let wgmma = wgmma
+            .into_iter()
+            .filter(|tile| matches!(tile, Tile::Wgmma(_)));
         for tile in wgmma {
             let [bm, bn, _] = block(tile);
-            check_whole(&device, plain([bm * 16 + 1, bn * 8 + 1, 8], inputs), tile, 1, 0);
+            check_whole(
+                &device,
+                plain([bm * 16 + 1, bn * 8 + 1, 8], inputs),
+                tile,
+                1,
+                0,
+            );
         }
     }
 }
