@@ -45,6 +45,9 @@ template <class Shape, Major A_MAJOR, Major B_MAJOR> __device__ __forceinline__ 
     static_assert(STAGE_BYTES == (BM + BN) * BK * int(sizeof(T)), "as the host computes it");
     static_assert(THREADS / WARP * Writer::WARP_BYTES <= STAGES * STAGE_BYTES,
                   "the sums leave through the memory that the tiles came in by");
+#if __CUDA_ARCH__ < 800
+    static_assert(STAGES == 2, "registers hold one tile on its way");
+#endif
     extern __shared__ __align__(128) uint8_t shared[];
 
     int tile_m, tile_n;
@@ -64,7 +67,7 @@ template <class Shape, Major A_MAJOR, Major B_MAJOR> __device__ __forceinline__ 
     const int warp_m = warp % Shape::WARPS_M * WM, warp_n = warp / Shape::WARPS_M * WN;
 
     float sums[WM / MMA_M][WN / MMA_N][4] = {};
-    uint32_t a[2][WM / 16][4], b[2][WN / 16][4];
+    uint32_t a[2][WM / MMA_M][4], b[2][WN / (2 * MMA_N)][4]; // two sets of fragments; B's by two
 
     auto fetch = [&](uint32_t stage) {
         a_loader.template fetch<BK>(a_tiles + stage);
@@ -87,9 +90,10 @@ template <class Shape, Major A_MAJOR, Major B_MAJOR> __device__ __forceinline__ 
     };
     auto read = [&](int set, uint32_t stage, int step) {
 #pragma unroll
-        for (int i = 0; i < WM / 16; ++i) a_reader.read(a[set][i], a_tiles + stage, warp_m + 16 * i, step);
+        for (int i = 0; i < WM / MMA_M; ++i) a_reader.read(a[set][i], a_tiles + stage, warp_m + MMA_M * i, step);
 #pragma unroll
-        for (int j = 0; j < WN / 16; ++j) b_reader.read(b[set][j], b_tiles + stage, warp_n + 16 * j, step);
+        for (int j = 0; j < WN / (2 * MMA_N); ++j)
+            b_reader.read(b[set][j], b_tiles + stage, warp_n + 2 * MMA_N * j, step);
     };
     auto multiply = [&](int set) {
 #pragma unroll
@@ -148,9 +152,10 @@ template <class Shape, Major A_MAJOR, Major B_MAJOR> __device__ __forceinline__ 
     }
 }
 
-// Kernels of one tile, for A and B as they are (n) and transposed (t).
+// Kernels of one tile, for A and B as they are (n) and transposed (t). The 1 keeps ptxas from spilling a few registers
+// for the sake of one more block per SM, which shared memory may not have room for anyway.
 #define GEMM_MMA_AS(NAME, SHAPE, LETTERS, A_MAJOR, B_MAJOR)                                                            \
-    extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, 1)                                                      \
+    extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, 1)                                                    \
         NAME##_##LETTERS(const __grid_constant__ GemmArguments p) {                                                    \
         gemm_mma<SHAPE, Major::A_MAJOR, Major::B_MAJOR>(p);                                                            \
     }

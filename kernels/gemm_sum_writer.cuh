@@ -8,7 +8,7 @@
 
 // T: type of the inputs; WIDTH: columns of a band of sums.
 template <typename T, int WIDTH> struct SumWriter {
-    // Eight lanes' worth of words more than a row: the lanes' pairs of words fall into different banks.
+    // Eight words more than a row, so that the pairs of words that half a warp stores fall into different banks.
     static constexpr int PITCH = WIDTH + 8;
     static constexpr int WARP_BYTES = MMA_M * PITCH * int(sizeof(float));
     using Memory = std::conditional_t<std::is_same_v<T, Tf32>, float, T>;

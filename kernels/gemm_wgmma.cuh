@@ -113,7 +113,8 @@ __device__ __forceinline__ void multiply_tiles(const GemmArguments &p, uint32_t 
     using T = typename Shape::T;
     using Writer = typename Shape::Writer;
     constexpr int BN = Shape::BN, K_STEPS = Shape::BK / 16;
-    const int warp = threadIdx.x / WARP - Shape::WARPGROUP / WARP; // of those that multiply
+    // Of those that multiply. The compiler must see that it is the same in all lanes: descriptors are uniform registers.
+    const int warp = __shfl_sync(0xffffffff, threadIdx.x / WARP, 0) - Shape::WARPGROUP / WARP;
     const int lane = threadIdx.x % WARP;
     // 64 rows of A on, either way: eight blocks of 1024 bytes, or the next box of 64 columns.
     const uint32_t a_buffers = buffers + warp / 4 * 8192, b_buffers = buffers + Shape::A_BYTES;

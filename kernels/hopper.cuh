@@ -30,7 +30,7 @@ struct Barrier {
     __device__ __forceinline__ void wait(uint32_t parity) {
         asm volatile("{\n.reg .pred done;\nAGAIN:\n"
                      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                     "@done bra DONE;\nbra AGAIN;\nDONE:\n}" ::"r"(shared_address(this)),
+                     "@done bra DONE;\nbra AGAIN;\nDONE:\n\t}" ::"r"(shared_address(this)),
                      "r"(parity)
                      : "memory");
     }
@@ -147,14 +147,14 @@ template <Major MAJOR> struct Descriptor {
 #define WGMMA_N128(TYPE)                                                                                                \
     asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"                                                     \
                  "wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE " {" REGISTERS_64                          \
-                 "}, %64, %65, add, 1, 1, %67, %68;\n}"                                                            \
+                 "}, %64, %65, add, 1, 1, %67, %68;\n\t}"                                                            \
                  : SUMS_64                                                                                             \
                  : "l"(a), "l"(b), "r"(int(add)), "n"(int(A_MAJOR == Major::MN)), "n"(int(B_MAJOR == Major::MN)))
 // Sums of 64 x 256.
 #define WGMMA_N256(TYPE)                                                                                                \
     asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %130, 0;\n"                                                     \
                  "wgmma.mma_async.sync.aligned.m64n256k16.f32." TYPE "." TYPE " {" REGISTERS_128                          \
-                 "}, %128, %129, add, 1, 1, %131, %132;\n}"                                                            \
+                 "}, %128, %129, add, 1, 1, %131, %132;\n\t}"                                                            \
                  : SUMS_128                                                                                             \
                  : "l"(a), "l"(b), "r"(int(add)), "n"(int(A_MAJOR == Major::MN)), "n"(int(B_MAJOR == Major::MN)))
 

@@ -3,6 +3,7 @@
 //! [`Tile`] says which kernels there are (kernels/gemm_simple.cu, gemm_mma.cuh, gemm_wgmma.cuh) and where one can run; it
 //! needs no GPU. `launch`, in builds with CUDA, runs one.
 
+mod fits;
 mod tile;
 
 #[cfg(feature = "cuda")]
@@ -14,7 +15,8 @@ mod operands;
 #[cfg(feature = "cuda")]
 mod tensor_map;
 
-pub use tile::{CardLimits, Mma, Tile, Unavailable, Wgmma};
+pub use fits::{CardLimits, Unavailable};
+pub use tile::{Mma, Tile, Wgmma};
 
 #[cfg(feature = "cuda")]
 pub use launch::{LaunchError, launch};

@@ -7,10 +7,12 @@ use cudarc::driver::{
 };
 
 use super::arguments::Arguments;
+use super::fits::{CardLimits, Unavailable};
 use super::operands::Operands;
 use super::tensor_map::TensorMap;
-use super::tile::{CardLimits, Tile, Unavailable, memory_type};
+use super::tile::{Tile, memory_type};
 use crate::ops::gemm::Problem;
+use crate::ops::gemm::candidate::Failure;
 use crate::ops::kernels::{self, Kernel, KernelError};
 
 /// Why a product was not launched. Nothing was written then.
@@ -34,9 +36,9 @@ pub enum LaunchError {
     Launch { kernel: String, source: DriverError },
 }
 
-impl LaunchError {
+impl Failure for LaunchError {
     /// Whether the driver had no memory left, for the kernel's code or its launch.
-    pub fn is_out_of_memory(&self) -> bool {
+    fn is_out_of_memory(&self) -> bool {
         let error = match self {
             Self::Launch { source, .. } => Some(source.0),
             Self::Kernel(error) => error.status(),

@@ -3,8 +3,8 @@
 use candle_core::{DType, WithDType};
 use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop};
 
+use super::fits::{Strides, VECTOR_BYTES};
 use super::launch::LaunchError;
-use super::tile::{Strides, VECTOR_BYTES};
 use crate::ops::gemm::{Epilogue, Inputs, OutputType, Problem};
 
 /// A row-major matrix in memory of the device.

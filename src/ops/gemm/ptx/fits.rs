@@ -1,0 +1,264 @@
+//! Where a kernel can run: the GPU's limits, and how operands must lie.
+
+use super::tile::{AMPERE, HOPPER, Tile};
+use crate::device::Cuda;
+use crate::ops::gemm::{Epilogue, OutputType, Problem};
+
+/// What a GPU must have, and where it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardLimits {
+    /// (major, minor)
+    pub compute_capability: (u32, u32),
+    /// The most that one block may ask for.
+    pub shared_bytes_per_block: usize,
+}
+
+impl From<&Cuda> for CardLimits {
+    fn from(card: &Cuda) -> Self {
+        Self {
+            compute_capability: card.compute_capability,
+            shared_bytes_per_block: card.shared_memory_per_block_bytes as usize,
+        }
+    }
+}
+
+/// Why a kernel cannot compute a problem on a card. A value, not a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    #[error("needs compute capability {}.{}, this GPU has {}.{}", .needs.0, .needs.1, .has.0, .has.1)]
+    ComputeCapability { needs: (u32, u32), has: (u32, u32) },
+    #[error("made for compute capability 7.5; this GPU has better ones")]
+    ForOlderGpus,
+    #[error("made for compute capability 9.0 alone, this GPU has {}.{}", .has.0, .has.1)]
+    ForHopper { has: (u32, u32) },
+    #[error("K is zero, and the copy engine copies something")]
+    NoProducts,
+    #[error("needs {needs} bytes of shared memory per block, this GPU has {has}")]
+    SharedMemory { needs: usize, has: usize },
+    #[error("no such tile for these inputs")]
+    Inputs,
+    #[error("rows of {what} must be whole multiples of {multiple} elements, not {elements}")]
+    Alignment {
+        what: &'static str,
+        elements: usize,
+        multiple: usize,
+    },
+    #[error("{what} is {value}, more than {limit}")]
+    TooLarge {
+        what: &'static str,
+        value: usize,
+        limit: usize,
+    },
+}
+
+/// What an instruction of these kernels moves at most, and what it must be aligned to.
+pub(super) const VECTOR_BYTES: usize = 16;
+
+impl Tile {
+    /// Whether this kernel can compute a problem on a card; rows are taken to lie one after the other.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn fits(&self, problem: &Problem, limits: &CardLimits) -> Result<(), Unavailable> {
+        let aux = matches!(
+            problem.epilogue,
+            Epilogue::BiasGelu(_) | Epilogue::GeluBackward(_)
+        );
+        self.fits_strides(
+            problem,
+            limits,
+            &Strides {
+                a: problem.a_shape().1,
+                b: problem.b_shape().1,
+                c: problem.n,
+                aux: aux.then_some(problem.n),
+            },
+        )
+    }
+
+    /// As [`Tile::fits`], for operands whose rows lie further apart.
+    pub(super) fn fits_strides(
+        &self,
+        problem: &Problem,
+        limits: &CardLimits,
+        strides: &Strides,
+    ) -> Result<(), Unavailable> {
+        let needs = self.compute_capability();
+        let has = limits.compute_capability;
+        if !Tile::all(problem.inputs).any(|tile| tile == *self) {
+            return Err(Unavailable::Inputs);
+        }
+        if has < needs {
+            return Err(Unavailable::ComputeCapability { needs, has });
+        }
+        if matches!(self, Tile::Mma(_)) && needs < AMPERE && has >= AMPERE {
+            return Err(Unavailable::ForOlderGpus);
+        }
+        if let Tile::Wgmma(_) = self {
+            if has > HOPPER {
+                return Err(Unavailable::ForHopper { has });
+            }
+            if problem.k == 0 {
+                return Err(Unavailable::NoProducts);
+            }
+        }
+        let needs = self.shared_bytes(problem.inputs);
+        let has = limits.shared_bytes_per_block;
+        if needs > has {
+            return Err(Unavailable::SharedMemory { needs, has });
+        }
+        // Kernels count rows and columns, padded to tiles, in 32 bits.
+        let limit = (i32::MAX / 2) as usize;
+        for (what, value) in [("M", problem.m), ("N", problem.n), ("K", problem.k)] {
+            if value > limit {
+                return Err(Unavailable::TooLarge { what, value, limit });
+            }
+        }
+        match self {
+            Tile::Simple => Ok(()),
+            Tile::Mma(_) | Tile::Wgmma(_) => strides.aligned(problem),
+        }
+    }
+}
+
+/// Elements from one row to the next.
+pub(super) struct Strides {
+    pub a: usize,
+    pub b: usize,
+    pub c: usize,
+    pub aux: Option<usize>,
+}
+
+impl Strides {
+    /// Whether every row begins where 16 bytes can be moved at once.
+    fn aligned(&self, problem: &Problem) -> Result<(), Unavailable> {
+        let input = problem.inputs.element_bytes() as usize;
+        let output = match problem.output {
+            OutputType::Float32 => size_of::<f32>(),
+            OutputType::LikeInputs => input,
+        };
+        let rows = [
+            ("A", Some(self.a), input),
+            ("B", Some(self.b), input),
+            ("C", Some(self.c), output),
+            ("the auxiliary matrix", self.aux, input),
+        ];
+        for (what, stride, bytes) in rows {
+            let multiple = VECTOR_BYTES / bytes;
+            if let Some(elements) = stride
+                && !elements.is_multiple_of(multiple)
+            {
+                return Err(Unavailable::Alignment {
+                    what,
+                    elements,
+                    multiple,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::gemm::{Inputs, Stored};
+
+    fn plain([m, n, k]: [usize; 3], inputs: Inputs) -> Problem {
+        Problem {
+            m,
+            n,
+            k,
+            a: Stored::AsIs,
+            b: Stored::AsIs,
+            inputs,
+            output: OutputType::LikeInputs,
+            accumulate: false,
+            epilogue: Epilogue::None,
+        }
+    }
+
+    #[test]
+    fn a_card_says_what_it_cannot_run() {
+        let limits = |compute_capability, kib: usize| CardLimits {
+            compute_capability,
+            shared_bytes_per_block: kib << 10,
+        };
+        let why = |tile: &str, problem: &Problem, limits| {
+            let found = Tile::all(problem.inputs).find(|found| found.to_string() == tile);
+            match found.expect("a tile").fits(problem, &limits) {
+                Ok(()) => "fits".to_string(),
+                Err(why) => why.to_string(),
+            }
+        };
+        let bf16 = plain([64; 3], Inputs::Bfloat16);
+        let (t4, rtx3060, h100) = (limits((7, 5), 64), limits((8, 6), 99), limits((9, 0), 227));
+        let large = "mma 128x256x64_s3";
+        for (tile, problem, limits, expected) in [
+            (large, bf16, h100, "fits"),
+            (
+                large,
+                bf16,
+                rtx3060,
+                "needs 147456 bytes of shared memory per block, this GPU has 101376",
+            ),
+            (
+                large,
+                bf16,
+                t4,
+                "needs compute capability 8.0, this GPU has 7.5",
+            ),
+            ("mma 128x256x32_s4", bf16, rtx3060, "fits"),
+            (
+                "mma 64x64x32_s2",
+                plain([64; 3], Inputs::Float16),
+                t4,
+                "fits",
+            ),
+            (
+                "mma 64x64x32_s2",
+                plain([64; 3], Inputs::Float16),
+                h100,
+                "made for compute capability 7.5; this GPU has better ones",
+            ),
+            (
+                "mma 64x64x32_s4",
+                plain([64, 64, 100], Inputs::Bfloat16),
+                h100,
+                "rows of A must be whole multiples of 8 elements, not 100",
+            ),
+            (
+                "mma 64x64x16_s4",
+                plain([64, 50257, 64], Inputs::Tf32),
+                h100,
+                "rows of B must be whole multiples of 4 elements, not 50257",
+            ),
+            ("simple", plain([64, 50257, 100], Inputs::Tf32), t4, "fits"),
+            ("wgmma 128x256x64_s4", bf16, h100, "fits"),
+            (
+                "wgmma 128x128x64_s6",
+                plain([64; 3], Inputs::Float16),
+                rtx3060,
+                "needs compute capability 9.0, this GPU has 8.6",
+            ),
+            (
+                "wgmma 128x256x64_s4",
+                bf16,
+                limits((10, 0), 227),
+                "made for compute capability 9.0 alone, this GPU has 10.0",
+            ),
+            (
+                "wgmma 128x256x64_s4",
+                plain([64, 64, 0], Inputs::Bfloat16),
+                h100,
+                "K is zero, and the copy engine copies something",
+            ),
+        ] {
+            assert_eq!(why(tile, &problem, limits), expected, "{tile}, {problem}");
+        }
+        let tile = Tile::all(Inputs::Bfloat16).last().expect("tiles");
+        let f16 = plain([64; 3], Inputs::Float32);
+        let why = tile.fits(&f16, &h100).expect_err("no tile of fp32");
+        assert_eq!(why.to_string(), "no such tile for these inputs");
+    }
+}
