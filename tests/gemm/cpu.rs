@@ -76,7 +76,7 @@ fn no_candidate_s_bits_depend_on_the_number_of_threads() {
                 let offers = cpu.offers(&problem, Effort::Full).into_iter();
                 let available = offers.filter(|offer| offer.available.is_ok());
                 let compute = |offer: Offer<Candidate>| {
-                    let mut trial = cpu.trial(&problem, None).unwrap();
+                    let mut trial = cpu.trial(&[problem]).unwrap();
                     let value = |index: usize| (index % 1009) as f32 / 1009.0 - 0.4;
                     for operand in [
                         Operand::A,
@@ -85,11 +85,13 @@ fn no_candidate_s_bits_depend_on_the_number_of_threads() {
                         Operand::Bias,
                         Operand::Aux,
                     ] {
-                        cpu.write(&mut trial, operand, &value).unwrap();
+                        cpu.write(&mut trial, &problem, operand, &value).unwrap();
                     }
-                    let mut operands = cpu.operands(&mut trial);
+                    let mut operands = cpu.operands(&mut trial, &problem);
                     let Ok(()) = cpu.launch(&problem, offer.candidate, &mut operands);
-                    cpu.read(&trial, Operand::C).unwrap()
+                    let mut c = Vec::new();
+                    cpu.read(&trial, &problem, Operand::C, &mut c).unwrap();
+                    c
                 };
                 available.map(compute).collect::<Vec<_>>()
             })

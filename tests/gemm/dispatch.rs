@@ -28,12 +28,14 @@ fn prepared(fake: Fake) -> Dispatch<Fake> {
 /// C of a product with operands that are all the same number.
 fn product(dispatch: &Dispatch<Fake>, problem: &Problem) -> Result<Vec<f32>, AllocationError> {
     let fake = Fake::default();
-    let mut trial = fake.trial(problem, None).unwrap();
+    let mut trial = fake.trial(&[*problem]).unwrap();
     for operand in [Operand::A, Operand::B, Operand::Bias, Operand::Aux] {
-        fake.write(&mut trial, operand, &|_| 0.5).unwrap();
+        fake.write(&mut trial, problem, operand, &|_| 0.5).unwrap();
     }
-    dispatch.run(problem, &mut fake.operands(&mut trial))?;
-    Ok(fake.read(&trial, Operand::C).unwrap())
+    dispatch.run(problem, &mut fake.operands(&mut trial, problem))?;
+    let mut c = Vec::new();
+    fake.read(&trial, problem, Operand::C, &mut c).unwrap();
+    Ok(c)
 }
 
 fn right(problem: &Problem) -> Vec<f32> {

@@ -126,28 +126,39 @@ impl Device for Fake {
         Ok(())
     }
 
-    fn trial(&self, problem: &Problem, room: Option<u64>) -> Result<Trial<f32>, Unavailable> {
+    fn trial_bytes(&self, problem: &Problem) -> u64 {
+        Cpu::<f32>::default().trial_bytes(problem)
+    }
+
+    fn trial(&self, problems: &[Problem]) -> Result<Trial<f32>, Unavailable> {
         match self.refuses_trials {
             Some(because) => Err(Unavailable(because.into())),
-            None => Cpu::default().trial(problem, room),
+            None => Cpu::default().trial(problems),
         }
     }
 
-    fn operands<'a>(&self, trial: &'a mut Trial<f32>) -> Operands<'a, f32> {
-        Cpu::default().operands(trial)
+    fn operands<'a>(&self, trial: &'a mut Trial<f32>, problem: &Problem) -> Operands<'a, f32> {
+        Cpu::default().operands(trial, problem)
     }
 
     fn write(
         &self,
         trial: &mut Trial<f32>,
+        problem: &Problem,
         operand: Operand,
         value: &(dyn Fn(usize) -> f32 + Sync),
     ) -> Result<(), Unavailable> {
-        Cpu::default().write(trial, operand, value)
+        Cpu::default().write(trial, problem, operand, value)
     }
 
-    fn read(&self, trial: &Trial<f32>, operand: Operand) -> Result<Vec<f32>, Unavailable> {
-        Cpu::default().read(trial, operand)
+    fn read(
+        &self,
+        trial: &Trial<f32>,
+        problem: &Problem,
+        operand: Operand,
+        into: &mut Vec<f32>,
+    ) -> Result<(), Unavailable> {
+        Cpu::default().read(trial, problem, operand, into)
     }
 
     fn time(

@@ -83,7 +83,7 @@ pub trait Device {
     /// Where the operands of one product lie: slices of the host, or buffers of a GPU.
     type Operands<'a>;
     type Failure: Failure;
-    /// Buffers for the operands of one problem, to tune with. All dense.
+    /// Buffers for the operands of one problem after the other, to tune with. All dense.
     type Trial;
 
     /// At least one, in order of trust: the first is the fallback.
@@ -97,20 +97,31 @@ pub trait Device {
         operands: &mut Self::Operands<'_>,
     ) -> Result<(), Self::Failure>;
 
-    /// Makes the buffers of a trial in at most `room` bytes, where that is known.
-    fn trial(&self, problem: &Problem, room: Option<u64>) -> Result<Self::Trial, Unavailable>;
+    /// What a trial of `problem` takes, copies of its results on the host included.
+    fn trial_bytes(&self, problem: &Problem) -> u64;
 
-    fn operands<'a>(&self, trial: &'a mut Self::Trial) -> Self::Operands<'a>;
+    /// Makes buffers that are large enough for any one of `problems`.
+    fn trial(&self, problems: &[Problem]) -> Result<Self::Trial, Unavailable>;
+
+    fn operands<'a>(&self, trial: &'a mut Self::Trial, problem: &Problem) -> Self::Operands<'a>;
 
     /// Sets every element of an operand to `value(its index)`, which every type of input holds exactly.
     fn write(
         &self,
         trial: &mut Self::Trial,
+        problem: &Problem,
         operand: Operand,
         value: &(dyn Fn(usize) -> f32 + Sync),
     ) -> Result<(), Unavailable>;
 
-    fn read(&self, trial: &Self::Trial, operand: Operand) -> Result<Vec<f32>, Unavailable>;
+    /// Replaces what `into` holds by the elements of an operand.
+    fn read(
+        &self,
+        trial: &Self::Trial,
+        problem: &Problem,
+        operand: Operand,
+        into: &mut Vec<f32>,
+    ) -> Result<(), Unavailable>;
 
     /// How long the product takes.
     fn time(

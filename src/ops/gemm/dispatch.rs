@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::cache::{Cache, Entry, Table};
 use super::candidate::{Device, Effort, Failure};
 use super::problem::Problem;
-use super::tune::tune;
+use super::tune::{Tuner, tune};
 use crate::plan::NamedChoice;
 use crate::units;
 
@@ -68,6 +68,19 @@ impl<D: Device> Dispatch<D> {
         if let Some(because) = unused {
             state.tell("gemm cache", "not used", because);
         }
+        let unknown = |problem: &Problem| {
+            let route = state.routes.get(problem).cloned();
+            let known = state.table.get(problem).or_else(|| cached.get(problem));
+            route
+                .or(known.map(|entry| self.available(entry)))
+                .is_none_or(|route| route.is_empty())
+        };
+        let unknown: Vec<Problem> = problems
+            .iter()
+            .map(|(_, problem)| *problem)
+            .filter(unknown)
+            .collect();
+        let mut tuner = Tuner::new(&self.device, &unknown, self.effort, room);
         let mut sources = Sources::default();
         let mut found = Table::default();
         for (name, problem) in problems {
@@ -105,7 +118,7 @@ impl<D: Device> Dispatch<D> {
                 }
                 true => {
                     sources.tuned += 1;
-                    let tuned = tune(&self.device, problem, self.effort, room);
+                    let tuned = tuner.tune(problem);
                     let route = tuned.order();
                     match tuned.is_sound() {
                         true => found.insert(entry(*problem, &route)),

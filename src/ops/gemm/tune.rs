@@ -6,7 +6,8 @@
 
 use super::candidate::{Device, Effort, Offer, Unavailable};
 use super::problem::Problem;
-use super::verify::Verifier;
+use super::verify::{Results, Verifier};
+use crate::units;
 
 /// Timings of one candidate; of these the median counts.
 const ROUNDS: usize = 7;
@@ -73,31 +74,64 @@ impl<C: Copy> Tuned<C> {
     }
 }
 
-/// Verifies and times every candidate that `device` offers for `problem`, in at most `room` bytes where
-/// that is known. A lack of memory leaves the fallback.
+/// The search over several problems, with one set of buffers.
+pub struct Tuner<'a, D: Device> {
+    device: &'a D,
+    effort: Effort,
+    room: u64,
+    trial: Result<D::Trial, Unavailable>,
+    results: Results,
+}
+
+impl<'a, D: Device> Tuner<'a, D> {
+    /// For `problems`, in at most `room` bytes where that is known.
+    pub fn new(device: &'a D, problems: &[Problem], effort: Effort, room: Option<u64>) -> Self {
+        let room = room.unwrap_or(u64::MAX);
+        let mut problems = problems.to_vec();
+        problems.retain(|problem| effort != Effort::Off && device.trial_bytes(problem) <= room);
+        Self {
+            device,
+            effort,
+            room,
+            trial: device.trial(&problems),
+            results: Results::new(&problems),
+        }
+    }
+
+    /// Verifies and times every candidate that the device offers for one of the problems. A lack of
+    /// memory leaves the fallback.
+    pub fn tune(&mut self, problem: &Problem) -> Tuned<D::Candidate> {
+        let (device, effort) = (self.device, self.effort);
+        let offers = device.offers(problem, effort);
+        if effort == Effort::Off {
+            return without_search(offers, "no search was asked for");
+        }
+        let bytes = device.trial_bytes(problem);
+        if bytes > self.room {
+            let [bytes, room] = [bytes, self.room].map(units::bytes);
+            let because = format!("tuning it takes {bytes}, {room} are left");
+            return without_search(offers, &because);
+        }
+        let trial = match &mut self.trial {
+            Ok(trial) => trial,
+            Err(Unavailable(because)) => return without_search(offers, because),
+        };
+        let verifier = Verifier::new(device, problem);
+        let mut outcomes = verifier.outcomes(trial, &mut self.results, offers);
+        let seconds = seconds_allowed(effort);
+        time(device, problem, trial, &mut outcomes, seconds);
+        choose(outcomes)
+    }
+}
+
+/// As [`Tuner::tune`], of a single problem.
 pub fn tune<D: Device>(
     device: &D,
     problem: &Problem,
     effort: Effort,
     room: Option<u64>,
 ) -> Tuned<D::Candidate> {
-    let offers = device.offers(problem, effort);
-    if effort == Effort::Off {
-        return without_search(offers, "no search was asked for");
-    }
-    let mut trial = match device.trial(problem, room) {
-        Ok(trial) => trial,
-        Err(Unavailable(because)) => return without_search(offers, &because),
-    };
-    let mut outcomes = Verifier::new(device, problem).outcomes(&mut trial, offers);
-    time(
-        device,
-        problem,
-        &mut trial,
-        &mut outcomes,
-        seconds_allowed(effort),
-    );
-    choose(outcomes)
+    Tuner::new(device, &[*problem], effort, room).tune(problem)
 }
 
 /// The first candidate that is available. The others could take over, but were not verified.

@@ -32,9 +32,42 @@ pub(super) struct Verifier<'a, D> {
 }
 
 /// What a candidate wrote: C, and the pre-activation where the epilogue writes it.
-struct Written {
+#[derive(Default)]
+pub(super) struct Written {
     c: Vec<f32>,
-    aux: Option<Vec<f32>>,
+    aux: Vec<f32>,
+}
+
+/// Room for what two candidates wrote: the trusted one, and the one that is compared.
+#[derive(Default)]
+pub(super) struct Results {
+    trusted: Written,
+    compared: Written,
+}
+
+impl Results {
+    /// With room for any one of `problems`.
+    pub fn new(problems: &[Problem]) -> Self {
+        let sizes = |writes: fn(&Problem) -> bool| {
+            let problems = problems.iter().filter(move |problem| writes(problem));
+            problems
+                .map(|problem| problem.m * problem.n)
+                .max()
+                .unwrap_or(0)
+        };
+        let written = || Written {
+            c: Vec::with_capacity(sizes(|_| true)),
+            aux: Vec::with_capacity(sizes(writes_aux)),
+        };
+        Self {
+            trusted: written(),
+            compared: written(),
+        }
+    }
+}
+
+fn writes_aux(problem: &Problem) -> bool {
+    matches!(problem.epilogue, Epilogue::BiasGelu(_))
 }
 
 impl<'a, D: Device> Verifier<'a, D> {
@@ -46,6 +79,7 @@ impl<'a, D: Device> Verifier<'a, D> {
     pub fn outcomes(
         &self,
         trial: &mut D::Trial,
+        results: &mut Results,
         offers: Vec<Offer<D::Candidate>>,
     ) -> Vec<(D::Candidate, Outcome)> {
         let mut outcomes: Vec<Outcome> = offers
@@ -64,11 +98,19 @@ impl<'a, D: Device> Verifier<'a, D> {
             let mut trusted = None;
             let filled = self.write(trial, fill, read);
             for (offer, outcome) in offers.iter().zip(&mut outcomes) {
-                if *outcome == Outcome::Untimed {
-                    let filled = filled.clone().map_err(Outcome::Unavailable);
-                    let verdict =
-                        filled.and_then(|()| self.verify(trial, fill, offer, &mut trusted));
-                    *outcome = verdict.err().unwrap_or(Outcome::Untimed);
+                if *outcome != Outcome::Untimed {
+                    continue;
+                }
+                let filled = filled.clone().map_err(Outcome::Unavailable);
+                let verified =
+                    filled.and_then(|()| self.verify(trial, results, fill, (offer, trusted)));
+                match verified {
+                    Ok(()) if trusted.is_none() => {
+                        std::mem::swap(&mut results.trusted, &mut results.compared);
+                        trusted = Some(offer.candidate);
+                    }
+                    Ok(()) => {}
+                    Err(verdict) => *outcome = verdict,
                 }
             }
         }
@@ -76,55 +118,53 @@ impl<'a, D: Device> Verifier<'a, D> {
         candidates.zip(outcomes).collect()
     }
 
+    /// Compares an offer with f64, and with the candidate that `results` hold, if there is one.
     fn verify(
         &self,
         trial: &mut D::Trial,
+        results: &mut Results,
         fill: Fill,
-        offer: &Offer<D::Candidate>,
-        trusted: &mut Option<(D::Candidate, Written)>,
+        (offer, trusted): (&Offer<D::Candidate>, Option<D::Candidate>),
     ) -> Result<(), Outcome> {
-        let written = self.compute(trial, fill, offer.candidate)?;
-        self.compare_with_f64(fill, &written)
+        self.compute(trial, &mut results.compared, fill, offer.candidate)?;
+        self.compare_with_f64(fill, &results.compared)
             .map_err(Outcome::Wrong)?;
-        match trusted {
-            None => *trusted = Some((offer.candidate, written)),
-            Some((other, expected)) => self
-                .compare(fill, offer.same_bits, &written, expected)
-                .map_err(|what| {
-                    let promised = match offer.same_bits {
-                        true => ", whose bits it promised",
-                        false => "",
-                    };
-                    Outcome::Wrong(format!("{what} of `{other}`{promised}"))
-                })?,
-        }
-        Ok(())
+        let Some(other) = trusted else { return Ok(()) };
+        self.compare(fill, offer.same_bits, &results.compared, &results.trusted)
+            .map_err(|what| {
+                let promised = match offer.same_bits {
+                    true => ", whose bits it promised",
+                    false => "",
+                };
+                Outcome::Wrong(format!("{what} of `{other}`{promised}"))
+            })
     }
 
     fn compute(
         &self,
         trial: &mut D::Trial,
+        written: &mut Written,
         fill: Fill,
         candidate: D::Candidate,
-    ) -> Result<Written, Outcome> {
+    ) -> Result<(), Outcome> {
         let (device, problem) = (self.device, self.problem);
         let unavailable = Outcome::Unavailable;
-        self.write(trial, fill, &[Operand::C])
-            .map_err(unavailable)?;
-        if let Epilogue::BiasGelu(_) = problem.epilogue {
-            self.write(trial, fill, &[Operand::Aux])
-                .map_err(unavailable)?;
-        }
+        let outputs: &[Operand] = match writes_aux(problem) {
+            true => &[Operand::C, Operand::Aux],
+            false => &[Operand::C],
+        };
+        self.write(trial, fill, outputs).map_err(unavailable)?;
         device
-            .launch(problem, candidate, &mut device.operands(trial))
+            .launch(problem, candidate, &mut device.operands(trial, problem))
             .map_err(|failure| unavailable(Unavailable(failure.to_string())))?;
-        let read = |operand| device.read(trial, operand).map_err(unavailable);
-        Ok(Written {
-            c: read(Operand::C)?,
-            aux: match problem.epilogue {
-                Epilogue::BiasGelu(_) => Some(read(Operand::Aux)?),
-                _ => None,
-            },
+        written.aux.clear();
+        outputs.iter().try_for_each(|&operand| {
+            let into = match operand {
+                Operand::Aux => &mut written.aux,
+                _ => &mut written.c,
+            };
+            let read = device.read(trial, problem, operand, into);
+            read.map_err(unavailable)
         })
     }
 
@@ -136,7 +176,7 @@ impl<'a, D: Device> Verifier<'a, D> {
     ) -> Result<(), Unavailable> {
         operands.iter().try_for_each(|&operand| {
             let value = |index| value(fill, operand, index, self.problem.inputs);
-            self.device.write(trial, operand, &value)
+            self.device.write(trial, self.problem, operand, &value)
         })
     }
 
@@ -146,11 +186,11 @@ impl<'a, D: Device> Verifier<'a, D> {
             let expected = Expected::new(self.problem, fill, row, column);
             let index = row * n + column;
             let pairs = [
-                ("C", Some(&written.c), expected.c),
-                ("aux", written.aux.as_ref(), expected.sum),
+                ("C", &written.c, expected.c),
+                ("aux", &written.aux, expected.sum),
             ];
             for (name, got, (want, bound)) in pairs {
-                let Some(got) = got.map(|values| f64::from(values[index])) else {
+                let Some(got) = got.get(index).copied().map(f64::from) else {
                     continue;
                 };
                 if !within(got, want, bound) {
@@ -178,18 +218,8 @@ impl<'a, D: Device> Verifier<'a, D> {
         );
         let sum_is_exact = fill == Fill::Integers;
         let pairs = [
-            (
-                "C",
-                Some(&written.c),
-                Some(&expected.c),
-                sum_is_exact && !activated,
-            ),
-            (
-                "aux",
-                written.aux.as_ref(),
-                expected.aux.as_ref(),
-                sum_is_exact,
-            ),
+            ("C", &written.c, &expected.c, sum_is_exact && !activated),
+            ("aux", &written.aux, &expected.aux, sum_is_exact),
         ];
         // Both sides may be off. The products of random operands are 1/12 on average.
         let k = self.problem.k as f64;
@@ -201,9 +231,6 @@ impl<'a, D: Device> Verifier<'a, D> {
             _ => 1.0,
         };
         for (name, got, want, exact) in pairs {
-            let (Some(got), Some(want)) = (got, want) else {
-                continue;
-            };
             for (index, (got, want)) in got.iter().zip(want).enumerate() {
                 let (got, want) = (f64::from(*got), f64::from(*want));
                 let is_close = || {

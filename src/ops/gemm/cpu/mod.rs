@@ -13,6 +13,7 @@ mod matrix;
 use std::convert::Infallible;
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::cache::Header;
@@ -140,14 +141,27 @@ fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Stored) -> Matri
     }
 }
 
-/// Owned operands.
-pub struct Trial<T> {
-    problem: Problem,
-    a: Vec<T>,
-    b: Vec<T>,
-    c: Vec<T>,
-    bias: Vec<T>,
-    aux: Vec<T>,
+/// The operands of one problem after the other, in one allocation: what is freed in pieces of many sizes
+/// stays with the process.
+pub struct Trial<T>(Vec<T>);
+
+/// Elements of A, B, C, bias and aux.
+fn lengths(problem: &Problem) -> [usize; 5] {
+    let (m, n, k) = (problem.m, problem.n, problem.k);
+    let (bias, aux) = match problem.epilogue {
+        Epilogue::None => (0, 0),
+        Epilogue::Bias => (n, 0),
+        Epilogue::BiasGelu(_) => (n, m * n),
+        Epilogue::GeluBackward(_) => (0, m * n),
+    };
+    [m * k, k * n, m * n, bias, aux]
+}
+
+/// Where an operand lies in a trial.
+fn range(problem: &Problem, operand: Operand) -> Range<usize> {
+    let lengths = lengths(problem);
+    let start = lengths[..operand as usize].iter().sum();
+    start..start + lengths[operand as usize]
 }
 
 impl<T: Element> Device for Cpu<T> {
@@ -204,50 +218,39 @@ impl<T: Element> Device for Cpu<T> {
         Ok(())
     }
 
-    fn trial(&self, problem: &Problem, room: Option<u64>) -> Result<Trial<T>, Unavailable> {
-        let (m, n, k) = (problem.m, problem.n, problem.k);
-        let (bias, aux) = match problem.epilogue {
-            Epilogue::None => (0, 0),
-            Epilogue::Bias => (n, 0),
-            Epilogue::BiasGelu(_) => (n, m * n),
-            Epilogue::GeluBackward(_) => (0, m * n),
-        };
-        // Beside the operands, two copies of what is written: the trusted and the compared one.
-        let written = 2 * size_of::<f32>() * (m * n + aux);
-        let bytes = (size_of::<T>() * (m * k + k * n + m * n + bias + aux) + written) as u64;
-        if let Some(room) = room.filter(|room| bytes > *room) {
-            let (bytes, room) = (crate::units::bytes(bytes), crate::units::bytes(room));
-            return Err(Unavailable(format!(
-                "tuning it takes {bytes}, {room} are left"
-            )));
-        }
-        let zeros = |len: usize| {
-            let mut zeros = Vec::new();
-            match zeros.try_reserve_exact(len) {
-                Ok(()) => zeros.resize(len, T::ZERO),
-                Err(error) => return Err(Unavailable(format!("no memory for tuning: {error}"))),
-            }
-            Ok(zeros)
-        };
-        Ok(Trial {
-            problem: *problem,
-            a: zeros(m * k)?,
-            b: zeros(k * n)?,
-            c: zeros(m * n)?,
-            bias: zeros(bias)?,
-            aux: zeros(aux)?,
-        })
+    fn trial_bytes(&self, problem: &Problem) -> u64 {
+        let [_, _, c, _, aux] = lengths(problem);
+        let operands = size_of::<T>() * lengths(problem).iter().sum::<usize>();
+        // The results of two candidates are compared.
+        (operands + 2 * size_of::<f32>() * (c + aux)) as u64
     }
 
-    fn operands<'a>(&self, trial: &'a mut Trial<T>) -> Operands<'a, T> {
+    fn trial(&self, problems: &[Problem]) -> Result<Trial<T>, Unavailable> {
+        let totals = problems.iter().map(|problem| lengths(problem).iter().sum());
+        let len = totals.max().unwrap_or(0);
+        let mut arena = Vec::new();
+        match arena.try_reserve_exact(len) {
+            Ok(()) => arena.resize(len, T::ZERO),
+            Err(error) => return Err(Unavailable(format!("no memory for tuning: {error}"))),
+        }
+        Ok(Trial(arena))
+    }
+
+    fn operands<'a>(&self, trial: &'a mut Trial<T>, problem: &Problem) -> Operands<'a, T> {
+        let [a, b, c, bias, aux] = lengths(problem);
+        let (a, rest) = trial.0.split_at_mut(a);
+        let (b, rest) = rest.split_at_mut(b);
+        let (c, rest) = rest.split_at_mut(c);
+        let (bias, rest) = rest.split_at_mut(bias);
+        let aux = &mut rest[..aux];
         Operands {
-            a: &trial.a,
-            b: &trial.b,
-            c: &mut trial.c,
-            bias: &trial.bias,
-            aux: match trial.problem.epilogue {
-                Epilogue::BiasGelu(_) => Aux::Written(&mut trial.aux),
-                Epilogue::GeluBackward(_) => Aux::Read(&trial.aux),
+            a,
+            b,
+            c,
+            bias,
+            aux: match problem.epilogue {
+                Epilogue::BiasGelu(_) => Aux::Written(aux),
+                Epilogue::GeluBackward(_) => Aux::Read(aux),
                 Epilogue::None | Epilogue::Bias => Aux::None,
             },
         }
@@ -256,16 +259,11 @@ impl<T: Element> Device for Cpu<T> {
     fn write(
         &self,
         trial: &mut Trial<T>,
+        problem: &Problem,
         operand: Operand,
         value: &(dyn Fn(usize) -> f32 + Sync),
     ) -> Result<(), Unavailable> {
-        let values = match operand {
-            Operand::A => &mut trial.a,
-            Operand::B => &mut trial.b,
-            Operand::C => &mut trial.c,
-            Operand::Bias => &mut trial.bias,
-            Operand::Aux => &mut trial.aux,
-        };
+        let values = &mut trial.0[range(problem, operand)];
         for_element_blocks(values, |start, values| {
             for (index, element) in values.iter_mut().enumerate() {
                 *element = T::of(f64::from(value(start + index)));
@@ -274,15 +272,17 @@ impl<T: Element> Device for Cpu<T> {
         Ok(())
     }
 
-    fn read(&self, trial: &Trial<T>, operand: Operand) -> Result<Vec<f32>, Unavailable> {
-        let values = match operand {
-            Operand::A => &trial.a,
-            Operand::B => &trial.b,
-            Operand::C => &trial.c,
-            Operand::Bias => &trial.bias,
-            Operand::Aux => &trial.aux,
-        };
-        Ok(values.iter().map(|value| value.widen() as f32).collect())
+    fn read(
+        &self,
+        trial: &Trial<T>,
+        problem: &Problem,
+        operand: Operand,
+        into: &mut Vec<f32>,
+    ) -> Result<(), Unavailable> {
+        let values = &trial.0[range(problem, operand)];
+        into.clear();
+        into.extend(values.iter().map(|value| value.widen() as f32));
+        Ok(())
     }
 
     fn time(
@@ -292,7 +292,7 @@ impl<T: Element> Device for Cpu<T> {
         trial: &mut Trial<T>,
     ) -> Result<Duration, Infallible> {
         let started = Instant::now();
-        self.launch(problem, candidate, &mut self.operands(trial))?;
+        self.launch(problem, candidate, &mut self.operands(trial, problem))?;
         Ok(started.elapsed())
     }
 }
