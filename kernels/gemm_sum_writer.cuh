@@ -51,7 +51,7 @@ template <typename T, int WIDTH> struct SumWriter {
     }
 
     // `slice`: which part of K the sums are of, if it is cut.
-    __device__ __forceinline__ void write(const GemmArguments &p, int slice, int row0, int column0) const {
+    __device__ __forceinline__ void write(const GemmArguments &p, unsigned slice, int row0, int column0) const {
         if (p.slices > 1) {
             const int pitch = partial_pitch(p);
             float *part = p.partial + int64_t(slice) * p.m * pitch;
