@@ -9,4 +9,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod column_sums;
 mod dropout;
+mod layer_norm;

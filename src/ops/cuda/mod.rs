@@ -8,7 +8,9 @@
 mod element;
 mod launch;
 
+pub mod column_sums;
 pub mod dropout;
+pub mod layer_norm;
 
 pub use element::GpuElement;
 pub use launch::{Gpu, LaunchError};
