@@ -11,4 +11,5 @@ mod common;
 
 mod column_sums;
 mod dropout;
+mod gelu;
 mod layer_norm;

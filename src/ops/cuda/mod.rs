@@ -10,6 +10,7 @@ mod launch;
 
 pub mod column_sums;
 pub mod dropout;
+pub mod gelu;
 pub mod layer_norm;
 
 pub use element::GpuElement;
