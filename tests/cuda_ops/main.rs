@@ -10,6 +10,7 @@
 mod common;
 
 mod column_sums;
+mod cross_entropy;
 mod dropout;
 mod gelu;
 mod layer_norm;

@@ -9,6 +9,7 @@ mod element;
 mod launch;
 
 pub mod column_sums;
+pub mod cross_entropy;
 pub mod dropout;
 pub mod gelu;
 pub mod layer_norm;
