@@ -12,5 +12,6 @@ mod common;
 mod column_sums;
 mod cross_entropy;
 mod dropout;
+mod embedding;
 mod gelu;
 mod layer_norm;

@@ -11,6 +11,7 @@ mod launch;
 pub mod column_sums;
 pub mod cross_entropy;
 pub mod dropout;
+pub mod embedding;
 pub mod gelu;
 pub mod layer_norm;
 
