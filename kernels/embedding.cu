@@ -21,17 +21,12 @@ __device__ __forceinline__ void forward(const uint32_t *tokens, const T *wte, co
     });
 }
 
-// N sums in memory, more than 16 bytes of them if need be.
 template <int N> __device__ __forceinline__ void add_to(float *total, const float (&x)[N]) {
-    constexpr int PART = N < 4 ? N : 4;
+    float sum[N];
+    load(total, sum);
 #pragma unroll
-    for (int i = 0; i < N; i += PART) {
-        float sum[PART];
-        load(total + i, sum);
-#pragma unroll
-        for (int k = 0; k < PART; ++k) sum[k] += x[i + k];
-        store(total + i, sum);
-    }
+    for (int i = 0; i < N; ++i) sum[i] += x[i];
+    store(total, sum);
 }
 
 // dwpe[position] += the sum over samples of dout.
@@ -102,9 +97,7 @@ __device__ __forceinline__ void tokens_backward(const Sorted &sorted, const T *d
                 const bool goes_on = i + k + 1 < count && token[i + k + 1] == token[i + k];
                 if (goes_on) continue;
                 if (head) {
-                    float *to = heads + int64_t(blockIdx.x) * columns + column;
-#pragma unroll
-                    for (int j = 0; j < N; ++j) to[j] = sum[j];
+                    store(heads + int64_t(blockIdx.x) * columns + column, sum);
                 } else {
                     add_to(dwte + int64_t(token[i + k]) * columns + column, sum);
                 }
@@ -161,7 +154,7 @@ __device__ __forceinline__ void tokens_join(const Sorted &sorted, const float *h
         embedding_tokens_backward_##SUFFIX(const uint32_t *tokens, const uint32_t *order, const T *dout, float *dwte, \
                                            float *heads, int rows, int columns) {                                     \
         const Sorted sorted = {tokens, order, rows};                                                                  \
-        if (is_wide<T>(columns, dout, dwte)) tokens_backward<T, WIDE<T>>(sorted, dout, dwte, heads, columns);         \
+        if (is_wide<T>(columns, dout, dwte, heads)) tokens_backward<T, WIDE<T>>(sorted, dout, dwte, heads, columns);         \
         else tokens_backward<T, 1>(sorted, dout, dwte, heads, columns);                                               \
     }
 FOR_EACH_TYPE(KERNELS)
