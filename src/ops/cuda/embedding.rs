@@ -2,7 +2,7 @@
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
-use super::dropout::{Mask, Rule, blocks_of, push_mask};
+use super::dropout::{Mask, Rule, push_mask, row_blocks};
 use super::launch::{Gpu, LaunchError, grid, small};
 use super::{GpuElement, THREADS};
 
@@ -32,7 +32,7 @@ pub fn forward<T: GpuElement>(
     let columns = len / rows;
     assert_eq!(len, rows * columns);
     assert!(tables.wpe.len() >= (first_position + positions.min(rows)) * columns);
-    let config = grid(blocks_of::<T>(len), THREADS);
+    let config = grid(row_blocks::<T>(len), THREADS);
     let [rows, columns, positions, first] = [rows, columns, positions, first_position].map(small);
     let rule = Rule::of(mask);
     let kernel = gpu.kernel::<T>("embedding_forward")?;
@@ -76,7 +76,7 @@ pub fn backward<T: GpuElement>(
     assert!(order.len() == rows && dout.len() == rows * columns);
     assert!(rows.is_multiple_of(positions) && dwpe.len() >= positions * columns);
     assert!(heads.len() >= heads_len(rows, columns));
-    let config = grid(blocks_of::<T>(positions * columns), THREADS);
+    let config = grid(row_blocks::<T>(positions * columns), THREADS);
     let numbers = [rows, columns, positions, rows / positions].map(small);
     let [row_count, column_count, position_count, samples] = &numbers;
 
