@@ -7,7 +7,7 @@
 #include "reduce.cuh"
 
 constexpr int MOST_THREADS = 1024; // src/ops/cuda/cross_entropy.rs says so, too
-// Chunks of a row that a thread keeps in registers: with 1,024 threads, rows of 57,344 logits of 16 bits.
+// Chunks of a row that a thread has in registers at a time: with 1,024 threads, rows of 57,344 logits of 16 bits.
 constexpr int HELD = 7;
 
 // A row as the 16-byte chunks of memory that it lies in. A row of odd width begins within a chunk: the first and the
@@ -29,9 +29,8 @@ template <typename T> struct LogitRow {
     }
     __device__ __forceinline__ bool is_inside(int column) const { return column >= 0 && column < vocab; }
 
-    // Minus infinity where the row is not.
-    __device__ __forceinline__ Chunk<T, N> read(int chunk) const {
-        if (is_whole(chunk)) return Chunk<T, N>::load(row + column(chunk));
+    // A chunk that is not whole, with minus infinity where the row is not.
+    __device__ __forceinline__ Chunk<T, N> read_part(int chunk) const {
         float x[N];
 #pragma unroll
         for (int i = 0; i < N; ++i) {
@@ -75,32 +74,51 @@ struct Softmax {
     }
 };
 
-// Calls `body(i, chunk)` for the thread's chunks, `i` counting them.
-template <bool HOLD, class Body> __device__ __forceinline__ void each_chunk(int chunks, Body body) {
-    if constexpr (HOLD) {
+// As many chunks as the block has in registers, from chunk `first` on.
+template <typename T> struct HeldChunks {
+    static constexpr int N = LogitRow<T>::N;
+    Chunk<T, N> held[HELD];
+
+    __device__ __forceinline__ static int count() { return HELD * blockDim.x; }
+    __device__ __forceinline__ static int place(int first, int i) { return first + i * blockDim.x + threadIdx.x; }
+
+    __device__ __forceinline__ void fetch(const LogitRow<T> &row, int first) {
+        // Nothing comes between these loads: all are under way before the first is waited for.
 #pragma unroll
         for (int i = 0; i < HELD; ++i) {
-            const int chunk = i * blockDim.x + threadIdx.x;
-            if (chunk < chunks) body(i, chunk);
+            const int chunk = place(first, i);
+            if (row.is_whole(chunk)) held[i] = Chunk<T, N>::load(row.row + row.column(chunk));
         }
-    } else {
-        for (int chunk = threadIdx.x; chunk < chunks; chunk += blockDim.x) body(0, chunk);
+#pragma unroll
+        for (int i = 0; i < HELD; ++i) {
+            const int chunk = place(first, i);
+            if (chunk < row.chunks && !row.is_whole(chunk)) held[i] = row.read_part(chunk);
+        }
     }
-}
+    // Calls `body(chunk, x)` for the thread's chunks.
+    template <class Body> __device__ __forceinline__ void each(const LogitRow<T> &row, int first, Body body) const {
+#pragma unroll
+        for (int i = 0; i < HELD; ++i) {
+            const int chunk = place(first, i);
+            if (chunk >= row.chunks) continue;
+            float x[N];
+            held[i].unpack(x);
+            body(chunk, x);
+        }
+    }
+};
 
-// With HOLD the row is read once; else a second time, of which L2 serves what it still has. Where `scale` is null,
-// the logits stay as they are.
-template <typename T, bool HOLD>
+// A row that the registers hold is read once; a larger one a second time, of which L2 serves what it still has. Where
+// `scale` is null, the logits stay as they are.
+template <typename T>
 __device__ __forceinline__ void cross_entropy(const LogitRow<T> &row, int target, float *loss, const float *scale) {
-    constexpr int N = WIDE<T>;
-    Chunk<T, N> held[HOLD ? HELD : 1];
+    constexpr int N = LogitRow<T>::N;
+    HeldChunks<T> chunks;
     Softmax softmax;
-    each_chunk<HOLD>(row.chunks, [&](int i, int chunk) {
-        float x[N];
-        held[i] = row.read(chunk);
-        held[i].unpack(x);
-        softmax.add(x);
-    });
+    for (int first = 0; first < row.chunks; first += chunks.count()) {
+        chunks.fetch(row, first);
+        chunks.each(row, first, [&](int, const float (&x)[N]) { softmax.add(x); });
+    }
     // Before the barriers within, after which others write it.
     const float target_logit = threadIdx.x == 0 ? to_float(row.row[target]) : 0.0f;
     softmax = softmax.over_block();
@@ -108,26 +126,23 @@ __device__ __forceinline__ void cross_entropy(const LogitRow<T> &row, int target
     if (scale == nullptr) return;
 
     const float one = *scale, factor = one / softmax.total;
-    each_chunk<HOLD>(row.chunks, [&](int i, int chunk) {
-        float x[N];
-        if (!HOLD) held[i] = row.read(chunk);
-        held[i].unpack(x);
+    for (int first = 0; first < row.chunks; first += chunks.count()) {
+        if (row.chunks > chunks.count()) chunks.fetch(row, first);
+        chunks.each(row, first, [&](int chunk, float (&x)[N]) {
 #pragma unroll
-        for (int k = 0; k < N; ++k) {
-            const float hot = row.column(chunk) + k == target ? one : 0.0f;
-            x[k] = fmaf(__expf(x[k] - softmax.top), factor, -hot);
-        }
-        row.write(chunk, x);
-    });
+            for (int i = 0; i < N; ++i) {
+                const float hot = row.column(chunk) + i == target ? one : 0.0f;
+                x[i] = fmaf(__expf(x[i] - softmax.top), factor, -hot);
+            }
+            row.write(chunk, x);
+        });
+    }
 }
 
 #define KERNELS(SUFFIX, T)                                                                                            \
     extern "C" __global__ void __launch_bounds__(MOST_THREADS)                                                        \
         cross_entropy_##SUFFIX(T *logits, const uint32_t *targets, float *losses, const float *scale, int vocab) {    \
         const LogitRow<T> row(logits + int64_t(blockIdx.x) * vocab, vocab);                                           \
-        const int target = targets[blockIdx.x];                                                                       \
-        float *loss = losses + blockIdx.x;                                                                            \
-        if (row.chunks <= HELD * int(blockDim.x)) cross_entropy<T, true>(row, target, loss, scale);                   \
-        else cross_entropy<T, false>(row, target, loss, scale);                                                       \
+        cross_entropy(row, int(targets[blockIdx.x]), losses + blockIdx.x, scale);                                     \
     }
 FOR_EACH_TYPE(KERNELS)
