@@ -6,9 +6,10 @@
 #include "element.cuh"
 #include "reduce.cuh"
 
-constexpr int MOST_THREADS = 1024; // src/ops/cuda/cross_entropy.rs says so, too
-// Chunks of a row that a thread has in registers at a time: with 1,024 threads, rows of 57,344 logits of 16 bits.
-constexpr int HELD = 7;
+constexpr int MOST_THREADS = 768; // src/ops/cuda/cross_entropy.rs says so, too
+// Chunks of a row that a thread has in registers at a time, as many as do not spill: with 768 threads, rows of 55,296
+// logits of 16 bits.
+template <typename T> constexpr int HELD = sizeof(T) == 2 ? 9 : 8;
 
 // A row as the 16-byte chunks of memory that it lies in. A row of odd width begins within a chunk: the first and the
 // last may be shared with the neighbours, and are then accessed element by element.
@@ -77,20 +78,20 @@ struct Softmax {
 // As many chunks as the block has in registers, from chunk `first` on.
 template <typename T> struct HeldChunks {
     static constexpr int N = LogitRow<T>::N;
-    Chunk<T, N> held[HELD];
+    Chunk<T, N> held[HELD<T>];
 
-    __device__ __forceinline__ static int count() { return HELD * blockDim.x; }
+    __device__ __forceinline__ static int count() { return HELD<T> * blockDim.x; }
     __device__ __forceinline__ static int place(int first, int i) { return first + i * blockDim.x + threadIdx.x; }
 
     __device__ __forceinline__ void fetch(const LogitRow<T> &row, int first) {
         // Nothing comes between these loads: all are under way before the first is waited for.
 #pragma unroll
-        for (int i = 0; i < HELD; ++i) {
+        for (int i = 0; i < HELD<T>; ++i) {
             const int chunk = place(first, i);
             if (row.is_whole(chunk)) held[i] = Chunk<T, N>::load(row.row + row.column(chunk));
         }
 #pragma unroll
-        for (int i = 0; i < HELD; ++i) {
+        for (int i = 0; i < HELD<T>; ++i) {
             const int chunk = place(first, i);
             if (chunk < row.chunks && !row.is_whole(chunk)) held[i] = row.read_part(chunk);
         }
@@ -98,7 +99,7 @@ template <typename T> struct HeldChunks {
     // Calls `body(chunk, x)` for the thread's chunks.
     template <class Body> __device__ __forceinline__ void each(const LogitRow<T> &row, int first, Body body) const {
 #pragma unroll
-        for (int i = 0; i < HELD; ++i) {
+        for (int i = 0; i < HELD<T>; ++i) {
             const int chunk = place(first, i);
             if (chunk >= row.chunks) continue;
             float x[N];

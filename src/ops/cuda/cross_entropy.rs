@@ -5,9 +5,11 @@ use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 use super::GpuElement;
 use super::launch::{Gpu, LaunchError, grid, push_optional, small};
 
-const MOST_THREADS: usize = 1024;
+const MOST_THREADS: usize = 768;
 /// Pieces of 16 bytes that a thread keeps in registers.
-const HELD: usize = 7;
+const fn held<T>() -> usize {
+    if size_of::<T>() == 2 { 9 } else { 8 }
+}
 
 /// The loss of every row into `losses` (R), in nats; `logits` are (R, V), `targets` (R), below V.
 ///
@@ -65,6 +67,6 @@ fn shape<T>(
     assert!(logits == rows * vocab && losses.len() == rows);
     // One piece more, for a row that begins within one.
     let pieces = vocab.div_ceil(16 / size_of::<T>()) + 1;
-    let threads = pieces.div_ceil(HELD).next_multiple_of(32);
+    let threads = pieces.div_ceil(held::<T>()).next_multiple_of(32);
     (small(vocab), grid(rows, threads.min(MOST_THREADS)))
 }
