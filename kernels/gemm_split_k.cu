@@ -9,7 +9,7 @@ template <typename T, int V> __device__ __forceinline__ void sum_slices(const Ge
     const float *from = p.partial + int64_t(row) * pitch + column;
     float sum[V] = {}, part[V];
     for (int slice = 0; slice < p.slices; ++slice, from += int64_t(p.m) * pitch) {
-        Vector<float, V>::load(from, part);
+        load(from, part);
 #pragma unroll
         for (int i = 0; i < V; ++i) sum[i] += part[i];
     }

@@ -38,7 +38,7 @@ template <typename T, int WIDTH> struct SumWriter {
             const float *from = rows + i * PITCH + lane % LANES * V;
             if (column + V <= p.n) {
                 float x[V];
-                Vector<float, V>::load(from, x);
+                load(from, x);
                 put(row0 + i, column, x);
                 continue;
             }
@@ -56,7 +56,7 @@ template <typename T, int WIDTH> struct SumWriter {
             const int pitch = partial_pitch(p);
             float *part = p.partial + int64_t(slice) * p.m * pitch;
             drain<4>(p, row0, column0, [&](int row, int column, auto &x) {
-                Vector<float, sizeof(x) / sizeof(float)>::store(part + int64_t(row) * pitch + column, x);
+                store(part + int64_t(row) * pitch + column, x);
             });
         } else if (p.output_float32) {
             drain<4>(p, row0, column0, [&](int row, int column, auto &x) {
