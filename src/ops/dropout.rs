@@ -30,7 +30,7 @@ pub enum Site {
 
 impl Site {
     /// A distinct number below 2^24 for up to 4,094 layers of up to 4,093 heads.
-    fn number(self) -> u32 {
+    pub(super) fn number(self) -> u32 {
         let (layer, part) = match self {
             Site::Embedding => (0, 0),
             Site::AttentionOutput { layer } => (layer + 1, 0),

@@ -1,6 +1,8 @@
 //! What the tests share: the one table of tolerances, closeness, and the reference model.
 #![allow(dead_code)]
 
+#[cfg(feature = "cuda")]
+pub mod gpu;
 pub mod reference;
 
 use candle_core::{Device, Tensor};

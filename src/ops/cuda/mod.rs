@@ -1,8 +1,11 @@
 //! What taper asks CUDA itself, without candle. Only in builds with the feature `cuda`.
 
+pub mod attention;
 mod element;
+mod launch;
 
 pub use element::GpuElement;
+pub use launch::LaunchError;
 
 use cudarc::driver::{CudaContext, DriverError, result, sys};
 

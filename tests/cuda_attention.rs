@@ -1,0 +1,246 @@
+//! Attention on a GPU against the CPU's, in f64 on the same inputs, rounded to the GPU's type.
+//!
+//! Without a GPU, run this on the virtual one:
+//! `scripts/vgpu rtx3060 -- cargo test --release --features cuda --test cuda_attention`.
+#![cfg(feature = "cuda")]
+
+mod common;
+
+use candle_core::cuda_backend::CudaDevice;
+use common::gpu::{self, Rounded, assert_near};
+use common::{Kind, noise};
+use half::{bf16, f16};
+use taper::ops::attention::{self as on_cpu, Shape};
+use taper::ops::cuda::GpuElement;
+use taper::ops::cuda::attention::{self as on_gpu, WeightDropout};
+use taper::ops::dropout::Dropout;
+use taper::rng::Seed;
+
+const LAYER: usize = 3;
+const DROPOUT: Dropout = Dropout {
+    p: 0.3,
+    seed: Seed(0x0123_4567_89ab_cdef),
+    step: 4,
+    first_sample: 2,
+};
+
+fn shape(sequences: usize, positions: usize, heads: usize, head_size: usize) -> Shape {
+    Shape {
+        sequences,
+        positions,
+        heads,
+        head_size,
+    }
+}
+
+/// What one forward and backward read.
+struct Inputs<T> {
+    shape: Shape,
+    dropout: Option<Dropout>,
+    qkv: Vec<T>,
+    dout: Vec<T>,
+}
+
+impl<T: Rounded> Inputs<T> {
+    /// Scores have a deviation of about `sharpness` / 3.
+    fn new(shape: Shape, dropout: Option<Dropout>, sharpness: f64) -> Self {
+        let len = shape.sequences * shape.positions * shape.heads * shape.head_size;
+        let columns = shape.heads * shape.head_size;
+        let mut qkv = noise::<f64>(3 * len, 1);
+        for row in qkv.chunks_exact_mut(3 * columns) {
+            row[..columns].iter_mut().for_each(|q| *q *= sharpness);
+        }
+        Self {
+            shape,
+            dropout,
+            qkv: T::round_all(&qkv),
+            dout: T::round_all(&noise(len, 2)),
+        }
+    }
+}
+
+/// What they wrote.
+#[derive(Debug, PartialEq)]
+struct Outputs<T, S> {
+    out: Vec<T>,
+    lse: Vec<S>,
+    dqkv: Vec<T>,
+}
+
+fn compute_on_cpu<T: Rounded>(inputs: &Inputs<T>) -> Outputs<f64, f64> {
+    let shape = inputs.shape;
+    let (qkv, dout) = (T::widen_all(&inputs.qkv), T::widen_all(&inputs.dout));
+    let dropout = inputs.dropout.map(|dropout| on_cpu::WeightDropout {
+        dropout,
+        layer: LAYER,
+    });
+    let mut out = vec![0.0; dout.len()];
+    let mut lse = vec![0.0; shape.sequences * shape.heads * shape.positions];
+    let mut dqkv = vec![0.0; qkv.len()];
+    let mut scratch = vec![0.0; shape.scratch_len(1)];
+    let queries = 0..shape.positions;
+    on_cpu::forward(
+        &qkv,
+        &mut out,
+        &mut lse,
+        shape,
+        queries,
+        dropout,
+        &mut scratch,
+    );
+    let saved = on_cpu::Saved {
+        qkv: &qkv,
+        out: &out,
+        lse: &lse,
+    };
+    on_cpu::backward(&dout, saved, &mut dqkv, shape, dropout, &mut scratch);
+    Outputs { out, lse, dqkv }
+}
+
+fn compute_on_gpu<T: Rounded>(device: &CudaDevice, inputs: &Inputs<T>) -> Outputs<T, f32> {
+    let shape = inputs.shape;
+    let stream = device.cuda_stream();
+    let qkv = stream.clone_htod(&inputs.qkv).unwrap();
+    let dout = stream.clone_htod(&inputs.dout).unwrap();
+    // Not initialised: the virtual GPU reports what is read before it is written.
+    let (mut out, mut lse, mut dqkv, mut scratch) = unsafe {
+        (
+            stream.alloc::<T>(dout.len()).unwrap(),
+            stream
+                .alloc::<f32>(shape.sequences * shape.heads * shape.positions)
+                .unwrap(),
+            stream.alloc::<T>(qkv.len()).unwrap(),
+            stream.alloc::<f32>(on_gpu::scratch_len(shape)).unwrap(),
+        )
+    };
+    let moment = [DROPOUT.step, DROPOUT.first_sample];
+    let moment = stream.clone_htod(&moment).unwrap();
+    let moment = moment.as_view();
+    let dropout = inputs.dropout.map(|dropout| WeightDropout {
+        p: dropout.p,
+        seed: dropout.seed,
+        layer: LAYER,
+        moment: &moment,
+    });
+    let (qkv, dout) = (qkv.as_view(), dout.as_view());
+    let (mut out, mut lse) = (out.as_view_mut(), lse.as_view_mut());
+    on_gpu::forward(device, shape, dropout, &qkv, &mut out, &mut lse).unwrap();
+    let (out, lse) = (out.into_view(), lse.into_view());
+    let saved = on_gpu::Saved {
+        qkv: &qkv,
+        out: &out,
+        lse: &lse,
+    };
+    let (mut dqkv, mut scratch) = (dqkv.as_view_mut(), scratch.as_view_mut());
+    on_gpu::backward(
+        device,
+        shape,
+        dropout,
+        &dout,
+        saved,
+        &mut dqkv,
+        &mut scratch,
+    )
+    .unwrap();
+    Outputs {
+        out: stream.clone_dtoh(&out).unwrap(),
+        lse: stream.clone_dtoh(&lse).unwrap(),
+        dqkv: stream.clone_dtoh(&dqkv).unwrap(),
+    }
+}
+
+fn check<T: Rounded>(device: &CudaDevice, inputs: &Inputs<T>) {
+    let what = format!(
+        "{} {:?} {:?}",
+        T::SUFFIX,
+        inputs.shape,
+        inputs.dropout.map(|d| d.p)
+    );
+    let (found, expected) = (compute_on_gpu(device, inputs), compute_on_cpu(inputs));
+    assert_near(
+        &format!("out, {what}"),
+        &found.out,
+        &expected.out,
+        Kind::Forward,
+    );
+    assert_near(
+        &format!("lse, {what}"),
+        &found.lse,
+        &expected.lse,
+        Kind::Forward,
+    );
+    // Parts have magnitudes of their own.
+    let columns = inputs.shape.heads * inputs.shape.head_size;
+    for (part, name) in ["dq", "dk", "dv"].iter().enumerate() {
+        let (found, expected) = (
+            part_of(&found.dqkv, part, columns),
+            part_of(&expected.dqkv, part, columns),
+        );
+        assert_near(
+            &format!("{name}, {what}"),
+            &found,
+            &expected,
+            Kind::Gradient,
+        );
+    }
+}
+
+/// Queries (0), keys (1) or values (2) of a packed array.
+fn part_of<T: Copy>(packed: &[T], part: usize, columns: usize) -> Vec<T> {
+    let rows = packed.chunks_exact(3 * columns);
+    rows.flat_map(|row| &row[part * columns..][..columns])
+        .copied()
+        .collect()
+}
+
+/// Head sizes of the kernels, and others between them; positions that end within a tile, and past one.
+fn check_shapes<T: Rounded>(shapes: &[Shape]) {
+    let Some(device) = gpu::open() else { return };
+    for &shape in shapes {
+        for dropout in [None, Some(DROPOUT)] {
+            check::<T>(&device, &Inputs::new(shape, dropout, 3.0));
+        }
+    }
+}
+
+#[test]
+fn f32_agrees_with_the_cpu() {
+    check_shapes::<f32>(&[
+        shape(2, 45, 2, 20),
+        shape(1, 67, 1, 64),
+        shape(1, 37, 2, 80),
+    ]);
+}
+
+#[test]
+fn bf16_agrees_with_the_cpu() {
+    check_shapes::<bf16>(&[shape(2, 45, 2, 20)]);
+}
+
+#[test]
+fn f16_agrees_with_the_cpu() {
+    check_shapes::<f16>(&[shape(2, 45, 2, 20)]);
+}
+
+#[test]
+fn a_lone_position_passes_its_value_on() {
+    let Some(device) = gpu::open() else { return };
+    for head_size in [4, 64] {
+        lone_position::<f32>(&device, head_size);
+        lone_position::<bf16>(&device, head_size);
+        lone_position::<f16>(&device, head_size);
+    }
+}
+
+fn lone_position<T: Rounded>(device: &CudaDevice, head_size: usize) {
+    let inputs = Inputs::<T>::new(shape(2, 1, 3, head_size), None, 3.0);
+    let found = compute_on_gpu(device, &inputs);
+    let columns = 3 * head_size;
+    assert_eq!(found.out, part_of(&inputs.qkv, 2, columns), "out = v");
+    assert_eq!(part_of(&found.dqkv, 2, columns), inputs.dout, "dv = dout");
+    // Its weight is 1 whatever its score: dP and the row's dot are the same sum, in two orders.
+    for part in [0, 1] {
+        let gradient = T::widen_all(&part_of(&found.dqkv, part, columns));
+        assert!(gradient.iter().all(|x| x.abs() < 1e-5), "{gradient:?}");
+    }
+}
