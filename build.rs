@@ -1,5 +1,6 @@
 //! Makes the quickstart corpus, taper's own source in one text, and notes candle's version; both are
-//! embedded in the binary. With the feature `cuda`, makes what CUDA's libraries are linked from.
+//! embedded in the binary. With the feature `cuda`, makes what CUDA's libraries are linked from, and taper's
+//! own kernels.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,9 @@ use std::{env, fs};
 #[cfg(feature = "cuda")]
 #[path = "build/cuda_imports.rs"]
 mod cuda_imports;
+#[cfg(feature = "cuda")]
+#[path = "build/kernels.rs"]
+mod kernels;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Tests are part of the corpus but are not watched: editing one would build the library again.
@@ -40,7 +44,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let candle = locked_version(&lock, "candle-core").unwrap_or("unknown");
     println!("cargo::rustc-env=TAPER_CANDLE_CORE={candle}");
     #[cfg(feature = "cuda")]
-    cuda_imports::make(&out, locked_version(&lock, "cudarc").unwrap_or("unknown"))?;
+    {
+        let toolkit = cuda_imports::toolkit()?;
+        let cudarc = locked_version(&lock, "cudarc").unwrap_or("unknown");
+        cuda_imports::make(&out, &toolkit, cudarc)?;
+        kernels::compile(&out, &toolkit)?;
+    }
     Ok(())
 }
 

@@ -66,15 +66,14 @@ const LIBRARIES: [Library; 5] = [
 ];
 
 /// Writes the archives below `out` and tells cargo where they are.
-pub fn make(out: &Path, cudarc_version: &str) -> Result<(), Box<dyn Error>> {
+pub fn make(out: &Path, toolkit: &Path, cudarc_version: &str) -> Result<(), Box<dyn Error>> {
     let folder = out.join("cuda_imports");
     fs::create_dir_all(&folder)?;
     // Ours comes before any folder of shared libraries.
     println!("cargo::rustc-link-search=native={}", folder.display());
 
-    let toolkit = toolkit()?;
-    fs::copy(cudart(&toolkit)?, folder.join("libcudart.a"))?;
-    let (major, minor) = cuda_version(&toolkit)?;
+    fs::copy(cudart(toolkit)?, folder.join("libcudart.a"))?;
+    let (major, minor) = cuda_version(toolkit)?;
     println!("cargo::rustc-env=TAPER_CUDA_VERSION={major}.{minor}");
     let bindings = cudarc_sources(cudarc_version)?;
     for library in &LIBRARIES {
@@ -205,7 +204,7 @@ fn cudarc_sources(version: &str) -> Result<PathBuf, Box<dyn Error>> {
 }
 
 /// The root of the CUDA toolkit.
-fn toolkit() -> Result<PathBuf, Box<dyn Error>> {
+pub fn toolkit() -> Result<PathBuf, Box<dyn Error>> {
     for variable in ["CUDA_HOME", "CUDA_PATH"] {
         println!("cargo::rerun-if-env-changed={variable}");
         if let Some(root) = env::var_os(variable) {

@@ -125,7 +125,7 @@ pub struct ModelConfig {
 }
 
 /// The activation of the MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gelu {
     /// GPT-2's approximation, `gelu_new` in Hugging Face.

@@ -28,5 +28,7 @@ pub mod linear;
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
+#[cfg(feature = "cuda")]
+pub mod kernels;
 
 pub use element::Element;

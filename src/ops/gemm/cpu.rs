@@ -3,7 +3,7 @@
 //! On the CPU this is the `gemm` crate called directly, with strides, so that no transpose is ever
 //! copied and gradients accumulate in place.
 
-use super::Element;
+use crate::ops::Element;
 
 /// A matrix that is read: rows, columns, and the distance in elements between neighbours.
 #[derive(Clone, Copy)]
@@ -78,7 +78,7 @@ impl<T> MatrixMut<T> {
     /// # Safety
     /// Until the product that writes it has returned, the `columns` elements at `data`, and those
     /// at each further `row_stride` for `rows` rows, are valid and touched by nothing else.
-    pub(super) unsafe fn from_raw(
+    pub(in crate::ops) unsafe fn from_raw(
         data: *mut T,
         rows: usize,
         columns: usize,
@@ -132,7 +132,7 @@ pub fn gemm<T: Element>(c: &mut [T], output: Output, a: Matrix<T>, b: Matrix<T>)
 }
 
 /// As [`gemm`], on the calling thread alone, into a strided output.
-pub(super) fn gemm_sequential<T: Element>(
+pub(in crate::ops) fn gemm_sequential<T: Element>(
     c: MatrixMut<T>,
     output: Output,
     a: Matrix<T>,

@@ -1,0 +1,18 @@
+// compute: 80
+// Products of f16 on tensor cores: the instances of gemm_mma.cuh. src/ops/gemm/ptx/tile.rs lists them, too.
+#include "gemm_mma.cuh"
+
+//                    BM   BN  BK  WM  WN STAGES
+GEMM_MMA(f16, __half, 128, 256, 32, 64, 64, 4)
+GEMM_MMA(f16, __half, 256, 128, 32, 64, 64, 4)
+GEMM_MMA(f16, __half, 128, 256, 64, 64, 64, 3)
+GEMM_MMA(f16, __half, 256, 128, 64, 64, 64, 3)
+GEMM_MMA(f16, __half, 128, 128, 32, 64, 64, 4)
+GEMM_MMA(f16, __half, 128, 128, 64, 64, 32, 3)
+GEMM_MMA(f16, __half, 128, 64, 32, 64, 32, 4)
+GEMM_MMA(f16, __half, 128, 64, 64, 64, 32, 3)
+GEMM_MMA(f16, __half, 64, 128, 32, 32, 64, 4)
+GEMM_MMA(f16, __half, 64, 128, 64, 32, 64, 3)
+GEMM_MMA(f16, __half, 64, 64, 32, 32, 32, 4)
+GEMM_MMA(f16, __half, 64, 64, 64, 32, 32, 3)
+GEMM_SPLIT_K_SUM(f16, __half)

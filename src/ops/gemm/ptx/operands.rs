@@ -1,0 +1,182 @@
+//! Matrices on the device, checked against the problem before a kernel sees their addresses.
+
+use candle_core::{DType, WithDType};
+use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop};
+
+use super::launch::LaunchError;
+use super::tile::{Strides, VECTOR_BYTES};
+use crate::ops::gemm::{Epilogue, Inputs, OutputType, Problem};
+
+/// A row-major matrix in memory of the device.
+pub struct DeviceMatrix<'a> {
+    address: u64,
+    dtype: DType,
+    elements: usize,
+    row_stride: usize,
+    writable: bool,
+    /// Tells the memory's owner, when dropped, what the stream does with it.
+    _use: SyncOnDrop<'a>,
+}
+
+impl<'a> DeviceMatrix<'a> {
+    /// A matrix at the start of `memory` that is only read, with `row_stride` elements between rows.
+    pub fn read<T: WithDType>(
+        memory: &'a impl DevicePtr<T>,
+        row_stride: usize,
+        stream: &'a CudaStream,
+    ) -> Self {
+        let elements = memory.len();
+        let (address, guard) = memory.device_ptr(stream);
+        Self {
+            address,
+            dtype: T::DTYPE,
+            elements,
+            row_stride,
+            writable: false,
+            _use: guard,
+        }
+    }
+
+    /// A matrix at the start of `memory` that is written, or read, too.
+    pub fn write<T: WithDType>(
+        memory: &'a mut impl DevicePtrMut<T>,
+        row_stride: usize,
+        stream: &'a CudaStream,
+    ) -> Self {
+        let elements = memory.len();
+        let (address, guard) = memory.device_ptr_mut(stream);
+        Self {
+            address,
+            dtype: T::DTYPE,
+            elements,
+            row_stride,
+            writable: true,
+            _use: guard,
+        }
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Whether this can be the operand that a problem needs.
+    fn check(&self, need: &Need) -> Result<(), LaunchError> {
+        let &Need {
+            name,
+            dtype,
+            shape: (rows, columns),
+            written,
+        } = need;
+        let last = rows.saturating_sub(1).saturating_mul(self.row_stride);
+        let fits = rows == 0
+            || columns == 0
+            || (self.row_stride >= columns && last.saturating_add(columns) <= self.elements);
+        let wrong = |what: String| Err(LaunchError::Operand { name, what });
+        if self.dtype != dtype {
+            wrong(format!("is of {:?}, not of {dtype:?}", self.dtype))
+        } else if !fits {
+            wrong(format!(
+                "is {rows} x {columns}, which does not fit in {} elements with {} per row",
+                self.elements, self.row_stride
+            ))
+        } else if written && !self.writable {
+            wrong("is written, and was given for reading".into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What a problem needs one operand to be.
+struct Need {
+    name: &'static str,
+    dtype: DType,
+    shape: (usize, usize),
+    written: bool,
+}
+
+/// The matrices and the vector of a product. The bias is a matrix of one row.
+pub struct Operands<'a> {
+    pub a: DeviceMatrix<'a>,
+    pub b: DeviceMatrix<'a>,
+    pub c: DeviceMatrix<'a>,
+    /// (N), of the inputs' type.
+    pub bias: Option<DeviceMatrix<'a>>,
+    /// (M, N), of the inputs' type: what GELU is or was applied to. Written forward, read backward.
+    pub aux: Option<DeviceMatrix<'a>>,
+}
+
+impl Operands<'_> {
+    /// # Errors
+    /// [`LaunchError::Operand`]: one is missing, too small, of another type or not to be written.
+    pub(super) fn check(&self, problem: &Problem) -> Result<(), LaunchError> {
+        let input = match problem.inputs {
+            Inputs::Float32 | Inputs::Tf32 => DType::F32,
+            Inputs::Bfloat16 => DType::BF16,
+            Inputs::Float16 => DType::F16,
+        };
+        let output = match problem.output {
+            OutputType::Float32 => DType::F32,
+            OutputType::LikeInputs => input,
+        };
+        let need = |name, dtype, shape, written| Need {
+            name,
+            dtype,
+            shape,
+            written,
+        };
+        let c_shape = (problem.m, problem.n);
+        self.a.check(&need("A", input, problem.a_shape(), false))?;
+        self.b.check(&need("B", input, problem.b_shape(), false))?;
+        self.c.check(&need("C", output, c_shape, true))?;
+        let (bias, aux, aux_written) = match problem.epilogue {
+            Epilogue::None => (false, false, false),
+            Epilogue::Bias => (true, false, false),
+            Epilogue::BiasGelu(_) => (true, true, true),
+            Epilogue::GeluBackward(_) => (false, true, false),
+        };
+        let bias = bias.then(|| need("the bias", input, (1, problem.n), false));
+        let aux = aux.then(|| need("the auxiliary matrix", input, c_shape, aux_written));
+        for (given, need) in [(&self.bias, bias), (&self.aux, aux)] {
+            match (given, need) {
+                (_, None) => {}
+                (Some(given), Some(need)) => given.check(&need)?,
+                (None, Some(Need { name, .. })) => {
+                    let what = "is missing".into();
+                    return Err(LaunchError::Operand { name, what });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each begins where 16 bytes can be moved at once.
+    pub(super) fn check_addresses(&self) -> Result<(), LaunchError> {
+        let rest = [
+            ("the bias", &self.bias),
+            ("the auxiliary matrix", &self.aux),
+        ];
+        let rest = rest
+            .into_iter()
+            .filter_map(|(name, matrix)| Some((name, matrix.as_ref()?)));
+        for (name, matrix) in [("A", &self.a), ("B", &self.b), ("C", &self.c)]
+            .into_iter()
+            .chain(rest)
+        {
+            if !matrix.address.is_multiple_of(VECTOR_BYTES as u64) {
+                let what = format!("must begin at a multiple of {VECTOR_BYTES} bytes");
+                return Err(LaunchError::Operand { name, what });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn strides(&self) -> Strides {
+        Strides {
+            a: self.a.row_stride,
+            b: self.b.row_stride,
+            c: self.c.row_stride,
+            aux: self.aux.as_ref().map(|aux| aux.row_stride),
+        }
+    }
+}

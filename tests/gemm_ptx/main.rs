@@ -1,0 +1,430 @@
+//! Our kernels for matrix products: every tile, transpose, epilogue and type, ragged sizes, gaps between rows.
+//!
+//! On the virtual GPU, where accesses out of bounds, reads of what was never written and races end the run:
+//! `scripts/vgpu rtx3060 -- cargo test --release --features cuda --test gemm_ptx`. On a card, too.
+#![cfg(feature = "cuda")]
+
+mod case;
+mod expected;
+
+use candle_core::cuda_backend::CudaDevice;
+use case::{Case, EPILOGUES, INPUTS, STORED, gpu, plain, round, tiles};
+use cudarc::driver::CudaSlice;
+use half::bf16;
+use taper::ops::gemm::ptx::{CardLimits, DeviceMatrix, Operands, Tile, launch};
+use taper::ops::gemm::{Epilogue, Inputs, OutputType, Problem, Stored};
+
+/// Reproducible: the bits of `at` and `seed`, mixed (splitmix64).
+fn mixed(seed: u64, at: usize) -> u64 {
+    let mut x = (seed << 40 ^ at as u64).wrapping_add(1);
+    x = x.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// Operands so small and whole that no sum is rounded, in whatever order: A in -2..=2, B in quarters of that.
+fn whole(problem: Problem, gap: usize) -> Case {
+    let Problem { m, n, k, .. } = problem;
+    let small = |seed, count, unit: f32| -> Vec<f32> {
+        (0..count)
+            .map(|at| (mixed(seed, at) % 5) as f32 * unit - 2.0 * unit)
+            .collect()
+    };
+    Case {
+        problem,
+        a: small(1, m * k, 1.0),
+        b: small(2, k * n, 0.25),
+        c: small(3, m * n, 1.0),
+        bias: small(4, n, 0.5),
+        aux: small(5, m * n, 0.75),
+        gap,
+    }
+}
+
+/// Operands between -1 and 1, as the inputs' type holds them.
+fn random(problem: Problem, gap: usize) -> Case {
+    let Problem { m, n, k, .. } = problem;
+    let uniform = |seed, count| -> Vec<f32> {
+        (0..count)
+            .map(|at| (mixed(seed, at) >> 40) as f32 / (1 << 23) as f32 - 1.0)
+            .map(|x| round(x, problem.inputs))
+            .collect()
+    };
+    Case {
+        problem,
+        a: uniform(1, m * k),
+        b: uniform(2, k * n),
+        // Whatever type C has, it holds these.
+        c: uniform(3, m * n),
+        bias: uniform(4, n),
+        aux: uniform(5, m * n),
+        gap,
+    }
+}
+
+/// Sums are exact, and so is all but GELU.
+#[track_caller]
+fn check_whole(device: &CudaDevice, problem: Problem, tile: Tile, split_k: usize, gap: usize) {
+    let case = whole(problem, gap);
+    let name = format!("{tile}, {problem}, {split_k} slices");
+    let written = case
+        .run(device, tile, split_k)
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let (sums, _) = expected::sums(&case);
+    expected::check(&name, &case, &written, &sums, &vec![0.0; sums.len()]);
+}
+
+/// BM, BN and BK of a tile.
+fn block(tile: Tile) -> [usize; 3] {
+    match tile {
+        Tile::Simple => [64, 64, 16],
+        Tile::Mma(mma) => [mma.bm, mma.bn, mma.bk],
+    }
+}
+
+#[test]
+fn every_tile_multiplies_every_transpose_of_ragged_matrices() {
+    let Some(device) = gpu() else { return };
+    for inputs in INPUTS {
+        for tile in tiles(&device, inputs) {
+            let [bm, bn, bk] = block(tile);
+            for (turn, (a, b)) in STORED.into_iter().enumerate() {
+                // Two blocks in one direction, alternately; more tiles of K than buffers; nothing a multiple
+                // of anything.
+                let (m, n) = match turn % 2 {
+                    0 => (bm + 9, bn - 5),
+                    _ => (bm - 7, bn + 3),
+                };
+                let problem = Problem {
+                    a,
+                    b,
+                    output: OutputType::Float32,
+                    accumulate: turn % 2 == 0,
+                    ..plain([m, n, bk + 6], inputs)
+                };
+                check_whole(&device, problem, tile, 1, 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_epilogue_is_right_for_every_type_and_output() {
+    let Some(device) = gpu() else { return };
+    for inputs in INPUTS {
+        // The epilogue depends on the width of a warp's part alone: 32 and 64 columns.
+        let narrow = |tile: &Tile| block(*tile)[..2] == [64, 64];
+        let wide = |tile: &Tile| matches!(tile, Tile::Mma(mma) if mma.wn == 64 && mma.bm == 64);
+        let all = tiles(&device, inputs);
+        let chosen = all
+            .iter()
+            .filter(|tile| narrow(tile))
+            .chain(all.iter().find(|tile| wide(tile)));
+        for &tile in chosen {
+            for (turn, epilogue) in EPILOGUES.into_iter().cycle().take(24).enumerate() {
+                let problem = Problem {
+                    epilogue,
+                    accumulate: turn / 6 % 2 == 0,
+                    output: match turn / 12 {
+                        0 => OutputType::Float32,
+                        _ => OutputType::LikeInputs,
+                    },
+                    ..plain([41, 77, 19], inputs)
+                };
+                check_whole(&device, problem, tile, 1, 8 * (turn % 2));
+            }
+        }
+    }
+}
+
+/// The error that fp32 sums of K products may have, each product and each sum off by a unit in the last place, for
+/// tensor cores truncate: gamma_K sum |a| |b| of Higham, "Accuracy and Stability of Numerical Algorithms", 2nd
+/// edition, equation (3.5), with u = 2^-23 (Fasi, Higham, Mikaitis and Pranesh, "Numerical behavior of NVIDIA
+/// tensor cores", 2021). TF32 rounds both factors by 2^-11 at most.
+fn allowed(problem: &Problem, absolute: &[f64]) -> Vec<f64> {
+    let ku = problem.k as f64 * 2f64.powi(-23);
+    let factors = match problem.inputs {
+        Inputs::Tf32 => 2.0 * 2f64.powi(-11) + 2f64.powi(-22),
+        _ => 0.0,
+    };
+    let relative = ku / (1.0 - ku) + factors;
+    absolute.iter().map(|sum| sum * relative + 1e-30).collect()
+}
+
+#[track_caller]
+fn check_random(device: &CudaDevice, problem: Problem, tile: Tile, split_k: usize) {
+    let case = random(problem, 0);
+    let name = format!("{tile}, {problem}, {split_k} slices");
+    let written = case
+        .run(device, tile, split_k)
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let (sums, absolute) = expected::sums(&case);
+    let allowed = allowed(&problem, &absolute);
+    expected::check(&name, &case, &written, &sums, &allowed);
+}
+
+#[test]
+fn random_products_are_within_the_error_bound_of_f64() {
+    let Some(device) = gpu() else { return };
+    for inputs in INPUTS {
+        for (turn, tile) in tiles(&device, inputs).into_iter().enumerate() {
+            let (a, b) = STORED[turn % 4];
+            let problem = Problem {
+                a,
+                b,
+                epilogue: EPILOGUES[turn % 6],
+                output: match turn % 3 {
+                    0 => OutputType::Float32,
+                    _ => OutputType::LikeInputs,
+                },
+                ..plain([37, 50, 300], inputs)
+            };
+            check_random(&device, problem, tile, 1);
+        }
+    }
+}
+
+#[test]
+fn rows_may_lie_apart_and_what_lies_between_is_not_touched() {
+    let Some(device) = gpu() else { return };
+    for inputs in INPUTS {
+        for (turn, tile) in tiles(&device, inputs).into_iter().enumerate() {
+            let (a, b) = STORED[turn % 4];
+            let problem = Problem {
+                a,
+                b,
+                accumulate: turn % 2 == 0,
+                epilogue: EPILOGUES[turn % 6],
+                ..plain([45, 35, 43], inputs)
+            };
+            check_whole(&device, problem, tile, 1, 8);
+            if tile == Tile::Simple {
+                check_whole(&device, problem, tile, 1, 3);
+            }
+        }
+    }
+}
+
+#[test]
+fn matrices_smaller_than_anything_are_multiplied() {
+    let Some(device) = gpu() else { return };
+    let sizes = [[1, 1, 1], [1, 9, 2], [9, 1, 3], [17, 8, 1], [3, 5, 0]];
+    for inputs in INPUTS {
+        for (turn, tile) in tiles(&device, inputs).into_iter().enumerate() {
+            for (size, (a, b)) in sizes.iter().zip(STORED.iter().cycle().skip(turn)) {
+                let problem = Problem {
+                    a: *a,
+                    b: *b,
+                    accumulate: true,
+                    ..plain(*size, inputs)
+                };
+                check_whole(&device, problem, tile, 1, 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_block_of_a_large_grid_finds_its_place() {
+    let Some(device) = gpu() else { return };
+    for inputs in INPUTS {
+        let all = tiles(&device, inputs);
+        for tile in all.into_iter().filter(|tile| block(*tile)[..2] == [64, 64]) {
+            // Eleven tiles down: a whole group of eight and a shorter one.
+            check_whole(&device, plain([64 * 10 + 1, 150, 8], inputs), tile, 1, 0);
+        }
+    }
+}
+
+#[test]
+fn slices_of_k_add_up_the_same_every_time() {
+    let Some(device) = gpu() else { return };
+    for inputs in INPUTS {
+        let mma = |tile: &Tile| *tile != Tile::Simple;
+        for (turn, tile) in tiles(&device, inputs).into_iter().filter(mma).enumerate() {
+            let [_, _, bk] = block(tile);
+            // dW: A transposed, fp32, added to what is there. Slices that are whole, ragged, and empty.
+            for (slices, tiles_of_k) in [(2, 4), (3, 4), (5, 3)] {
+                let problem = Problem {
+                    a: Stored::Transposed,
+                    accumulate: true,
+                    output: OutputType::Float32,
+                    ..plain([33, 30, tiles_of_k * bk - 3], inputs)
+                };
+                check_whole(&device, problem, tile, slices, 0);
+            }
+            let problem = Problem {
+                epilogue: EPILOGUES[turn % 6],
+                ..plain([33, 30, 4 * bk], inputs)
+            };
+            check_random(&device, problem, tile, 2);
+            let case = random(problem, 0);
+            let twice = [(); 2].map(|()| case.run(&device, tile, 3).expect("a product"));
+            assert_eq!(twice[0], twice[1], "{tile}, {problem}");
+        }
+    }
+}
+
+#[test]
+fn a_card_says_what_it_cannot_run() {
+    let limits = |compute_capability, kib: usize| CardLimits {
+        compute_capability,
+        shared_bytes_per_block: kib << 10,
+    };
+    let why = |tile: &str, problem: &Problem, limits| {
+        let found = Tile::all(problem.inputs).find(|found| found.to_string() == tile);
+        match found.expect("a tile").fits(problem, &limits) {
+            Ok(()) => "fits".to_string(),
+            Err(why) => why.to_string(),
+        }
+    };
+    let bf16 = plain([64; 3], Inputs::Bfloat16);
+    let (t4, rtx3060, h100) = (limits((7, 5), 64), limits((8, 6), 99), limits((9, 0), 227));
+    let large = "mma 128x256x64_s3";
+    for (tile, problem, limits, expected) in [
+        (large, bf16, h100, "fits"),
+        (
+            large,
+            bf16,
+            rtx3060,
+            "needs 147456 bytes of shared memory per block, this GPU has 101376",
+        ),
+        (
+            large,
+            bf16,
+            t4,
+            "needs compute capability 8.0, this GPU has 7.5",
+        ),
+        ("mma 128x256x32_s4", bf16, rtx3060, "fits"),
+        (
+            "mma 64x64x32_s2",
+            plain([64; 3], Inputs::Float16),
+            t4,
+            "fits",
+        ),
+        (
+            "mma 64x64x32_s2",
+            plain([64; 3], Inputs::Float16),
+            h100,
+            "made for compute capability 7.5; this GPU has better ones",
+        ),
+        (
+            "mma 64x64x32_s4",
+            plain([64, 64, 100], Inputs::Bfloat16),
+            h100,
+            "rows of A must be whole multiples of 8 elements, not 100",
+        ),
+        (
+            "mma 64x64x16_s4",
+            plain([64, 50257, 64], Inputs::Tf32),
+            h100,
+            "rows of B must be whole multiples of 4 elements, not 50257",
+        ),
+        ("simple", plain([64, 50257, 100], Inputs::Tf32), t4, "fits"),
+    ] {
+        assert_eq!(why(tile, &problem, limits), expected, "{tile}, {problem}");
+    }
+    let tile = Tile::all(Inputs::Bfloat16).last().expect("tiles");
+    let f16 = plain([64; 3], Inputs::Float32);
+    let why = tile.fits(&f16, &h100).expect_err("no tile of fp32");
+    assert_eq!(why.to_string(), "no such tile for these inputs");
+}
+
+/// What `launch` answers to a bf16 product of 64 x 64 x 64 whose A, B and C have these lengths and row strides.
+fn refusal(device: &CudaDevice, sizes: [(usize, usize); 3], skip: usize, split_k: usize) -> String {
+    let stream = device.cuda_stream();
+    let [a, b, c] = sizes;
+    let allocate = |(elements, _)| device.alloc_zeros::<bf16>(elements).expect("memory");
+    let [a_memory, b_memory, mut c_memory]: [CudaSlice<bf16>; 3] = [a, b, c].map(allocate);
+    let a_view = a_memory.slice(skip..);
+    let mut operands = Operands {
+        a: DeviceMatrix::read(&a_view, a.1, &stream),
+        b: DeviceMatrix::read(&b_memory, b.1, &stream),
+        c: DeviceMatrix::write(&mut c_memory, c.1, &stream),
+        bias: None,
+        aux: None,
+    };
+    let problem = plain([64; 3], Inputs::Bfloat16);
+    let tile = tiles(device, Inputs::Bfloat16).pop().expect("a tile");
+    match launch(device, &problem, tile, split_k, &mut operands, None) {
+        Ok(()) => "launched".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn operands_that_do_not_fit_the_problem_are_refused_before_anything_runs() {
+    let Some(device) = gpu() else { return };
+    if tiles(&device, Inputs::Bfloat16).len() == 1 {
+        return; // no tensor cores for bf16
+    }
+    let whole = (64 * 64, 64);
+    let refusal = |sizes, skip, split_k| refusal(&device, sizes, skip, split_k);
+    assert_eq!(refusal([whole; 3], 0, 1), "launched");
+    assert_eq!(
+        refusal([whole, (64 * 64 - 1, 64), whole], 0, 1),
+        "B is 64 x 64, which does not fit in 4095 elements with 64 per row"
+    );
+    assert_eq!(
+        refusal([whole, whole, (64 * 64, 56)], 0, 1),
+        "C is 64 x 64, which does not fit in 4096 elements with 56 per row"
+    );
+    assert_eq!(
+        refusal([(64 * 70, 68), whole, whole], 0, 1),
+        "rows of A must be whole multiples of 8 elements, not 68"
+    );
+    assert_eq!(
+        refusal([(64 * 65, 64), whole, whole], 4, 1),
+        "A must begin at a multiple of 16 bytes"
+    );
+    assert_eq!(
+        refusal([whole; 3], 0, 2),
+        "2 slices need a workspace of 8192 elements, there are 0"
+    );
+    assert_eq!(refusal([whole; 3], 0, 0), "K cannot be cut into 0 slices");
+}
+
+#[test]
+fn operands_of_another_type_or_missing_ones_are_refused() {
+    let Some(device) = gpu() else { return };
+    let stream = device.cuda_stream();
+    let memory = device.alloc_zeros::<f32>(16 * 16).expect("memory");
+    let mut output = device.alloc_zeros::<f32>(16 * 16).expect("memory");
+    let mut refusal = |epilogue, inputs, written: bool| {
+        let mut operands = Operands {
+            a: DeviceMatrix::read(&memory, 16, &stream),
+            b: DeviceMatrix::read(&memory, 16, &stream),
+            c: match written {
+                true => DeviceMatrix::write(&mut output, 16, &stream),
+                false => DeviceMatrix::read(&memory, 16, &stream),
+            },
+            bias: None,
+            aux: None,
+        };
+        let problem = Problem {
+            epilogue,
+            ..plain([16; 3], inputs)
+        };
+        let launched = launch(&device, &problem, Tile::Simple, 1, &mut operands, None);
+        launched.map_or_else(|error| error.to_string(), |()| "launched".into())
+    };
+    let plain = Epilogue::None;
+    assert_eq!(refusal(plain, Inputs::Float32, true), "launched");
+    assert_eq!(
+        refusal(plain, Inputs::Float16, true),
+        "A is of F32, not of F16"
+    );
+    assert_eq!(
+        refusal(plain, Inputs::Float32, false),
+        "C is written, and was given for reading"
+    );
+    assert_eq!(
+        refusal(Epilogue::Bias, Inputs::Float32, true),
+        "the bias is missing"
+    );
+    assert_eq!(
+        refusal(EPILOGUES[5], Inputs::Float32, true),
+        "the auxiliary matrix is missing"
+    );
+}
