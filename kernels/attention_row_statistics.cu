@@ -4,32 +4,25 @@
 
 constexpr int THREADS = 256;
 // Lanes that share a row: together they read 128 bytes at a time, with 16-byte accesses.
-constexpr int LANES = 8, CHUNK_BYTES = 16;
-
-template <typename T> union Chunk {
-    uint4 words;
-    T element[CHUNK_BYTES / sizeof(T)];
-    __device__ Chunk() {}
-};
+constexpr int LANES = 8;
 
 // statistics (B, H, T) from lse (B, H, T), out and dout (B, T, C). A group of lanes takes one query of one head, the
 // next group that query of the next head: neighbours in memory. `rows` is B T H.
 template <typename T>
 __device__ __forceinline__ void row_statistics(const float *lse, const T *out, const T *dout,
                                                RowStatistics *statistics, const AttentionShape &shape, int64_t rows) {
-    constexpr int PER_CHUNK = CHUNK_BYTES / int(sizeof(T));
     const int64_t group = (int64_t(blockIdx.x) * THREADS + threadIdx.x) / LANES;
     const int64_t row = min(group, rows - 1); // no lane leaves before the shuffles
     const int lane = threadIdx.x % LANES, size = shape.head_size;
     const T *o = out + row * size, *d = dout + row * size;
     float dot = 0.0f;
-    if (size % PER_CHUNK == 0) {
-        for (int c = lane * PER_CHUNK; c < size; c += LANES * PER_CHUNK) {
-            Chunk<T> x, y;
-            x.words = *reinterpret_cast<const uint4 *>(o + c);
-            y.words = *reinterpret_cast<const uint4 *>(d + c);
+    if (size % WIDE<T> == 0) {
+        for (int c = lane * WIDE<T>; c < size; c += LANES * WIDE<T>) {
+            float x[WIDE<T>], y[WIDE<T>];
+            load(o + c, x);
+            load(d + c, y);
 #pragma unroll
-            for (int i = 0; i < PER_CHUNK; ++i) dot = fmaf(to_float(x.element[i]), to_float(y.element[i]), dot);
+            for (int i = 0; i < WIDE<T>; ++i) dot = fmaf(x[i], y[i], dot);
         }
     } else {
         for (int c = lane; c < size; c += LANES) dot = fmaf(to_float(o[c]), to_float(d[c]), dot);

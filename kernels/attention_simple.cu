@@ -76,17 +76,16 @@ template <typename T, int TILE_, int WIDTH_> struct SimpleBlock {
     }
 };
 
-// The factor of one weight, one philox for each of them.
-__device__ float dropout_factor(const AttentionDropout &dropout, const uint32_t *moment, const Head &head, int query,
-                                int key) {
-    if (!moment) return 1.0f;
-    const KeepMask mask(dropout, moment, head);
-    return mask.group(query, key / 4) >> key % 4 & 1 ? dropout.keep : 0.0f;
+// The factor of one weight, one draw for each of them.
+__device__ float dropout_factor(const Dropout &dropout, const Head &head, int query, int key) {
+    float factor[1] = {1.0f};
+    if (dropout.on) head.mask(dropout, query).factors(key, factor);
+    return factor[0];
 }
 
 template <class Block, typename T>
-__device__ void forward(const T *qkv, T *out, float *lse, const AttentionShape &shape, const AttentionDropout &dropout,
-                        const uint32_t *moment) {
+__device__ void forward(const T *qkv, T *out, float *lse, const AttentionShape &shape,
+                              const Dropout &dropout) {
     constexpr int TILE = Block::TILE, PER_SIDE = Block::PER_SIDE, PER_WIDTH = Block::PER_WIDTH;
     __shared__ typename Block::Rows q, k, v;
     __shared__ typename Block::Weights scratch;
@@ -128,7 +127,7 @@ __device__ void forward(const T *qkv, T *out, float *lse, const AttentionShape &
             for (int j = 0; j < PER_SIDE; ++j) {
                 s[i][j] = expf(s[i][j] - new_top);
                 total[i] += s[i][j];
-                s[i][j] *= dropout_factor(dropout, moment, head, query, first + block.x + SIDE * j);
+                s[i][j] *= dropout_factor(dropout, head, query, first + block.x + SIDE * j);
             }
         }
         block.accumulate(sums, scratch, s, v);
@@ -162,7 +161,8 @@ __device__ RowStatistics statistics_of(const RowStatistics *statistics, int quer
 // dK = scale dS^T Q and dV = P'^T dO: a block has keys for rows and walks over the queries that see them.
 template <class Block, typename T>
 __device__ void backward_keys(const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv,
-                              const AttentionShape &shape, const AttentionDropout &dropout, const uint32_t *moment) {
+                              const AttentionShape &shape,
+                              const Dropout &dropout) {
     constexpr int TILE = Block::TILE, PER_SIDE = Block::PER_SIDE;
     __shared__ typename Block::Rows q, k, v, d;
     __shared__ typename Block::Weights scratch;
@@ -187,7 +187,7 @@ __device__ void backward_keys(const T *qkv, const T *dout, const RowStatistics *
 #pragma unroll
             for (int i = 0; i < PER_SIDE; ++i) {
                 const int key = block.first + block.y + SIDE * i;
-                const float factor = dropout_factor(dropout, moment, head, query, key);
+                const float factor = dropout_factor(dropout, head, query, key);
                 differentiate(p[i][j], ds[i][j], query, key, row, factor, shape.scale);
             }
         }
@@ -204,8 +204,8 @@ __device__ void backward_keys(const T *qkv, const T *dout, const RowStatistics *
 // dQ = scale dS K: a block has queries for rows and walks over the keys that they see.
 template <class Block, typename T>
 __device__ void backward_queries(const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv,
-                                 const AttentionShape &shape, const AttentionDropout &dropout,
-                                 const uint32_t *moment) {
+                                 const AttentionShape &shape,
+                              const Dropout &dropout) {
     constexpr int TILE = Block::TILE, PER_SIDE = Block::PER_SIDE;
     __shared__ typename Block::Rows q, k, v, d;
     __shared__ typename Block::Weights scratch;
@@ -230,7 +230,7 @@ __device__ void backward_queries(const T *qkv, const T *dout, const RowStatistic
 #pragma unroll
             for (int j = 0; j < PER_SIDE; ++j) {
                 const int key = first + block.x + SIDE * j;
-                const float factor = dropout_factor(dropout, moment, head, query, key);
+                const float factor = dropout_factor(dropout, head, query, key);
                 differentiate(p[i][j], ds[i][j], query, key, row, factor, shape.scale);
             }
         }
@@ -245,19 +245,19 @@ __device__ void backward_queries(const T *qkv, const T *dout, const RowStatistic
 #define ATTENTION_SIMPLE(TYPE, T, TILE, WIDTH)                                                                         \
     using Block_##TYPE##_##WIDTH = SimpleBlock<T, TILE, WIDTH>;                                                        \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        attention_forward_##TYPE##_simple##WIDTH(const T *qkv, T *out, float *lse, const AttentionShape shape,         \
-                                                 const AttentionDropout dropout, const uint32_t *moment) {             \
-        forward<Block_##TYPE##_##WIDTH>(qkv, out, lse, shape, dropout, moment);                                        \
+        attention_forward_simple##WIDTH##_##TYPE(const T *qkv, T *out, float *lse, const AttentionShape shape,         \
+                                                 const uint32_t *moment, const DropoutRule rule) {             \
+        forward<Block_##TYPE##_##WIDTH>(qkv, out, lse, shape, Dropout(moment, rule));                                        \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_keys_##TYPE##_simple##WIDTH(              \
+    extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_keys_simple##WIDTH##_##TYPE(              \
         const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv, const AttentionShape shape,             \
-        const AttentionDropout dropout, const uint32_t *moment) {                                                      \
-        backward_keys<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, dropout, moment);                    \
+        const uint32_t *moment, const DropoutRule rule) {                                                      \
+        backward_keys<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, Dropout(moment, rule));                    \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_queries_##TYPE##_simple##WIDTH(           \
+    extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_queries_simple##WIDTH##_##TYPE(           \
         const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv, const AttentionShape shape,             \
-        const AttentionDropout dropout, const uint32_t *moment) {                                                      \
-        backward_queries<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, dropout, moment);                 \
+        const uint32_t *moment, const DropoutRule rule) {                                                      \
+        backward_queries<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, Dropout(moment, rule));                 \
     }
 // Tiles of wide heads are smaller, so that a block stays within 48 KiB.
 #define ATTENTION_SIMPLE_WIDTHS(TYPE, T)                                                                               \

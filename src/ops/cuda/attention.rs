@@ -1,179 +1,174 @@
-//! Causal self-attention on a GPU: `kernels/attention*`. [`crate::ops::attention`] is the definition.
+//! Causal self-attention, as [`crate::ops::attention`] has it; the kernels are `kernels/attention*`.
 //!
-//! Arrays start at multiples of 16 bytes. Nothing waits for the GPU, and nothing is allocated.
+//! Arrays start at multiples of 16 bytes. lse is fp32 in every precision.
 
-use candle_core::cuda_backend::CudaDevice;
-use cudarc::driver::{
-    CudaFunction, CudaView, CudaViewMut, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
-};
+use cudarc::driver::sys::CUfunction_attribute;
+use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchConfig, PushKernelArg};
 
-use super::{GpuElement, LaunchError};
+use super::dropout::{Mask, Rule, push_mask};
+use super::launch::{Gpu, LaunchError, grid, small};
+use super::{GpuElement, THREADS};
+use crate::memory::Precision;
 use crate::ops::attention::Shape;
-use crate::ops::dropout::Site;
-use crate::ops::kernels::{Kernel, compute_capability};
-use crate::rng::{Seed, Stream};
 
 /// The largest head size that there are kernels for.
 pub const MAX_HEAD_SIZE: usize = 128;
 
-/// Which dropout applies to the weights of this layer's attention.
-#[derive(Clone, Copy)]
-pub struct WeightDropout<'a> {
-    /// Probability of dropping a weight, in (0, 1).
-    pub p: f64,
-    pub seed: Seed,
-    pub layer: usize,
-    /// In device memory, so that a captured step can be replayed: the step, and the index within it of the
-    /// micro-batch's first sequence.
-    pub moment: &'a CudaView<'a, u32>, // (2)
-}
-
-/// Elements of the scratch of [`backward`]: two for every row of every head.
-pub fn scratch_len(shape: Shape) -> usize {
-    2 * shape.sequences * shape.heads * shape.positions
-}
-
-/// As in kernels/attention.cuh.
+/// kernels/attention.cuh has the same struct.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct ShapeArgument {
+struct Sizes {
     positions: i32,
     heads: i32,
     head_size: i32,
     scale: f32,
 }
 
-/// As in kernels/attention.cuh.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct DropoutArgument {
-    threshold: u32,
-    keep: f32,
-    key: [u32; 2],
-    tag: u32,
-}
+// SAFETY: plain numbers in C's layout.
+unsafe impl DeviceRepr for Sizes {}
 
-// SAFETY: plain numbers, laid out as the kernels' structs.
-unsafe impl DeviceRepr for ShapeArgument {}
-// SAFETY: as above.
-unsafe impl DeviceRepr for DropoutArgument {}
-
-impl ShapeArgument {
+impl Sizes {
     fn of(shape: Shape) -> Self {
         Self {
-            positions: shape.positions as i32,
-            heads: shape.heads as i32,
-            head_size: shape.head_size as i32,
+            positions: small(shape.positions),
+            heads: small(shape.heads),
+            head_size: small(shape.head_size),
             scale: (1.0 / (shape.head_size as f64).sqrt()) as f32,
         }
     }
 }
 
-impl DropoutArgument {
-    fn of(dropout: Option<WeightDropout>) -> Self {
-        let Some(dropout) = dropout else {
-            return Self::default();
-        };
-        let site = Site::Attention {
-            layer: dropout.layer,
-            head: 0,
-        };
-        Self {
-            threshold: (dropout.p * 2f64.powi(32)) as u32,
-            keep: (1.0 / (1.0 - dropout.p)) as f32,
-            key: dropout.seed.key(),
-            tag: dropout.seed.tag(Stream::Dropout, site.number()),
-        }
+impl Shape {
+    /// Rows of all heads: B * H * T.
+    fn rows(self) -> usize {
+        self.sequences * self.heads * self.positions
     }
 }
 
-/// The kernels of one call.
-struct Kernels<'a> {
-    device: &'a CudaDevice,
-    shape: Shape,
-    /// How their names end.
-    variant: String,
-    /// Rows of a block.
+/// Elements of the scratch of [`backward`]: two for every row of every head.
+pub fn scratch_len(shape: Shape) -> usize {
+    2 * shape.rows()
+}
+
+/// The kernels of one head size and type, and what they are launched with.
+struct Kernels {
+    forward: &'static str,
+    backward_keys: &'static str,
+    backward_queries: &'static str,
+    /// Queries, or keys, of a block.
     tile: usize,
-    threads: u32,
+    threads: usize,
+    /// Shared memory that a launch asks for.
+    forward_bytes: usize,
+    backward_bytes: usize,
 }
 
-impl<'a> Kernels<'a> {
-    fn of<T: GpuElement>(
-        device: &'a CudaDevice,
-        shape: Shape,
-        dropout: bool,
-    ) -> Result<Self, LaunchError> {
-        let size = shape.head_size;
-        assert!(
-            (1..=MAX_HEAD_SIZE).contains(&size),
-            "head size {size}: the plan refuses what there is no kernel for"
-        );
-        let narrow = size <= 64;
-        let width = if narrow { 64 } else { 128 };
-        Ok(Self {
-            device,
-            shape,
-            variant: format!("{}_simple{width}", T::SUFFIX),
-            tile: if narrow { 32 } else { 16 },
-            threads: 256,
-        })
+macro_rules! kernels {
+    ($end:literal, $fields:expr) => {
+        Kernels {
+            forward: concat!("attention_forward_", $end),
+            backward_keys: concat!("attention_backward_keys_", $end),
+            backward_queries: concat!("attention_backward_queries_", $end),
+            ..$fields
+        }
+    };
+}
+
+impl Kernels {
+    /// 16-bit types have tensor cores for the head sizes that GPTs have. Any other size, and fp32, is left to plain
+    /// CUDA cores.
+    fn of<T: GpuElement>(head_size: usize, dropout: bool) -> Self {
+        let wide = T::PRECISION == Precision::Float32;
+        let on_tensor_cores = Self::on_tensor_cores(head_size);
+        match (head_size, dropout) {
+            (16, false) if !wide => kernels!("16", on_tensor_cores),
+            (16, true) if !wide => kernels!("dropout_16", on_tensor_cores),
+            (32, false) if !wide => kernels!("32", on_tensor_cores),
+            (32, true) if !wide => kernels!("dropout_32", on_tensor_cores),
+            (64, false) if !wide => kernels!("64", on_tensor_cores),
+            (64, true) if !wide => kernels!("dropout_64", on_tensor_cores),
+            (80, false) if !wide => kernels!("80", on_tensor_cores),
+            (80, true) if !wide => kernels!("dropout_80", on_tensor_cores),
+            (96, false) if !wide => kernels!("96", on_tensor_cores),
+            (96, true) if !wide => kernels!("dropout_96", on_tensor_cores),
+            (128, false) if !wide => kernels!("128", on_tensor_cores),
+            (128, true) if !wide => kernels!("dropout_128", on_tensor_cores),
+            (1..=64, _) => kernels!("simple64", Self::simple(32)),
+            (65..=MAX_HEAD_SIZE, _) => kernels!("simple128", Self::simple(16)),
+            _ => panic!("a head size of {head_size}, where kernels go to {MAX_HEAD_SIZE}"),
+        }
     }
 
-    fn load(&self, operation: &str) -> Result<CudaFunction, LaunchError> {
-        let name = format!("attention_{operation}_{}", self.variant);
-        Ok(Kernel::find(&name, compute_capability(self.device)?)?.load(self.device)?)
+    fn simple(tile: usize) -> Self {
+        Self {
+            forward: "",
+            backward_keys: "",
+            backward_queries: "",
+            tile,
+            threads: THREADS,
+            forward_bytes: 0,
+            backward_bytes: 0,
+        }
     }
 
-    /// A block for every tile of rows, of every head, of every sequence.
-    fn grid(&self) -> LaunchConfig {
-        let Shape {
-            sequences,
-            positions,
-            heads,
-            ..
-        } = self.shape;
+    /// The tiles of kernels/attention_forward.cuh and kernels/attention_backward.cuh.
+    fn on_tensor_cores(head_size: usize) -> Self {
+        const STAGES: usize = 2;
+        let row_bytes = head_size * 2;
+        let (tile, keys) = if head_size <= 64 { (128, 64) } else { (64, 32) };
+        let passing = 32; // rows, of each of two arrays
+        let statistics_bytes = passing * 8;
+        Self {
+            tile,
+            threads: 128,
+            forward_bytes: (tile + STAGES * 2 * keys) * row_bytes,
+            backward_bytes: 2 * tile * row_bytes
+                + STAGES * (2 * passing * row_bytes + statistics_bytes),
+            ..Self::simple(0)
+        }
+    }
+
+    /// A block for every tile, of every head, of every sequence.
+    fn grid(&self, shape: Shape, shared_bytes: usize) -> LaunchConfig {
+        let blocks = [shape.positions.div_ceil(self.tile), shape.heads, shape.sequences];
+        let [x, y, z] = blocks.map(|blocks| small(blocks) as u32);
         LaunchConfig {
-            grid_dim: (
-                positions.div_ceil(self.tile) as u32,
-                heads as u32,
-                sequences as u32,
-            ),
-            block_dim: (self.threads, 1, 1),
-            shared_mem_bytes: 0,
+            grid_dim: (x, y, z),
+            block_dim: (small(self.threads) as u32, 1, 1),
+            shared_mem_bytes: small(shared_bytes) as u32,
         }
     }
 }
 
-/// `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C).
+/// `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C). `dropout` is that of [`Site::Attention`] with head 0.
+///
+/// [`Site::Attention`]: crate::ops::dropout::Site::Attention
 ///
 /// # Errors
-/// [`LaunchError`]: no such kernel for this GPU, or the driver refuses.
+/// When the kernel does not start.
+///
+/// # Panics
+/// If a length is wrong, or a head larger than [`MAX_HEAD_SIZE`].
 pub fn forward<T: GpuElement>(
-    device: &CudaDevice,
+    gpu: &Gpu,
     shape: Shape,
-    dropout: Option<WeightDropout>,
+    dropout: Option<Mask>,
     qkv: &CudaView<T>,
     out: &mut CudaViewMut<T>,
     lse: &mut CudaViewMut<f32>,
 ) -> Result<(), LaunchError> {
-    let rows = shape.sequences * shape.heads * shape.positions;
-    assert_eq!(
-        qkv.len(),
-        3 * rows * shape.head_size,
-        "packed queries, keys, values"
-    );
-    assert_eq!(out.len(), rows * shape.head_size, "attention output");
-    assert_eq!(lse.len(), rows, "log-sum-exp of attention");
-    let kernels = Kernels::of::<T>(device, shape, dropout.is_some())?;
-    let function = kernels.load("forward")?;
-    let (sizes, mask) = (ShapeArgument::of(shape), DropoutArgument::of(dropout));
-    let stream = device.cuda_stream();
-    let mut launch = stream.launch_builder(&function);
-    launch.arg(qkv).arg(out).arg(lse).arg(&sizes).arg(&mask);
-    push_moment(&mut launch, &dropout);
-    // SAFETY: the arguments are the kernel's, and the lengths were checked.
-    unsafe { launch.launch(kernels.grid()) }?;
+    let len = shape.rows() * shape.head_size;
+    assert_eq!(qkv.len(), 3 * len, "packed queries, keys, values");
+    assert_eq!(out.len(), len, "attention output");
+    assert_eq!(lse.len(), shape.rows(), "log-sum-exp of attention");
+    let kernels = Kernels::of::<T>(shape.head_size, dropout.is_some());
+    let (sizes, rule) = (Sizes::of(shape), Rule::of(dropout));
+    let kernel = gpu.kernel::<T>(kernels.forward)?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(qkv).arg(out).arg(lse).arg(&sizes);
+    push_mask(&mut launch, dropout, &rule);
+    // SAFETY: the kernel's arguments in its order, and arrays of the lengths that were checked.
+    unsafe { launch.launch(kernels.grid(shape, kernels.forward_bytes)) }?;
     Ok(())
 }
 
@@ -188,87 +183,62 @@ pub struct Saved<'a, T> {
 /// `dqkv` (B, T, 3C) from `dout` (B, T, C). `scratch` has [`scratch_len`] elements.
 ///
 /// # Errors
+/// When a kernel does not start.
+///
+/// # Panics
 /// As [`forward`].
 pub fn backward<T: GpuElement>(
-    device: &CudaDevice,
+    gpu: &Gpu,
     shape: Shape,
-    dropout: Option<WeightDropout>,
+    dropout: Option<Mask>,
     dout: &CudaView<T>,
     saved: Saved<T>,
     dqkv: &mut CudaViewMut<T>,
     scratch: &mut CudaViewMut<f32>,
 ) -> Result<(), LaunchError> {
-    let rows = shape.sequences * shape.heads * shape.positions;
+    let len = shape.rows() * shape.head_size;
     let Saved { qkv, out, lse } = saved;
-    assert_eq!(
-        qkv.len(),
-        3 * rows * shape.head_size,
-        "packed queries, keys, values"
-    );
-    assert_eq!(dqkv.len(), qkv.len(), "gradient of qkv");
-    assert_eq!(out.len(), rows * shape.head_size, "attention output");
-    assert_eq!(dout.len(), out.len(), "gradient of attention");
-    assert_eq!(lse.len(), rows, "log-sum-exp of attention");
+    assert_eq!(qkv.len(), 3 * len, "packed queries, keys, values");
+    assert_eq!(dqkv.len(), 3 * len, "gradient of qkv");
+    assert_eq!(out.len(), len, "attention output");
+    assert_eq!(dout.len(), len, "gradient of attention");
+    assert_eq!(lse.len(), shape.rows(), "log-sum-exp of attention");
     assert_eq!(scratch.len(), scratch_len(shape), "scratch of attention");
-    row_statistics(device, shape, dout, saved, scratch)?;
-    let kernels = Kernels::of::<T>(device, shape, dropout.is_some())?;
-    let (sizes, mask) = (ShapeArgument::of(shape), DropoutArgument::of(dropout));
-    let stream = device.cuda_stream();
+    row_statistics(gpu, shape, dout, saved, scratch)?;
+    let kernels = Kernels::of::<T>(shape.head_size, dropout.is_some());
+    let (sizes, rule) = (Sizes::of(shape), Rule::of(dropout));
     let statistics = scratch.as_view();
-    for operation in ["backward_keys", "backward_queries"] {
-        let function = kernels.load(operation)?;
-        let mut launch = stream.launch_builder(&function);
-        launch
-            .arg(qkv)
-            .arg(dout)
-            .arg(&statistics)
-            .arg(&mut *dqkv)
-            .arg(&sizes)
-            .arg(&mask);
-        push_moment(&mut launch, &dropout);
-        // SAFETY: as in `forward`. One writes the keys' and values' part of dqkv, the other the queries'.
-        unsafe { launch.launch(kernels.grid()) }?;
+    for operation in [kernels.backward_keys, kernels.backward_queries] {
+        let kernel = gpu.kernel::<T>(operation)?;
+        // Beyond 48 KiB, a kernel must be told.
+        kernel.set_attribute(
+            CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            small(kernels.backward_bytes),
+        )?;
+        let mut launch = gpu.launch(&kernel);
+        launch.arg(qkv).arg(dout).arg(&statistics).arg(&mut *dqkv).arg(&sizes);
+        push_mask(&mut launch, dropout, &rule);
+        // SAFETY: as in `forward`. One writes the keys' and values' parts of dqkv, the other the queries'.
+        unsafe { launch.launch(kernels.grid(shape, kernels.backward_bytes)) }?;
     }
     Ok(())
 }
 
-/// Fills `scratch` with what the backward needs of every row.
+/// What the backward needs to know of every row, into `scratch`.
 fn row_statistics<T: GpuElement>(
-    device: &CudaDevice,
+    gpu: &Gpu,
     shape: Shape,
     dout: &CudaView<T>,
     saved: Saved<T>,
     scratch: &mut CudaViewMut<f32>,
 ) -> Result<(), LaunchError> {
-    const ROWS_PER_BLOCK: usize = 32;
-    let name = format!("attention_row_statistics_{}", T::SUFFIX);
-    let function = Kernel::find(&name, compute_capability(device)?)?.load(device)?;
-    let (sizes, rows) = (ShapeArgument::of(shape), saved.lse.len());
-    let count = rows as i64;
-    let stream = device.cuda_stream();
-    let mut launch = stream.launch_builder(&function);
-    launch
-        .arg(saved.lse)
-        .arg(saved.out)
-        .arg(dout)
-        .arg(scratch)
-        .arg(&sizes)
-        .arg(&count);
-    let grid = LaunchConfig {
-        grid_dim: (rows.div_ceil(ROWS_PER_BLOCK) as u32, 1, 1),
-        block_dim: (256, 1, 1),
-        shared_mem_bytes: 0,
-    };
+    const LANES_PER_ROW: usize = 8;
+    let (sizes, rows) = (Sizes::of(shape), shape.rows() as i64);
+    let kernel = gpu.kernel::<T>("attention_row_statistics")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(saved.lse).arg(saved.out).arg(dout).arg(scratch).arg(&sizes).arg(&rows);
+    let blocks = shape.rows().div_ceil(THREADS / LANES_PER_ROW);
     // SAFETY: as in `forward`.
-    unsafe { launch.launch(grid) }?;
+    unsafe { launch.launch(grid(blocks, THREADS)) }?;
     Ok(())
-}
-
-/// The last argument: null where there is no dropout.
-fn push_moment<'a>(launch: &mut LaunchArgs<'a>, dropout: &'a Option<WeightDropout<'a>>) {
-    const NULL: &u64 = &0;
-    match dropout {
-        Some(dropout) => launch.arg(dropout.moment),
-        None => launch.arg(NULL),
-    };
 }
