@@ -6,14 +6,14 @@
 
 mod common;
 
-use candle_core::cuda_backend::CudaDevice;
-use common::gpu::{self, Rounded, assert_near};
+use common::gpu::{Rounded, assert_near, down, gpu, trains_in_bf16, unwritten, up};
 use common::{Kind, noise};
 use half::{bf16, f16};
 use taper::ops::attention::{self as on_cpu, Shape};
-use taper::ops::cuda::GpuElement;
-use taper::ops::cuda::attention::{self as on_gpu, WeightDropout};
-use taper::ops::dropout::Dropout;
+use taper::ops::cuda::Gpu;
+use taper::ops::cuda::attention as on_gpu;
+use taper::ops::cuda::dropout::Mask;
+use taper::ops::dropout::{Dropout, Site};
 use taper::rng::Seed;
 
 const LAYER: usize = 3;
@@ -97,66 +97,65 @@ fn compute_on_cpu<T: Rounded>(inputs: &Inputs<T>) -> Outputs<f64, f64> {
     Outputs { out, lse, dqkv }
 }
 
-fn compute_on_gpu<T: Rounded>(device: &CudaDevice, inputs: &Inputs<T>) -> Outputs<T, f32> {
+fn compute_on_gpu<T: Rounded>(gpu: &Gpu, inputs: &Inputs<T>) -> Outputs<T, f32> {
     let shape = inputs.shape;
-    let stream = device.cuda_stream();
-    let qkv = stream.clone_htod(&inputs.qkv).unwrap();
-    let dout = stream.clone_htod(&inputs.dout).unwrap();
-    // Not initialised: the virtual GPU reports what is read before it is written.
-    let (mut out, mut lse, mut dqkv, mut scratch) = unsafe {
-        (
-            stream.alloc::<T>(dout.len()).unwrap(),
-            stream
-                .alloc::<f32>(shape.sequences * shape.heads * shape.positions)
-                .unwrap(),
-            stream.alloc::<T>(qkv.len()).unwrap(),
-            stream.alloc::<f32>(on_gpu::scratch_len(shape)).unwrap(),
-        )
-    };
-    let moment = [DROPOUT.step, DROPOUT.first_sample];
-    let moment = stream.clone_htod(&moment).unwrap();
+    let (qkv, dout) = (up(gpu, &inputs.qkv), up(gpu, &inputs.dout));
+    let moment = up(gpu, &[DROPOUT.step, DROPOUT.first_sample]);
     let moment = moment.as_view();
-    let dropout = inputs.dropout.map(|dropout| WeightDropout {
+    let dropout = inputs.dropout.map(|dropout| Mask {
         p: dropout.p,
         seed: dropout.seed,
-        layer: LAYER,
+        site: Site::Attention {
+            layer: LAYER,
+            head: 0,
+        },
         moment: &moment,
     });
+    let rows = shape.sequences * shape.heads * shape.positions;
+    let mut out = unwritten::<T>(gpu, inputs.dout.len());
+    let mut lse = unwritten::<f32>(gpu, rows);
     let (qkv, dout) = (qkv.as_view(), dout.as_view());
-    let (mut out, mut lse) = (out.as_view_mut(), lse.as_view_mut());
-    on_gpu::forward(device, shape, dropout, &qkv, &mut out, &mut lse).unwrap();
-    let (out, lse) = (out.into_view(), lse.into_view());
+    on_gpu::forward(
+        gpu,
+        shape,
+        dropout,
+        &qkv,
+        &mut out.as_view_mut(),
+        &mut lse.as_view_mut(),
+    )
+    .unwrap();
     let saved = on_gpu::Saved {
         qkv: &qkv,
-        out: &out,
-        lse: &lse,
+        out: &out.as_view(),
+        lse: &lse.as_view(),
     };
-    let (mut dqkv, mut scratch) = (dqkv.as_view_mut(), scratch.as_view_mut());
+    let mut dqkv = unwritten::<T>(gpu, inputs.qkv.len());
+    let mut scratch = unwritten::<f32>(gpu, on_gpu::scratch_len(shape));
     on_gpu::backward(
-        device,
+        gpu,
         shape,
         dropout,
         &dout,
         saved,
-        &mut dqkv,
-        &mut scratch,
+        &mut dqkv.as_view_mut(),
+        &mut scratch.as_view_mut(),
     )
     .unwrap();
     Outputs {
-        out: stream.clone_dtoh(&out).unwrap(),
-        lse: stream.clone_dtoh(&lse).unwrap(),
-        dqkv: stream.clone_dtoh(&dqkv).unwrap(),
+        out: down(gpu, &out),
+        lse: down(gpu, &lse),
+        dqkv: down(gpu, &dqkv),
     }
 }
 
-fn check<T: Rounded>(device: &CudaDevice, inputs: &Inputs<T>) {
+fn check<T: Rounded>(gpu: &Gpu, inputs: &Inputs<T>) {
     let what = format!(
         "{} {:?} {:?}",
         T::SUFFIX,
         inputs.shape,
         inputs.dropout.map(|d| d.p)
     );
-    let (found, expected) = (compute_on_gpu(device, inputs), compute_on_cpu(inputs));
+    let (found, expected) = (compute_on_gpu(gpu, inputs), compute_on_cpu(inputs));
     assert_near(
         &format!("out, {what}"),
         &found.out,
@@ -195,10 +194,10 @@ fn part_of<T: Copy>(packed: &[T], part: usize, columns: usize) -> Vec<T> {
 
 /// Head sizes of the kernels, and others between them; positions that end within a tile, and past one.
 fn check_shapes<T: Rounded>(shapes: &[Shape]) {
-    let Some(device) = gpu::open() else { return };
+    let Some(gpu) = gpu() else { return };
     for &shape in shapes {
         for dropout in [None, Some(DROPOUT)] {
-            check::<T>(&device, &Inputs::new(shape, dropout, 3.0));
+            check::<T>(&gpu, &Inputs::new(shape, dropout, 3.0));
         }
     }
 }
@@ -224,17 +223,17 @@ fn f16_agrees_with_the_cpu() {
 
 #[test]
 fn a_lone_position_passes_its_value_on() {
-    let Some(device) = gpu::open() else { return };
+    let Some(gpu) = gpu() else { return };
     for head_size in [4, 64] {
-        lone_position::<f32>(&device, head_size);
-        lone_position::<bf16>(&device, head_size);
-        lone_position::<f16>(&device, head_size);
+        lone_position::<f32>(&gpu, head_size);
+        lone_position::<bf16>(&gpu, head_size);
+        lone_position::<f16>(&gpu, head_size);
     }
 }
 
-fn lone_position<T: Rounded>(device: &CudaDevice, head_size: usize) {
+fn lone_position<T: Rounded>(gpu: &Gpu, head_size: usize) {
     let inputs = Inputs::<T>::new(shape(2, 1, 3, head_size), None, 3.0);
-    let found = compute_on_gpu(device, &inputs);
+    let found = compute_on_gpu(gpu, &inputs);
     let columns = 3 * head_size;
     assert_eq!(found.out, part_of(&inputs.qkv, 2, columns), "out = v");
     assert_eq!(part_of(&found.dqkv, 2, columns), inputs.dout, "dv = dout");

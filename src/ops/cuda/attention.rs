@@ -130,7 +130,11 @@ impl Kernels {
 
     /// A block for every tile, of every head, of every sequence.
     fn grid(&self, shape: Shape, shared_bytes: usize) -> LaunchConfig {
-        let blocks = [shape.positions.div_ceil(self.tile), shape.heads, shape.sequences];
+        let blocks = [
+            shape.positions.div_ceil(self.tile),
+            shape.heads,
+            shape.sequences,
+        ];
         let [x, y, z] = blocks.map(|blocks| small(blocks) as u32);
         LaunchConfig {
             grid_dim: (x, y, z),
@@ -216,7 +220,12 @@ pub fn backward<T: GpuElement>(
             small(kernels.backward_bytes),
         )?;
         let mut launch = gpu.launch(&kernel);
-        launch.arg(qkv).arg(dout).arg(&statistics).arg(&mut *dqkv).arg(&sizes);
+        launch
+            .arg(qkv)
+            .arg(dout)
+            .arg(&statistics)
+            .arg(&mut *dqkv)
+            .arg(&sizes);
         push_mask(&mut launch, dropout, &rule);
         // SAFETY: as in `forward`. One writes the keys' and values' parts of dqkv, the other the queries'.
         unsafe { launch.launch(kernels.grid(shape, kernels.backward_bytes)) }?;
@@ -236,7 +245,13 @@ fn row_statistics<T: GpuElement>(
     let (sizes, rows) = (Sizes::of(shape), shape.rows() as i64);
     let kernel = gpu.kernel::<T>("attention_row_statistics")?;
     let mut launch = gpu.launch(&kernel);
-    launch.arg(saved.lse).arg(saved.out).arg(dout).arg(scratch).arg(&sizes).arg(&rows);
+    launch
+        .arg(saved.lse)
+        .arg(saved.out)
+        .arg(dout)
+        .arg(scratch)
+        .arg(&sizes)
+        .arg(&rows);
     let blocks = shape.rows().div_ceil(THREADS / LANES_PER_ROW);
     // SAFETY: as in `forward`.
     unsafe { launch.launch(grid(blocks, THREADS)) }?;

@@ -1,13 +1,27 @@
-//! What taper asks CUDA itself, without candle. Only in builds with the feature `cuda`.
+//! What taper asks CUDA itself, without candle, and the operations' kernels. Only in builds with the feature
+//! `cuda`.
+//!
+//! An operation's file has the name and the functions of its CPU body, over arrays in the memory of a GPU.
+//! They start kernels (`kernels/*.cu`) in the stream of a [`Gpu`], wait for nothing and allocate nothing.
+//! What differs from step to step is read from the GPU's memory, so that a launch can be captured in a graph.
 
-pub mod attention;
 mod element;
 mod launch;
 
+pub mod attention;
+pub mod column_sums;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod gelu;
+pub mod layer_norm;
+
 pub use element::GpuElement;
-pub use launch::LaunchError;
+pub use launch::{Gpu, LaunchError};
 
 use cudarc::driver::{CudaContext, DriverError, result, sys};
+
+/// Threads of a block, where a kernel has no reason for another number.
+const THREADS: usize = 256;
 
 /// What bind.c keeps at most, in bytes.
 const REASONS_BYTES: usize = 2048;

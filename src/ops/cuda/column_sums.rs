@@ -1,0 +1,81 @@
+//! Sums over rows, for the gradients of biases, and what kernels that add up in two passes share.
+
+use cudarc::driver::{CudaView, CudaViewMut, LaunchConfig, PushKernelArg};
+
+use super::launch::{Gpu, LaunchError, grid, push_optional_mut, small};
+use super::{GpuElement, THREADS};
+
+/// Blocks of the first pass, about: enough of them for any card.
+const BLOCKS: usize = 1024;
+/// Columns of a block, about.
+const BLOCK_COLUMNS: usize = 256;
+const FEWEST_LINE_ROWS: usize = 64;
+
+/// How many partial sums every column has: a function of the shape alone, so that every card adds in one
+/// order.
+fn lines(rows: usize, columns: usize) -> usize {
+    let most = BLOCKS / columns.div_ceil(BLOCK_COLUMNS).min(BLOCKS);
+    let line_rows = rows.div_ceil(most).max(FEWEST_LINE_ROWS);
+    rows.div_ceil(line_rows)
+}
+
+/// Elements of the `partials` that [`add_column_sums`] needs.
+pub fn partials_len(rows: usize, columns: usize) -> usize {
+    lines(rows, columns) * columns
+}
+
+/// `total (N) += sum over rows of x (R, N)`. `partials` is scratch of at least [`partials_len`] elements.
+///
+/// # Errors
+/// When a kernel does not start.
+pub fn add_column_sums<T: GpuElement>(
+    gpu: &Gpu,
+    x: &CudaView<T>,
+    total: &mut CudaViewMut<f32>,
+    partials: &mut CudaViewMut<f32>,
+) -> Result<(), LaunchError> {
+    let columns = total.len();
+    let rows = x.len() / columns;
+    assert_eq!(x.len(), rows * columns);
+    assert!(partials.len() >= partials_len(rows, columns));
+    let lines = lines(rows, columns);
+    // 16 bytes for every lane of a warp.
+    let tiles = columns.div_ceil(32 * 16 / size_of::<T>());
+    let config = LaunchConfig {
+        grid_dim: (tiles as u32, lines as u32, 1),
+        ..grid(1, THREADS)
+    };
+    let numbers = [rows, columns, rows.div_ceil(lines)].map(small);
+    let kernel = gpu.kernel::<T>("column_sums")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(x).arg(&mut *partials);
+    launch.arg(&numbers[0]).arg(&numbers[1]).arg(&numbers[2]);
+    // SAFETY: the kernel's arguments in its order; the lengths were compared.
+    unsafe { launch.launch(config) }?;
+    add_partials(gpu, &partials.as_view(), lines, columns, total, None)
+}
+
+/// Adds to `first` (C) the sum over lines of the first C elements of each, to `second` (C) that of the next
+/// C. `partials` is (at least `lines`, `pitch`).
+pub(super) fn add_partials(
+    gpu: &Gpu,
+    partials: &CudaView<f32>,
+    lines: usize,
+    pitch: usize,
+    first: &mut CudaViewMut<f32>,
+    second: Option<&mut CudaViewMut<f32>>,
+) -> Result<(), LaunchError> {
+    let columns = first.len();
+    assert!(second.as_ref().is_none_or(|second| second.len() == columns));
+    let width = columns * if second.is_some() { 2 } else { 1 };
+    assert!(partials.len() >= lines * pitch && pitch >= width);
+    let numbers = [lines, pitch, columns].map(small);
+    let kernel = gpu.kernel::<f32>("add_partials")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(partials).arg(first);
+    push_optional_mut(&mut launch, second);
+    launch.arg(&numbers[0]).arg(&numbers[1]).arg(&numbers[2]);
+    // SAFETY: the kernel's arguments in its order; the lengths were compared.
+    unsafe { launch.launch(grid(width.div_ceil(32), 1024)) }?;
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Dropout and the residual add, as [`crate::ops::dropout`] has them, with the same masks bit for bit.
+
+use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchArgs, PushKernelArg};
+
+use super::launch::{Gpu, LaunchError, grid, push_optional, small};
+use super::{GpuElement, THREADS};
+use crate::ops::dropout::Site;
+use crate::rng::{Seed, Stream};
+
+/// The dropout of one site, in whatever micro-step it is launched.
+#[derive(Clone, Copy)]
+pub struct Mask<'a> {
+    /// Probability of dropping an element, in (0, 1).
+    pub p: f64,
+    pub seed: Seed,
+    /// For attention weights, that of head 0; the kernel goes on from it.
+    pub site: Site,
+    /// On the GPU: the step, and the index within it of the micro-batch's first sequence.
+    pub moment: &'a CudaView<'a, u32>,
+}
+
+/// kernels/dropout.cuh has the same struct.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rule {
+    key: [u32; 2],
+    tag: u32,
+    threshold: u32,
+    keep: f32,
+    /// A key is aligned to eight bytes.
+    _unused: u32,
+}
+
+// SAFETY: plain numbers in C's layout.
+unsafe impl DeviceRepr for Rule {}
+
+impl Rule {
+    pub fn of(mask: Option<Mask>) -> Self {
+        let Some(mask) = mask else {
+            return Self::default();
+        };
+        Self {
+            key: mask.seed.key(),
+            tag: mask.seed.tag(Stream::Dropout, mask.site.number()),
+            threshold: (mask.p * 2f64.powi(32)) as u32,
+            keep: (1.0 / (1.0 - mask.p)) as f32,
+            _unused: 0,
+        }
+    }
+}
+
+/// Adds a kernel's last two arguments, `moment` and `rule`.
+pub(super) fn push_mask<'a>(launch: &mut LaunchArgs<'a>, mask: Option<Mask<'a>>, rule: &'a Rule) {
+    let moment = mask.map(|mask| mask.moment);
+    assert!(
+        moment.is_none_or(|moment| moment.len() == 2),
+        "the step and the first sample"
+    );
+    push_optional(launch, moment);
+    launch.arg(rule);
+}
+
+/// The shape of an array of rows that dropout is applied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    pub columns: usize,
+    /// Rows of one sample.
+    pub positions: usize,
+}
+
+/// Blocks for an array whose every thread moves 16 bytes.
+pub(super) fn blocks_of<T>(elements: usize) -> usize {
+    elements.div_ceil(16 / size_of::<T>()).div_ceil(THREADS)
+}
+
+/// `out = x + dropout(branch)`, all (R, C).
+///
+/// # Errors
+/// When the kernel does not start.
+pub fn residual_forward<T: GpuElement>(
+    gpu: &Gpu,
+    x: &CudaView<T>,
+    branch: &CudaView<T>,
+    out: &mut CudaViewMut<T>,
+    Rows { columns, positions }: Rows,
+    mask: Option<Mask>,
+) -> Result<(), LaunchError> {
+    let len = out.len();
+    assert!(x.len() == len && branch.len() == len && len.is_multiple_of(columns));
+    let (rows, columns) = (small(len / columns), small(columns));
+    let (positions, rule) = (small(positions), Rule::of(mask));
+    let kernel = gpu.kernel::<T>("residual")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(x).arg(branch).arg(out);
+    launch.arg(&rows).arg(&columns).arg(&positions);
+    push_mask(&mut launch, mask, &rule);
+    // SAFETY: the kernel's arguments in its order, and arrays of rows * columns elements.
+    unsafe { launch.launch(grid(blocks_of::<T>(len), THREADS)) }?;
+    Ok(())
+}
+
+/// Multiplies `x` (R, C) by a mask in place: the embedding's dropout in both directions.
+///
+/// # Errors
+/// When the kernel does not start.
+pub fn mask_in_place<T: GpuElement>(
+    gpu: &Gpu,
+    x: &mut CudaViewMut<T>,
+    rows: Rows,
+    mask: Mask,
+) -> Result<(), LaunchError> {
+    launch_mask(gpu, None, x, rows, mask)
+}
+
+/// `out = dropout(x)`, both (R, C): the backward of [`residual_forward`] with respect to the branch.
+///
+/// # Errors
+/// When the kernel does not start.
+pub fn mask<T: GpuElement>(
+    gpu: &Gpu,
+    x: &CudaView<T>,
+    out: &mut CudaViewMut<T>,
+    rows: Rows,
+    mask: Mask,
+) -> Result<(), LaunchError> {
+    assert_eq!(x.len(), out.len());
+    launch_mask(gpu, Some(x), out, rows, mask)
+}
+
+fn launch_mask<T: GpuElement>(
+    gpu: &Gpu,
+    x: Option<&CudaView<T>>,
+    out: &mut CudaViewMut<T>,
+    Rows { columns, positions }: Rows,
+    mask: Mask,
+) -> Result<(), LaunchError> {
+    let len = out.len();
+    assert!(len.is_multiple_of(columns));
+    let (rows, columns) = (small(len / columns), small(columns));
+    let (positions, rule) = (small(positions), Rule::of(Some(mask)));
+    let kernel = gpu.kernel::<T>("mask")?;
+    let mut launch = gpu.launch(&kernel);
+    push_optional(&mut launch, x);
+    launch.arg(out).arg(&rows).arg(&columns).arg(&positions);
+    push_mask(&mut launch, Some(mask), &rule);
+    // SAFETY: the kernel's arguments in its order, and arrays of rows * columns elements.
+    unsafe { launch.launch(grid(blocks_of::<T>(len), THREADS)) }?;
+    Ok(())
+}
