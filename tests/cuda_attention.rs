@@ -211,14 +211,27 @@ fn f32_agrees_with_the_cpu() {
     ]);
 }
 
+/// Head sizes of the kernels on tensor cores, and one that is left to the others.
+fn sixteen_bit_shapes() -> [Shape; 7] {
+    [
+        shape(2, 45, 2, 20),
+        shape(2, 150, 2, 16),
+        shape(1, 33, 2, 32),
+        shape(1, 201, 2, 64),
+        shape(1, 70, 2, 80),
+        shape(1, 97, 1, 96),
+        shape(1, 130, 1, 128),
+    ]
+}
+
 #[test]
 fn bf16_agrees_with_the_cpu() {
-    check_shapes::<bf16>(&[shape(2, 45, 2, 20)]);
+    check_shapes::<bf16>(&sixteen_bit_shapes());
 }
 
 #[test]
 fn f16_agrees_with_the_cpu() {
-    check_shapes::<f16>(&[shape(2, 45, 2, 20)]);
+    check_shapes::<f16>(&sixteen_bit_shapes());
 }
 
 #[test]
