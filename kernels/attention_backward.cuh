@@ -48,18 +48,19 @@ __device__ __forceinline__ void weigh(Sums<M_TILES, N_TILES> &s, float scale2, b
             }
 }
 
-// Turns dP' into dS, but for its scale.
-template <int M_TILES, int N_TILES, class Kept, class Dot>
-__device__ __forceinline__ void differentiate(Sums<M_TILES, N_TILES> &dp, const Sums<M_TILES, N_TILES> &p,
-                                              const Kept &kept, float keep, Dot dot) {
+// Turns dP' into dS, but for its scale. Weights that were dropped are marked.
+template <bool DROPOUT, int M_TILES, int N_TILES, class Dot>
+__device__ __forceinline__ void differentiate(Sums<M_TILES, N_TILES> &dp, const Sums<M_TILES, N_TILES> &p, float keep,
+                                              Dot dot) {
 #pragma unroll
     for (int i = 0; i < M_TILES; ++i)
 #pragma unroll
         for (int j = 0; j < N_TILES; ++j)
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
-                const float d = kept(i, j, e) ? dp[i][j][e] * keep : 0.0f;
-                dp[i][j][e] = p[i][j][e] * (d - dot(i, j, e));
+                const float weight = p[i][j][e], d = dp[i][j][e];
+                if (DROPOUT) dp[i][j][e] = fabsf(weight) * ((weight < 0.0f ? 0.0f : d * keep) - dot(i, j, e));
+                else dp[i][j][e] = weight * (d - dot(i, j, e));
             }
 }
 
@@ -125,7 +126,7 @@ __device__ __forceinline__ void backward_keys(const T *qkv, const T *dout, const
             const Kept kept(dropout, head, warp_key, query);
             const uint32_t q_tile = stages + stage, d_tile = q_tile + Tile::Passing::BYTES;
             // Of the query of column 8 j + 2 (lane % 4) + e % 2.
-            const RowStatistics *columns = reinterpret_cast<const RowStatistics *>(
+            const volatile RowStatistics *columns = reinterpret_cast<const volatile RowStatistics *>(
                 shared + 2 * Tile::Staying::BYTES + stage + 2 * Tile::Passing::BYTES) + lane % 4 * 2;
             const int ahead = query + lane % 4 * 2 - warp_key - lane / 4;
             typename Tile::Scores p, ds;
@@ -133,13 +134,14 @@ __device__ __forceinline__ void backward_keys(const T *qkv, const T *dout, const
             weigh(p, scale2, query < warp_key + Tile::WARP_ROWS - 1,
                   [&](int i, int j, int e) { return ahead + j * MMA_N + e % 2 < i * MMA_M + e / 2 * 8; },
                   [&](int, int j, int e) { return columns[j * MMA_N + e % 2].lse2; });
+            kept.mark(p);
             typename Tile::Weights weights;
-            to_fragments<T>(weights, p, kept);
+            to_fragments<T>(weights, p, [](float p) { return DROPOUT ? after_dropout(p) : p; });
             accumulate<T, D>(dv, weights, reader, d_tile);
             multiply<T, D>(ds, values, reader, d_tile);
-            differentiate(ds, p, kept, DROPOUT ? dropout.rule.keep : 1.0f,
+            differentiate<DROPOUT>(ds, p, dropout.rule.keep,
                           [&](int, int j, int e) { return columns[j * MMA_N + e % 2].dot; });
-            to_fragments<T>(weights, ds, KeptAll(dropout, head, 0, 0));
+            to_fragments<T>(weights, ds, [](float x) { return x; });
             accumulate<T, D>(dk, weights, reader, q_tile);
         }
         await_copies();
@@ -207,11 +209,12 @@ __device__ __forceinline__ void backward_queries(const T *qkv, const T *dout, co
             weigh(p, scale2, key + PASSING > warp_query + 1,
                   [&](int i, int j, int e) { return ahead + i * MMA_M + e / 2 * 8 < j * MMA_N + e % 2; },
                   [&](int i, int, int e) { return rows[i][e / 2].lse2; });
+            kept.mark(p);
             multiply<T, D>(ds, gradients, reader, v_tile);
-            differentiate(ds, p, kept, DROPOUT ? dropout.rule.keep : 1.0f,
+            differentiate<DROPOUT>(ds, p, dropout.rule.keep,
                           [&](int i, int, int e) { return rows[i][e / 2].dot; });
             typename Tile::Weights weights;
-            to_fragments<T>(weights, ds, KeptAll(dropout, head, 0, 0));
+            to_fragments<T>(weights, ds, [](float x) { return x; });
             accumulate<T, D>(dq, weights, reader, k_tile);
         }
         await_copies();

@@ -139,7 +139,8 @@ __device__ __forceinline__ void attention_forward(const T *qkv, T *out, float *l
             if (first_key + KEYS > warp_query + 1) hide_later_keys(s, warp_query - first_key);
             softmax.add(s, sums, scale2);
             Held<M_TILES, KEYS / 16> weights;
-            to_fragments<T>(weights, s, kept);
+            kept.mark(s);
+            to_fragments<T>(weights, s, [](float p) { return DROPOUT ? after_dropout(p) : p; });
             accumulate<T, D>(sums, weights, reader, stages + stage + Tile::Keys::BYTES);
         }
         await_copies();

@@ -86,34 +86,19 @@ template <class Tile, typename T, int THREADS> struct RowLoader {
     }
 };
 
-// Reads fragments from tiles of rows of D elements, 16 rows by 32 bytes at a time. Registers of A: low and high rows
-// of the low columns, then of the high ones. Of B, for two mma next to each other: the first one's low and high half
-// of what is summed over, then the second one's. PTX ISA, "Matrix fragments for mma.m16n8k16".
+// Reads 16 rows by 32 bytes at a time from tiles of rows of D elements, as four matrices: low and high rows of the low
+// chunk, then of the high one. That is a fragment of A, and fragments of B for two mma: see `multiply` and `accumulate`.
+// PTX ISA, "Matrix fragments for mma.m16n8k16".
 template <class Tile> struct FragmentReader {
-    // Where in the 16 rows this lane reads, if matrices follow each other by rows first, or by chunks first.
-    struct Lane {
-        int rows, chunk; // bytes; the chunk has changed its place already
-        __device__ __forceinline__ Lane(int row, int chunk)
-            : rows(row * Tile::PITCH), chunk((chunk ^ Tile::phase(row)) * CHUNK_BYTES) {}
-        // Bit 0 of a chunk's number is the lane's, the others are the step's: an exclusive or adds them.
-        __device__ __forceinline__ uint32_t at(uint32_t tile, int row, int step) const {
-            return tile + row * Tile::PITCH + rows + (chunk ^ 2 * step * CHUNK_BYTES);
-        }
-    };
     const int lane = threadIdx.x % WARP;
-    const Lane rows_first{lane % 16, lane / 16}, chunks_first{lane / 16 * 8 + lane % 8, lane / 8 % 2};
+    // What this lane adds to any address; of its chunk, as it was exchanged, the place.
+    const int rows = lane % 16 * Tile::PITCH, chunk = (lane / 16 ^ Tile::phase(lane % 16)) * CHUNK_BYTES;
 
-    // `row` is a multiple of 16; `step` counts 32 bytes. A, from rows of it.
-    __device__ __forceinline__ void read_a(uint32_t (&to)[4], uint32_t tile, int row, int step) const {
-        ldmatrix<false>(to, rows_first.at(tile, row, step));
-    }
-    // B, from rows that are columns of it: what is summed over lies along them.
-    __device__ __forceinline__ void read_b(uint32_t (&to)[4], uint32_t tile, int row, int step) const {
-        ldmatrix<false>(to, chunks_first.at(tile, row, step));
-    }
-    // B, from rows of it: what is summed over lies across them.
-    __device__ __forceinline__ void read_b_transposed(uint32_t (&to)[4], uint32_t tile, int row, int step) const {
-        ldmatrix<true>(to, rows_first.at(tile, row, step));
+    // `row` is a multiple of 16; `step` counts 32 bytes.
+    template <bool TRANSPOSED>
+    __device__ __forceinline__ void read(uint32_t (&to)[4], uint32_t tile, int row, int step) const {
+        // Bit 0 of a chunk's number is the lane's, the others are the step's: an exclusive or adds them.
+        ldmatrix<TRANSPOSED>(to, tile + row * Tile::PITCH + rows + (chunk ^ 2 * step * CHUNK_BYTES));
     }
 };
 
@@ -132,7 +117,7 @@ template <class Tile> struct Shared {
     const uint32_t rows; // the warp's first
 
     __device__ __forceinline__ void read_a(uint32_t (&to)[4], int i, int step) const {
-        reader.read_a(to, rows, i * MMA_M, step);
+        reader.template read<false>(to, rows, i * MMA_M, step);
     }
     template <int M_TILES, int STEPS> __device__ __forceinline__ void hold(Held<M_TILES, STEPS> &held) const {
 #pragma unroll
@@ -170,8 +155,9 @@ __device__ __forceinline__ void multiply(Sums<M_TILES, N_TILES> &sums, const A &
 #pragma unroll
         for (int j = 0; j < N_TILES; j += 2) {
             uint32_t two[4];
-            reader.read_b(two, b, j * MMA_N, step);
-            const uint32_t first[2] = {two[0], two[1]}, second[2] = {two[2], two[3]};
+            // Rows are columns of B: the low ones are the first mma's.
+            reader.template read<false>(two, b, j * MMA_N, step);
+            const uint32_t first[2] = {two[0], two[2]}, second[2] = {two[1], two[3]};
 #pragma unroll
             for (int i = 0; i < M_TILES; ++i) {
                 mma<T>(sums[i][j], a_fragment[i], first);
@@ -182,19 +168,18 @@ __device__ __forceinline__ void multiply(Sums<M_TILES, N_TILES> &sums, const A &
 }
 
 // What was summed is multiplied next: two neighbouring tiles of sums hold what a fragment of A does, in this order.
-// What is not `kept` becomes zero.
-template <typename T, int M_TILES, int N_TILES, class Kept>
+// Each element is what `value` makes of it.
+template <typename T, int M_TILES, int N_TILES, class Value>
 __device__ __forceinline__ void to_fragments(Held<M_TILES, N_TILES / 2> &to, const Sums<M_TILES, N_TILES> &sums,
-                                             const Kept &kept) {
-    auto value = [&](int i, int j, int e) { return kept(i, j, e) ? sums[i][j][e] : 0.0f; };
+                                             Value value) {
 #pragma unroll
     for (int i = 0; i < M_TILES; ++i)
 #pragma unroll
         for (int j = 0; j < N_TILES; ++j)
 #pragma unroll
             for (int half = 0; half < 2; ++half)
-                to.fragment[i][j / 2][j % 2 * 2 + half] = 
-                    pack<T>(value(i, j, 2 * half), value(i, j, 2 * half + 1));
+                to.fragment[i][j / 2][j % 2 * 2 + half] =
+                    pack<T>(value(sums[i][j][2 * half]), value(sums[i][j][2 * half + 1]));
 }
 
 // sums += weights b: b's rows, weighted. What is summed over are the rows of the tile.
@@ -206,7 +191,8 @@ __device__ __forceinline__ void accumulate(Sums<M_TILES, D / MMA_N> &sums, const
 #pragma unroll
         for (int j = 0; j < D / MMA_N; j += 2) {
             uint32_t two[4];
-            reader.read_b_transposed(two, b, step * 16, j / 2);
+            // Rows are rows of B: the low chunk is the first mma's.
+            reader.template read<true>(two, b, step * 16, j / 2);
             const uint32_t first[2] = {two[0], two[1]}, second[2] = {two[2], two[3]};
 #pragma unroll
             for (int i = 0; i < M_TILES; ++i) {

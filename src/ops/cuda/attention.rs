@@ -2,7 +2,7 @@
 //!
 //! Arrays start at multiples of 16 bytes. lse is fp32 in every precision.
 
-use cudarc::driver::sys::CUfunction_attribute;
+use cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute};
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchConfig, PushKernelArg};
 
 use super::dropout::{Mask, Rule, push_mask};
@@ -45,9 +45,12 @@ impl Shape {
     }
 }
 
+/// Of a row: two fp32.
+const STATISTICS_BYTES: usize = 8;
+
 /// Elements of the scratch of [`backward`]: two for every row of every head.
 pub fn scratch_len(shape: Shape) -> usize {
-    2 * shape.rows()
+    shape.rows() * STATISTICS_BYTES / size_of::<f32>()
 }
 
 /// The kernels of one head size and type, and what they are launched with.
@@ -63,40 +66,52 @@ struct Kernels {
     backward_bytes: usize,
 }
 
-macro_rules! kernels {
-    ($end:literal, $fields:expr) => {
+/// [`Kernels`] whose names end like this.
+macro_rules! named {
+    ($end:literal, $rest:expr) => {
         Kernels {
             forward: concat!("attention_forward_", $end),
             backward_keys: concat!("attention_backward_keys_", $end),
             backward_queries: concat!("attention_backward_queries_", $end),
-            ..$fields
+            ..$rest
         }
     };
 }
 
 impl Kernels {
-    /// 16-bit types have tensor cores for the head sizes that GPTs have. Any other size, and fp32, is left to plain
-    /// CUDA cores.
-    fn of<T: GpuElement>(head_size: usize, dropout: bool) -> Self {
-        let wide = T::PRECISION == Precision::Float32;
-        let on_tensor_cores = Self::on_tensor_cores(head_size);
-        match (head_size, dropout) {
-            (16, false) if !wide => kernels!("16", on_tensor_cores),
-            (16, true) if !wide => kernels!("dropout_16", on_tensor_cores),
-            (32, false) if !wide => kernels!("32", on_tensor_cores),
-            (32, true) if !wide => kernels!("dropout_32", on_tensor_cores),
-            (64, false) if !wide => kernels!("64", on_tensor_cores),
-            (64, true) if !wide => kernels!("dropout_64", on_tensor_cores),
-            (80, false) if !wide => kernels!("80", on_tensor_cores),
-            (80, true) if !wide => kernels!("dropout_80", on_tensor_cores),
-            (96, false) if !wide => kernels!("96", on_tensor_cores),
-            (96, true) if !wide => kernels!("dropout_96", on_tensor_cores),
-            (128, false) if !wide => kernels!("128", on_tensor_cores),
-            (128, true) if !wide => kernels!("dropout_128", on_tensor_cores),
-            (1..=64, _) => kernels!("simple64", Self::simple(32)),
-            (65..=MAX_HEAD_SIZE, _) => kernels!("simple128", Self::simple(16)),
-            _ => panic!("a head size of {head_size}, where kernels go to {MAX_HEAD_SIZE}"),
+    /// On tensor cores, if these kernels compute on them at all and fit the GPU; else on plain CUDA cores.
+    fn of<T: GpuElement>(gpu: &Gpu, shape: Shape, dropout: bool) -> Result<Self, LaunchError> {
+        if T::PRECISION != Precision::Float32
+            && let Some(kernels) = Self::on_tensor_cores(shape.head_size, dropout)
+            && kernels.backward_bytes <= shared_bytes_per_block(gpu)?
+        {
+            return Ok(kernels);
         }
+        Ok(match shape.head_size {
+            1..=64 => named!("simple64", Self::simple(32)),
+            65..=MAX_HEAD_SIZE => named!("simple128", Self::simple(16)),
+            size => panic!("a head size of {size}, where kernels end at {MAX_HEAD_SIZE}"),
+        })
+    }
+
+    /// For the head sizes that GPTs have, and two smaller ones.
+    fn on_tensor_cores(head_size: usize, dropout: bool) -> Option<Self> {
+        let tiles = Self::tensor_core_tiles(head_size);
+        Some(match (head_size, dropout) {
+            (16, false) => named!("16", tiles),
+            (32, false) => named!("32", tiles),
+            (64, false) => named!("64", tiles),
+            (80, false) => named!("80", tiles),
+            (96, false) => named!("96", tiles),
+            (128, false) => named!("128", tiles),
+            (16, true) => named!("dropout_16", tiles),
+            (32, true) => named!("dropout_32", tiles),
+            (64, true) => named!("dropout_64", tiles),
+            (80, true) => named!("dropout_80", tiles),
+            (96, true) => named!("dropout_96", tiles),
+            (128, true) => named!("dropout_128", tiles),
+            _ => return None,
+        })
     }
 
     fn simple(tile: usize) -> Self {
@@ -111,19 +126,18 @@ impl Kernels {
         }
     }
 
-    /// The tiles of kernels/attention_forward.cuh and kernels/attention_backward.cuh.
-    fn on_tensor_cores(head_size: usize) -> Self {
-        const STAGES: usize = 2;
-        let row_bytes = head_size * 2;
+    /// As in kernels/attention_forward.cuh and kernels/attention_backward.cuh.
+    fn tensor_core_tiles(head_size: usize) -> Self {
+        let row_bytes = 2 * head_size;
         let (tile, keys) = if head_size <= 64 { (128, 64) } else { (64, 32) };
-        let passing = 32; // rows, of each of two arrays
-        let statistics_bytes = passing * 8;
+        let passing = 32;
+        // Two of everything that passes: one is read while the other fills.
+        let stage_bytes = 2 * passing * row_bytes + passing * STATISTICS_BYTES;
         Self {
             tile,
             threads: 128,
-            forward_bytes: (tile + STAGES * 2 * keys) * row_bytes,
-            backward_bytes: 2 * tile * row_bytes
-                + STAGES * (2 * passing * row_bytes + statistics_bytes),
+            forward_bytes: (tile + 2 * 2 * keys) * row_bytes,
+            backward_bytes: 2 * tile * row_bytes + 2 * stage_bytes,
             ..Self::simple(0)
         }
     }
@@ -165,7 +179,7 @@ pub fn forward<T: GpuElement>(
     assert_eq!(qkv.len(), 3 * len, "packed queries, keys, values");
     assert_eq!(out.len(), len, "attention output");
     assert_eq!(lse.len(), shape.rows(), "log-sum-exp of attention");
-    let kernels = Kernels::of::<T>(shape.head_size, dropout.is_some());
+    let kernels = Kernels::of::<T>(gpu, shape, dropout.is_some())?;
     let (sizes, rule) = (Sizes::of(shape), Rule::of(dropout));
     let kernel = gpu.kernel::<T>(kernels.forward)?;
     let mut launch = gpu.launch(&kernel);
@@ -209,7 +223,7 @@ pub fn backward<T: GpuElement>(
     assert_eq!(lse.len(), shape.rows(), "log-sum-exp of attention");
     assert_eq!(scratch.len(), scratch_len(shape), "scratch of attention");
     row_statistics(gpu, shape, dout, saved, scratch)?;
-    let kernels = Kernels::of::<T>(shape.head_size, dropout.is_some());
+    let kernels = Kernels::of::<T>(gpu, shape, dropout.is_some())?;
     let (sizes, rule) = (Sizes::of(shape), Rule::of(dropout));
     let statistics = scratch.as_view();
     for operation in [kernels.backward_keys, kernels.backward_queries] {
@@ -231,6 +245,13 @@ pub fn backward<T: GpuElement>(
         unsafe { launch.launch(kernels.grid(shape, kernels.backward_bytes)) }?;
     }
     Ok(())
+}
+
+/// The most shared memory that a block can have.
+fn shared_bytes_per_block(gpu: &Gpu) -> Result<usize, LaunchError> {
+    let limit = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let bytes = gpu.stream().context().attribute(limit)?;
+    Ok(bytes.max(0) as usize)
 }
 
 /// What the backward needs to know of every row, into `scratch`.
