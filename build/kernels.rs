@@ -69,7 +69,8 @@ fn units(nvcc: &Path) -> Result<Vec<Unit>, Box<dyn Error>> {
         .output()
         .map_err(|error| format!("cannot run `{}`: {error}; {hint}", nvcc.display()))?;
     let (mut sources, mut headers) = (Vec::new(), DefaultHasher::new());
-    version.stdout.hash(&mut headers);
+    // What is done here to nvcc's text counts, too.
+    (version.stdout, include_str!("kernels.rs")).hash(&mut headers);
     for path in sorted(Path::new(SOURCES))? {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("cu") => sources.push(path),
@@ -179,10 +180,11 @@ fn split(ptx: &str, isa: &str) -> Result<Vec<(String, String)>, String> {
     let mut head = String::new();
     let mut modules: Vec<(String, String)> = Vec::new();
     let mut inside = false;
-    let lines = ptx
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"));
-    for line in lines.filter(|line| !line.trim().is_empty()) {
+    // The pragma only says which loaded bytes are not used, and needs PTX 8.3.
+    let needless = ["//", ".pragma \"used_bytes_mask"];
+    let is_needless =
+        |line: &str| line.is_empty() || needless.iter().any(|start| line.starts_with(start));
+    for line in ptx.lines().filter(|line| !is_needless(line.trim())) {
         if let Some(entry) = line.strip_prefix(".visible .entry ") {
             let name = entry.trim_end_matches(['(', ')']).to_string();
             modules.push((name, head.clone()));

@@ -30,8 +30,14 @@ template <> struct Word<2> { using Type = uint16_t; };
 template <> struct Word<4> { using Type = uint32_t; };
 template <> struct Word<8> { using Type = uint2; };
 template <> struct Word<16> { using Type = uint4; };
+// Two instructions of 16 bytes.
+template <> struct Word<32> {
+    struct Type {
+        uint4 half[2];
+    };
+};
 
-// N neighbours, as they lie in memory: one instruction loads or stores them.
+// N neighbours, as they lie in memory, loaded and stored by instructions as wide as there are (16 bytes).
 template <typename T, int N> struct Chunk {
     static constexpr int BYTES = N * int(sizeof(T));
     typename Word<BYTES>::Type word;

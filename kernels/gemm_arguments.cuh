@@ -1,8 +1,6 @@
 // What every product is launched with: C (M, N) = op(A) (M, K) x op(B) (K, N), all row-major.
 #pragma once
-#include <cstdint>
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+#include "element.cuh"
 
 // What is done to an element x of the product before it goes to C. The numbers are those of
 // src/ops/gemm/ptx/arguments.rs.
@@ -33,4 +31,5 @@ struct GemmArguments {
 };
 static_assert(sizeof(GemmArguments) == 112, "src/ops/gemm/ptx/arguments.rs says so, too");
 
-__device__ __forceinline__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
+// From one row of a slice's sums to the next: whole vectors of four.
+__device__ __forceinline__ int partial_pitch(const GemmArguments &p) { return ceil_div(p.n, 4) * 4; }

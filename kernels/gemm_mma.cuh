@@ -5,7 +5,7 @@
 // read while those of the last are multiplied.
 //
 // With `slices` > 1, K is cut into that many parts, each with a grid of its own along y. They leave fp32 sums in
-// `partial`, which gemm_split_k_sum adds up, always in the same order.
+// `partial`, which gemm_split_k.cu adds up, always in the same order.
 #pragma once
 #include <type_traits>
 
@@ -66,7 +66,7 @@ template <class Shape> struct SumWriter {
             const float *from = rows + i * PITCH + lane % LANES * V;
             if (column + V <= p.n) {
                 float x[V];
-                Vector<float, V>::load(from, x);
+                load(from, x);
                 put(row0 + i, column, x);
                 continue;
             }
@@ -80,10 +80,10 @@ template <class Shape> struct SumWriter {
 
     __device__ __forceinline__ void write(const GemmArguments &p, int row0, int column0) const {
         if (p.slices > 1) {
-            const int pitch = ceil_div(p.n, 4) * 4;
+            const int pitch = partial_pitch(p);
             float *part = p.partial + int64_t(blockIdx.y) * p.m * pitch;
             drain<4>(p, row0, column0, [&](int row, int column, auto &x) {
-                Vector<float, sizeof(x) / sizeof(float)>::store(part + int64_t(row) * pitch + column, x);
+                store(part + int64_t(row) * pitch + column, x);
             });
         } else if (p.output_float32) {
             drain<4>(p, row0, column0, [&](int row, int column, auto &x) {
@@ -212,34 +212,6 @@ template <class Shape, Major A_MAJOR, Major B_MAJOR> __device__ __forceinline__ 
     }
 }
 
-// V neighbours of C from their partial sums, in the order of the slices.
-template <typename T, int V> __device__ __forceinline__ void sum_slices(const GemmArguments &p, int row, int column) {
-    const int pitch = ceil_div(p.n, 4) * 4;
-    const float *from = p.partial + int64_t(row) * pitch + column;
-    float sum[V] = {}, part[V];
-    for (int slice = 0; slice < p.slices; ++slice, from += int64_t(p.m) * pitch) {
-        Vector<float, V>::load(from, part);
-#pragma unroll
-        for (int i = 0; i < V; ++i) sum[i] += part[i];
-    }
-    if (p.output_float32) finish<T, float>(p, row, column, sum);
-    else finish<T, T>(p, row, column, sum);
-}
-
-// C from all partial sums. A thread makes four neighbours.
-template <typename T> __device__ __forceinline__ void gemm_split_k_sum(const GemmArguments &p) {
-    const int quads = ceil_div(p.n, 4);
-    const int64_t quad = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (quad >= int64_t(p.m) * quads) return;
-    const int row = int(quad / quads), column = int(quad % quads) * 4;
-    if (column + 4 <= p.n) {
-        sum_slices<T, 4>(p, row, column);
-    } else {
-#pragma unroll 1
-        for (int j = column; j < p.n; ++j) sum_slices<T, 1>(p, row, j);
-    }
-}
-
 // Kernels of one tile, for A and B as they are (n) and transposed (t).
 #define GEMM_MMA_AS(NAME, SHAPE, LETTERS, A_MAJOR, B_MAJOR)                                                            \
     extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, 1)                                                      \
@@ -252,8 +224,3 @@ template <typename T> __device__ __forceinline__ void gemm_split_k_sum(const Gem
     GEMM_MMA_AS(gemm_##TYPE##_##BM##x##BN##x##BK##_s##STAGES, Shape_##BM##x##BN##x##BK##_s##STAGES, nt, K, K)          \
     GEMM_MMA_AS(gemm_##TYPE##_##BM##x##BN##x##BK##_s##STAGES, Shape_##BM##x##BN##x##BK##_s##STAGES, tn, MN, MN)        \
     GEMM_MMA_AS(gemm_##TYPE##_##BM##x##BN##x##BK##_s##STAGES, Shape_##BM##x##BN##x##BK##_s##STAGES, tt, MN, K)
-#define GEMM_SPLIT_K_SUM(TYPE, T)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(256)                                                                  \
-        gemm_##TYPE##_split_k_sum(const __grid_constant__ GemmArguments p) {                                           \
-        gemm_split_k_sum<T>(p);                                                                                        \
-    }

@@ -77,13 +77,8 @@ template <typename T> struct Backward {
                 }
         }
         if (inside) {
-#pragma unroll
-            for (int i = 0; i < N; i += 4) {
-                *reinterpret_cast<float4 *>(partial() + column + i) =
-                    make_float4(dweight[i], dweight[i + 1], dweight[i + 2], dweight[i + 3]);
-                *reinterpret_cast<float4 *>(partial() + columns + column + i) =
-                    make_float4(dbias[i], dbias[i + 1], dbias[i + 2], dbias[i + 3]);
-            }
+            store(partial() + column, dweight);
+            store(partial() + columns + column, dbias);
         }
     }
 

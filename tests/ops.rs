@@ -186,6 +186,16 @@ fn embedding_matches_its_twin() {
     }
 }
 
+#[test]
+fn rows_by_token_are_sorted_and_keep_their_order() {
+    let ids = tokens(500, 23, 1);
+    let (mut starts, mut order) = (vec![7; 23], vec![0; 500]);
+    embedding::rows_by_token(&ids, &mut starts, &mut order);
+    let mut want: Vec<u32> = (0..500).collect();
+    want.sort_by_key(|&row| ids[row as usize]);
+    assert_eq!(order, want);
+}
+
 fn check_attention<T: Element>(shape: Shape, with_dropout: bool) {
     let (b, t, h) = (shape.sequences, shape.positions, shape.heads);
     let c = h * shape.head_size;

@@ -9,8 +9,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adamw;
 mod column_sums;
 mod cross_entropy;
 mod dropout;
+mod embedding;
 mod gelu;
 mod layer_norm;
+mod outcome;

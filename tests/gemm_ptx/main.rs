@@ -186,6 +186,30 @@ fn random_products_are_within_the_error_bound_of_f64() {
 }
 
 #[test]
+fn tf32_is_rounded_to_the_nearest_and_not_cut_off() {
+    let Some(device) = gpu() else { return };
+    let [m, n, k] = [16, 8, 8];
+    for tile in tiles(&device, Inputs::Tf32).into_iter().skip(1) {
+        for (a, b) in STORED {
+            let problem = Problem {
+                a,
+                b,
+                ..plain([m, n, k], Inputs::Tf32)
+            };
+            // Neighbours of one are 2^-10 apart.
+            let case = Case {
+                a: vec![1.0 + 0.75 * 2f32.powi(-10); m * k],
+                b: vec![1.0 - 0.25 * 2f32.powi(-11); k * n],
+                ..whole(problem, 0)
+            };
+            let written = case.run(&device, tile, 1).expect("a product");
+            let expected = k as f32 * (1.0 + 2f32.powi(-10));
+            assert_eq!(written.c, vec![expected; m * n], "{tile}, {problem}");
+        }
+    }
+}
+
+#[test]
 fn rows_may_lie_apart_and_what_lies_between_is_not_touched() {
     let Some(device) = gpu() else { return };
     for inputs in INPUTS {

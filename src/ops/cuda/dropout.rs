@@ -68,9 +68,10 @@ pub struct Rows {
     pub positions: usize,
 }
 
-/// Blocks for an array whose every thread moves 16 bytes.
-pub(super) fn blocks_of<T>(elements: usize) -> usize {
-    elements.div_ceil(16 / size_of::<T>()).div_ceil(THREADS)
+/// Blocks for an array of rows, whose every thread moves 16 bytes. The kernels count elements in 32 bits.
+pub(super) fn row_blocks<T>(elements: usize) -> usize {
+    assert!(elements <= 1 << 31, "{elements} elements");
+    elements.div_ceil(16 / size_of::<T>() * THREADS)
 }
 
 /// `out = x + dropout(branch)`, all (R, C).
@@ -95,7 +96,7 @@ pub fn residual_forward<T: GpuElement>(
     launch.arg(&rows).arg(&columns).arg(&positions);
     push_mask(&mut launch, mask, &rule);
     // SAFETY: the kernel's arguments in its order, and arrays of rows * columns elements.
-    unsafe { launch.launch(grid(blocks_of::<T>(len), THREADS)) }?;
+    unsafe { launch.launch(grid(row_blocks::<T>(len), THREADS)) }?;
     Ok(())
 }
 
@@ -144,6 +145,6 @@ fn launch_mask<T: GpuElement>(
     launch.arg(out).arg(&rows).arg(&columns).arg(&positions);
     push_mask(&mut launch, Some(mask), &rule);
     // SAFETY: the kernel's arguments in its order, and arrays of rows * columns elements.
-    unsafe { launch.launch(grid(blocks_of::<T>(len), THREADS)) }?;
+    unsafe { launch.launch(grid(row_blocks::<T>(len), THREADS)) }?;
     Ok(())
 }

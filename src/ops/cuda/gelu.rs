@@ -2,7 +2,6 @@
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
-use super::dropout::blocks_of;
 use super::launch::{Gpu, LaunchError, grid};
 use super::{GpuElement, THREADS};
 use crate::config::Gelu;
@@ -49,11 +48,13 @@ fn launch<T: GpuElement>(
 ) -> Result<(), LaunchError> {
     let len = out.len();
     assert_eq!(x.len(), len);
+    // 16 bytes for every thread.
+    let blocks = len.div_ceil(16 / size_of::<T>() * THREADS);
     let count = len as i64;
     let kernel = gpu.kernel::<T>(operation)?;
     let mut launch = gpu.launch(&kernel);
     launch.arg(x).arg(out).arg(&count);
     // SAFETY: the kernel's arguments in its order; the lengths were compared.
-    unsafe { launch.launch(grid(blocks_of::<T>(len), THREADS)) }?;
+    unsafe { launch.launch(grid(blocks, THREADS)) }?;
     Ok(())
 }

@@ -8,12 +8,16 @@
 mod element;
 mod launch;
 
+pub mod adamw;
 pub mod attention;
+pub mod cast;
 pub mod column_sums;
 pub mod cross_entropy;
 pub mod dropout;
+pub mod embedding;
 pub mod gelu;
 pub mod layer_norm;
+pub mod outcome;
 
 pub use element::GpuElement;
 pub use launch::{Gpu, LaunchError};

@@ -8,7 +8,7 @@ use cudarc::driver::{
 
 use super::arguments::Arguments;
 use super::operands::Operands;
-use super::tile::{CardLimits, Tile, Unavailable, type_name};
+use super::tile::{CardLimits, Tile, Unavailable, memory_type};
 use crate::ops::gemm::Problem;
 use crate::ops::kernels::{self, Kernel, KernelError};
 
@@ -134,7 +134,7 @@ pub fn launch(
     let sum = match split_k {
         1 => None,
         _ => {
-            let name = format!("gemm_{}_split_k_sum", type_name(problem.inputs));
+            let name = format!("gemm_{}_split_k_sum", memory_type(problem.inputs));
             Some(Function::load(device, &name, capability)?)
         }
     };

@@ -260,12 +260,13 @@ impl Tile {
 
     /// The name of the kernel in kernels/.
     pub fn kernel(&self, problem: &Problem) -> String {
-        let inputs = type_name(problem.inputs);
         match self {
-            // More exact than what was asked for.
-            Tile::Simple if problem.inputs == Inputs::Tf32 => "gemm_f32_simple".into(),
-            Tile::Simple => format!("gemm_{inputs}_simple"),
+            Tile::Simple => format!("gemm_{}_simple", memory_type(problem.inputs)),
             Tile::Mma(tile) => {
+                let inputs = match problem.inputs {
+                    Inputs::Tf32 => "tf32",
+                    other => memory_type(other),
+                };
                 let letter = |stored| match stored {
                     Stored::AsIs => 'n',
                     Stored::Transposed => 't',
@@ -277,10 +278,10 @@ impl Tile {
     }
 }
 
-pub(super) fn type_name(inputs: Inputs) -> &'static str {
+/// The name of the inputs' type in memory. What does not multiply on tensor cores knows no other.
+pub(super) fn memory_type(inputs: Inputs) -> &'static str {
     match inputs {
-        Inputs::Float32 => "f32",
-        Inputs::Tf32 => "tf32",
+        Inputs::Float32 | Inputs::Tf32 => "f32",
         Inputs::Bfloat16 => "bf16",
         Inputs::Float16 => "f16",
     }

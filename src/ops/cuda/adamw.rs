@@ -1,0 +1,122 @@
+//! AdamW, as [`crate::ops::adamw`] has it: f32 results have the same bits.
+
+use std::ops::Range;
+
+use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, PushKernelArg, ValidAsZeroBits};
+
+use super::launch::{Gpu, LaunchError, grid, push_optional_mut, small};
+use super::outcome::Outcome;
+use super::{GpuElement, THREADS};
+use crate::ops::adamw::AdamW;
+
+/// The numbers of one update, for the memory of the GPU. kernels/adamw.cu has the same struct.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rule {
+    keep: f32,
+    step_size: f32,
+    inverse_root: f32,
+    beta1: f32,
+    rest1: f32,
+    beta2: f32,
+    rest2: f32,
+    eps: f32,
+}
+
+// SAFETY: plain numbers in C's layout, which zeros are.
+unsafe impl DeviceRepr for Rule {}
+// SAFETY: as above.
+unsafe impl ValidAsZeroBits for Rule {}
+
+impl From<&AdamW> for Rule {
+    /// All but `gradient_scale`, which the GPU finds itself: [`Outcome`].
+    fn from(rule: &AdamW) -> Self {
+        let updates = rule.update as f64;
+        Self {
+            keep: (1.0 - rule.learning_rate * rule.weight_decay) as f32,
+            step_size: (rule.learning_rate / (1.0 - rule.beta1.powf(updates))) as f32,
+            inverse_root: (1.0 / (1.0 - rule.beta2.powf(updates)).sqrt()) as f32,
+            beta1: rule.beta1 as f32,
+            rest1: (1.0 - rule.beta1) as f32,
+            beta2: rule.beta2 as f32,
+            rest2: (1.0 - rule.beta2) as f32,
+            eps: rule.eps as f32,
+        }
+    }
+}
+
+/// Where decay ends and begins along the flat parameters, for the memory of the GPU: an element decays if an
+/// even number of edges is not beyond it. `params` are neighbours in order, and whether each decays.
+pub fn decay_edges(params: impl IntoIterator<Item = (Range<usize>, bool)>) -> Vec<u64> {
+    let (mut edges, mut decayed, mut end) = (Vec::new(), true, 0);
+    for (range, decays) in params {
+        if decays != decayed {
+            edges.push(range.start as u64);
+        }
+        (decayed, end) = (decays, range.end);
+    }
+    // Never empty, as an array on a GPU must not be.
+    edges.push(end as u64);
+    edges
+}
+
+/// What an update changes, flat in the parameters' order.
+pub struct State<'a, 'b, T> {
+    pub weights: &'a mut CudaViewMut<'b, f32>,
+    pub m: &'a mut CudaViewMut<'b, f32>,
+    pub v: &'a mut CudaViewMut<'b, f32>,
+    /// The weights in the type that the model computes in, where that is not f32.
+    pub copy: Option<&'a mut CudaViewMut<'b, T>>,
+}
+
+/// What an update reads.
+pub struct Update<'a> {
+    pub gradients: &'a CudaView<'a, f32>,
+    /// See [`decay_edges`].
+    pub decay_edges: &'a CudaView<'a, u64>,
+    pub rule: &'a CudaView<'a, Rule>,       // (1)
+    pub outcome: &'a CudaView<'a, Outcome>, // (1)
+}
+
+/// One update, unless the outcome is not finite: then nothing changes.
+///
+/// # Errors
+/// When the kernel does not start.
+pub fn update<T: GpuElement>(
+    gpu: &Gpu,
+    state: State<T>,
+    update: Update,
+) -> Result<(), LaunchError> {
+    let State {
+        weights,
+        m,
+        v,
+        copy,
+    } = state;
+    let len = weights.len();
+    assert!([m.len(), v.len(), update.gradients.len()] == [len; 3]);
+    assert!(copy.as_ref().is_none_or(|copy| copy.len() == len));
+    assert!(update.rule.len() == 1 && update.outcome.len() == 1);
+    let (count, edges) = (len as i64, small(update.decay_edges.len()));
+    let kernel = gpu.kernel::<T>("adamw")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(weights).arg(m).arg(v).arg(update.gradients);
+    push_optional_mut(&mut launch, copy);
+    launch.arg(&count).arg(update.decay_edges).arg(&edges);
+    launch.arg(update.rule).arg(update.outcome);
+    // SAFETY: the kernel's arguments in its order; the lengths were compared.
+    unsafe { launch.launch(grid(len.div_ceil(4 * THREADS), THREADS)) }?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_are_where_decay_changes() {
+        let params = [(0..5, true), (5..8, true), (8..9, false), (9..20, true)];
+        assert_eq!(decay_edges(params), [8, 9, 20]);
+        assert_eq!(decay_edges([(0..3, false), (3..4, true)]), [0, 3, 4]);
+    }
+}

@@ -1,0 +1,26 @@
+//! fp32 weights in the type that the model computes in.
+
+use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
+
+use super::launch::{Gpu, LaunchError, grid};
+use super::{GpuElement, THREADS};
+
+/// `out = x`, rounded to nearest.
+///
+/// # Errors
+/// When the kernel does not start.
+pub fn cast<T: GpuElement>(
+    gpu: &Gpu,
+    x: &CudaView<f32>,
+    out: &mut CudaViewMut<T>,
+) -> Result<(), LaunchError> {
+    let len = out.len();
+    assert_eq!(x.len(), len);
+    let count = len as i64;
+    let kernel = gpu.kernel::<T>("cast")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(x).arg(out).arg(&count);
+    // SAFETY: the kernel's arguments in its order; the lengths were compared.
+    unsafe { launch.launch(grid(len.div_ceil(4 * THREADS), THREADS)) }?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Token plus position embedding, as [`crate::ops::embedding`] has it, with dropout.
+
+use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
+
+use super::dropout::{Mask, Rule, push_mask, row_blocks};
+use super::launch::{Gpu, LaunchError, grid, small};
+use super::{GpuElement, THREADS};
+
+/// Rows that a block of the backward adds up.
+const WINDOW: usize = 32;
+
+/// The two tables.
+pub struct Tables<'a, T> {
+    pub wte: &'a CudaView<'a, T>, // (V, C)
+    pub wpe: &'a CudaView<'a, T>, // (at least all positions, C)
+}
+
+/// `out = dropout(wte[token] + wpe[position])`. Tokens are (B, T) row-major and below V, `out` is (R, C); the
+/// position of row r is `first_position + r % positions`.
+///
+/// # Errors
+/// When the kernel does not start.
+pub fn forward<T: GpuElement>(
+    gpu: &Gpu,
+    tokens: &CudaView<u32>,
+    tables: Tables<T>,
+    out: &mut CudaViewMut<T>,
+    (first_position, positions): (usize, usize),
+    mask: Option<Mask>,
+) -> Result<(), LaunchError> {
+    let (rows, len) = (tokens.len(), out.len());
+    let columns = len / rows;
+    assert_eq!(len, rows * columns);
+    assert!(tables.wpe.len() >= (first_position + positions.min(rows)) * columns);
+    let config = grid(row_blocks::<T>(len), THREADS);
+    let [rows, columns, positions, first] = [rows, columns, positions, first_position].map(small);
+    let rule = Rule::of(mask);
+    let kernel = gpu.kernel::<T>("embedding_forward")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(tokens).arg(tables.wte).arg(tables.wpe).arg(out);
+    launch.arg(&rows).arg(&columns).arg(&positions).arg(&first);
+    push_mask(&mut launch, mask, &rule);
+    // SAFETY: the kernel's arguments in its order; the lengths were compared, and tokens are below V.
+    unsafe { launch.launch(config) }?;
+    Ok(())
+}
+
+/// The rows of a micro-batch, (R) each.
+pub struct Sorted<'a> {
+    pub tokens: &'a CudaView<'a, u32>,
+    /// The rows by token: see [`rows_by_token`](crate::ops::embedding::rows_by_token).
+    pub order: &'a CudaView<'a, u32>,
+}
+
+/// Elements of the `heads` that [`backward`] needs.
+pub fn heads_len(rows: usize, columns: usize) -> usize {
+    rows.div_ceil(WINDOW) * columns
+}
+
+/// `dwte[token] += dout[row]` and `dwpe[position] += dout[row]`, from the first position on, each in row
+/// order. `dout` (R, C) is that of the sum: masked already. `heads` is scratch of at least [`heads_len`]
+/// elements.
+///
+/// # Errors
+/// When a kernel does not start.
+pub fn backward<T: GpuElement>(
+    gpu: &Gpu,
+    dout: &CudaView<T>,
+    Sorted { tokens, order }: Sorted,
+    (dwte, dwpe): (&mut CudaViewMut<f32>, &mut CudaViewMut<f32>),
+    positions: usize,
+    heads: &mut CudaViewMut<f32>,
+) -> Result<(), LaunchError> {
+    let rows = tokens.len();
+    let columns = dout.len() / rows;
+    assert!(order.len() == rows && dout.len() == rows * columns);
+    assert!(rows.is_multiple_of(positions) && dwpe.len() >= positions * columns);
+    assert!(heads.len() >= heads_len(rows, columns));
+    let config = grid(row_blocks::<T>(positions * columns), THREADS);
+    let numbers = [rows, columns, positions, rows / positions].map(small);
+    let [row_count, column_count, position_count, samples] = &numbers;
+
+    let kernel = gpu.kernel::<T>("embedding_positions_backward")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(dout).arg(dwpe);
+    launch.arg(samples).arg(position_count).arg(column_count);
+    // SAFETY: the kernel's arguments in its order; the lengths were compared.
+    unsafe { launch.launch(config) }?;
+
+    let windows = rows.div_ceil(WINDOW);
+    let kernel = gpu.kernel::<T>("embedding_tokens_backward")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(tokens).arg(order).arg(dout);
+    launch.arg(&mut *dwte).arg(&mut *heads);
+    launch.arg(row_count).arg(column_count);
+    // SAFETY: as above; tokens are below V, and the order is one of the rows.
+    unsafe { launch.launch(grid(windows, threads::<T>(columns))) }?;
+    if windows == 1 {
+        return Ok(());
+    }
+    let kernel = gpu.kernel::<f32>("embedding_tokens_join")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(tokens).arg(order).arg(heads).arg(dwte);
+    launch.arg(row_count).arg(column_count);
+    // SAFETY: as above.
+    unsafe { launch.launch(grid(windows - 1, threads::<f32>(columns))) }?;
+    Ok(())
+}
+
+/// A thread for every 16 bytes of a row.
+fn threads<T>(columns: usize) -> usize {
+    let pieces = columns.div_ceil(16 / size_of::<T>());
+    pieces.next_multiple_of(32).min(THREADS)
+}

@@ -1,0 +1,101 @@
+//! What a step comes to, kept in the memory of the GPU: the loss, the norm of the gradients, and whether the
+//! weights may change. Reading it back is the one moment at which a step waits for the GPU.
+
+use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, PushKernelArg, ValidAsZeroBits};
+
+use super::THREADS;
+use super::launch::{Gpu, LaunchError, grid, small};
+
+/// All zeros before the first micro-step. kernels/outcome.cuh has the same struct.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// The sum over all tokens so far, in nats.
+    pub loss: f64,
+    /// Global L2 norm before clipping.
+    pub gradient_norm: f64,
+    /// What AdamW multiplies the gradients by: the clip factor, and the loss scale undone.
+    pub gradient_scale: f32,
+    /// Whether loss and gradients are finite, 1 or 0; if not, AdamW changes nothing.
+    pub is_finite: u32,
+}
+
+// SAFETY: plain numbers in C's layout, which zeros are.
+unsafe impl DeviceRepr for Outcome {}
+// SAFETY: as above.
+unsafe impl ValidAsZeroBits for Outcome {}
+
+/// Adds the losses (R) of a micro-step, `positions` to a sample, one sample after the other: the sum over a
+/// step has the same bits whatever the micro-batch.
+///
+/// # Errors
+/// When the kernel does not start.
+pub fn add_losses(
+    gpu: &Gpu,
+    losses: &CudaView<f32>,
+    positions: usize,
+    outcome: &mut CudaViewMut<Outcome>,
+) -> Result<(), LaunchError> {
+    assert!(losses.len().is_multiple_of(positions) && outcome.len() == 1);
+    let (samples, positions) = (small(losses.len() / positions), small(positions));
+    let kernel = gpu.kernel::<f32>("add_losses")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(losses).arg(&samples).arg(&positions);
+    launch.arg(outcome);
+    // SAFETY: the kernel's arguments in its order; the lengths were compared.
+    unsafe { launch.launch(grid(1, 1024)) }?;
+    Ok(())
+}
+
+/// Blocks that look at the gradients: enough of them for any card, and a function of the length alone, so
+/// that every card adds in one order.
+fn blocks(gradients: usize) -> usize {
+    const MOST: usize = 1024;
+    gradients.div_ceil(4 * THREADS).min(MOST)
+}
+
+/// Elements of the `partials` that [`finish`] needs.
+pub fn partials_len(gradients: usize) -> usize {
+    blocks(gradients)
+}
+
+/// How gradients become what AdamW uses.
+pub struct Gradients<'a> {
+    /// All of the step, flat.
+    pub gradients: &'a CudaView<'a, f32>,
+    /// What the loss was multiplied by, (1).
+    pub loss_scale: &'a CudaView<'a, f32>,
+    /// Largest norm; 0 turns clipping off.
+    pub clip: f64,
+}
+
+/// Sets everything but the loss, which is complete. `partials` is scratch of at least [`partials_len`]
+/// elements.
+///
+/// # Errors
+/// When a kernel does not start.
+pub fn finish(
+    gpu: &Gpu,
+    step: Gradients,
+    outcome: &mut CudaViewMut<Outcome>,
+    partials: &mut CudaViewMut<f32>,
+) -> Result<(), LaunchError> {
+    let len = step.gradients.len();
+    assert!(outcome.len() == 1 && step.loss_scale.len() == 1);
+    assert!(partials.len() >= partials_len(len));
+    let (count, blocks) = (len as i64, blocks(len));
+    let kernel = gpu.kernel::<f32>("sum_squares")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(step.gradients).arg(&count).arg(&mut *partials);
+    // SAFETY: the kernel's arguments in its order, and a partial sum for every block.
+    unsafe { launch.launch(grid(blocks, THREADS)) }?;
+
+    let (count, clip) = (small(blocks), step.clip);
+    let kernel = gpu.kernel::<f32>("finish_outcome")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(partials).arg(&count).arg(step.loss_scale);
+    launch.arg(&clip).arg(outcome);
+    // SAFETY: as above.
+    unsafe { launch.launch(grid(1, 1024)) }?;
+    Ok(())
+}
