@@ -112,8 +112,8 @@ __device__ void forward(const T *qkv, T *out, float *lse, const AttentionShape &
 #pragma unroll
             for (int j = 0; j < PER_SIDE; ++j) {
                 const int key = first + block.x + SIDE * j;
-                s[i][j] = key <= query ? s[i][j] * shape.scale : -INFINITY;
-                new_top = fmaxf(new_top, s[i][j]);
+                if (key > query) s[i][j] = -INFINITY;
+                new_top = fmaxf(new_top, s[i][j] * shape.scale);
             }
 #pragma unroll
             for (int distance = SIDE / 2; distance > 0; distance /= 2)
@@ -125,7 +125,8 @@ __device__ void forward(const T *qkv, T *out, float *lse, const AttentionShape &
             for (int c = 0; c < PER_WIDTH; ++c) sums[i][c] *= shrink;
 #pragma unroll
             for (int j = 0; j < PER_SIDE; ++j) {
-                s[i][j] = expf(s[i][j] - new_top);
+                // One rounding; that of `new_top` is the whole row's, and leaves no trace in its weights.
+                s[i][j] = expf(fmaf(s[i][j], shape.scale, -new_top));
                 total[i] += s[i][j];
                 s[i][j] *= dropout_factor(dropout, head, query, first + block.x + SIDE * j);
             }
