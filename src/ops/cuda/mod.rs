@@ -9,6 +9,7 @@ mod element;
 mod launch;
 
 pub mod adamw;
+pub mod attention;
 pub mod cast;
 pub mod column_sums;
 pub mod cross_entropy;

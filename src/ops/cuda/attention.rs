@@ -1,0 +1,280 @@
+//! Causal self-attention, as [`crate::ops::attention`] has it; the kernels are `kernels/attention*`.
+//!
+//! Arrays start at multiples of 16 bytes. lse is fp32 in every precision.
+
+use cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute};
+use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchConfig, PushKernelArg};
+
+use super::dropout::{Mask, Rule, push_mask};
+use super::launch::{Gpu, LaunchError, grid, small};
+use super::{GpuElement, THREADS};
+use crate::memory::Precision;
+use crate::ops::attention::Shape;
+
+/// The largest head size that there are kernels for.
+pub const MAX_HEAD_SIZE: usize = 128;
+
+/// kernels/attention.cuh has the same struct.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Sizes {
+    positions: i32,
+    heads: i32,
+    head_size: i32,
+    scale: f32,
+}
+
+// SAFETY: plain numbers in C's layout.
+unsafe impl DeviceRepr for Sizes {}
+
+impl Sizes {
+    fn of(shape: Shape) -> Self {
+        Self {
+            positions: small(shape.positions),
+            heads: small(shape.heads),
+            head_size: small(shape.head_size),
+            scale: (1.0 / (shape.head_size as f64).sqrt()) as f32,
+        }
+    }
+}
+
+impl Shape {
+    /// Rows of all heads: B * H * T.
+    fn rows(self) -> usize {
+        self.sequences * self.heads * self.positions
+    }
+}
+
+/// Of a row: two fp32.
+const STATISTICS_BYTES: usize = 8;
+
+/// Elements of the scratch of [`backward`]: two for every row of every head.
+pub fn scratch_len(shape: Shape) -> usize {
+    shape.rows() * STATISTICS_BYTES / size_of::<f32>()
+}
+
+/// The kernels of one head size and type, and what they are launched with.
+struct Kernels {
+    forward: &'static str,
+    backward_keys: &'static str,
+    backward_queries: &'static str,
+    /// Queries, or keys, of a block.
+    tile: usize,
+    threads: usize,
+    /// Shared memory that a launch asks for.
+    forward_bytes: usize,
+    backward_bytes: usize,
+}
+
+/// [`Kernels`] whose names end like this.
+macro_rules! named {
+    ($end:literal, $rest:expr) => {
+        Kernels {
+            forward: concat!("attention_forward_", $end),
+            backward_keys: concat!("attention_backward_keys_", $end),
+            backward_queries: concat!("attention_backward_queries_", $end),
+            ..$rest
+        }
+    };
+}
+
+impl Kernels {
+    /// On tensor cores, if these kernels compute on them at all and fit the GPU; else on plain CUDA cores.
+    fn of<T: GpuElement>(gpu: &Gpu, shape: Shape, dropout: bool) -> Result<Self, LaunchError> {
+        if T::PRECISION != Precision::Float32
+            && let Some(kernels) = Self::on_tensor_cores(shape.head_size, dropout)
+            && kernels.backward_bytes <= shared_bytes_per_block(gpu)?
+        {
+            return Ok(kernels);
+        }
+        Ok(match shape.head_size {
+            1..=64 => named!("simple64", Self::simple(32)),
+            65..=MAX_HEAD_SIZE => named!("simple128", Self::simple(16)),
+            size => panic!("a head size of {size}, where kernels end at {MAX_HEAD_SIZE}"),
+        })
+    }
+
+    /// For the head sizes that GPTs have, and two smaller ones.
+    fn on_tensor_cores(head_size: usize, dropout: bool) -> Option<Self> {
+        let tiles = Self::tensor_core_tiles(head_size);
+        Some(match (head_size, dropout) {
+            (16, false) => named!("16", tiles),
+            (32, false) => named!("32", tiles),
+            (64, false) => named!("64", tiles),
+            (80, false) => named!("80", tiles),
+            (96, false) => named!("96", tiles),
+            (128, false) => named!("128", tiles),
+            (16, true) => named!("dropout_16", tiles),
+            (32, true) => named!("dropout_32", tiles),
+            (64, true) => named!("dropout_64", tiles),
+            (80, true) => named!("dropout_80", tiles),
+            (96, true) => named!("dropout_96", tiles),
+            (128, true) => named!("dropout_128", tiles),
+            _ => return None,
+        })
+    }
+
+    fn simple(tile: usize) -> Self {
+        Self {
+            forward: "",
+            backward_keys: "",
+            backward_queries: "",
+            tile,
+            threads: THREADS,
+            forward_bytes: 0,
+            backward_bytes: 0,
+        }
+    }
+
+    /// As in kernels/attention_forward.cuh and kernels/attention_backward.cuh.
+    fn tensor_core_tiles(head_size: usize) -> Self {
+        let row_bytes = 2 * head_size;
+        let (tile, keys) = if head_size <= 64 { (128, 64) } else { (64, 32) };
+        let passing = 32;
+        // Two of everything that passes: one is read while the other fills.
+        let stage_bytes = 2 * passing * row_bytes + passing * STATISTICS_BYTES;
+        Self {
+            tile,
+            threads: 128,
+            forward_bytes: (tile + 2 * 2 * keys) * row_bytes,
+            backward_bytes: 2 * tile * row_bytes + 2 * stage_bytes,
+            ..Self::simple(0)
+        }
+    }
+
+    /// A block for every tile, of every head, of every sequence.
+    fn grid(&self, shape: Shape, shared_bytes: usize) -> LaunchConfig {
+        let blocks = [
+            shape.positions.div_ceil(self.tile),
+            shape.heads,
+            shape.sequences,
+        ];
+        let [x, y, z] = blocks.map(|blocks| small(blocks) as u32);
+        LaunchConfig {
+            grid_dim: (x, y, z),
+            block_dim: (small(self.threads) as u32, 1, 1),
+            shared_mem_bytes: small(shared_bytes) as u32,
+        }
+    }
+}
+
+/// `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C). `dropout` is that of [`Site::Attention`] with head 0.
+///
+/// [`Site::Attention`]: crate::ops::dropout::Site::Attention
+///
+/// # Errors
+/// When the kernel does not start.
+///
+/// # Panics
+/// If a length is wrong, or a head larger than [`MAX_HEAD_SIZE`].
+pub fn forward<T: GpuElement>(
+    gpu: &Gpu,
+    shape: Shape,
+    dropout: Option<Mask>,
+    qkv: &CudaView<T>,
+    out: &mut CudaViewMut<T>,
+    lse: &mut CudaViewMut<f32>,
+) -> Result<(), LaunchError> {
+    let len = shape.rows() * shape.head_size;
+    assert_eq!(qkv.len(), 3 * len, "packed queries, keys, values");
+    assert_eq!(out.len(), len, "attention output");
+    assert_eq!(lse.len(), shape.rows(), "log-sum-exp of attention");
+    let kernels = Kernels::of::<T>(gpu, shape, dropout.is_some())?;
+    let (sizes, rule) = (Sizes::of(shape), Rule::of(dropout));
+    let kernel = gpu.kernel::<T>(kernels.forward)?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(qkv).arg(out).arg(lse).arg(&sizes);
+    push_mask(&mut launch, dropout, &rule);
+    // SAFETY: the kernel's arguments in its order, and arrays of the lengths that were checked.
+    unsafe { launch.launch(kernels.grid(shape, kernels.forward_bytes)) }?;
+    Ok(())
+}
+
+/// What the forward read and saved.
+#[derive(Clone, Copy)]
+pub struct Saved<'a, T> {
+    pub qkv: &'a CudaView<'a, T>,   // (B, T, 3C)
+    pub out: &'a CudaView<'a, T>,   // (B, T, C)
+    pub lse: &'a CudaView<'a, f32>, // (B, H, T)
+}
+
+/// `dqkv` (B, T, 3C) from `dout` (B, T, C). `scratch` has [`scratch_len`] elements.
+///
+/// # Errors
+/// When a kernel does not start.
+///
+/// # Panics
+/// As [`forward`].
+pub fn backward<T: GpuElement>(
+    gpu: &Gpu,
+    shape: Shape,
+    dropout: Option<Mask>,
+    dout: &CudaView<T>,
+    saved: Saved<T>,
+    dqkv: &mut CudaViewMut<T>,
+    scratch: &mut CudaViewMut<f32>,
+) -> Result<(), LaunchError> {
+    let len = shape.rows() * shape.head_size;
+    let Saved { qkv, out, lse } = saved;
+    assert_eq!(qkv.len(), 3 * len, "packed queries, keys, values");
+    assert_eq!(dqkv.len(), 3 * len, "gradient of qkv");
+    assert_eq!(out.len(), len, "attention output");
+    assert_eq!(dout.len(), len, "gradient of attention");
+    assert_eq!(lse.len(), shape.rows(), "log-sum-exp of attention");
+    assert_eq!(scratch.len(), scratch_len(shape), "scratch of attention");
+    row_statistics(gpu, shape, dout, saved, scratch)?;
+    let kernels = Kernels::of::<T>(gpu, shape, dropout.is_some())?;
+    let (sizes, rule) = (Sizes::of(shape), Rule::of(dropout));
+    let statistics = scratch.as_view();
+    for operation in [kernels.backward_keys, kernels.backward_queries] {
+        let kernel = gpu.kernel::<T>(operation)?;
+        // Beyond 48 KiB, a kernel must be told.
+        kernel.set_attribute(
+            CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            small(kernels.backward_bytes),
+        )?;
+        let mut launch = gpu.launch(&kernel);
+        launch
+            .arg(qkv)
+            .arg(dout)
+            .arg(&statistics)
+            .arg(&mut *dqkv)
+            .arg(&sizes);
+        push_mask(&mut launch, dropout, &rule);
+        // SAFETY: as in `forward`. One writes the keys' and values' parts of dqkv, the other the queries'.
+        unsafe { launch.launch(kernels.grid(shape, kernels.backward_bytes)) }?;
+    }
+    Ok(())
+}
+
+/// The most shared memory that a block can have.
+fn shared_bytes_per_block(gpu: &Gpu) -> Result<usize, LaunchError> {
+    let limit = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let bytes = gpu.stream().context().attribute(limit)?;
+    Ok(bytes.max(0) as usize)
+}
+
+/// What the backward needs to know of every row, into `scratch`.
+fn row_statistics<T: GpuElement>(
+    gpu: &Gpu,
+    shape: Shape,
+    dout: &CudaView<T>,
+    saved: Saved<T>,
+    scratch: &mut CudaViewMut<f32>,
+) -> Result<(), LaunchError> {
+    const LANES_PER_ROW: usize = 8;
+    let (sizes, rows) = (Sizes::of(shape), shape.rows() as i64);
+    let kernel = gpu.kernel::<T>("attention_row_statistics")?;
+    let mut launch = gpu.launch(&kernel);
+    launch
+        .arg(saved.lse)
+        .arg(saved.out)
+        .arg(dout)
+        .arg(scratch)
+        .arg(&sizes)
+        .arg(&rows);
+    let blocks = shape.rows().div_ceil(THREADS / LANES_PER_ROW);
+    // SAFETY: as in `forward`.
+    unsafe { launch.launch(grid(blocks, THREADS)) }?;
+    Ok(())
+}
