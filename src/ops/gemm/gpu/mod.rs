@@ -314,25 +314,36 @@ impl Device for Gpu {
         }
     }
 
-    fn trial(&self, problem: &Problem, room: Option<u64>) -> Result<Trial, Unavailable> {
-        Trial::new(self.stream.clone(), problem, room, self.flush_bytes)
+    fn trial_bytes(&self, problem: &Problem) -> u64 {
+        trial::bytes(problem, self.flush_bytes)
     }
 
-    fn operands<'a>(&self, trial: &'a mut Trial) -> Operands<'a> {
-        trial.operands()
+    fn trial(&self, problems: &[Problem]) -> Result<Trial, Unavailable> {
+        Trial::new(self.stream.clone(), problems, self.flush_bytes)
+    }
+
+    fn operands<'a>(&self, trial: &'a mut Trial, problem: &Problem) -> Operands<'a> {
+        trial.operands(problem)
     }
 
     fn write(
         &self,
         trial: &mut Trial,
+        problem: &Problem,
         operand: Operand,
         value: &(dyn Fn(usize) -> f32 + Sync),
     ) -> Result<(), Unavailable> {
-        trial.write(operand, value)
+        trial.write(problem, operand, value)
     }
 
-    fn read(&self, trial: &Trial, operand: Operand) -> Result<Vec<f32>, Unavailable> {
-        trial.read(operand)
+    fn read(
+        &self,
+        trial: &Trial,
+        problem: &Problem,
+        operand: Operand,
+        into: &mut Vec<f32>,
+    ) -> Result<(), Unavailable> {
+        trial.read(problem, operand, into)
     }
 
     /// By the GPU's own clock, with cold caches.
@@ -345,7 +356,7 @@ impl Device for Gpu {
         let (stream, flags) = (&self.stream, Some(CUevent_flags::CU_EVENT_DEFAULT));
         stream.memset_zeros(&mut trial.flush)?;
         let start = stream.record_event(flags)?;
-        self.launch(problem, candidate, &mut trial.operands())?;
+        self.launch(problem, candidate, &mut trial.operands(problem))?;
         let end = stream.record_event(flags)?;
         let milliseconds = start.elapsed_ms(&end)?;
         Ok(Duration::from_secs_f64(

@@ -2,201 +2,192 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, DriverError, ValidAsZeroBits};
+use candle_core::DType;
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError, SyncOnDrop};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use crate::ops::cuda::is_out_of_memory;
 use crate::ops::gemm::candidate::{Operand, Unavailable};
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
 use crate::ops::gemm::{Epilogue, Inputs, OutputType, Problem};
 use crate::units;
 
-/// A buffer of whatever type a problem has.
-enum Values {
-    Float32(CudaSlice<f32>),
-    Bfloat16(CudaSlice<bf16>),
-    Float16(CudaSlice<f16>),
-}
+/// Where an operand may begin: what `cudaMalloc` aligns to.
+const ALIGNMENT: usize = 256;
 
-impl Values {
-    fn zeros(stream: &Arc<CudaStream>, inputs: Inputs, len: usize) -> Result<Self, DriverError> {
-        Ok(match inputs {
-            Inputs::Float32 | Inputs::Tf32 => Values::Float32(stream.alloc_zeros(len)?),
-            Inputs::Bfloat16 => Values::Bfloat16(stream.alloc_zeros(len)?),
-            Inputs::Float16 => Values::Float16(stream.alloc_zeros(len)?),
-        })
-    }
-
-    fn read<'a>(&'a self, columns: usize, stream: &'a CudaStream) -> DeviceMatrix<'a> {
-        match self {
-            Values::Float32(values) => DeviceMatrix::read(values, columns, stream),
-            Values::Bfloat16(values) => DeviceMatrix::read(values, columns, stream),
-            Values::Float16(values) => DeviceMatrix::read(values, columns, stream),
-        }
-    }
-
-    fn write<'a>(&'a mut self, columns: usize, stream: &'a CudaStream) -> DeviceMatrix<'a> {
-        match self {
-            Values::Float32(values) => DeviceMatrix::write(values, columns, stream),
-            Values::Bfloat16(values) => DeviceMatrix::write(values, columns, stream),
-            Values::Float16(values) => DeviceMatrix::write(values, columns, stream),
-        }
-    }
-
-    fn set(
-        &mut self,
-        stream: &Arc<CudaStream>,
-        value: &(dyn Fn(usize) -> f32 + Sync),
-    ) -> Result<(), DriverError> {
-        match self {
-            Values::Float32(values) => set(values, stream, value),
-            Values::Bfloat16(values) => set(values, stream, |i| bf16::from_f32(value(i))),
-            Values::Float16(values) => set(values, stream, |i| f16::from_f32(value(i))),
-        }
-    }
-
-    fn get(&self, stream: &Arc<CudaStream>) -> Result<Vec<f32>, DriverError> {
-        match self {
-            Values::Float32(values) => stream.clone_dtoh(values),
-            Values::Bfloat16(values) => Ok(get(values, stream, bf16::to_f32)?),
-            Values::Float16(values) => Ok(get(values, stream, f16::to_f32)?),
-        }
-    }
-}
-
-fn set<T: DeviceRepr + Send>(
-    values: &mut CudaSlice<T>,
-    stream: &Arc<CudaStream>,
-    value: impl Fn(usize) -> T + Sync,
-) -> Result<(), DriverError> {
-    let host: Vec<T> = (0..values.len()).into_par_iter().map(&value).collect();
-    stream.memcpy_htod(&host, values)
-}
-
-fn get<T: DeviceRepr + Copy + Default + Sync + ValidAsZeroBits>(
-    values: &CudaSlice<T>,
-    stream: &Arc<CudaStream>,
-    widen: impl Fn(T) -> f32 + Sync,
-) -> Result<Vec<f32>, DriverError> {
-    let host = stream.clone_dtoh(values)?;
-    Ok(host.par_iter().map(|value| widen(*value)).collect())
-}
-
-/// Owned, dense operands of one problem, and what a timing needs beside them.
+/// Dense operands of one problem after the other, and what a timing needs beside them.
 pub struct Trial {
     pub(super) stream: Arc<CudaStream>,
-    problem: Problem,
-    a: Values,
-    b: Values,
-    c: Values,
-    bias: Option<Values>,
-    aux: Option<Values>,
+    arena: CudaSlice<u8>,
     /// Written before every timing, so that the level-2 cache holds nothing of the operands.
     pub(super) flush: CudaSlice<u8>,
 }
 
+/// Where one operand lies in the arena.
+#[derive(Clone, Copy)]
+struct Place {
+    start: usize,
+    dtype: DType,
+    rows: usize,
+    columns: usize,
+}
+
+impl Place {
+    fn elements(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    fn end(&self) -> usize {
+        self.start + self.elements() * self.dtype.size_in_bytes()
+    }
+}
+
+/// A, B, C, bias and aux; what a problem does not have is empty.
+fn places(problem: &Problem) -> [Place; 5] {
+    let input = match problem.inputs {
+        Inputs::Float32 | Inputs::Tf32 => DType::F32,
+        Inputs::Bfloat16 => DType::BF16,
+        Inputs::Float16 => DType::F16,
+    };
+    let output = match problem.output {
+        OutputType::Float32 => DType::F32,
+        OutputType::LikeInputs => input,
+    };
+    let (m, n) = (problem.m, problem.n);
+    let (bias, aux) = match problem.epilogue {
+        Epilogue::None => (0, 0),
+        Epilogue::Bias => (1, 0),
+        Epilogue::BiasGelu(_) => (1, m),
+        Epilogue::GeluBackward(_) => (0, m),
+    };
+    let shapes = [
+        (input, problem.a_shape()),
+        (input, problem.b_shape()),
+        (output, (m, n)),
+        (input, (bias, n)),
+        (input, (aux, n)),
+    ];
+    let mut end: usize = 0;
+    shapes.map(|(dtype, (rows, columns))| {
+        let place = Place {
+            start: end.next_multiple_of(ALIGNMENT),
+            dtype,
+            rows,
+            columns,
+        };
+        end = place.end();
+        place
+    })
+}
+
+fn arena_bytes(problem: &Problem) -> usize {
+    places(problem)[4].end()
+}
+
+/// On the GPU.
+pub(super) fn bytes(problem: &Problem, flush_bytes: usize) -> u64 {
+    (arena_bytes(problem) + flush_bytes) as u64
+}
+
 impl Trial {
-    /// In at most `room` bytes, where that is known.
+    /// With room for any one of `problems`.
     pub fn new(
         stream: Arc<CudaStream>,
-        problem: &Problem,
-        room: Option<u64>,
+        problems: &[Problem],
         flush_bytes: usize,
     ) -> Result<Self, Unavailable> {
-        let needs = bytes(problem) + flush_bytes as u64;
-        let no_room = || {
-            Unavailable(format!(
-                "no memory for tuning: {} are needed",
-                units::bytes(needs)
-            ))
-        };
-        if room.is_some_and(|room| needs > room) {
-            return Err(no_room());
-        }
+        let largest = problems.iter().map(arena_bytes).max().unwrap_or(0).max(1);
         let allocate = || {
-            let zeros = |len| Values::zeros(&stream, problem.inputs, len);
             Ok::<_, DriverError>(Self {
-                problem: *problem,
-                a: zeros(problem.m * problem.k)?,
-                b: zeros(problem.k * problem.n)?,
-                c: match problem.output {
-                    OutputType::LikeInputs => zeros(problem.m * problem.n)?,
-                    OutputType::Float32 => {
-                        Values::Float32(stream.alloc_zeros(problem.m * problem.n)?)
-                    }
-                },
-                bias: has_bias(problem).then(|| zeros(problem.n)).transpose()?,
-                aux: has_aux(problem)
-                    .then(|| zeros(problem.m * problem.n))
-                    .transpose()?,
+                arena: stream.alloc_zeros(largest)?,
                 flush: stream.alloc_zeros(flush_bytes)?,
                 stream: stream.clone(),
             })
         };
-        allocate().map_err(|error| match crate::ops::cuda::is_out_of_memory(&error) {
-            true => no_room(),
-            false => Unavailable(error.to_string()),
+        allocate().map_err(|error| match is_out_of_memory(&error) {
+            true => Unavailable(format!(
+                "no memory for tuning: {} are needed",
+                units::bytes((largest + flush_bytes) as u64)
+            )),
+            false => refused(error),
         })
     }
 
-    pub fn operands(&mut self) -> Operands<'_> {
-        let (problem, stream) = (&self.problem, &*self.stream);
-        let aux = self.aux.as_mut();
+    pub fn operands(&mut self, problem: &Problem) -> Operands<'_> {
+        let [a, b, c, bias, aux] = places(problem);
+        let (base, guard) = self.arena.device_ptr_mut(&self.stream);
+        let matrix = |place: Place, writable, guard| {
+            let address = base + place.start as u64;
+            // SAFETY: the arena is borrowed for as long as the operands live, and has room for all places of
+            // the problem, which do not overlap.
+            unsafe {
+                DeviceMatrix::at(
+                    address,
+                    (place.dtype, place.elements()),
+                    place.columns,
+                    writable,
+                    guard,
+                )
+            }
+        };
+        // One guard tells for the whole arena what the stream does with it.
+        let told = || SyncOnDrop::Sync(None);
         Operands {
-            a: self.a.read(problem.a_shape().1, stream),
-            b: self.b.read(problem.b_shape().1, stream),
-            c: self.c.write(problem.n, stream),
-            bias: self.bias.as_ref().map(|bias| bias.read(problem.n, stream)),
-            aux: aux.map(|aux| aux.write(problem.n, stream)),
+            a: matrix(a, false, told()),
+            b: matrix(b, false, told()),
+            c: matrix(c, true, guard),
+            bias: (bias.rows > 0).then(|| matrix(bias, false, told())),
+            aux: (aux.rows > 0).then(|| matrix(aux, true, told())),
         }
     }
 
     pub fn write(
         &mut self,
+        problem: &Problem,
         operand: Operand,
         value: &(dyn Fn(usize) -> f32 + Sync),
     ) -> Result<(), Unavailable> {
-        let values = match operand {
-            Operand::A => Some(&mut self.a),
-            Operand::B => Some(&mut self.b),
-            Operand::C => Some(&mut self.c),
-            Operand::Bias => self.bias.as_mut(),
-            Operand::Aux => self.aux.as_mut(),
-        };
-        let Some(values) = values else { return Ok(()) };
-        let set = values.set(&self.stream, value);
-        set.map_err(|error| Unavailable(error.to_string()))
+        let place = places(problem)[operand as usize];
+        let mut host = vec![0; place.end() - place.start];
+        match place.dtype {
+            DType::BF16 => fill(&mut host, |i| bf16::from_f32(value(i)).to_le_bytes()),
+            DType::F16 => fill(&mut host, |i| f16::from_f32(value(i)).to_le_bytes()),
+            _ => fill(&mut host, |i| value(i).to_le_bytes()),
+        }
+        let mut device = self.arena.slice_mut(place.start..place.end());
+        self.stream.memcpy_htod(&host, &mut device).map_err(refused)
     }
 
-    pub fn read(&self, operand: Operand) -> Result<Vec<f32>, Unavailable> {
-        let values = match operand {
-            Operand::A => Some(&self.a),
-            Operand::B => Some(&self.b),
-            Operand::C => Some(&self.c),
-            Operand::Bias => self.bias.as_ref(),
-            Operand::Aux => self.aux.as_ref(),
-        };
-        let values = values.map_or(Ok(Vec::new()), |values| values.get(&self.stream));
-        values.map_err(|error| Unavailable(error.to_string()))
+    pub fn read(
+        &self,
+        problem: &Problem,
+        operand: Operand,
+        into: &mut Vec<f32>,
+    ) -> Result<(), Unavailable> {
+        let place = places(problem)[operand as usize];
+        let device = self.arena.slice(place.start..place.end());
+        let host: Vec<u8> = self.stream.clone_dtoh(&device).map_err(refused)?;
+        match place.dtype {
+            DType::BF16 => widen(&host, into, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            DType::F16 => widen(&host, into, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            _ => widen(&host, into, f32::from_le_bytes),
+        }
+        Ok(())
     }
 }
 
-fn has_bias(problem: &Problem) -> bool {
-    matches!(problem.epilogue, Epilogue::Bias | Epilogue::BiasGelu(_))
+fn refused(error: DriverError) -> Unavailable {
+    Unavailable(error.to_string())
 }
 
-fn has_aux(problem: &Problem) -> bool {
-    matches!(
-        problem.epilogue,
-        Epilogue::BiasGelu(_) | Epilogue::GeluBackward(_)
-    )
+fn fill<const N: usize>(host: &mut [u8], value: impl Fn(usize) -> [u8; N] + Sync) {
+    let elements = host.par_chunks_exact_mut(N).enumerate();
+    elements.for_each(|(index, element)| element.copy_from_slice(&value(index)));
 }
 
-/// Of all operands, once each.
-fn bytes(problem: &Problem) -> u64 {
-    Problem {
-        accumulate: false,
-        ..*problem
-    }
-    .bytes()
+fn widen<const N: usize>(host: &[u8], into: &mut Vec<f32>, value: impl Fn([u8; N]) -> f32 + Sync) {
+    let (elements, _) = host.as_chunks::<N>();
+    let values = elements.par_iter().map(|element| value(*element));
+    values.collect_into_vec(into);
 }

@@ -55,6 +55,28 @@ impl<'a> DeviceMatrix<'a> {
         }
     }
 
+    /// A matrix of so many elements of a type at an address.
+    ///
+    /// # Safety
+    /// For as long as the matrix lives, they are memory of the device, and what is written is touched
+    /// by nothing else.
+    pub(in crate::ops::gemm) unsafe fn at(
+        address: u64,
+        (dtype, elements): (DType, usize),
+        row_stride: usize,
+        writable: bool,
+        guard: SyncOnDrop<'a>,
+    ) -> Self {
+        Self {
+            address,
+            dtype,
+            elements,
+            row_stride,
+            writable,
+            _use: guard,
+        }
+    }
+
     pub(in crate::ops::gemm) fn address(&self) -> u64 {
         self.address
     }
