@@ -2,12 +2,12 @@
 //
 // P = exp(S - lse), dV = P'^T dO, dP' = dO V^T, dS = P (dropout(dP') - dot), dQ = scale dS K, dK = scale dS^T Q.
 //
-// One kernel keeps keys and walks over the queries that see them (dK, dV); another keeps queries and walks over the keys
-// that they see (dQ). Each sums in registers, in a fixed order: no atomics, no partial sums in memory, and the same bits
-// in every run. The price is that scores and dP are computed twice, seven products for five.
+// One kernel keeps keys and walks over the queries that see them (dK, dV); another keeps queries and walks over the
+// keys that they see (dQ). Each sums in registers, in a fixed order: no atomics, no partial sums in memory, and the
+// same bits in every run. The price is that scores and dP are computed twice, seven products for five.
 //
-// In both, rows that stay are rows of the products, and rows that pass are columns. So weights and dS are, as they leave
-// the first products, what the second ones take for A: they never leave registers.
+// In both, rows that stay are rows of the products, and rows that pass are columns. So weights and dS are, as they
+// leave the first products, what the second ones take for A: they never leave registers.
 #pragma once
 #include <type_traits>
 
@@ -66,8 +66,8 @@ __device__ __forceinline__ void differentiate(Sums<M_TILES, N_TILES> &dp, const 
 
 // Two tiles that stay, of one head: rows `first` and on of `a` and `b`.
 template <class Tile, typename T = typename Tile::T>
-__device__ __forceinline__ void fetch_staying(uint32_t to, const T *a, int stride_a, const T *b, int stride_b, int first,
-                                              int positions) {
+__device__ __forceinline__ void fetch_staying(uint32_t to, const T *a, int stride_a, const T *b, int stride_b,
+                                              int first, int positions) {
     RowLoader<typename Tile::Staying, T, Tile::THREADS>{a, stride_a, positions}.fetch(to, first);
     RowLoader<typename Tile::Staying, T, Tile::THREADS>{b, stride_b, positions}.fetch(to + Tile::Staying::BYTES, first);
 }
@@ -125,7 +125,7 @@ __device__ __forceinline__ void backward_keys(const T *qkv, const T *dout, const
         if (query + PASSING > warp_key) {
             const Kept kept(dropout, head, warp_key, query);
             const uint32_t q_tile = stages + stage, d_tile = q_tile + Tile::Passing::BYTES;
-            // Of the query of column 8 j + 2 (lane % 4) + e % 2.
+            // Of the query of column 8 j + 2 (lane % 4) + e % 2. Read twice: kept, they would take registers.
             const volatile RowStatistics *columns = reinterpret_cast<const volatile RowStatistics *>(
                 shared + 2 * Tile::Staying::BYTES + stage + 2 * Tile::Passing::BYTES) + lane % 4 * 2;
             const int ahead = query + lane % 4 * 2 - warp_key - lane / 4;

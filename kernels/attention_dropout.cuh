@@ -19,7 +19,8 @@ struct QueriesByKeys {
     __device__ __forceinline__ static uint32_t draw(const Dropout &dropout, const Head &head, int query, int key,
                                                     int lane) {
         const int row = lane / 4 + lane % 2 * 8;
-        uint32_t bits = kept_bits(dropout, head.mask(dropout, query + row).draws(key / 4 + lane % 4 / 2)) << lane % 2 * 4;
+        const uint4 draws = head.mask(dropout, query + row).draws(key / 4 + lane % 4 / 2);
+        uint32_t bits = kept_bits(dropout, draws) << lane % 2 * 4;
         bits |= __shfl_xor_sync(~0u, bits, 1);
         return bits >> lane % 2 * 2 & 0x33; // element e of the tile: bit e % 2 + 4 (e / 2)
     }
@@ -33,7 +34,8 @@ struct QueriesByKeys {
 struct KeysByQueries {
     __device__ __forceinline__ static uint32_t draw(const Dropout &dropout, const Head &head, int key, int query,
                                                     int lane) {
-        const int mine = lane / 4 % 4; // which of four keys it holds; and what it draws for: query % 2, then key / 8 % 2
+        // Which of four keys it holds; and what it draws for: query % 2, then key / 8 % 2.
+        const int mine = lane / 4 % 4;
         const int column = lane % 4 * 2 + mine % 2, quad = key / 4 + mine / 2 * 2 + lane / 16;
         uint32_t bits = kept_bits(dropout, head.mask(dropout, query + column).draws(quad)) << mine * 4;
         bits |= __shfl_xor_sync(~0u, bits, 4);
@@ -68,7 +70,8 @@ template <class Layout, int M_TILES, int N_TILES> struct Kept {
 #pragma unroll 2
             for (int t = 0; t < min(TILES, PER_WORD); ++t) {
                 const int tile = word * PER_WORD + t, i = tile / N_TILES, j = tile % N_TILES;
-                bits[word] |= Layout::draw(dropout, head, row + i * MMA_M, column + j * MMA_N, lane) << Layout::shift(t);
+                const uint32_t drawn = Layout::draw(dropout, head, row + i * MMA_M, column + j * MMA_N, lane);
+                bits[word] |= drawn << Layout::shift(t);
             }
         }
     }

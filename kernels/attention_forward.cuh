@@ -64,7 +64,8 @@ template <class Tile> struct RunningSoftmax {
                     }
                 total[i][half] = sum;
 #pragma unroll
-                for (int j = 0; j < Tile::WIDTH_TILES; ++j) out[i][j][2 * half] *= shrink, out[i][j][2 * half + 1] *= shrink;
+                for (int j = 0; j < Tile::WIDTH_TILES; ++j)
+                    out[i][j][2 * half] *= shrink, out[i][j][2 * half + 1] *= shrink;
             }
     }
     // The sums of whole rows.

@@ -87,7 +87,7 @@ template <class Tile, typename T, int THREADS> struct RowLoader {
 };
 
 // Reads 16 rows by 32 bytes at a time from tiles of rows of D elements, as four matrices: low and high rows of the low
-// chunk, then of the high one. That is a fragment of A, and fragments of B for two mma: see `multiply` and `accumulate`.
+// chunk, then of the high one. That is a fragment of A, and fragments of B for two mma: see `multiply`, `accumulate`.
 // PTX ISA, "Matrix fragments for mma.m16n8k16".
 template <class Tile> struct FragmentReader {
     const int lane = threadIdx.x % WARP;

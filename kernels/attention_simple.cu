@@ -84,8 +84,7 @@ __device__ float dropout_factor(const Dropout &dropout, const Head &head, int qu
 }
 
 template <class Block, typename T>
-__device__ void forward(const T *qkv, T *out, float *lse, const AttentionShape &shape,
-                              const Dropout &dropout) {
+__device__ void forward(const T *qkv, T *out, float *lse, const AttentionShape &shape, const Dropout &dropout) {
     constexpr int TILE = Block::TILE, PER_SIDE = Block::PER_SIDE, PER_WIDTH = Block::PER_WIDTH;
     __shared__ typename Block::Rows q, k, v;
     __shared__ typename Block::Weights scratch;
@@ -162,8 +161,7 @@ __device__ RowStatistics statistics_of(const RowStatistics *statistics, int quer
 // dK = scale dS^T Q and dV = P'^T dO: a block has keys for rows and walks over the queries that see them.
 template <class Block, typename T>
 __device__ void backward_keys(const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv,
-                              const AttentionShape &shape,
-                              const Dropout &dropout) {
+                              const AttentionShape &shape, const Dropout &dropout) {
     constexpr int TILE = Block::TILE, PER_SIDE = Block::PER_SIDE;
     __shared__ typename Block::Rows q, k, v, d;
     __shared__ typename Block::Weights scratch;
@@ -205,8 +203,7 @@ __device__ void backward_keys(const T *qkv, const T *dout, const RowStatistics *
 // dQ = scale dS K: a block has queries for rows and walks over the keys that they see.
 template <class Block, typename T>
 __device__ void backward_queries(const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv,
-                                 const AttentionShape &shape,
-                              const Dropout &dropout) {
+                                 const AttentionShape &shape, const Dropout &dropout) {
     constexpr int TILE = Block::TILE, PER_SIDE = Block::PER_SIDE;
     __shared__ typename Block::Rows q, k, v, d;
     __shared__ typename Block::Weights scratch;
@@ -247,18 +244,18 @@ __device__ void backward_queries(const T *qkv, const T *dout, const RowStatistic
     using Block_##TYPE##_##WIDTH = SimpleBlock<T, TILE, WIDTH>;                                                        \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         attention_forward_simple##WIDTH##_##TYPE(const T *qkv, T *out, float *lse, const AttentionShape shape,         \
-                                                 const uint32_t *moment, const DropoutRule rule) {             \
-        forward<Block_##TYPE##_##WIDTH>(qkv, out, lse, shape, Dropout(moment, rule));                                        \
+                                                 const uint32_t *moment, const DropoutRule rule) {                     \
+        forward<Block_##TYPE##_##WIDTH>(qkv, out, lse, shape, Dropout(moment, rule));                                  \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_keys_simple##WIDTH##_##TYPE(              \
         const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv, const AttentionShape shape,             \
-        const uint32_t *moment, const DropoutRule rule) {                                                      \
-        backward_keys<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, Dropout(moment, rule));                    \
+        const uint32_t *moment, const DropoutRule rule) {                                                              \
+        backward_keys<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, Dropout(moment, rule));              \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_queries_simple##WIDTH##_##TYPE(           \
         const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv, const AttentionShape shape,             \
-        const uint32_t *moment, const DropoutRule rule) {                                                      \
-        backward_queries<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, Dropout(moment, rule));                 \
+        const uint32_t *moment, const DropoutRule rule) {                                                              \
+        backward_queries<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, Dropout(moment, rule));           \
     }
 // Tiles of wide heads are smaller, so that a block stays within 48 KiB.
 #define ATTENTION_SIMPLE_WIDTHS(TYPE, T)                                                                               \
