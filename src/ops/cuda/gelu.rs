@@ -16,11 +16,7 @@ pub fn forward<T: GpuElement>(
     x: &CudaView<T>,
     out: &mut CudaViewMut<T>,
 ) -> Result<(), LaunchError> {
-    let operation = match form {
-        Gelu::Tanh => "gelu_tanh_forward",
-        Gelu::Erf => "gelu_erf_forward",
-    };
-    launch(gpu, operation, x, out)
+    launch(gpu, forward_kernel(form), x, out)
 }
 
 /// `d *= gelu'(x)`, in place.
@@ -33,11 +29,53 @@ pub fn backward<T: GpuElement>(
     x: &CudaView<T>,
     d: &mut CudaViewMut<T>,
 ) -> Result<(), LaunchError> {
-    let operation = match form {
+    launch(gpu, backward_kernel(form), x, d)
+}
+
+/// What a product is followed by where its epilogue lacks GELU; matrices of `count` elements.
+#[derive(Clone, Copy)]
+pub(in crate::ops) enum AfterProduct {
+    Forward(Gelu),
+    Backward(Gelu),
+}
+
+/// [`forward`] or [`backward`] of what lies at two addresses.
+///
+/// # Safety
+/// `count` elements of type `T` lie at both, and those at `out` are touched by nothing else until the
+/// stream has passed here.
+pub(in crate::ops) unsafe fn at_addresses<T: GpuElement>(
+    gpu: &Gpu,
+    after: AfterProduct,
+    (x, out): (u64, u64),
+    count: usize,
+) -> Result<(), LaunchError> {
+    let operation = match after {
+        AfterProduct::Forward(form) => forward_kernel(form),
+        AfterProduct::Backward(form) => backward_kernel(form),
+    };
+    let blocks = count.div_ceil(16 / size_of::<T>() * THREADS);
+    let count = count as i64;
+    let kernel = gpu.kernel::<T>(operation)?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(&x).arg(&out).arg(&count);
+    // SAFETY: the kernel's arguments in its order, and as the caller promises.
+    unsafe { launch.launch(grid(blocks, THREADS)) }?;
+    Ok(())
+}
+
+fn forward_kernel(form: Gelu) -> &'static str {
+    match form {
+        Gelu::Tanh => "gelu_tanh_forward",
+        Gelu::Erf => "gelu_erf_forward",
+    }
+}
+
+fn backward_kernel(form: Gelu) -> &'static str {
+    match form {
         Gelu::Tanh => "gelu_tanh_backward",
         Gelu::Erf => "gelu_erf_backward",
-    };
-    launch(gpu, operation, x, d)
+    }
 }
 
 fn launch<T: GpuElement>(

@@ -11,7 +11,7 @@ use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys::{self, cublasLtEpilogue_t as Epilogues, cublasStatus_t as Status};
 
 use crate::config::Gelu;
-use crate::ops::gemm::ptx::Operands;
+use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
 use crate::ops::gemm::{Epilogue, Inputs, OutputType, Problem, Stored};
 
 /// Pointers are aligned to this at least: what our own kernels ask for, too.
@@ -87,6 +87,29 @@ impl<T: Copy> Drop for Descriptor<T> {
     fn drop(&mut self) {
         // SAFETY: `raw` was made by the function that belongs to `destroy`, and is destroyed once.
         let _ = unsafe { (self.destroy)(self.raw) };
+    }
+}
+
+/// Where the operands of a product lie on the GPU; what it does not have is null.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    pub a: u64,
+    pub b: u64,
+    pub c: u64,
+    pub bias: u64,
+    pub aux: u64,
+}
+
+impl Operands<'_> {
+    pub(super) fn addresses(&self) -> Addresses {
+        let address = |matrix: &Option<DeviceMatrix>| matrix.as_ref().map_or(0, |m| m.address());
+        Addresses {
+            a: self.a.address(),
+            b: self.b.address(),
+            c: self.c.address(),
+            bias: address(&self.bias),
+            aux: address(&self.aux),
+        }
     }
 }
 
@@ -244,7 +267,8 @@ impl Description {
         }
     }
 
-    /// Puts the product on a stream. The operands are the problem's and dense, as the caller has checked.
+    /// Puts the product on a stream. What lies at the addresses is the problem's and dense, as the caller has
+    /// checked.
     ///
     /// # Errors
     /// The library's; nothing was written then.
@@ -252,25 +276,21 @@ impl Description {
         &self,
         library: &CublasLt,
         algorithm: &Algorithm,
-        operands: &Operands,
+        operands: &Addresses,
         (workspace, workspace_bytes): (u64, usize),
         stream: sys::cudaStream_t,
     ) -> Result<(), LtError> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
-        if let Some(bias) = &operands.bias {
-            self.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias.address())?;
+        if has_bias(self.problem.epilogue) {
+            self.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias)?;
         }
-        if let Some(aux) = operands
-            .aux
-            .as_ref()
-            .filter(|_| has_aux(self.problem.epilogue))
-        {
+        if has_aux(self.problem.epilogue) {
             let pointer = Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER;
-            self.set(pointer, aux.address())?;
+            self.set(pointer, operands.aux)?;
         }
         let (alpha, beta) = (1f32, f32::from(u8::from(self.problem.accumulate)));
         let pointer = |address: u64| address as *const c_void;
-        let c = operands.c.address() as *mut c_void;
+        let c = operands.c as *mut c_void;
         // SAFETY: the descriptors live and describe what lies at the addresses (the caller has checked the
         // operands); alpha and beta are read by the host; the workspace is as large as is said.
         unsafe {
@@ -279,9 +299,9 @@ impl Description {
                 self.operation.raw,
                 (&raw const alpha).cast(),
                 (&raw const beta).cast(),
-                pointer(operands.b.address()),
+                pointer(operands.b),
                 self.a.raw,
-                pointer(operands.a.address()),
+                pointer(operands.a),
                 self.b.raw,
                 c,
                 self.c.raw,
@@ -324,6 +344,10 @@ fn epilogue(epilogue: Epilogue) -> Option<Epilogues> {
         Epilogue::GeluBackward(Gelu::Tanh) => Some(Epilogues::CUBLASLT_EPILOGUE_DGELU),
         Epilogue::BiasGelu(Gelu::Erf) | Epilogue::GeluBackward(Gelu::Erf) => None,
     }
+}
+
+fn has_bias(epilogue: Epilogue) -> bool {
+    matches!(epilogue, Epilogue::Bias | Epilogue::BiasGelu(_))
 }
 
 fn has_aux(epilogue: Epilogue) -> bool {

@@ -15,18 +15,20 @@ use std::time::Duration;
 use candle_core::CudaDevice;
 use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError};
+use half::{bf16, f16};
 
 use super::cache::Header;
 use super::candidate::{Device, Effort, Failure, Offer, Operand, Unavailable};
-use super::problem::Problem;
+use super::problem::{Epilogue, Inputs, Problem};
 use super::ptx::{self, CardLimits, LaunchError, Operands, Tile};
 use super::workspace_bytes;
 use crate::config::BackendRequest;
 use crate::device::{DeviceError, DeviceProfile, Hardware};
-use crate::ops::cuda::is_out_of_memory;
+use crate::ops::cuda::gelu::{self, AfterProduct};
+use crate::ops::cuda::{self, is_out_of_memory};
 use crate::ops::kernels;
 
-use cublaslt::{Algorithm, CublasLt, Description, LtError};
+use cublaslt::{Addresses, Algorithm, CublasLt, Description, LtError};
 pub use trial::Trial;
 
 /// Algorithms that are asked of cuBLASLt in a limited and in a full search.
@@ -43,6 +45,8 @@ pub enum Candidate {
     CublasLt {
         rank: usize,
         fingerprint: u32,
+        /// GELU, or its slope, is applied by a kernel of ours afterwards.
+        then_gelu: bool,
     },
     /// Nothing that cuBLASLt has.
     NoCublasLt,
@@ -55,8 +59,13 @@ pub enum Candidate {
 impl Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Candidate::CublasLt { rank, fingerprint } => {
-                f.pad(&format!("cublaslt {rank} #{fingerprint:08x}"))
+            Candidate::CublasLt {
+                rank,
+                fingerprint,
+                then_gelu,
+            } => {
+                let after = if *then_gelu { ", then gelu" } else { "" };
+                f.pad(&format!("cublaslt {rank} #{fingerprint:08x}{after}"))
             }
             Candidate::NoCublasLt => f.pad("cublaslt"),
             Candidate::Ptx { tile, split_k: 1 } => f.pad(&format!("ptx {tile}")),
@@ -73,6 +82,8 @@ pub enum GpuError {
     #[error(transparent)]
     CublasLt(#[from] LtError),
     #[error(transparent)]
+    Gelu(#[from] cuda::LaunchError),
+    #[error(transparent)]
     Unavailable(#[from] Unavailable),
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -83,6 +94,7 @@ impl Failure for GpuError {
         match self {
             GpuError::Ptx(error) => error.is_out_of_memory(),
             GpuError::CublasLt(error) => error.is_out_of_memory(),
+            GpuError::Gelu(error) => error.is_out_of_memory(),
             GpuError::Unavailable(_) => false,
             GpuError::Driver(error) => is_out_of_memory(error),
         }
@@ -100,6 +112,7 @@ pub struct Gpu {
     sm_count: usize,
     flush_bytes: usize,
     backend: BackendRequest,
+    kernels: cuda::Gpu,
     library: Result<CublasLt, LtError>,
     offered: RefCell<HashMap<Problem, Offered>>,
     /// For cuBLASLt and for the partial sums of our own kernels.
@@ -149,6 +162,7 @@ impl Gpu {
             limits: CardLimits::of(device)?,
             sm_count: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
             flush_bytes: (FLUSHED_CACHES * u64::from(l2_bytes)) as usize,
+            kernels: cuda::Gpu::new(device)?,
             device: device.clone(),
             stream,
             backend,
@@ -202,7 +216,24 @@ impl Gpu {
         offered
     }
 
+    /// With the epilogue that the library has, and with ours after it.
     fn cublaslt_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
+        let mut offers = self.cublaslt_offers_of(problem, effort, false);
+        if let Some((first, _)) = in_two_steps(problem) {
+            let both = self.cublaslt_offers_of(&first, effort, true);
+            // The one refusal would be said twice.
+            offers.extend(both.into_iter().filter(|offer| offer.available.is_ok()));
+            offers.sort_by_key(|offer| offer.available.is_err());
+        }
+        offers
+    }
+
+    fn cublaslt_offers_of(
+        &self,
+        problem: &Problem,
+        effort: Effort,
+        then_gelu: bool,
+    ) -> Vec<Offer<Candidate>> {
         let wanted = match effort {
             Effort::Off => 1,
             Effort::Limited => LIMITED_ALGORITHMS,
@@ -214,6 +245,7 @@ impl Gpu {
                     candidate: Candidate::CublasLt {
                         rank,
                         fingerprint: algorithm.fingerprint(),
+                        then_gelu,
                     },
                     same_bits: false,
                     available: Ok(()),
@@ -257,22 +289,67 @@ impl Gpu {
     fn launch_cublaslt(
         &self,
         problem: &Problem,
-        rank: usize,
+        (rank, then_gelu): (usize, bool),
         operands: &Operands,
     ) -> Result<(), GpuError> {
-        let offered = self.offered(problem)?;
+        operands.check_dense(problem)?;
+        let mut addresses = operands.addresses();
+        let steps = in_two_steps(problem).filter(|_| then_gelu);
+        let product = steps.map_or(*problem, |(product, _)| product);
+        if let Some((_, AfterProduct::Forward(_))) = steps {
+            addresses.c = addresses.aux;
+        }
+        let offered = self.offered(&product)?;
         let (description, algorithms) = &*offered;
         let (Ok(library), Some(algorithm)) = (&self.library, algorithms.get(rank)) else {
             return Err(Unavailable(format!("cuBLASLt has no algorithm {rank} for this")).into());
         };
-        operands.check_dense(problem)?;
         let bytes = self.workspace_bytes();
         let mut workspace = self.workspace.borrow_mut();
         let (address, _in_use) = workspace.device_ptr_mut(&self.stream);
         let stream = self.stream.cu_stream().cast();
-        description.launch(library, algorithm, operands, (address, bytes), stream)?;
+        description.launch(library, algorithm, &addresses, (address, bytes), stream)?;
+        match steps {
+            Some((_, after)) => self.apply_gelu(problem, after, operands),
+            None => Ok(()),
+        }
+    }
+
+    /// From aux to C, or of aux on C.
+    fn apply_gelu(
+        &self,
+        problem: &Problem,
+        after: AfterProduct,
+        operands: &Operands,
+    ) -> Result<(), GpuError> {
+        let (kernels, count) = (&self.kernels, problem.m * problem.n);
+        let Addresses { aux, c, .. } = operands.addresses();
+        // SAFETY: both are dense matrices of the problem's size and type, and C may be written: checked.
+        unsafe {
+            match problem.inputs {
+                Inputs::Float32 | Inputs::Tf32 => {
+                    gelu::at_addresses::<f32>(kernels, after, (aux, c), count)
+                }
+                Inputs::Bfloat16 => gelu::at_addresses::<bf16>(kernels, after, (aux, c), count),
+                Inputs::Float16 => gelu::at_addresses::<f16>(kernels, after, (aux, c), count),
+            }
+        }?;
         Ok(())
     }
+}
+
+/// A product without GELU, and what is left to do, where there is GELU.
+fn in_two_steps(problem: &Problem) -> Option<(Problem, AfterProduct)> {
+    let (epilogue, after) = match problem.epilogue {
+        Epilogue::None | Epilogue::Bias => return None,
+        Epilogue::BiasGelu(form) => (Epilogue::Bias, AfterProduct::Forward(form)),
+        Epilogue::GeluBackward(form) => (Epilogue::None, AfterProduct::Backward(form)),
+    };
+    let product = Problem {
+        epilogue,
+        ..*problem
+    };
+    Some((product, after))
 }
 
 impl Device for Gpu {
@@ -299,7 +376,9 @@ impl Device for Gpu {
         operands: &mut Operands,
     ) -> Result<(), GpuError> {
         match candidate {
-            Candidate::CublasLt { rank, .. } => self.launch_cublaslt(problem, rank, operands),
+            Candidate::CublasLt {
+                rank, then_gelu, ..
+            } => self.launch_cublaslt(problem, (rank, then_gelu), operands),
             Candidate::NoCublasLt => Err(self.offered(problem).map(|_| ()).err().map_or_else(
                 || Unavailable("cuBLASLt was not there when this was chosen".into()).into(),
                 GpuError::from,
