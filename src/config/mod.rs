@@ -322,7 +322,7 @@ pub struct GemmConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutotuneRequest {
-    /// Full, but limited on the CPU and on a small card: one with fewer than 68 SMs.
+    /// Full, but limited on a small card, one with fewer than 68 SMs, and off on the CPU.
     Auto,
     Full,
     Limited,

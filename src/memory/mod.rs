@@ -20,6 +20,7 @@ use crate::units;
 #[cfg(feature = "cuda")]
 pub use gpu::OnGpu;
 pub use host::Host;
+pub(crate) use host::passing_buffer;
 pub use ledger::{Memory, Pool};
 
 /// What a buffer is for; the table is summed by these.

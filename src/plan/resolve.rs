@@ -109,14 +109,22 @@ pub(super) fn autotune(
         (Hardware::Cuda(cuda), AutotuneRequest::Auto | AutotuneRequest::Full) => {
             of_card(cuda.sm_count, asked)
         }
-        (_, AutotuneRequest::Limited) => (Effort::Limited, "`gemm.autotune` says so".into()),
+        (Hardware::Cuda(_), AutotuneRequest::Limited) => {
+            (Effort::Limited, "`gemm.autotune` says so".into())
+        }
+        (Hardware::Cpu(_), AutotuneRequest::Limited) => (
+            Effort::Limited,
+            "`gemm.autotune` says so; every candidate gives the same bits".into(),
+        ),
         (Hardware::Cpu(_), AutotuneRequest::Full) => (
             Effort::Full,
             "`gemm.autotune` says so; candidates that round differently count, too".into(),
         ),
         (Hardware::Cpu(_), AutotuneRequest::Auto) => (
-            Effort::Limited,
-            "every candidate gives the same bits: the fastest is taken".into(),
+            Effort::Off,
+            "a search on the CPU gains a few percent of the products' time at most; \
+             `--set gemm.autotune=limited` asks for it"
+                .into(),
         ),
     };
     Ok(Choice { value, because })

@@ -8,6 +8,8 @@ use tempfile::tempdir;
 
 use super::process::{Outcome, checkpoint, command, tiny};
 
+const LIMITED: &str = "gemm.autotune=limited";
+
 /// A run with a cache of its own, `cache` in the folder.
 fn train(folder: &Path, settings: &str, flags: &[&str]) -> Outcome {
     let mut command = command(folder, &tiny(settings, flags));
@@ -81,8 +83,12 @@ fn any_limited_search_gives_the_bits_of_none() {
 #[test]
 fn a_second_run_finds_the_first_one_s_timings() {
     let folder = tempdir().unwrap();
-    train(folder.path(), "", &[]);
-    let second = train(folder.path(), "checkpoint.out_dir=out2", &[]);
+    train(folder.path(), LIMITED, &[]);
+    let second = train(
+        folder.path(),
+        "gemm.autotune=limited checkpoint.out_dir=out2",
+        &[],
+    );
     assert!(
         says(&second, "(15 timed in an earlier run)"),
         "{}",
@@ -94,12 +100,16 @@ fn a_second_run_finds_the_first_one_s_timings() {
 #[test]
 fn a_damaged_cache_is_one_line_and_the_run_goes_on() {
     let folder = tempdir().unwrap();
-    train(folder.path(), "", &[]);
+    train(folder.path(), LIMITED, &[]);
     let caches = fs::read_dir(folder.path().join("cache/taper")).unwrap();
     for cache in caches {
         fs::write(cache.unwrap().path(), "{\"header\":").unwrap();
     }
-    let second = train(folder.path(), "checkpoint.out_dir=out2", &[]);
+    let second = train(
+        folder.path(),
+        "gemm.autotune=limited checkpoint.out_dir=out2",
+        &[],
+    );
     assert_eq!(
         second.stderr.matches("\ngemm cache = not used  (").count(),
         1
@@ -110,7 +120,11 @@ fn a_damaged_cache_is_one_line_and_the_run_goes_on() {
 #[test]
 fn other_products_asked_for_on_resume_are_tuned_anew() {
     let folder = tempdir().unwrap();
-    train(folder.path(), "train.max_iters=5", &[]);
+    train(
+        folder.path(),
+        "gemm.autotune=limited train.max_iters=5",
+        &[],
+    );
     let resumed = train(folder.path(), "gemm.autotune=full", &["--resume"]);
     assert!(
         resumed.stderr.contains("15 verified and timed"),

@@ -79,8 +79,7 @@ pub struct Tuner<'a, D: Device> {
     device: &'a D,
     effort: Effort,
     room: u64,
-    trial: Result<D::Trial, Unavailable>,
-    results: Results,
+    buffers: Result<(D::Trial, Results), Unavailable>,
 }
 
 impl<'a, D: Device> Tuner<'a, D> {
@@ -93,8 +92,9 @@ impl<'a, D: Device> Tuner<'a, D> {
             device,
             effort,
             room,
-            trial: device.trial(&problems),
-            results: Results::new(&problems),
+            buffers: device
+                .trial(&problems)
+                .and_then(|trial| Ok((trial, Results::new(&problems)?))),
         }
     }
 
@@ -112,12 +112,12 @@ impl<'a, D: Device> Tuner<'a, D> {
             let because = format!("tuning it takes {bytes}, {room} are left");
             return without_search(offers, &because);
         }
-        let trial = match &mut self.trial {
-            Ok(trial) => trial,
+        let (trial, results) = match &mut self.buffers {
+            Ok((trial, results)) => (trial, results),
             Err(Unavailable(because)) => return without_search(offers, because),
         };
         let verifier = Verifier::new(device, problem);
-        let mut outcomes = verifier.outcomes(trial, &mut self.results, offers);
+        let mut outcomes = verifier.outcomes(trial, results, offers);
         let seconds = seconds_allowed(effort);
         time(device, problem, trial, &mut outcomes, seconds);
         choose(outcomes)

@@ -8,6 +8,7 @@
 use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::problem::{Epilogue, Inputs, OutputType, Problem, Stored};
 use super::tune::Outcome;
+use crate::memory::passing_buffer;
 use crate::ops::gelu;
 
 /// Elements of C that are compared with f64, besides its corners.
@@ -32,14 +33,12 @@ pub(super) struct Verifier<'a, D> {
 }
 
 /// What a candidate wrote: C, and the pre-activation where the epilogue writes it.
-#[derive(Default)]
 pub(super) struct Written {
     c: Vec<f32>,
     aux: Vec<f32>,
 }
 
 /// Room for what two candidates wrote: the trusted one, and the one that is compared.
-#[derive(Default)]
 pub(super) struct Results {
     trusted: Written,
     compared: Written,
@@ -47,22 +46,23 @@ pub(super) struct Results {
 
 impl Results {
     /// With room for any one of `problems`.
-    pub fn new(problems: &[Problem]) -> Self {
-        let sizes = |writes: fn(&Problem) -> bool| {
+    pub fn new(problems: &[Problem]) -> Result<Self, Unavailable> {
+        let room = |writes: fn(&Problem) -> bool| {
             let problems = problems.iter().filter(move |problem| writes(problem));
-            problems
-                .map(|problem| problem.m * problem.n)
-                .max()
-                .unwrap_or(0)
+            let len = problems.map(|problem| problem.m * problem.n).max();
+            let refused = |error| Unavailable(format!("no memory for tuning: {error}"));
+            passing_buffer(len.unwrap_or(0)).map_err(refused)
         };
-        let written = || Written {
-            c: Vec::with_capacity(sizes(|_| true)),
-            aux: Vec::with_capacity(sizes(writes_aux)),
+        let written = || {
+            Ok(Written {
+                c: room(|_| true)?,
+                aux: room(writes_aux)?,
+            })
         };
-        Self {
-            trusted: written(),
-            compared: written(),
-        }
+        Ok(Self {
+            trusted: written()?,
+            compared: written()?,
+        })
     }
 }
 

@@ -21,6 +21,9 @@ pub(super) const MOST_PARTS: usize = 4;
 /// The `gemm` crate packs `a` at once, up to this many of its columns at a time.
 const PACKED_COLUMNS: usize = 512;
 
+/// It packs `b` at once where that has few columns, up to about this many.
+const PACKED_STRIP: usize = 768;
+
 /// Rows of `a` are given to it in panels of about this size, so that what it packs stays in the
 /// cache and is known: for the gradient of GPT-2's embedding it would be 100 MiB. The parts of a cut
 /// K take no more together.
@@ -32,8 +35,8 @@ fn panel_rows(k: usize, element_bytes: usize) -> usize {
     (PANEL_BYTES / row_bytes).next_multiple_of(192)
 }
 
-/// What a product takes beside its operands on `threads` threads, by the candidate of `effort` that takes
-/// most, in bytes: packed operands, and the parts of a cut K.
+/// What a product takes beside its operands on `threads` threads with the candidates of `effort`, in
+/// bytes: packed operands, and the parts of a cut K.
 pub fn packed_bytes(
     problem: &Problem,
     threads: usize,
@@ -43,14 +46,16 @@ pub fn packed_bytes(
     let (m, k) = (problem.m, problem.k);
     let packed = |rows: usize| m.min(rows) * k.min(PACKED_COLUMNS) * element_bytes;
     let whole = packed(panel_rows(k, element_bytes));
-    let tiles = threads.saturating_mul(packed(TILE_ROWS));
+    // Of both operands, by each thread; its allocator keeps that apart from what `whole` packed.
+    let tile = m.min(TILE_ROWS) + problem.n.min(PACKED_STRIP);
+    let tiles = threads.saturating_mul(tile * k.min(PACKED_COLUMNS) * element_bytes);
     let parts = (2..=MOST_PARTS)
         .map(|parts| parts_bytes(problem, parts, element_bytes))
         .filter(|&bytes| bytes <= PANEL_BYTES);
     match effort {
         Effort::Off => whole,
-        Effort::Limited => whole.max(tiles),
-        Effort::Full => whole.max(tiles + parts.max().unwrap_or(0)),
+        Effort::Limited => whole.saturating_add(tiles),
+        Effort::Full => whole.saturating_add(tiles) + parts.max().unwrap_or(0),
     }
 }
 

@@ -21,6 +21,7 @@ use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
 use super::dispatch::Dispatch;
 use super::problem::{Epilogue, Problem, Stored};
 use crate::device::{DeviceProfile, Hardware};
+use crate::memory::passing_buffer;
 use crate::ops::parallel::for_element_blocks;
 use crate::ops::{Element, gelu};
 
@@ -141,8 +142,7 @@ fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Stored) -> Matri
     }
 }
 
-/// The operands of one problem after the other, in one allocation: what is freed in pieces of many sizes
-/// stays with the process.
+/// The operands of one problem after the other.
 pub struct Trial<T>(Vec<T>);
 
 /// Elements of A, B, C, bias and aux.
@@ -228,11 +228,9 @@ impl<T: Element> Device for Cpu<T> {
     fn trial(&self, problems: &[Problem]) -> Result<Trial<T>, Unavailable> {
         let totals = problems.iter().map(|problem| lengths(problem).iter().sum());
         let len = totals.max().unwrap_or(0);
-        let mut arena = Vec::new();
-        match arena.try_reserve_exact(len) {
-            Ok(()) => arena.resize(len, T::ZERO),
-            Err(error) => return Err(Unavailable(format!("no memory for tuning: {error}"))),
-        }
+        let refused = |error| Unavailable(format!("no memory for tuning: {error}"));
+        let mut arena = passing_buffer(len).map_err(refused)?;
+        arena.resize(len, T::ZERO);
         Ok(Trial(arena))
     }
 
