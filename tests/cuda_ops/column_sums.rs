@@ -2,6 +2,7 @@
 
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::column_sums::{add_column_sums, partials_len};
+use taper::ops::gemm::{Cpu, Products};
 use taper::ops::linear;
 
 use crate::common::Kind;
@@ -15,7 +16,15 @@ fn check<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
     let mut want = f32::widen_all(&start);
     // A linear layer of one input has no other use for its rows here.
     let (inputs, mut dweight) = (vec![0.0; rows], vec![0.0; columns]);
-    linear::backward_weight(&T::widen_all(&x), &inputs, &mut dweight, Some(&mut want), 1);
+    let products = Products::untuned(Cpu::default());
+    linear::backward_weight(
+        &products,
+        &T::widen_all(&x),
+        &inputs,
+        &mut dweight,
+        Some(&mut want),
+        1,
+    );
 
     let x = up(gpu, &x);
     let run = || {

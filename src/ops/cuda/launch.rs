@@ -43,8 +43,8 @@ pub struct Gpu {
 
 impl Gpu {
     /// # Errors
-    /// When the GPU does not tell what it can do.
-    pub fn new(device: &CudaDevice) -> Result<Self, LaunchError> {
+    /// The driver's, when it does not tell what the GPU can do.
+    pub fn new(device: &CudaDevice) -> Result<Self, DriverError> {
         Ok(Self {
             device: device.clone(),
             stream: device.cuda_stream(),
