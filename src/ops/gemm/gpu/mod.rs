@@ -9,6 +9,7 @@ mod trial;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::{self, Display};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ impl Failure for GpuError {
 }
 
 /// What cuBLASLt offers for a problem.
-type Offered = Result<Arc<(Description, Vec<Algorithm>)>, LtError>;
+type Offered = Result<Rc<(Description, Vec<Algorithm>)>, LtError>;
 
 /// A GPU that computes products on one stream.
 pub struct Gpu {
@@ -209,7 +210,7 @@ impl Gpu {
             let description = Description::new(problem)?;
             let bytes = self.workspace_bytes();
             let found = description.heuristic(library, bytes, FULL_ALGORITHMS)?;
-            Ok(Arc::new((description, found)))
+            Ok(Rc::new((description, found)))
         };
         let offered: Offered = describe();
         self.offered.borrow_mut().insert(*problem, offered.clone());
