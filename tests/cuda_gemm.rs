@@ -6,6 +6,7 @@ use std::process::Command;
 
 use candle_core::CudaDevice;
 use taper::config::{BackendRequest, Gelu};
+use taper::device::DeviceProfile;
 use taper::model::{Recompute, Rung};
 use taper::ops::gemm::candidate::{Device, Effort, Operand};
 use taper::ops::gemm::gpu::{Candidate, Gpu};
@@ -95,14 +96,51 @@ fn every_product_of_a_step_is_right_by_whatever_computes_it() {
 }
 
 #[test]
-fn what_cublaslt_does_not_have_our_kernels_do() {
+fn a_gelu_that_cublaslt_does_not_have_is_applied_afterwards() {
     let Some(gpu) = gpu(BackendRequest::Auto) else {
         return;
     };
-    for (name, problem) in problems(Inputs::Bfloat16, Gelu::Erf) {
+    let problems = problems(Inputs::Bfloat16, Gelu::Erf).into_iter();
+    let with_gelu = problems.filter(|(name, _)| matches!(*name, "c_fc" | "mlp.c_proj dX"));
+    for (name, problem) in with_gelu {
         let tuned = tune(&gpu, &problem, Effort::Limited, None);
-        assert!(!tuned.order().is_empty(), "{name}");
+        let (fallback, outcome) = &tuned.outcomes[0];
+        assert!(
+            fallback.to_string().ends_with(", then gelu"),
+            "{name} {fallback}"
+        );
+        assert!(
+            matches!(outcome, Outcome::Timed { .. }),
+            "{name} {outcome:?}"
+        );
+        let fused = |(c, o): &(Candidate, Outcome)| match o {
+            Outcome::Unavailable(because) => {
+                c.to_string() == "cublaslt" && because.0.contains("erf")
+            }
+            _ => false,
+        };
+        assert!(
+            tuned.outcomes.iter().any(fused),
+            "{name} {:?}",
+            tuned.outcomes
+        );
     }
+}
+
+#[test]
+fn winners_are_kept_for_this_backend_on_this_gpu() {
+    let Some(auto) = gpu(BackendRequest::Auto) else {
+        return;
+    };
+    let ptx = gpu(BackendRequest::Ptx).unwrap();
+    let profile = DeviceProfile::gpu(0).unwrap();
+    let (mut auto, mut ptx) = (auto.header(&profile), ptx.header(&profile));
+    assert_eq!(auto["device"], profile.name);
+    assert_eq!(
+        [auto.remove("backend"), ptx.remove("backend")].map(Option::unwrap),
+        ["auto", "ptx"]
+    );
+    assert_eq!(auto, ptx);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use serde::Serialize;
 
 use super::text::device_text;
-use crate::device::DeviceProfile;
+use crate::device::{DeviceProfile, Hardware};
 use crate::memory::Precision;
 use crate::model::Rung;
 use crate::ops::gemm::Problem;
@@ -76,6 +76,10 @@ impl<'a> GemmBench<'a> {
     }
 
     pub fn heading(&self) -> String {
+        let threads = match &self.device.hardware {
+            Hardware::Cpu(_) => format!(", {} threads", self.threads),
+            Hardware::Cuda(_) => String::new(),
+        };
         let ceiling = match self.ceiling {
             Some(ceiling) => format!(
                 "{}, the best of large square products in this run",
@@ -84,12 +88,11 @@ impl<'a> GemmBench<'a> {
             None => "unknown: there is no memory for large square products".into(),
         };
         format!(
-            "matrix products of {} on {}\n  {:13}{}, {} threads\n  {:13}{}\n  {:13}{ceiling}\n",
+            "matrix products of {} on {}\n  {:13}{}{threads}\n  {:13}{}\n  {:13}{ceiling}\n",
             self.config,
             device_text(self.device),
             "computed in",
             self.precision,
-            self.threads,
             "rung",
             self.rung,
             "ceiling",
@@ -196,6 +199,8 @@ impl ProblemBench {
             self.times_per_micro_step,
             bytes(self.bytes)
         );
+        let names = self.candidates.iter().map(|candidate| candidate.name.len());
+        let width = names.max().unwrap_or(0).max(20);
         for candidate in &self.candidates {
             let percent = |value: Option<f64>, of: &str| match value {
                 Some(value) => format!("{value:>5.1} % of {of}"),
@@ -206,7 +211,7 @@ impl ProblemBench {
                 (_, because) => because.clone().unwrap_or_default(),
             };
             let line = format!(
-                "  {:<20}{:>15}  {}  {}  {verdict}",
+                "  {:<width$}{:>15}  {}  {}  {verdict}",
                 candidate.name,
                 candidate.flops_per_second.map(flops).unwrap_or_default(),
                 percent(candidate.of_best, "the best"),

@@ -3,12 +3,12 @@
 //! The fallback of all is the algorithm that cuBLASLt's heuristic names first; where the library does not
 //! start, refuses a problem, or is not wanted (`gemm.backend = "ptx"`), it is our simple kernel.
 
+mod candidate;
 mod cublaslt;
 mod trial;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt::{self, Display};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +19,17 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError};
 use half::{bf16, f16};
 
 use super::cache::Header;
-use super::candidate::{Device, Effort, Failure, Offer, Operand, Unavailable};
+use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
 use super::problem::{Epilogue, Inputs, Problem};
-use super::ptx::{self, CardLimits, LaunchError, Operands, Tile};
+use super::ptx::{self, CardLimits, Operands, Tile};
 use super::workspace_bytes;
 use crate::config::BackendRequest;
 use crate::device::{DeviceError, DeviceProfile, Hardware};
+use crate::ops::cuda;
 use crate::ops::cuda::gelu::{self, AfterProduct};
-use crate::ops::cuda::{self, is_out_of_memory};
 use crate::ops::kernels;
 
+pub use candidate::{Candidate, GpuError};
 use cublaslt::{Addresses, Algorithm, CublasLt, Description, LtError};
 pub use trial::Trial;
 
@@ -38,69 +39,6 @@ const FULL_ALGORITHMS: usize = 32;
 
 /// Level-2 caches that a timing writes beforehand.
 const FLUSHED_CACHES: u64 = 2;
-
-/// A way to compute a product.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Candidate {
-    /// Number `rank` of cuBLASLt's heuristic.
-    CublasLt {
-        rank: usize,
-        fingerprint: u32,
-        /// GELU, or its slope, is applied by a kernel of ours afterwards.
-        then_gelu: bool,
-    },
-    /// Nothing that cuBLASLt has.
-    NoCublasLt,
-    Ptx {
-        tile: Tile,
-        split_k: usize,
-    },
-}
-
-impl Display for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Candidate::CublasLt {
-                rank,
-                fingerprint,
-                then_gelu,
-            } => {
-                let after = if *then_gelu { ", then gelu" } else { "" };
-                f.pad(&format!("cublaslt {rank} #{fingerprint:08x}{after}"))
-            }
-            Candidate::NoCublasLt => f.pad("cublaslt"),
-            Candidate::Ptx { tile, split_k: 1 } => f.pad(&format!("ptx {tile}")),
-            Candidate::Ptx { tile, split_k } => f.pad(&format!("ptx {tile} split-k {split_k}")),
-        }
-    }
-}
-
-/// Why a product was not computed.
-#[derive(Debug, thiserror::Error)]
-pub enum GpuError {
-    #[error(transparent)]
-    Ptx(#[from] LaunchError),
-    #[error(transparent)]
-    CublasLt(#[from] LtError),
-    #[error(transparent)]
-    Gelu(#[from] cuda::LaunchError),
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-    #[error(transparent)]
-    Driver(#[from] DriverError),
-}
-
-impl Failure for GpuError {
-    fn is_out_of_memory(&self) -> bool {
-        match self {
-            GpuError::Ptx(error) => error.is_out_of_memory(),
-            GpuError::CublasLt(error) => error.is_out_of_memory(),
-            GpuError::Gelu(error) => error.is_out_of_memory(),
-            GpuError::Unavailable(_) => false,
-            GpuError::Driver(error) => is_out_of_memory(error),
-        }
-    }
-}
 
 /// What cuBLASLt offers for a problem.
 type Offered = Result<Rc<(Description, Vec<Algorithm>)>, LtError>;

@@ -1,0 +1,73 @@
+//! What a GPU can compute a product with, and why it may not have.
+
+use std::fmt::{self, Display};
+
+use cudarc::driver::DriverError;
+
+use super::cublaslt::LtError;
+use crate::ops::cuda::{self, is_out_of_memory};
+use crate::ops::gemm::candidate::{Failure, Unavailable};
+use crate::ops::gemm::ptx::{LaunchError, Tile};
+
+/// A way to compute a product.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Candidate {
+    /// Number `rank` of cuBLASLt's heuristic.
+    CublasLt {
+        rank: usize,
+        fingerprint: u32,
+        /// GELU, or its slope, is applied by a kernel of ours afterwards.
+        then_gelu: bool,
+    },
+    /// Nothing that cuBLASLt has.
+    NoCublasLt,
+    Ptx {
+        tile: Tile,
+        split_k: usize,
+    },
+}
+
+impl Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Candidate::CublasLt {
+                rank,
+                fingerprint,
+                then_gelu,
+            } => {
+                let after = if *then_gelu { ", then gelu" } else { "" };
+                f.pad(&format!("cublaslt {rank} #{fingerprint:08x}{after}"))
+            }
+            Candidate::NoCublasLt => f.pad("cublaslt"),
+            Candidate::Ptx { tile, split_k: 1 } => f.pad(&format!("ptx {tile}")),
+            Candidate::Ptx { tile, split_k } => f.pad(&format!("ptx {tile} split-k {split_k}")),
+        }
+    }
+}
+
+/// Why a product was not computed.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuError {
+    #[error(transparent)]
+    Ptx(#[from] LaunchError),
+    #[error(transparent)]
+    CublasLt(#[from] LtError),
+    #[error(transparent)]
+    Gelu(#[from] cuda::LaunchError),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+impl Failure for GpuError {
+    fn is_out_of_memory(&self) -> bool {
+        match self {
+            GpuError::Ptx(error) => error.is_out_of_memory(),
+            GpuError::CublasLt(error) => error.is_out_of_memory(),
+            GpuError::Gelu(error) => error.is_out_of_memory(),
+            GpuError::Unavailable(_) => false,
+            GpuError::Driver(error) => is_out_of_memory(error),
+        }
+    }
+}
