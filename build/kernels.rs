@@ -28,22 +28,24 @@ pub fn compile(out: &Path, toolkit: &Path) -> Result<(), Box<dyn Error>> {
     let folder = out.join("kernels");
     fs::create_dir_all(&folder)?;
     let units = units(&nvcc)?;
-    // nvcc runs on one core, and there are few sources.
-    let entries: Vec<Vec<String>> = thread::scope(|scope| {
-        let running: Vec<_> = units
-            .iter()
-            .map(|unit| {
-                scope.spawn(|| {
-                    unit.entries(&nvcc, &folder)
-                        .map_err(|error| error.to_string())
-                })
-            })
-            .collect();
-        running
-            .into_iter()
-            .map(|unit| unit.join().map_err(|_| "a compiling thread panicked")?)
-            .collect::<Result<_, String>>()
-    })?;
+    // nvcc runs on one core and takes some hundred MiB: one for each core.
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let compile = |unit: &Unit| {
+        let entries = unit.entries(&nvcc, &folder);
+        entries.map_err(|error| error.to_string())
+    };
+    let mut entries: Vec<Vec<String>> = Vec::new();
+    for units in units.chunks(cores) {
+        thread::scope(|scope| {
+            let running: Vec<_> = (units.iter())
+                .map(|unit| scope.spawn(|| compile(unit)))
+                .collect();
+            for unit in running {
+                entries.push(unit.join().map_err(|_| "a compiling thread panicked")??);
+            }
+            Ok::<_, String>(())
+        })?;
+    }
 
     let mut table = String::from("[\n");
     for (unit, entries) in units.iter().zip(&entries) {

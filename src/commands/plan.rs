@@ -163,7 +163,8 @@ pub(super) fn device_here(name: Option<&str>) -> Result<(DeviceProfile, Option<u
 fn ordinal(name: &str) -> Option<usize> {
     match name.strip_prefix("cuda")? {
         "" => Some(0),
-        number => number.strip_prefix(':')?.parse().ok(),
+        // CUDA counts in 31 bits; nobody has as many as 16.
+        number => Some(number.strip_prefix(':')?.parse::<u16>().ok()?.into()),
     }
 }
 

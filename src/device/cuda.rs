@@ -73,6 +73,7 @@ pub fn explain(error: DriverError, ordinal: usize) -> DeviceError {
         CUresult::CUDA_ERROR_STUB_LIBRARY => DeviceError::NoDriver {
             reason: cuda::missing().unwrap_or_else(|| "`libcuda.so.1` is only a stub".into()),
         },
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => DeviceError::OutOfMemory { ordinal },
         CUresult::CUDA_ERROR_NO_DEVICE => DeviceError::NoGpu,
         CUresult::CUDA_ERROR_INVALID_DEVICE => DeviceError::NoSuchGpu {
             ordinal,

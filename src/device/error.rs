@@ -23,6 +23,8 @@ pub enum DeviceError {
         code: u32,
         text: String,
     },
+    #[error("GPU {ordinal} has no memory left, not even to start")]
+    OutOfMemory { ordinal: usize },
     /// cuBLAS or cuRAND, which candle starts with every device.
     #[error("a library of CUDA does not start on GPU {ordinal}: {reason}")]
     Library { ordinal: usize, reason: String },
@@ -53,6 +55,9 @@ impl DeviceError {
                 "look for it with `nvidia-smi -L`; CUDA_VISIBLE_DEVICES may hide it".into()
             }
             DeviceError::NoSuchGpu { .. } => "list them with `nvidia-smi -L`".into(),
+            DeviceError::OutOfMemory { .. } => {
+                "see who holds its memory with `taper doctor`, and free some".into()
+            }
             DeviceError::Library { .. } => {
                 "see what `taper doctor` says of the GPU and its free memory, or use the CPU with \
                  `--set system.device=cpu`"

@@ -38,7 +38,9 @@ pub struct ProblemBench {
     pub flops: u64,
     pub bytes: u64,
     pub times_per_micro_step: usize,
-    /// The fallback first.
+    /// Which of the candidates computes it where nothing was timed.
+    pub fallback: usize,
+    /// In order of trust.
     pub candidates: Vec<CandidateBench>,
 }
 
@@ -85,7 +87,7 @@ impl<'a> GemmBench<'a> {
                 "{}, the best of large square products in this run",
                 flops(ceiling)
             ),
-            None => "unknown: there is no memory for large square products".into(),
+            None => "unknown: large square products could not be timed".into(),
         };
         format!(
             "matrix products of {} on {}\n  {:13}{}{threads}\n  {:13}{}\n  {:13}{ceiling}\n",
@@ -119,7 +121,7 @@ impl<'a> GemmBench<'a> {
                 fallback * 1e3,
                 100.0 * (chosen / fallback - 1.0),
             ),
-            _ => String::new(),
+            _ => "\nall products of a micro-step: unknown, for not every one was timed\n".into(),
         }
     }
 
@@ -176,6 +178,7 @@ impl ProblemBench {
             bytes: problem.bytes(),
             problem,
             times_per_micro_step,
+            fallback: tuned.fallback(),
             candidates: tuned.outcomes.iter().enumerate().map(candidate).collect(),
         }
     }
@@ -188,7 +191,7 @@ impl ProblemBench {
     }
 
     fn fallback_seconds(&self) -> Option<f64> {
-        self.candidates.first()?.seconds
+        self.candidates.get(self.fallback)?.seconds
     }
 
     pub fn text(&self) -> String {

@@ -345,3 +345,25 @@ fn another_rung_adds_its_problems_and_keeps_the_decided_ones() {
     assert!(line.starts_with("gemm = 1 x fast (1 verified"), "{line}");
     assert_eq!(dispatch.table().0.len(), named().len() + 1);
 }
+
+#[test]
+fn a_choice_without_a_search_is_told_and_not_kept_for_another_run() {
+    let folder = tempdir().unwrap();
+    let cache = Cache::new(folder.path(), "fake", Header::new());
+    let fake = Fake::new([takes("a", 2.0), takes("b", 1.0)]);
+    let dispatch = Dispatch::new(fake, LIMITED, Some(cache), Table::default());
+    dispatch.prepare(&named()[..1], Some(100));
+    let choices = dispatch.take_choices();
+    assert_eq!(choices.len(), 1, "{choices:?}");
+    assert_eq!(
+        (choices[0].name.as_str(), choices[0].value.as_str()),
+        ("gemm a", "a")
+    );
+    assert!(
+        choices[0].because.contains("tuning it takes"),
+        "{choices:?}"
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    // A resumed run goes on with it all the same.
+    assert_eq!(dispatch.table().0.len(), 1);
+}

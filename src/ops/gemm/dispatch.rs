@@ -117,11 +117,13 @@ impl<D: Device> Dispatch<D> {
                     route
                 }
                 true => {
-                    sources.tuned += 1;
                     let tuned = tuner.tune(problem);
                     let route = tuned.order();
-                    match tuned.is_sound() {
-                        true => found.insert(entry(*problem, &route)),
+                    match tuned.searched && tuned.is_sound() {
+                        true => {
+                            sources.tuned += 1;
+                            found.insert(entry(*problem, &route));
+                        }
                         false => {
                             let (name, value) = (format!("gemm {name}"), route[0].to_string());
                             state.tell(&name, &value, tuned.because);

@@ -49,14 +49,23 @@ pub struct Tuned<C> {
     /// An index of `outcomes`.
     pub chosen: usize,
     pub because: String,
+    /// Candidates were verified and timed; without a search the choice is worth nothing to another run.
+    pub searched: bool,
 }
 
-impl<C: Copy> Tuned<C> {
+impl<C> Tuned<C> {
+    /// What a challenger had to beat: the first that can be used.
+    pub fn fallback(&self) -> usize {
+        first_usable(&self.outcomes)
+    }
+
     /// Whether the chosen candidate can compute the problem, and right.
     pub fn is_sound(&self) -> bool {
         is_usable(&self.outcomes[self.chosen])
     }
+}
 
+impl<C: Copy> Tuned<C> {
     /// Candidates that can take over, one after the other: the chosen one, then the fastest of the
     /// rest, then what was not timed.
     pub fn order(&self) -> Vec<C> {
@@ -92,9 +101,12 @@ impl<'a, D: Device> Tuner<'a, D> {
             device,
             effort,
             room,
-            buffers: device
-                .trial(&problems)
-                .and_then(|trial| Ok((trial, Results::new(&problems)?))),
+            buffers: match problems.is_empty() {
+                true => Err(Unavailable("there is nothing to tune".into())),
+                false => device
+                    .trial(&problems)
+                    .and_then(|trial| Ok((trial, Results::new(&problems)?))),
+            },
         }
     }
 
@@ -146,6 +158,7 @@ fn without_search<C>(offers: Vec<Offer<C>>, because: &str) -> Tuned<C> {
         outcomes,
         chosen,
         because: because.to_owned(),
+        searched: false,
     }
 }
 
@@ -236,5 +249,6 @@ fn choose<C: std::fmt::Display>(outcomes: Vec<(C, Outcome)>) -> Tuned<C> {
         outcomes,
         chosen,
         because,
+        searched: true,
     }
 }

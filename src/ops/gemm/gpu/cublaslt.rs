@@ -4,17 +4,17 @@
 //! A is our B. A bias runs along its rows, which are our columns.
 
 use std::ffi::c_void;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ptr::null_mut;
 
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys::{self, cublasLtEpilogue_t as Epilogues, cublasStatus_t as Status};
+use sha2::{Digest, Sha256};
 
 use crate::config::Gelu;
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
 use crate::ops::gemm::{Epilogue, Inputs, OutputType, Problem, Stored};
 
-/// Pointers are aligned to this at least: what our own kernels ask for, too.
+/// Pointers are aligned to this at least, as `Operands::check_addresses` sees to.
 static ALIGNMENT_BYTES: u32 = 16;
 
 /// Something that the library refused or failed at.
@@ -70,9 +70,12 @@ pub struct Algorithm(sys::cublasLtMatmulAlgo_t);
 impl Algorithm {
     /// Tells algorithms apart in the text of a candidate.
     pub fn fingerprint(&self) -> u32 {
-        let mut hash = DefaultHasher::new();
-        self.0.data.hash(&mut hash);
-        hash.finish() as u32
+        let mut hash = Sha256::new();
+        for word in self.0.data {
+            hash.update(word.to_le_bytes());
+        }
+        let digest = hash.finalize();
+        u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
     }
 }
 
@@ -128,6 +131,14 @@ impl Description {
     /// What the library has no word for.
     pub fn new(problem: &Problem) -> Result<Self, LtError> {
         let failed = LtError::at("has no descriptor for this");
+        // It takes bias and aux for matrices of C's type.
+        let of_one_type = output_type(problem) == input_type(problem.inputs);
+        if problem.epilogue != Epilogue::None && !of_one_type {
+            return Err(LtError {
+                what: "has no epilogue with another type than C's",
+                status: Status::CUBLAS_STATUS_NOT_SUPPORTED,
+            });
+        }
         let compute = match problem.inputs {
             Inputs::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
             _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,

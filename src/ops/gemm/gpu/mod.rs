@@ -20,7 +20,7 @@ use half::{bf16, f16};
 
 use super::cache::Header;
 use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
-use super::problem::{Epilogue, Inputs, Problem};
+use super::problem::{Epilogue, Inputs, OutputType, Problem};
 use super::ptx::{self, CardLimits, Operands, Tile};
 use super::workspace_bytes;
 use crate::config::BackendRequest;
@@ -232,6 +232,7 @@ impl Gpu {
         operands: &Operands,
     ) -> Result<(), GpuError> {
         operands.check_dense(problem)?;
+        operands.check_addresses()?;
         let mut addresses = operands.addresses();
         let steps = in_two_steps(problem).filter(|_| then_gelu);
         let product = steps.map_or(*problem, |(product, _)| product);
@@ -279,6 +280,9 @@ impl Gpu {
 
 /// A product without GELU, and what is left to do, where there is GELU.
 fn in_two_steps(problem: &Problem) -> Option<(Problem, AfterProduct)> {
+    if problem.accumulate || !has_output_like_inputs(problem) {
+        return None;
+    }
     let (epilogue, after) = match problem.epilogue {
         Epilogue::None | Epilogue::Bias => return None,
         Epilogue::BiasGelu(form) => (Epilogue::Bias, AfterProduct::Forward(form)),
@@ -289,6 +293,10 @@ fn in_two_steps(problem: &Problem) -> Option<(Problem, AfterProduct)> {
         ..*problem
     };
     Some((product, after))
+}
+
+fn has_output_like_inputs(problem: &Problem) -> bool {
+    problem.output == OutputType::LikeInputs || problem.inputs.element_bytes() == 4
 }
 
 impl Device for Gpu {

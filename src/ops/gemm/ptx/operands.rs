@@ -173,7 +173,7 @@ impl Operands<'_> {
     }
 
     /// Whether each begins where 16 bytes can be moved at once.
-    pub(super) fn check_addresses(&self) -> Result<(), LaunchError> {
+    pub(in crate::ops::gemm) fn check_addresses(&self) -> Result<(), LaunchError> {
         let rest = [
             ("the bias", &self.bias),
             ("the auxiliary matrix", &self.aux),
