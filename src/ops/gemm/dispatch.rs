@@ -119,11 +119,9 @@ impl<D: Device> Dispatch<D> {
                 true => {
                     let tuned = tuner.tune(problem);
                     let route = tuned.order();
+                    sources.tuned += usize::from(tuned.searched);
                     match tuned.searched && tuned.is_sound() {
-                        true => {
-                            sources.tuned += 1;
-                            found.insert(entry(*problem, &route));
-                        }
+                        true => found.insert(entry(*problem, &route)),
                         false => {
                             let (name, value) = (format!("gemm {name}"), route[0].to_string());
                             state.tell(&name, &value, tuned.because);
