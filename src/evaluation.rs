@@ -4,74 +4,93 @@ use std::rc::Rc;
 
 use crate::error::Result;
 use crate::faults::Site;
-use crate::memory::{Allocator, Group, Host, Memory, Planned};
-use crate::model::{Engine, ParamLayout, Purpose, Recompute, Rung, plan_buffers};
-use crate::ops::Element;
-use crate::ops::gemm::{Cpu, Products};
+use crate::memory::{Allocator, Group, Memory, Planned};
+use crate::model::{Engine, ParamLayout, Purpose, Recompute, Rung, plan_batch, plan_buffers};
+use crate::ops::backend::{Backend, Moment};
 use crate::plan::ModelDims;
 use crate::recovery::{Recovery, Workspaces};
-use crate::step::{ReadSample, Tokens, Workspace, sum};
+use crate::step::{ReadSample, Workspace};
 
 /// The mean loss over `sequences` samples, in nats per token, without dropout.
-pub(crate) fn evaluate<T: Element>(
-    Workspace { gpt, tokens }: &mut Workspace<T>,
-    weights: &[T],
+pub(crate) fn evaluate<B: Backend>(
+    (backend, weights, tally): (&B, &B::Compute, &mut B::Tally),
+    workspace: &mut Workspace<B>,
     sequences: usize,
     read: &impl ReadSample,
     (memory, site): (&mut Memory, Site),
 ) -> Result<f64> {
-    let block_size = gpt.dims().block_size;
-    let mut total = 0.0;
-    for first in (0..sequences).step_by(gpt.max_sequences()) {
-        let count = gpt.max_sequences().min(sequences - first);
-        let batch = tokens.fill(first, count, block_size, read)?;
+    let (block_size, most) = (
+        workspace.gpt.dims().block_size,
+        workspace.gpt.max_sequences(),
+    );
+    backend
+        .reset(tally)
+        .map_err(|refused| memory.refusal(site, refused))?;
+    for first in (0..sequences).step_by(most) {
+        let count = most.min(sequences - first);
+        workspace.load(backend, (first, count), Moment::default(), read)?;
         memory.enter(site)?;
-        total += sum(gpt.losses(weights, batch));
+        let losses = workspace.gpt.losses(weights, (&workspace.batch, count));
+        losses
+            .and_then(|losses| backend.add_losses(losses, block_size, tally))
+            .map_err(|refused| memory.refusal(site, refused))?;
     }
-    Ok(total / (sequences * block_size) as f64)
+    let loss = backend
+        .loss(tally)
+        .map_err(|refused| memory.refusal(site, refused))?;
+    Ok(loss / (sequences * block_size) as f64)
 }
 
 /// Evaluates weights that are not trained: no gradients, no moments, one block's activations.
-pub struct Evaluator<T: Element> {
-    pub weights: Vec<T>,
-    workspaces: Workspaces<Workspace<T>>,
+pub struct Evaluator<B: Backend> {
+    backend: Rc<B>,
+    pub weights: B::Compute,
+    tally: B::Tally,
+    workspaces: Workspaces<Workspace<B>>,
 }
 
-impl<T: Element> Evaluator<T> {
+impl<B: Backend> Evaluator<B> {
     /// Nothing is kept for a backward, whatever the rungs of `ladder` say.
     ///
     /// # Errors
     /// When memory is refused at every rung.
-    pub fn new(dims: &ModelDims, threads: usize, ladder: &[Rung], memory: Memory) -> Result<Self> {
+    pub fn new(dims: &ModelDims, backend: B, ladder: &[Rung], memory: Memory) -> Result<Self> {
         let parameters = ParamLayout::new(dims).len;
         let dims = dims.clone();
-        let products = Rc::new(Products::untuned(Cpu::default()));
-        let (workspaces, weights) = Workspaces::allocate(
+        let backend = Rc::new(backend);
+        let build_backend = backend.clone();
+        let (workspaces, (weights, tally)) = Workspaces::allocate(
             memory,
             ladder.iter().map(|&rung| without_backward(rung)).collect(),
-            |memory| weights(parameters, &mut Host::<T>::new(memory)),
+            |memory| {
+                let weights = weights(parameters, &mut backend.allocator(memory))?;
+                let tally = backend.tally(&[(0..parameters, false)]);
+                Ok((
+                    weights,
+                    tally.map_err(|refused| memory.refusal(Site::Launch, refused))?,
+                ))
+            },
             move |rung, memory| {
-                let engine = (threads, &products);
-                Workspace::new(&dims, rung, engine, Purpose::Inference, memory)
+                Workspace::new(&dims, rung, &build_backend, Purpose::Inference, memory)
             },
         )?;
         Ok(Self {
+            backend,
             weights,
+            tally,
             workspaces,
         })
     }
 
     /// The mean loss over `sequences` samples, in nats per token.
+    ///
+    /// # Errors
+    /// What reading a sample or the device says, and when memory is refused at every rung.
     pub fn evaluate(&mut self, sequences: usize, read: impl ReadSample) -> Result<f64> {
-        let weights = &self.weights;
+        let (backend, weights, tally) = (&*self.backend, &self.weights, &mut self.tally);
         self.workspaces.run(|workspace, memory| {
-            evaluate(
-                workspace,
-                weights,
-                sequences,
-                &read,
-                (memory, Site::EvalOnly),
-            )
+            let model = (backend, weights, &mut *tally);
+            evaluate(model, workspace, sequences, &read, (memory, Site::EvalOnly))
         })
     }
 
@@ -91,7 +110,7 @@ pub fn plan_evaluation(dims: &ModelDims, rung: Rung, engine: Engine, memory: &mu
         Purpose::Inference,
         memory,
     );
-    let Ok(_) = Tokens::new(rung.micro_batch * dims.block_size, memory);
+    let Ok(()) = plan_batch(rung.micro_batch * dims.block_size, engine, memory);
 }
 
 pub(crate) fn without_backward(rung: Rung) -> Rung {

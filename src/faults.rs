@@ -17,6 +17,8 @@ pub enum Site {
     Forward,
     /// The backward of a micro-step.
     Backward,
+    /// The update of the weights.
+    Update,
     /// A micro-batch of a periodic evaluation.
     Eval,
     /// A micro-batch of an evaluation that is all that was asked for.
@@ -28,10 +30,11 @@ pub enum Site {
 }
 
 impl Site {
-    pub const ALL: [Site; 7] = [
+    pub const ALL: [Site; 8] = [
         Site::Launch,
         Site::Forward,
         Site::Backward,
+        Site::Update,
         Site::Eval,
         Site::EvalOnly,
         Site::Sampling,
@@ -43,6 +46,7 @@ impl Site {
             Site::Launch => "launch",
             Site::Forward => "forward",
             Site::Backward => "backward",
+            Site::Update => "update",
             Site::Eval => "eval",
             Site::EvalOnly => "eval-only",
             Site::Sampling => "sampling",

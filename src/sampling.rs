@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::faults::Site;
 use crate::memory::{Allocator, Group, Host, Memory};
 use crate::model::{Gpt, ParamLayout, Purpose, Recompute, Rung};
-use crate::ops::gemm::{Cpu, Products};
+use crate::ops::cpu::OnCpu;
 use crate::recovery::{Recovery, Workspaces};
 use crate::rng::{Seed, Stream};
 
@@ -24,7 +24,7 @@ pub struct SamplingSettings {
 
 /// A model and its weights, for one sequence at a time.
 pub struct Generator {
-    workspaces: Workspaces<Gpt<f32>>,
+    workspaces: Workspaces<Gpt<OnCpu<f32>>>,
     block_size: usize,
     weights: Vec<f32>,
     /// Ids the tokenizer knows; rows of padding beyond them are never chosen.
@@ -49,7 +49,7 @@ impl Generator {
     ) -> Result<Self> {
         let dims = pretrained.dims.clone();
         let parameters = ParamLayout::new(&dims).len;
-        let products = Rc::new(Products::untuned(Cpu::default()));
+        let backend = Rc::new(OnCpu::untuned(threads));
         // Keys and values of every block are kept; where there is no room for them, all are computed
         // again for every token.
         let ladder = [Self::RUNG.recompute, Recompute::Block].map(|recompute| Rung {
@@ -66,10 +66,7 @@ impl Generator {
                     parameters,
                 )
             },
-            move |rung, memory| {
-                let engine = (threads, &products);
-                Gpt::new(&dims, rung, engine, Purpose::Inference, memory)
-            },
+            move |rung, memory| Gpt::new(&dims, rung, &backend, Purpose::Inference, memory),
         )?;
         pretrained.load_weights(&pretrained.dims, &mut weights)?;
         Ok(Self {

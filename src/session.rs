@@ -16,18 +16,19 @@ use crate::faults::Faults;
 use crate::interrupt::Interrupt;
 use crate::memory::{AllocationError, Memory};
 use crate::metrics::{EvalReport, StepReport};
-use crate::ops::gemm::{Products, Table};
+use crate::ops::cpu::OnCpu;
+use crate::ops::gemm::Table;
 use crate::plan::Plan;
 use crate::recovery::Recovery;
 use crate::report::{BestEval, Reporter, Summary};
-use crate::step::{ReadSample, Saved, Trainer};
+use crate::step::{Lasting, ReadSample, Trainer};
 
 pub struct Session<'a> {
     pub plan: &'a Plan,
     pub dataset: &'a Dataset,
     pub reporter: &'a mut Reporter,
     pub interrupt: &'a Interrupt,
-    pub trainer: Trainer<f32>,
+    pub trainer: Trainer<OnCpu<f32>>,
     pub state: TrainState,
     /// The newest checkpoint that this run wrote or started from, and its step.
     pub saved: Option<(u64, PathBuf)>,
@@ -44,12 +45,11 @@ impl<'a> Session<'a> {
         dataset: &'a Dataset,
         reporter: &'a mut Reporter,
         interrupt: &'a Interrupt,
-        (products, faults): (Products<f32>, Faults),
+        (backend, faults): (OnCpu<f32>, Faults),
     ) -> Result<Self> {
         let memory = Memory::limited(plan.budget.value, plan.reserve_bytes(), faults);
         let step = plan.step.clone();
-        let engine = (plan.threads, products);
-        let trainer = Trainer::new(&plan.model, engine, plan.rungs(), step, memory)?;
+        let trainer = Trainer::new(&plan.model, backend, plan.rungs(), step, memory)?;
         Ok(Self {
             plan,
             dataset,
@@ -199,8 +199,8 @@ impl<'a> Session<'a> {
         let (out_dir, dims) = (&self.plan.out_dir, &self.plan.model);
         let (config_toml, extra_files) = (&self.config_toml, &self.tokenizer_files);
         let (state, reporter) = (&mut self.state, &mut *self.reporter);
-        let path = self.trainer.save(|saved| {
-            let Saved { weights, m, v, .. } = saved;
+        let path = self.trainer.save(|_, saved| {
+            let Lasting { weights, m, v, .. } = saved.state;
             tell(saved.recoveries, state, reporter);
             state.rung = Some(saved.rung);
             state.gemm = saved.products;
@@ -219,7 +219,7 @@ impl<'a> Session<'a> {
         self.tell_recoveries();
         let path = path?;
         checkpoint::prune(&self.plan.out_dir, self.plan.keep, self.state.best_step)?;
-        let bytes = 3 * size_of_val(&self.trainer.weights[..]) as u64;
+        let bytes = 3 * size_of_val(&self.trainer.state.weights[..]) as u64;
         self.reporter
             .checkpoint_saved(&path, started.elapsed(), bytes);
         self.saved = Some((self.state.step, path));
@@ -279,7 +279,8 @@ pub fn evaluate_weights(
     load: impl FnOnce(&mut [f32]) -> Result<()>,
 ) -> Result<EvalReport> {
     let memory = Memory::limited(plan.budget.value, plan.reserve_bytes(), faults);
-    let mut evaluator = Evaluator::<f32>::new(&plan.model, plan.threads, &plan.rungs(), memory)?;
+    let backend = OnCpu::<f32>::untuned(plan.threads);
+    let mut evaluator = Evaluator::new(&plan.model, backend, &plan.rungs(), memory)?;
     load(&mut evaluator.weights)?;
     let report = evaluate_splits(step, |split| {
         evaluator.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))

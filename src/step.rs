@@ -5,13 +5,11 @@ use std::rc::Rc;
 use crate::error::Result;
 use crate::evaluation::evaluate;
 use crate::faults::Site;
-use crate::memory::{AllocationError, Allocator, Group, Host, Memory, Planned, Precision};
-use crate::model::{Batch, Engine, Gpt, ParamLayout, Purpose, Rung, plan_buffers};
-use crate::ops::Element;
-use crate::ops::dropout::Dropout;
-use crate::ops::gemm::{Inputs, Problem, Products, Table};
-use crate::ops::parallel::zero;
-use crate::optim::{Optimizer, OptimizerSettings, gradient_norm};
+use crate::memory::{AllocationError, Allocator, Group, Memory, Planned};
+use crate::model::{Engine, Gpt, ParamLayout, Purpose, Rung, plan_batch, plan_buffers};
+use crate::ops::backend::{Backend, Done, Masks, Moment, TrainingState};
+use crate::ops::gemm::{Problem, Table};
+use crate::optim::{Ended, LossScale, OptimizerSettings, Update, decay_runs};
 use crate::plan::{ModelDims, NamedChoice};
 use crate::recovery::{Recovery, Workspaces};
 use crate::rng::Seed;
@@ -32,22 +30,22 @@ pub struct StepSettings {
 }
 
 /// A model and the state of its training.
-pub struct Trainer<T: Element> {
+pub struct Trainer<B: Backend> {
     settings: StepSettings,
-    products: Rc<Products<T>>,
+    backend: Rc<B>,
     dims: ModelDims,
     pub layout: ParamLayout,
-    pub weights: Vec<T>,
-    gradients: Vec<T>,
-    pub optimizer: Optimizer<T>,
-    workspaces: Workspaces<Workspace<T>>,
+    pub state: Lasting<B::Compute, B::Full>,
+    tally: B::Tally,
+    /// Moves only in float16.
+    pub loss_scale: LossScale,
+    workspaces: Workspaces<Workspace<B>>,
 }
 
 /// The state of training, borrowed while it is written.
-pub struct Saved<'a, T> {
-    pub weights: &'a [T],
-    pub m: &'a [T],
-    pub v: &'a [T],
+pub struct Saved<'a, B: Backend> {
+    pub state: &'a Lasting<B::Compute, B::Full>,
+    pub loss_scale: LossScale,
     /// The rung that training goes on with.
     pub rung: Rung,
     /// What computes its matrix products.
@@ -67,23 +65,23 @@ pub struct StepOutcome {
 }
 
 /// The buffers that do not depend on the rung, flat in [`ParamLayout`]'s order.
-pub(crate) struct Lasting<C, F> {
-    weights: C,
+pub struct Lasting<C, F> {
+    pub weights: C,
     /// Where the weights are of lower precision than these.
-    _master: Option<F>,
-    gradients: F,
-    m: F,
-    v: F,
+    pub master: Option<F>,
+    pub gradients: F,
+    pub m: F,
+    pub v: F,
 }
 
 impl<C, F> Lasting<C, F> {
-    pub fn new<A>(parameters: usize, memory: &mut A) -> Result<Self, A::Error>
+    pub(crate) fn new<A>(parameters: usize, memory: &mut A) -> Result<Self, A::Error>
     where
         A: Allocator<Compute = C, Full = F>,
     {
         Ok(Self {
             weights: memory.compute(Group::Weights, format_args!("weights"), parameters)?,
-            _master: match memory.precision().is_mixed() {
+            master: match memory.precision().is_mixed() {
                 true => {
                     Some(memory.full(Group::Master, format_args!("master weights"), parameters)?)
                 }
@@ -101,149 +99,200 @@ pub fn plan_training(dims: &ModelDims, rung: Rung, engine: Engine, memory: &mut 
     let parameters = ParamLayout::new(dims).len;
     let Ok(_) = Lasting::new(parameters, memory);
     plan_buffers(dims, rung, engine, Purpose::Training, memory);
-    let Ok(_) = Tokens::new(rung.micro_batch * dims.block_size, memory);
+    let Ok(()) = plan_batch(rung.micro_batch * dims.block_size, engine, memory);
 }
 
 /// The buffers of a micro-step.
-pub(crate) struct Workspace<T: Element> {
-    pub gpt: Gpt<T>,
-    pub tokens: Tokens<Vec<u32>>,
+pub(crate) struct Workspace<B: Backend> {
+    pub gpt: Gpt<B>,
+    pub batch: B::Batch,
+    forward: B::Recording,
+    backward: B::Recording,
 }
 
-impl<T: Element> Workspace<T> {
+impl<B: Backend> Workspace<B> {
     pub fn new(
         dims: &ModelDims,
         rung: Rung,
-        engine: (usize, &Rc<Products<T>>),
+        backend: &Rc<B>,
         purpose: Purpose,
         memory: &mut Memory,
     ) -> Result<Self, AllocationError> {
-        let rows = rung.micro_batch * dims.block_size;
         Ok(Self {
-            gpt: Gpt::new(dims, rung, engine, purpose, memory)?,
-            tokens: Tokens::new(rows, &mut Host::<T>::new(memory))?,
+            gpt: Gpt::new(dims, rung, backend, purpose, memory)?,
+            batch: backend.batch(rung.micro_batch * dims.block_size, memory)?,
+            forward: B::Recording::default(),
+            backward: B::Recording::default(),
         })
     }
 }
 
-impl<T: Element> Trainer<T> {
+impl<B: Backend> Trainer<B> {
     /// Allocates everything that training needs, at the first rung of `ladder` that memory is
-    /// granted for; weights and moments are zero. Before the buffers of a rung are made, `products` are
-    /// prepared for it.
+    /// granted for; weights and moments are zero. Before the buffers of a rung are made, its products are
+    /// prepared.
     ///
     /// # Errors
     /// When memory is refused at every rung.
     pub fn new(
         dims: &ModelDims,
-        (threads, products): (usize, Products<T>),
+        backend: B,
         ladder: Vec<Rung>,
         settings: StepSettings,
         memory: Memory,
     ) -> Result<Self> {
         let layout = ParamLayout::new(dims);
         let parameters = layout.len;
-        let products = Rc::new(products);
-        let (build_dims, build_products) = (dims.clone(), products.clone());
-        let (workspaces, lasting) = Workspaces::allocate(
+        let backend = Rc::new(backend);
+        let (lasting_backend, build_backend) = (backend.clone(), backend.clone());
+        let build_dims = dims.clone();
+        let (workspaces, (state, tally)) = Workspaces::allocate(
             memory,
             ladder,
-            |memory| Lasting::new(parameters, &mut Host::new(memory)),
+            |memory| {
+                let state = Lasting::new(parameters, &mut lasting_backend.allocator(memory))?;
+                let tally = lasting_backend.tally(&decay_runs(&ParamLayout::new(dims)));
+                Ok((
+                    state,
+                    tally.map_err(|refused| memory.refusal(Site::Launch, refused))?,
+                ))
+            },
             move |rung, memory| {
-                let (dims, products) = (&build_dims, &build_products);
-                let problems = Problem::of_training(dims, rung, Inputs::Float32);
-                products.prepare(&problems, Some(room_for_tuning(dims, rung, memory)));
-                Workspace::new(dims, rung, (threads, products), Purpose::Training, memory)
+                let (dims, backend) = (&build_dims, &build_backend);
+                let problems = Problem::of_training(dims, rung, backend.inputs());
+                backend.prepare(
+                    &problems,
+                    Some(room_for_tuning(dims, rung, &**backend, memory)),
+                );
+                Workspace::new(dims, rung, backend, Purpose::Training, memory)
             },
         )?;
         Ok(Self {
-            products,
-            optimizer: Optimizer::new(settings.optimizer, &layout, lasting.m, lasting.v),
+            loss_scale: LossScale::new(backend.inputs()),
+            backend,
             settings,
             dims: dims.clone(),
             layout,
-            weights: lasting.weights,
-            gradients: lasting.gradients,
+            state,
+            tally,
             workspaces,
         })
     }
 
     /// Step number `step`, counted from 0. A step whose loss or gradient is not finite changes
-    /// nothing; the caller sees it in the outcome.
+    /// nothing; the caller sees it in the outcome. In float16 it is first done again with smaller loss
+    /// scales: a gradient that overflowed costs time, never a sample.
+    ///
+    /// # Errors
+    /// What reading a sample or the device says, and when memory is refused at every rung.
     pub fn step(&mut self, step: u64, read: impl ReadSample) -> Result<StepOutcome> {
-        let loss = self.accumulate(step, read)?;
-        let outcome = StepOutcome {
-            loss,
-            gradient_norm: gradient_norm(&self.gradients),
-            learning_rate: self.settings.schedule.at(step),
-        };
-        if outcome.is_finite() {
-            self.commit(step, outcome);
+        loop {
+            self.accumulate(step, &read)?;
+            let ended = self.commit(step)?;
+            if self.loss_scale.try_again(&ended) {
+                continue;
+            }
+            let tokens = self.settings.sequences_per_step * self.dims.block_size;
+            return Ok(StepOutcome {
+                loss: ended.loss / tokens as f64,
+                gradient_norm: ended.gradient_norm,
+                learning_rate: self.settings.schedule.at(step),
+            });
         }
-        Ok(outcome)
     }
 
-    /// The gradients of the step's mean loss, from zero. Can be repeated: it changes nothing that
-    /// it reads.
-    fn accumulate(&mut self, step: u64, read: impl ReadSample) -> Result<f64> {
-        let (settings, dims) = (&self.settings, &self.dims);
-        let (weights, gradients) = (&self.weights, &mut self.gradients);
+    /// The gradients of the step's mean loss times the loss scale, from zero. Can be repeated: it changes
+    /// nothing that it reads.
+    fn accumulate(&mut self, step: u64, read: &impl ReadSample) -> Result<()> {
+        let (settings, dims, backend) = (&self.settings, &self.dims, &*self.backend);
+        let (state, tally) = (&mut self.state, &mut self.tally);
+        let (weights, gradients) = (&state.weights, &mut state.gradients);
         let sequences = settings.sequences_per_step;
-        let tokens_per_step = (sequences * dims.block_size) as f64;
-        self.workspaces.run(|Workspace { gpt, tokens }, memory| {
-            zero(gradients);
-            let mut total = 0.0;
-            for first in (0..sequences).step_by(gpt.max_sequences()) {
-                let count = gpt.max_sequences().min(sequences - first);
-                let dropout = dropout(settings, dims, step, first);
-                let batch = tokens.fill(first, count, dims.block_size, &read)?;
+        let scale = self.loss_scale.value() / (sequences * dims.block_size) as f64;
+        self.workspaces.run(|workspace, memory| {
+            backend
+                .zero(gradients)
+                .and_then(|()| backend.reset(tally))
+                .map_err(|refused| memory.refusal(Site::Forward, refused))?;
+            let most = workspace.gpt.max_sequences();
+            for first in (0..sequences).step_by(most) {
+                let count = most.min(sequences - first);
+                let moment = Moment {
+                    step: step as u32,
+                    first_sample: first as u32,
+                    scale,
+                };
+                let samples = (first, count);
+                workspace.load(backend, samples, moment, read)?;
+                let work = MicroStep {
+                    backend,
+                    weights,
+                    count,
+                    dropout: (dims.dropout > 0.0).then_some((dims.dropout, settings.seed)),
+                };
                 memory.enter(Site::Forward)?;
-                gpt.forward(weights, batch, dropout);
+                work.forward(workspace)
+                    .map_err(|refused| memory.refusal(Site::Forward, refused))?;
                 memory.enter(Site::Backward)?;
-                let scale = T::of(1.0 / tokens_per_step);
-                total += sum(gpt.backward(weights, gradients, batch, scale, dropout));
+                work.backward(workspace, gradients, tally)
+                    .map_err(|refused| memory.refusal(Site::Backward, refused))?;
             }
-            Ok(total / tokens_per_step)
+            Ok(())
         })
     }
 
     /// Clips and updates. Never repeated for a step.
-    fn commit(&mut self, step: u64, outcome: StepOutcome) {
-        self.optimizer.update(
-            &mut self.weights,
-            &self.gradients,
-            outcome.gradient_norm,
-            outcome.learning_rate,
-            step + 1,
-        );
+    fn commit(&mut self, step: u64) -> Result<Ended> {
+        let update = Update {
+            settings: self.settings.optimizer,
+            learning_rate: self.settings.schedule.at(step),
+            number: step + 1,
+            loss_scale: self.loss_scale.value(),
+        };
+        let state = TrainingState::<B> {
+            weights: &mut self.state.weights,
+            master: self.state.master.as_mut(),
+            m: &mut self.state.m,
+            v: &mut self.state.v,
+            gradients: &self.state.gradients,
+        };
+        let ended = self.backend.update(state, &update, &mut self.tally);
+        Ok(ended.map_err(|refused| self.workspaces.memory().refusal(Site::Update, refused))?)
     }
 
     /// The mean loss over `sequences` samples, in nats per token, without dropout.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
     pub fn evaluate(&mut self, sequences: usize, read: impl ReadSample) -> Result<f64> {
-        let weights = &self.weights;
+        let (backend, weights, tally) = (&*self.backend, &self.state.weights, &mut self.tally);
         self.workspaces.run(|workspace, memory| {
-            evaluate(workspace, weights, sequences, &read, (memory, Site::Eval))
+            let model = (backend, weights, &mut *tally);
+            evaluate(model, workspace, sequences, &read, (memory, Site::Eval))
         })
     }
 
     /// Hands out what a checkpoint holds, to be written somewhere.
-    pub fn save<R>(&mut self, mut write: impl FnMut(Saved<T>) -> Result<R>) -> Result<R> {
-        let (weights, optimizer, products) = (&self.weights, &self.optimizer, &self.products);
+    ///
+    /// # Errors
+    /// What `write` says, and when memory is refused for good.
+    pub fn save<R>(&mut self, mut write: impl FnMut(&B, Saved<B>) -> Result<R>) -> Result<R> {
+        let (state, backend, loss_scale) = (&self.state, &*self.backend, self.loss_scale);
         self.workspaces.run_beside(|rung, memory, recoveries| {
             memory.enter(Site::Checkpoint)?;
-            write(Saved {
-                weights,
-                m: &optimizer.m,
-                v: &optimizer.v,
+            let saved = Saved {
+                state,
+                loss_scale,
                 rung,
-                products: products.table(),
+                products: backend.products(),
                 recoveries: std::mem::take(recoveries),
-            })
+            };
+            write(backend, saved)
         })
     }
 
-    /// The gradients of the last step, flat in the layout's order, before clipping.
-    pub fn gradients(&self) -> &[T] {
-        &self.gradients
+    pub fn backend(&self) -> &B {
+        &self.backend
     }
 
     pub fn rung(&self) -> Rung {
@@ -261,17 +310,98 @@ impl<T: Element> Trainer<T> {
 
     /// What was decided about matrix products since the last call.
     pub fn take_choices(&mut self) -> Vec<NamedChoice> {
-        self.products.take_choices()
+        self.backend.take_choices()
     }
 }
 
-fn dropout(settings: &StepSettings, dims: &ModelDims, step: u64, first: usize) -> Option<Dropout> {
-    (dims.dropout > 0.0).then_some(Dropout {
-        p: dims.dropout,
-        seed: settings.seed,
-        step: step as u32,
-        first_sample: first as u32,
-    })
+impl<B: Backend> Workspace<B> {
+    /// Makes samples `first..first + count` the micro-batch.
+    ///
+    /// # Errors
+    /// What `read` or the device says.
+    pub fn load(
+        &mut self,
+        backend: &B,
+        (first, count): (usize, usize),
+        moment: Moment,
+        read: &impl ReadSample,
+    ) -> Result<()> {
+        let block_size = self.gpt.dims().block_size;
+        let rows = count * block_size;
+        backend.load(&mut self.batch, rows, moment, &mut |inputs, targets| {
+            let inputs = inputs[..rows].chunks_exact_mut(block_size);
+            let targets = targets[..rows].chunks_exact_mut(block_size);
+            for (i, (inputs, targets)) in inputs.zip(targets).enumerate() {
+                read((first + i) as u32, inputs, targets)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A micro-step of training, in two halves that are recorded if they are of full size.
+struct MicroStep<'a, B: Backend> {
+    backend: &'a B,
+    weights: &'a B::Compute,
+    count: usize,
+    /// Probability and seed.
+    dropout: Option<(f64, Seed)>,
+}
+
+impl<B: Backend> MicroStep<'_, B> {
+    fn masks<'b>(&self, batch: &'b B::Batch) -> Option<Masks<'b, B::Moment>> {
+        self.dropout.map(|(p, seed)| Masks {
+            p,
+            seed,
+            moment: B::moment(batch),
+        })
+    }
+
+    fn forward(&self, workspace: &mut Workspace<B>) -> Done {
+        let Workspace {
+            gpt,
+            batch,
+            forward,
+            ..
+        } = workspace;
+        let (count, masks) = (self.count, self.masks(batch));
+        let full = count == gpt.max_sequences();
+        let work = || gpt.forward(self.weights, (batch, count), masks);
+        self.run(full, forward, work)
+    }
+
+    fn backward(
+        &self,
+        workspace: &mut Workspace<B>,
+        gradients: &mut B::Full,
+        tally: &mut B::Tally,
+    ) -> Done {
+        let Workspace {
+            gpt,
+            batch,
+            backward,
+            ..
+        } = workspace;
+        let (count, masks) = (self.count, self.masks(batch));
+        let (full, positions) = (count == gpt.max_sequences(), gpt.dims().block_size);
+        let work = || {
+            let losses = gpt.backward(self.weights, gradients, (batch, count), masks)?;
+            self.backend.add_losses(losses, positions, tally)
+        };
+        self.run(full, backward, work)
+    }
+
+    fn run(
+        &self,
+        full: bool,
+        recording: &mut B::Recording,
+        mut work: impl FnMut() -> Done,
+    ) -> Done {
+        match full {
+            true => self.backend.record(recording, work),
+            false => work(),
+        }
+    }
 }
 
 impl StepOutcome {
@@ -281,53 +411,15 @@ impl StepOutcome {
 }
 
 /// Tuning holds no more than the buffers do that are made after it, so that the plan counts for it, too.
-fn room_for_tuning(dims: &ModelDims, rung: Rung, memory: &Memory) -> u64 {
-    let mut planned = Planned::sum(Precision::Float32);
-    let engine = Engine::Cpu { threads: 1 };
-    plan_buffers(dims, rung, engine, Purpose::Training, &mut planned);
+fn room_for_tuning<B: Backend>(dims: &ModelDims, rung: Rung, backend: &B, memory: &Memory) -> u64 {
+    let mut planned = Planned::sum(backend.precision());
+    plan_buffers(
+        dims,
+        rung,
+        backend.engine(),
+        Purpose::Training,
+        &mut planned,
+    );
     let room = memory.room_bytes().unwrap_or(u64::MAX);
     planned.total_bytes().min(room)
-}
-
-/// The token ids of a micro-batch.
-pub(crate) struct Tokens<I> {
-    inputs: I,
-    targets: I,
-}
-
-impl<I> Tokens<I> {
-    pub fn new<A: Allocator<Ids = I>>(rows: usize, memory: &mut A) -> Result<Self, A::Error> {
-        Ok(Self {
-            inputs: memory.ids(Group::Workspaces, format_args!("inputs"), rows)?,
-            targets: memory.ids(Group::Workspaces, format_args!("targets"), rows)?,
-        })
-    }
-}
-
-impl Tokens<Vec<u32>> {
-    /// Samples `first..first + count`.
-    pub fn fill(
-        &mut self,
-        first: usize,
-        count: usize,
-        block_size: usize,
-        read: &impl ReadSample,
-    ) -> Result<Batch<'_>> {
-        let rows = count * block_size;
-        let inputs = self.inputs[..rows].chunks_exact_mut(block_size);
-        let targets = self.targets[..rows].chunks_exact_mut(block_size);
-        for (i, (inputs, targets)) in inputs.zip(targets).enumerate() {
-            read((first + i) as u32, inputs, targets)?;
-        }
-        Ok(Batch {
-            inputs: &self.inputs[..rows],
-            targets: &self.targets[..rows],
-            sequences: count,
-        })
-    }
-}
-
-/// In f64 and in row order, so that it does not depend on the micro-batch.
-pub(crate) fn sum<T: Element>(losses: &[T]) -> f64 {
-    losses.iter().map(|loss| loss.widen()).sum()
 }

@@ -11,10 +11,10 @@ use crate::error::Result;
 use crate::evaluation::{weights, without_backward};
 use crate::faults::Faults;
 use crate::memory::{AllocationError, Allocator, Host, Memory};
-use crate::model::{Buffers, Engine, ParamLayout, Purpose, Rung};
+use crate::model::{Buffers, Engine, Packets, ParamLayout, Purpose, Rung, Tokens};
 use crate::plan::{Job, ModelDims, Plan};
 use crate::recovery::{Recovery, Workspaces};
-use crate::step::{Lasting, Tokens};
+use crate::step::Lasting;
 
 /// What was granted, and what was refused on the way.
 #[derive(Clone, Debug, Serialize)]
@@ -47,7 +47,7 @@ pub fn on_cpu(plan: &Plan) -> Result<Trial> {
 /// As [`on_cpu`], and when the GPU cannot be had.
 #[cfg(feature = "cuda")]
 pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial> {
-    use crate::memory::{OnGpu, Precision};
+    use crate::memory::{GpuMemory, Precision};
     use half::{bf16, f16};
 
     let device = crate::device::open(ordinal)?;
@@ -55,9 +55,9 @@ pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial> {
     let memory = account(plan).in_pool(device.clone());
     let precision = plan.precision;
     let allocate = move |run: &Run, rung, memory: &mut Memory| match precision {
-        Precision::Float32 => run.allocate(rung, &mut OnGpu::<f32>::new(&device, memory)),
-        Precision::Bfloat16 => run.allocate(rung, &mut OnGpu::<bf16>::new(&device, memory)),
-        Precision::Float16 => run.allocate(rung, &mut OnGpu::<f16>::new(&device, memory)),
+        Precision::Float32 => run.allocate(rung, &mut GpuMemory::<f32>::new(&device, memory)),
+        Precision::Bfloat16 => run.allocate(rung, &mut GpuMemory::<bf16>::new(&device, memory)),
+        Precision::Float16 => run.allocate(rung, &mut GpuMemory::<f16>::new(&device, memory)),
     };
     let left = || context.mem_get_info().ok().map(|(free, _)| free as u64);
     attempt(plan, Engine::Cuda, memory, allocate, left)
@@ -95,8 +95,11 @@ impl Run {
             Job::Evaluate => (without_backward(rung), Purpose::Inference),
         };
         let buffers = Buffers::new(&self.dims, rung, self.engine, purpose, memory)?;
-        let tokens = Tokens::new(rung.micro_batch * self.dims.block_size, memory)?;
-        Ok(Box::new((buffers, tokens)))
+        let rows = rung.micro_batch * self.dims.block_size;
+        Ok(match self.engine {
+            Engine::Cpu { .. } => Box::new((buffers, Tokens::new(rows, memory)?)),
+            Engine::Cuda => Box::new((buffers, Packets::new(rows, memory)?)),
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use taper::config::Gelu;
 use taper::memory::{Memory, Planned, Precision};
 use taper::model::{Engine, Recompute, Rung, packed_bytes};
+use taper::ops::cpu::OnCpu;
 use taper::ops::gemm::{Cpu, Effort, Products, Table};
 use taper::optim::OptimizerSettings;
 use taper::plan::ModelDims;
@@ -115,7 +116,7 @@ fn rung(recompute: Recompute) -> Rung {
     }
 }
 
-fn trainer(recompute: Recompute, effort: Effort) -> Trainer<f32> {
+fn trainer(recompute: Recompute, effort: Effort) -> Trainer<OnCpu<f32>> {
     let settings = StepSettings {
         seed: Seed(1),
         sequences_per_step: 32,
@@ -136,8 +137,8 @@ fn trainer(recompute: Recompute, effort: Effort) -> Trainer<f32> {
     };
     let ladder = vec![rung(recompute)];
     let products = Products::new(Cpu::default(), effort, None, Table::default());
-    let engine = (THREADS, products);
-    Trainer::new(&dims(), engine, ladder, settings, Memory::default()).unwrap()
+    let backend = OnCpu::new(THREADS, products);
+    Trainer::new(&dims(), backend, ladder, settings, Memory::default()).unwrap()
 }
 
 fn read(sample: u32, inputs: &mut [u32], targets: &mut [u32]) -> taper::error::Result<()> {

@@ -8,10 +8,11 @@ use common::reference::Reference;
 use common::{Kind, assert_close, noise, tokens, values};
 use taper::config::Gelu;
 use taper::memory::Memory;
-use taper::model::{Batch, Gpt, ParamLayout, Purpose, Recompute, Rung, init_weights};
+use taper::model::{Gpt, ParamLayout, Purpose, Recompute, Rung, init_weights};
 use taper::ops::Element;
+use taper::ops::backend::{Masks, Moment};
+use taper::ops::cpu::{Batch, OnCpu};
 use taper::ops::dropout::Dropout;
-use taper::ops::gemm::{Cpu, Products};
 use taper::plan::ModelDims;
 use taper::rng::Seed;
 
@@ -36,10 +37,14 @@ fn rung(micro_batch: usize) -> Rung {
     }
 }
 
-fn gpt<T: Element>(dims: &ModelDims, rung: Rung, threads: usize, purpose: Purpose) -> Gpt<T> {
-    let products = Rc::new(Products::untuned(Cpu::default()));
-    let memory = &mut Memory::default();
-    Gpt::new(dims, rung, (threads, &products), purpose, memory).unwrap()
+fn gpt<T: Element>(
+    dims: &ModelDims,
+    rung: Rung,
+    threads: usize,
+    purpose: Purpose,
+) -> Gpt<OnCpu<T>> {
+    let backend = Rc::new(OnCpu::untuned(threads));
+    Gpt::new(dims, rung, &backend, purpose, &mut Memory::default()).unwrap()
 }
 
 /// Random weights, so that no parameter sits at a point where its gradient vanishes.
@@ -58,17 +63,23 @@ fn step<T: Element>(
     let weights = weights::<T>(dims);
     let mut gradients = vec![T::ZERO; weights.len()];
     let mut gpt = gpt(dims, rung, threads, Purpose::Training);
-    let batch = Batch {
-        inputs: &inputs,
-        targets: &targets,
-        sequences: rung.micro_batch,
+    let moment = Moment {
+        step: dropout.map_or(0, |dropout| dropout.step),
+        first_sample: dropout.map_or(0, |dropout| dropout.first_sample),
+        scale: 1.0 / rows as f64,
     };
-    let scale = T::of(1.0 / rows as f64);
-    gpt.forward(&weights, batch, dropout);
+    let masks = dropout.map(|Dropout { p, seed, .. }| Masks {
+        p,
+        seed,
+        moment: &moment,
+    });
+    let batch = Batch::new(inputs.clone(), targets.clone(), moment);
+    let batch = (&batch, rung.micro_batch);
+    gpt.forward(&weights, batch, masks).unwrap();
     let losses = gpt
-        .backward(&weights, &mut gradients, batch, scale, dropout)
-        .to_vec();
-    (losses, gradients, inputs, targets)
+        .backward(&weights, &mut gradients, batch, masks)
+        .unwrap();
+    (losses.slice().to_vec(), gradients, inputs, targets)
 }
 
 fn check<T: Element>(dims: &ModelDims, dropout: Option<Dropout>) {
@@ -140,12 +151,10 @@ fn evaluation_and_training_report_the_same_losses() {
     let dims = dims(true, Gelu::Erf);
     let (trained, _, inputs, targets) = step::<f32>(&dims, (rung(4), 2), None);
     let mut gpt = gpt(&dims, rung(4), 2, Purpose::Inference);
-    let batch = Batch {
-        inputs: &inputs,
-        targets: &targets,
-        sequences: 4,
-    };
-    assert_eq!(gpt.losses(&weights::<f32>(&dims), batch), trained);
+    let batch = Batch::new(inputs, targets, Moment::default());
+    let weights = weights::<f32>(&dims);
+    let losses = gpt.losses(&weights, (&batch, 4)).unwrap();
+    assert_eq!(losses.slice(), trained);
 }
 
 #[test]
@@ -159,12 +168,10 @@ fn a_loss_does_not_depend_on_the_micro_batch_it_was_computed_in() {
         let size = sequences * dims.block_size;
         let mut all = Vec::new();
         for (inputs, targets) in inputs.chunks(size).zip(targets.chunks(size)) {
-            let batch = Batch {
-                inputs,
-                targets,
-                sequences: inputs.len() / dims.block_size,
-            };
-            all.extend_from_slice(gpt.losses(&weights, batch));
+            let sequences = inputs.len() / dims.block_size;
+            let batch = Batch::new(inputs.into(), targets.into(), Moment::default());
+            let losses = gpt.losses(&weights, (&batch, sequences)).unwrap();
+            all.extend_from_slice(losses.slice());
         }
         all
     };

@@ -10,7 +10,7 @@ use taper::config::Gelu;
 use taper::ops::Element;
 use taper::ops::adamw::{AdamW, adamw_ref, norm};
 use taper::ops::attention::{self, QUERY_BLOCK, Shape, WeightDropout, attention_ref};
-use taper::ops::classifier::{Classifier, classifier_ref};
+use taper::ops::cross_entropy::{self, cross_entropy_ref};
 use taper::ops::dropout::{self, Dropout, Site, factors};
 use taper::ops::embedding::{self, embedding_ref};
 use taper::ops::gelu::{self, gelu_ref};
@@ -305,44 +305,29 @@ fn attention_of_one_new_query_equals_that_row_of_the_whole() {
     );
 }
 
-fn check_classifier<T: Element>(rows: usize, c: usize, vocab: usize, chunk: usize) {
-    let (x, wte) = (noise::<T>(rows * c, 1), noise::<T>(vocab * c, 2));
+fn check_cross_entropy<T: Element>(rows: usize, vocab: usize) {
+    let logits = noise::<T>(rows * vocab, 1);
     let targets = tokens(rows, vocab, 3);
     let nan = T::of(f64::NAN);
-    let mut logits = vec![nan; chunk * vocab];
-    let products = Products::untuned(Cpu::default());
-    let mut classifier = Classifier {
-        products: &products,
-        wte: &wte,
-        logits: &mut logits,
-        columns: c,
-    };
     let (mut evaluated, mut losses) = (vec![nan; rows], vec![nan; rows]);
-    classifier.losses(&x, &targets, &mut evaluated);
-    let (mut dx, mut dwte) = (vec![nan; rows * c], vec![T::ZERO; vocab * c]);
-    let scale = T::of(0.25);
-    classifier.losses_and_gradients(&x, &targets, scale, &mut losses, (&mut dx, &mut dwte));
+    cross_entropy::losses(&mut logits.clone(), &targets, &mut evaluated);
+    let (mut gradient, scale) = (logits.clone(), T::of(0.25));
+    cross_entropy::losses_and_gradients(&mut gradient, &targets, scale, &mut losses);
 
-    let (xv, wv) = (variable(&x, &[rows, c]), variable(&wte, &[vocab, c]));
-    let target_tensor = Tensor::from_slice(&targets, rows, &Device::Cpu).unwrap();
-    let want = classifier_ref(&xv, &wv, &target_tensor).unwrap();
+    let variable = variable(&logits, &[rows, vocab]);
+    let targets = Tensor::from_slice(&targets, rows, &Device::Cpu).unwrap();
+    let want = cross_entropy_ref(&variable, &targets).unwrap();
     assert_eq!(evaluated, losses, "evaluation and training agree");
     assert_close("loss", &losses, &values::<T>(&want), Kind::Forward);
-    let want = gradients(&want, &vec![scale; rows], &[&xv, &wv]);
-    assert_close("dx", &dx, &want[0], Kind::Gradient);
-    assert_close("dwte", &dwte, &want[1], Kind::Gradient);
+    let want = gradients(&want, &vec![scale; rows], &[&variable]);
+    assert_close("gradient", &gradient, &want[0], Kind::Gradient);
 }
 
 #[test]
-fn classifier_matches_its_twin_at_any_chunk() {
-    for (rows, c, vocab, chunk) in [
-        (1, 1, 2, 1),
-        (10, 7, 65, 3),
-        (70, 16, 257, 70),
-        (65, 9, 50, 32),
-    ] {
-        check_classifier::<f32>(rows, c, vocab, chunk);
-        check_classifier::<f64>(rows, c, vocab, chunk);
+fn cross_entropy_matches_its_twin() {
+    for (rows, vocab) in [(1, 2), (10, 65), (70, 257), (65, 50)] {
+        check_cross_entropy::<f32>(rows, vocab);
+        check_cross_entropy::<f64>(rows, vocab);
     }
 }
 

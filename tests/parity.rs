@@ -16,7 +16,7 @@ use serde::Deserialize;
 use taper::config::Gelu;
 use taper::memory::Memory;
 use taper::model::{Gpt, ParamLayout, Purpose, Recompute, Rung};
-use taper::ops::gemm::{Cpu, Products};
+use taper::ops::cpu::OnCpu;
 use taper::optim::OptimizerSettings;
 use taper::plan::ModelDims;
 use taper::rng::Seed;
@@ -183,11 +183,10 @@ fn reproduce(folder: &Path, allowed: Allowed, micro_batch: usize) {
         logits_rows: 7,
     };
     let memory = Memory::default();
-    let engine = (2, Products::untuned(Cpu::default()));
-    let mut trainer =
-        Trainer::<f32>::new(&run.config, engine, vec![rung], settings, memory).unwrap();
+    let backend = OnCpu::<f32>::untuned(2);
+    let mut trainer = Trainer::new(&run.config, backend, vec![rung], settings, memory).unwrap();
     let layout = trainer.layout.clone();
-    trainer.weights = flat(&layout, folder.join("init.safetensors"));
+    trainer.state.weights = flat(&layout, folder.join("init.safetensors"));
     let t = run.config.block_size;
     let tokens: Vec<u32> = std::fs::read(folder.join("tokens.u16"))
         .unwrap()
@@ -197,7 +196,7 @@ fn reproduce(folder: &Path, allowed: Allowed, micro_batch: usize) {
     assert_eq!(tokens.len(), run.steps.len() * sequences * (t + 1));
 
     check_logits(
-        (&run.config, &trainer.weights),
+        (&run.config, &trainer.state.weights),
         folder,
         &tokens[..run.batch_size * (t + 1)],
         allowed,
@@ -213,7 +212,7 @@ fn reproduce(folder: &Path, allowed: Allowed, micro_batch: usize) {
         let got = trainer.step(step as u64, read).unwrap();
         if step == 0 {
             let want = flat(&layout, folder.join("grads0.safetensors"));
-            let got = trainer.gradients();
+            let got = &trainer.state.gradients;
             assert_params("first gradient", &layout, got, &want, allowed.gradients);
         }
         assert!(
@@ -231,12 +230,12 @@ fn reproduce(folder: &Path, allowed: Allowed, micro_batch: usize) {
     }
     println!("  worst relative error of a loss: {worst_loss:e}");
     let want = flat(&layout, folder.join("final.safetensors"));
-    let got = &trainer.weights;
+    let got = &trainer.state.weights;
     assert_params("final weight", &layout, got, &want, allowed.final_weights);
 }
 
 fn check_logits(
-    (dims, weights): (&ModelDims, &[f32]),
+    (dims, weights): (&ModelDims, &Vec<f32>),
     folder: &Path,
     tokens: &[u32],
     allowed: Allowed,
@@ -246,15 +245,9 @@ fn check_logits(
         recompute: Recompute::Block,
         logits_rows: 1,
     };
-    let products = Rc::new(Products::untuned(Cpu::default()));
-    let mut gpt = Gpt::new(
-        dims,
-        rung,
-        (2, &products),
-        Purpose::Inference,
-        &mut Memory::default(),
-    )
-    .unwrap();
+    let backend = Rc::new(OnCpu::untuned(2));
+    let memory = &mut Memory::default();
+    let mut gpt = Gpt::new(dims, rung, &backend, Purpose::Inference, memory).unwrap();
     let t = dims.block_size;
     let got: Vec<f32> = tokens
         .chunks_exact(t + 1)

@@ -14,10 +14,12 @@ use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
 use crate::interrupt::Interrupt;
 use crate::model::init_weights;
+use crate::ops::cpu::OnCpu;
 use crate::ops::gemm::{Cache, Cpu, Products, Table, cache_folder, cpu};
 use crate::plan::{Job, Origin, Plan, Request};
 use crate::report::{DataSummary, MetricsLog, ReportOptions, Reporter, Startup, Warning};
 use crate::session::{Session, evaluate_weights};
+use crate::step::Lasting;
 
 /// Train GPT-2
 #[derive(Clone, Debug, clap::Args)]
@@ -79,7 +81,8 @@ pub fn run(args: TrainArgs) -> Result<()> {
         }
         start.refuse_to_overwrite(&plan.out_dir)?;
         reporter.startup(&startup(&plan, &device, &dataset, start.step()));
-        let equipment = (start.products(&config, &plan, &device)?, faults);
+        let products = start.products(&config, &plan, &device)?;
+        let equipment = (OnCpu::new(plan.threads, products), faults);
         let mut session = Session::allocate(
             &config,
             &plan,
@@ -250,9 +253,8 @@ impl Start {
         let mut metrics_bytes = 0;
         match self {
             Self::Resume(checkpoint) => {
-                let trainer = &mut session.trainer;
-                let (m, v) = (&mut trainer.optimizer.m, &mut trainer.optimizer.v);
-                checkpoint.load_into(&session.plan.model, &mut trainer.weights, m, v)?;
+                let Lasting { weights, m, v, .. } = &mut session.trainer.state;
+                checkpoint.load_into(&session.plan.model, weights, m, v)?;
                 metrics_bytes = checkpoint.state.metrics_bytes;
                 session.state = crate::checkpoint::TrainState {
                     rung: Some(session.trainer.rung()),
@@ -261,7 +263,7 @@ impl Start {
                 };
                 session.saved = Some((session.state.step, checkpoint.path.clone()));
             }
-            other => other.load_weights(session.plan, &mut session.trainer.weights)?,
+            other => other.load_weights(session.plan, &mut session.trainer.state.weights)?,
         }
         let out_dir = &session.plan.out_dir;
         std::fs::create_dir_all(out_dir).map_err(Error::io("create the folder", out_dir))?;

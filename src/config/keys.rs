@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::MemoryLimit;
+use super::{DeviceRequest, MemoryLimit};
 
 /// A key of the configuration. Names are unique across sections.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) enum Rule {
     /// What is expected, and whether a number is that.
     Number(&'static str, fn(f64) -> bool),
     Choice(&'static [&'static str]),
+    Device,
     /// Bytes above 0, as text with a unit or as a whole number.
     Size,
     /// Any text that is not empty; the first field says what it means.
@@ -90,7 +91,7 @@ pub(super) const KEYS: &[Key] = &[
     key("checkpoint", "out_dir", Rule::Text("a folder")),
     key("checkpoint", "checkpoint_interval", COUNT),
     key("checkpoint", "keep", COUNT),
-    key("system", "device", Rule::Choice(&["auto", "cpu"])),
+    key("system", "device", Rule::Device),
     key(
         "system",
         "dtype",
@@ -103,6 +104,8 @@ pub(super) const KEYS: &[Key] = &[
         "recompute",
         Rule::Choice(&["auto", "none", "gelu+ln", "block"]),
     ),
+    key("system", "tf32", Rule::Switch),
+    key("system", "cuda_graph", Rule::Choice(&["auto", "on", "off"])),
     key(
         "gemm",
         "autotune",
@@ -140,7 +143,7 @@ const METRICS: &str = "remove it: every number goes to `metrics.jsonl` in `check
 const NANOGPT_VALUES: &[(&str, &[&str], &str)] = &[
     (
         "device",
-        &["cuda", "mps"],
+        &["mps"],
         "write `auto`: it takes the best device that taper can use here",
     ),
     (
@@ -210,6 +213,9 @@ impl Rule {
                 None => COUNT.admits(value),
             },
             Rule::Choice(choices) => value.as_str().is_some_and(|text| choices.contains(&text)),
+            Rule::Device => value
+                .as_str()
+                .is_some_and(|text| text.parse::<DeviceRequest>().is_ok()),
             Rule::Text(_) => value.as_str().is_some_and(|text| !text.is_empty()),
         }
     }
@@ -228,6 +234,7 @@ impl Rule {
             Rule::Number(expected, _) => (*expected).into(),
             Rule::Size => MemoryLimit::EXPECTED.into(),
             Rule::Choice(choices) => list(choices.iter().copied(), "or"),
+            Rule::Device => DeviceRequest::EXPECTED.into(),
             Rule::Text(expected) => format!("text in quotes: {expected}"),
         }
     }
@@ -258,6 +265,10 @@ impl Rule {
             Rule::Choice(choices) => nearest(&text.to_lowercase(), choices.iter().copied())
                 .map(|choice| vec![format!("\"{choice}\"")])
                 .unwrap_or_default(),
+            Rule::Device => match text.to_lowercase().as_str() {
+                "gpu" => vec!["\"cuda\"".into()],
+                text => vec![format!("\"{text}\"")],
+            },
             Rule::Text(_) => vec![format!("\"{text}\"")],
         };
         candidates.into_iter().find(|candidate| {

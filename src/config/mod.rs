@@ -11,11 +11,16 @@ use error::Source;
 use request::Request;
 
 pub use error::{ConfigError, Problem};
+pub use machine::{
+    AutotuneRequest, BackendRequest, DeviceRequest, DtypeRequest, GemmConfig, GraphRequest,
+    RecomputeRequest, SystemConfig,
+};
 pub use memory_limit::{MemoryLimit, NotASize};
 pub use presets::{PRESETS, Preset};
 
 mod error;
 mod keys;
+mod machine;
 mod memory_limit;
 mod presets;
 mod request;
@@ -255,102 +260,6 @@ pub struct CheckpointConfig {
     pub keep: usize,
 }
 
-/// The machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SystemConfig {
-    /// Where to compute.
-    pub device: DeviceRequest,
-    /// The precision of the computation.
-    pub dtype: DtypeRequest,
-    /// CPU threads; when absent, every core the process may use. taper's own key.
-    pub threads: Option<usize>,
-    /// The most memory of the device that taper may hold, such as `11.69GiB` or a number of bytes;
-    /// when absent, what is free. taper's own key.
-    pub memory_limit: Option<MemoryLimit>,
-    /// Activations that the backward pass computes again instead of keeping them: less memory, same
-    /// numbers, more work. taper's own key: nanoGPT keeps them all.
-    pub recompute: RecomputeRequest,
-}
-
-/// The device asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceRequest {
-    /// The best that taper can use here.
-    Auto,
-    Cpu,
-}
-
-/// The precision asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DtypeRequest {
-    /// The fastest that taper can use here.
-    Auto,
-    Float32,
-    Bfloat16,
-    Float16,
-}
-
-/// The activations to recompute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecomputeRequest {
-    /// What is fastest of what fits.
-    Auto,
-    /// Nothing: every activation is kept.
-    None,
-    /// The outputs of GELUs and layer norms.
-    #[serde(rename = "gelu+ln")]
-    GeluLn,
-    /// Everything inside a transformer block: only its input is kept.
-    Block,
-}
-
-/// Matrix products.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GemmConfig {
-    /// How far the search for the fastest matrix products goes. taper's own key.
-    pub autotune: AutotuneRequest,
-    /// What computes matrix products on a GPU. taper's own key.
-    pub backend: BackendRequest,
-}
-
-/// The search asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AutotuneRequest {
-    /// Full, but limited on a small card, one with fewer than 68 SMs, and off on the CPU.
-    Auto,
-    Full,
-    Limited,
-    Off,
-}
-
-/// The code asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendRequest {
-    /// What is faster for each product; each is the other's fallback.
-    Auto,
-    /// NVIDIA's library.
-    Cublaslt,
-    /// taper's own kernels.
-    Ptx,
-}
-
-impl std::fmt::Display for BackendRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.pad(match self {
-            BackendRequest::Auto => "auto",
-            BackendRequest::Cublaslt => "cublaslt",
-            BackendRequest::Ptx => "ptx",
-        })
-    }
-}
-
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {
@@ -426,27 +335,6 @@ impl Default for CheckpointConfig {
             out_dir: "out".into(),
             checkpoint_interval: None,
             keep: 2,
-        }
-    }
-}
-
-impl Default for SystemConfig {
-    fn default() -> Self {
-        Self {
-            device: DeviceRequest::Auto,
-            dtype: DtypeRequest::Auto,
-            threads: None,
-            memory_limit: None,
-            recompute: RecomputeRequest::Auto,
-        }
-    }
-}
-
-impl Default for GemmConfig {
-    fn default() -> Self {
-        Self {
-            autotune: AutotuneRequest::Auto,
-            backend: BackendRequest::Auto,
         }
     }
 }

@@ -11,13 +11,13 @@ use crate::ops::cuda::{self, GpuElement};
 
 /// Allocates on a GPU. `T` is what the model computes in.
 #[derive(Debug)]
-pub struct OnGpu<'a, T> {
+pub struct GpuMemory<'a, T> {
     device: &'a CudaDevice,
     memory: &'a mut Memory,
     element: std::marker::PhantomData<T>,
 }
 
-impl<'a, T> OnGpu<'a, T> {
+impl<'a, T> GpuMemory<'a, T> {
     pub fn new(device: &'a CudaDevice, memory: &'a mut Memory) -> Self {
         Self {
             device,
@@ -39,7 +39,7 @@ impl<'a, T> OnGpu<'a, T> {
     }
 }
 
-impl<T: GpuElement> Allocator for OnGpu<'_, T> {
+impl<T: GpuElement> Allocator for GpuMemory<'_, T> {
     type Compute = CudaSlice<T>;
     type Full = CudaSlice<f32>;
     type Ids = CudaSlice<u32>;

@@ -70,6 +70,29 @@ impl Memory {
         }
     }
 
+    /// What a refusal of the device's at `site` means.
+    pub fn refusal(&self, site: Site, refused: Refused) -> AllocationError {
+        self.explain(site, (site.to_string(), 0), refused)
+    }
+
+    fn explain(
+        &self,
+        site: Site,
+        (name, bytes): (String, u64),
+        refused: Refused,
+    ) -> AllocationError {
+        match refused {
+            Refused::OutOfMemory => AllocationError::from(OutOfMemory {
+                site,
+                name,
+                bytes,
+                held: self.held_bytes(),
+                limit: None,
+            }),
+            Refused::Device(reason) => AllocationError::Device { site, reason },
+        }
+    }
+
     fn check(
         &mut self,
         site: Site,
@@ -110,19 +133,8 @@ impl Memory {
     ) -> Result<T, AllocationError> {
         let bytes = (len as u64).saturating_mul(size_of::<E>() as u64);
         self.check(Site::Launch, name, bytes)?;
-        let buffer = make().map_err(|refused| match refused {
-            Refused::OutOfMemory => AllocationError::from(OutOfMemory {
-                site: Site::Launch,
-                name: name.to_string(),
-                bytes,
-                held: self.held_bytes(),
-                limit: None,
-            }),
-            Refused::Device(reason) => AllocationError::Device {
-                site: Site::Launch,
-                reason,
-            },
-        })?;
+        let buffer = make()
+            .map_err(|refused| self.explain(Site::Launch, (name.to_string(), bytes), refused))?;
         self.rows.push(Row {
             group,
             name: name.to_string(),
@@ -132,13 +144,10 @@ impl Memory {
     }
 }
 
-/// Why a device made no buffer.
-pub(super) enum Refused {
+/// Why a device made no buffer, or did not do some work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
     OutOfMemory,
     /// Anything else, in words.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(dead_code, reason = "the host has only one reason")
-    )]
     Device(String),
 }

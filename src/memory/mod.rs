@@ -1,7 +1,7 @@
 //! Every large buffer of a run, by name.
 //!
 //! Buffers are made by constructors that are generic over an [`Allocator`]. [`Planned`] only notes
-//! what it is asked for, in the precision of any device; [`Host`] and, on a GPU, `OnGpu` allocate. So what
+//! what it is asked for, in the precision of any device; [`Host`] and, on a GPU, `GpuMemory` allocate. So what
 //! is planned and what is allocated are equal by construction. [`Memory`] keeps the account.
 
 #[cfg(feature = "cuda")]
@@ -18,10 +18,10 @@ use crate::faults::Site;
 use crate::units;
 
 #[cfg(feature = "cuda")]
-pub use gpu::OnGpu;
+pub use gpu::GpuMemory;
 pub use host::Host;
 pub(crate) use host::passing_buffer;
-pub use ledger::{Memory, Pool};
+pub use ledger::{Memory, Pool, Refused};
 
 /// What a buffer is for; the table is summed by these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::memory::{Allocator, Group};
 use crate::ops::attention::Shape;
-use crate::ops::layer_norm;
+use crate::ops::partition;
 use crate::plan::ModelDims;
 
 /// How much memory a launch takes and how fast it is, without changing what is computed.
@@ -96,7 +96,6 @@ impl<F> Stats<F> {
 
 /// What is expensive to compute again.
 pub(super) struct Kept<C, F> {
-    pub ln_1: Stats<F>,
     pub qkv: C,             // (R, 3C)
     pub attention: C,       // (R, C)
     pub lse: F,             // (B, H, T)
@@ -119,10 +118,20 @@ pub(super) struct Activations<C, F> {
     pub outs: Vec<C>,
     /// One for every block, or one that all blocks share: see [`slot`].
     pub kept: Vec<Kept<C, F>>,
+    /// As many as of `kept`.
+    pub ln_1_stats: Vec<Stats<F>>,
     pub cheap: Vec<Cheap<C>>,
     pub ln_f: C, // (R, C)
     pub ln_f_stats: Stats<F>,
     pub losses: F, // (R)
+}
+
+/// The residual stream that enters block `index`; for the number of blocks, the final norm.
+pub(super) fn input_of<'a, C>(embedding: &'a C, outs: &'a [C], index: usize) -> &'a C {
+    match index.checked_sub(1) {
+        Some(previous) => &outs[previous],
+        None => embedding,
+    }
 }
 
 /// Where block `index` finds its buffer among `buffers`, which is one per block or one for all.
@@ -151,6 +160,9 @@ impl<C, F> Activations<C, F> {
             kept: (0..kept)
                 .map(|i| Kept::new(&block_name(kept, i), dims, rows, memory))
                 .collect::<Result<_, _>>()?,
+            ln_1_stats: (0..kept)
+                .map(|i| Stats::new(&format!("{}.ln_1", block_name(kept, i)), rows, memory))
+                .collect::<Result<_, _>>()?,
             cheap: (0..cheap)
                 .map(|i| Cheap::new(&block_name(cheap, i), rows, c, memory))
                 .collect::<Result<_, _>>()?,
@@ -178,7 +190,6 @@ impl<C, F> Kept<C, F> {
     ) -> Result<Self, A::Error> {
         let (c, group) = (dims.n_embd, Group::Activations);
         Ok(Self {
-            ln_1: Stats::new(&format!("{block}.ln_1"), rows, memory)?,
             qkv: memory.compute(group, format_args!("{block}.attn.qkv"), rows * 3 * c)?,
             attention: memory.compute(group, format_args!("{block}.attn.out"), rows * c)?,
             lse: memory.full(group, format_args!("{block}.attn.lse"), rows * dims.n_head)?,
@@ -208,7 +219,7 @@ impl<C> Cheap<C> {
 /// Scratch that both directions use.
 pub(super) struct Scratch<C, F> {
     pub branch: C,    // (R, C)
-    pub attention: F, // see ops::attention::Shape::scratch_len
+    pub attention: F, // see ops::partition::attention_scratch_len
     pub logits: C,    // (chunk, V)
 }
 
@@ -216,17 +227,12 @@ impl<C, F> Scratch<C, F> {
     pub fn new<A: Allocator<Compute = C, Full = F>>(
         dims: &ModelDims,
         rung: Rung,
-        engine: Engine,
+        (engine, purpose): (Engine, Purpose),
         memory: &mut A,
     ) -> Result<Self, A::Error> {
         let rows = rung.micro_batch * dims.block_size;
-        let attention = match engine {
-            Engine::Cpu { threads } => {
-                attention_shape(dims, rung.micro_batch, dims.block_size).scratch_len(threads)
-            }
-            // The backward's row sums of dout * out (FlashAttention-2, algorithm 2).
-            Engine::Cuda => rows * dims.n_head,
-        };
+        let shape = attention_shape(dims, rung.micro_batch, dims.block_size);
+        let attention = partition::attention_scratch_len(engine, purpose, shape);
         let group = Group::Workspaces;
         Ok(Self {
             branch: memory.compute(group, format_args!("branch"), rows * dims.n_embd)?,
@@ -240,30 +246,38 @@ impl<C, F> Scratch<C, F> {
     }
 }
 
-/// Gradients of activations, each overwritten layer by layer.
-pub(super) struct BackwardScratch<C, F> {
+/// Gradients of the residual stream and of a branch's output or input.
+pub(super) struct Streams<C> {
     pub residual: C, // (R, C)
     pub branch: C,   // (R, C)
+}
+
+/// Gradients of activations, each overwritten layer by layer.
+pub(super) struct BackwardScratch<C, F> {
+    pub streams: Streams<C>,
     pub wide: C,     // (R, 4C)
-    pub partials: F, // see ops::layer_norm::partials_len
+    pub partials: F, // see ops::partition::partials_len
 }
 
 impl<C, F> BackwardScratch<C, F> {
     pub fn new<A: Allocator<Compute = C, Full = F>>(
         dims: &ModelDims,
         rung: Rung,
+        engine: Engine,
         memory: &mut A,
     ) -> Result<Self, A::Error> {
         let (c, rows) = (dims.n_embd, rung.micro_batch * dims.block_size);
         let group = Group::Workspaces;
         Ok(Self {
-            residual: memory.compute(group, format_args!("d residual"), rows * c)?,
-            branch: memory.compute(group, format_args!("d branch"), rows * c)?,
+            streams: Streams {
+                residual: memory.compute(group, format_args!("d residual"), rows * c)?,
+                branch: memory.compute(group, format_args!("d branch"), rows * c)?,
+            },
             wide: memory.compute(group, format_args!("d wide"), rows * 4 * c)?,
             partials: memory.full(
                 group,
                 format_args!("partials"),
-                layer_norm::partials_len(rows, c),
+                partition::partials_len(engine, rows, c),
             )?,
         })
     }
@@ -287,9 +301,9 @@ impl<C, F> Buffers<C, F> {
     ) -> Result<Self, A::Error> {
         Ok(Self {
             activations: Activations::new(dims, rung, memory)?,
-            scratch: Scratch::new(dims, rung, engine, memory)?,
+            scratch: Scratch::new(dims, rung, (engine, purpose), memory)?,
             backward: match purpose {
-                Purpose::Training => Some(BackwardScratch::new(dims, rung, memory)?),
+                Purpose::Training => Some(BackwardScratch::new(dims, rung, engine, memory)?),
                 Purpose::Inference => None,
             },
         })

@@ -1,253 +1,320 @@
 //! The backward pass: the forward's operations in reverse.
 
 use super::activations::{
-    Activations, BackwardScratch, Cheap, Kept, Scratch, Stats, attention_shape, slot,
+    Activations, BackwardScratch, Cheap, Kept, Scratch, Stats, Streams, attention_shape, input_of,
+    slot,
 };
-use super::forward::{self, Batch, Span};
-use super::params::{BlockModules, Module};
+use super::forward::{self, Span};
+use super::params::{Module, Modules};
 use super::{Gpt, Recompute};
-use crate::ops::dropout::{self, Dropout, Site};
-use crate::ops::gemm::Products;
-use crate::ops::{Element, attention, embedding, layer_norm, linear};
+use crate::memory::Refused;
+use crate::ops::backend::{
+    AttentionSaved, Backend, Done, EmbeddingGradients, Masks, NormSaved, Part, PartMut,
+};
+use crate::ops::dropout::Site;
 use crate::plan::ModelDims;
 
-impl<T: Element> Gpt<T> {
-    /// After [`Gpt::forward`] with the same arguments: adds to `gradients` those of
-    /// `scale * sum(losses)` and returns the loss of every row, (R).
+impl<B: Backend> Gpt<B> {
+    /// After [`Gpt::forward`] with the same arguments: adds to `gradients` those of the sum of the losses
+    /// times the batch's scale, and returns the loss of every row, (R).
+    ///
+    /// # Errors
+    /// What the device says.
     ///
     /// # Panics
     /// If the model was made for inference.
     pub fn backward(
         &mut self,
-        weights: &[T],
-        gradients: &mut [T],
-        batch: Batch,
-        scale: T,
-        dropout: Option<Dropout>,
-    ) -> &[T] {
-        let span = Span::whole(batch.sequences, batch.inputs.len());
+        weights: &B::Compute,
+        gradients: &mut B::Full,
+        (batch, sequences): (&B::Batch, usize),
+        masks: Option<Masks<B::Moment>>,
+    ) -> Result<Part<'_, B::Full>, Refused> {
+        let span = Span::whole(sequences, self.dims.block_size);
         let Some(mut d) = self.backward.take() else {
             unreachable!("a model for inference was asked for gradients");
         };
-        let c = self.dims.n_embd;
-        let wte = self.modules.wte.clone();
-        let (mut classifier, x, losses) = self.classifier(weights, &span);
-        classifier.losses_and_gradients(
-            x,
-            batch.targets,
-            scale,
-            &mut losses[span.of(1)],
-            (&mut d.branch[span.of(c)], wte.gradients(gradients).0),
-        );
-        self.backward_from_logits(weights, gradients, batch, &span, dropout, &mut d);
+        let done = self
+            .classifier(weights, gradients, batch, &span, &mut d)
+            .and_then(|()| self.blocks(weights, gradients, batch, &span, masks, &mut d));
         self.backward = Some(d);
-        &self.activations.losses[span.of(1)]
+        done?;
+        Ok(span.part(&self.activations.losses, 1))
     }
 
-    /// From the gradient of the final norm's output, in `d.branch`, down to the embeddings.
-    fn backward_from_logits(
+    /// The losses, and from the logits down to the final norm's output, whose gradient goes to `d.streams.branch`.
+    /// Logits exist a chunk at a time and become their own gradients.
+    fn classifier(
         &mut self,
-        weights: &[T],
-        gradients: &mut [T],
-        batch: Batch,
+        weights: &B::Compute,
+        gradients: &mut B::Full,
+        batch: &B::Batch,
         span: &Span,
-        dropout: Option<Dropout>,
-        d: &mut BackwardScratch<Vec<T>, Vec<T>>,
-    ) {
-        let (c, positions) = (self.dims.n_embd, span.positions.len());
+        d: &mut BackwardOf<B>,
+    ) -> Done {
+        let (c, v) = (self.dims.n_embd, self.dims.vocab_size);
+        for rows in self.chunks(span) {
+            self.logits_of(weights, rows.clone())?;
+            let (backend, acts) = (&*self.backend, &mut self.activations);
+            let (logits, all) = (&mut self.scratch.logits, 0..rows.len() * v);
+            let losses = PartMut::new(&mut acts.losses, rows.clone());
+            let chunk = PartMut::new(logits, all.clone());
+            backend.cross_entropy_gradients(batch, rows.clone(), chunk, losses)?;
+            let (dy, part) = (Part::new(logits, all), rows.start * c..rows.end * c);
+            let head = self.modules.wte.weight(weights);
+            let dx = PartMut::new(&mut d.streams.branch, part.clone());
+            backend.input_gradients(head, dy, dx, c)?;
+            let (x, into) = (
+                Part::new(&acts.ln_f, part),
+                self.modules.wte.gradients(gradients),
+            );
+            backend.weight_gradients(dy, x, into, c, &mut d.partials)?;
+        }
+        Ok(())
+    }
+
+    /// From the gradient of the final norm's output, in `d.streams.branch`, down to the embeddings.
+    fn blocks(
+        &mut self,
+        weights: &B::Compute,
+        gradients: &mut B::Full,
+        batch: &B::Batch,
+        span: &Span,
+        masks: Option<Masks<B::Moment>>,
+        d: &mut BackwardOf<B>,
+    ) -> Done {
         let mut pass = Pass {
-            products: &self.products,
+            backend: &*self.backend,
             weights,
             gradients,
             dims: &self.dims,
+            modules: &self.modules,
             span,
-            dropout,
+            masks,
             d,
             scratch: &mut self.scratch,
         };
         let acts = &mut self.activations;
-        pass.d.residual[span.of(c)].fill(T::ZERO);
+        let c = self.dims.n_embd;
+        pass.backend
+            .clear(span.part_mut(&mut pass.d.streams.residual, c))?;
         let x = input_of(&acts.embedding, &acts.outs, acts.outs.len());
-        pass.norm(&self.modules.ln_f, x, &acts.ln_f_stats);
-        for (index, modules) in self.modules.blocks.iter().enumerate().rev() {
-            pass.recompute(self.rung.recompute, acts, modules, index);
+        pass.norm(&self.modules.ln_f, x, &acts.ln_f_stats)?;
+        for index in (0..self.dims.n_layer).rev() {
+            pass.recompute(self.rung.recompute, acts, index)?;
             let x = input_of(&acts.embedding, &acts.outs, index);
             let (kept, cheap) = (slot(&acts.kept, index), slot(&acts.cheap, index));
-            pass.block(x, &acts.kept[kept], &acts.cheap[cheap], modules, index);
+            let stats = &acts.ln_1_stats[kept];
+            pass.block(index, x, stats, &acts.kept[kept], &acts.cheap[cheap])?;
         }
-        let dx = &mut pass.d.residual[span.of(c)];
-        if let Some(dropout) = dropout {
-            dropout::mask_in_place(dx, c, positions, dropout, Site::Embedding);
-        }
-        let (dwte, dwpe) = pass.gradients.split_at_mut(self.modules.wpe.start());
-        let dwpe = &mut dwpe[..self.dims.block_size * c];
-        embedding::backward(batch.inputs, dx, dwte, dwpe, positions, c);
+        pass.embeddings(batch)
     }
 }
 
-/// The residual stream that enters block `index`; for the number of blocks, the final norm.
-fn input_of<'a, T>(embedding: &'a [T], outs: &'a [Vec<T>], index: usize) -> &'a [T] {
-    match index.checked_sub(1) {
-        Some(previous) => &outs[previous],
-        None => embedding,
-    }
-}
+type BackwardOf<B> = BackwardScratch<<B as Backend>::Compute, <B as Backend>::Full>;
+type KeptOf<B> = Kept<<B as Backend>::Compute, <B as Backend>::Full>;
 
-/// What every block of one backward shares. `d.residual` is the gradient of the residual stream.
-struct Pass<'a, T: Element> {
-    products: &'a Products<T>,
-    weights: &'a [T],
-    gradients: &'a mut [T],
+/// What every block of one backward shares. `d.streams.residual` is the gradient of the residual stream.
+struct Pass<'a, B: Backend> {
+    backend: &'a B,
+    weights: &'a B::Compute,
+    gradients: &'a mut B::Full,
     dims: &'a ModelDims,
+    modules: &'a Modules,
     span: &'a Span,
-    dropout: Option<Dropout>,
-    d: &'a mut BackwardScratch<Vec<T>, Vec<T>>,
-    scratch: &'a mut Scratch<Vec<T>, Vec<T>>,
+    masks: Option<Masks<'a, B::Moment>>,
+    d: &'a mut BackwardOf<B>,
+    scratch: &'a mut Scratch<B::Compute, B::Full>,
 }
 
-impl<T: Element> Pass<'_, T> {
+/// Which of the two streams of (R, C) holds the gradient of a branch's output.
+#[derive(Clone, Copy)]
+enum Stream {
+    /// As it is: nothing was dropped.
+    Residual,
+    Branch,
+}
+
+impl Stream {
+    fn of<C>(self, streams: &Streams<C>) -> &C {
+        match self {
+            Stream::Residual => &streams.residual,
+            Stream::Branch => &streams.branch,
+        }
+    }
+}
+
+/// Where the gradient of a linear layer's output lies.
+#[derive(Clone, Copy)]
+enum From {
+    Stream(Stream),
+    /// In the first so many C columns per row of `d.wide`.
+    Wide(usize),
+}
+
+impl<B: Backend> Pass<'_, B> {
     /// Makes the buffers that block `index` shares with others hold its own values again. They still
     /// do after the forward if it is the last block.
     fn recompute(
         &mut self,
         recompute: Recompute,
-        acts: &mut Activations<Vec<T>, Vec<T>>,
-        modules: &BlockModules,
+        acts: &mut Activations<B::Compute, B::Full>,
         index: usize,
-    ) {
+    ) -> Done {
         if index + 1 == acts.outs.len() {
-            return;
+            return Ok(());
         }
         let pass = forward::Pass {
-            products: self.products,
+            backend: self.backend,
             weights: self.weights,
             dims: self.dims,
-            index,
-            dropout: self.dropout,
+            modules: self.modules,
             span: self.span,
+            masks: self.masks,
         };
         let x = input_of(&acts.embedding, &acts.outs, index);
         let (kept, cheap) = (slot(&acts.kept, index), slot(&acts.cheap, index));
+        let stats = &mut acts.ln_1_stats[kept];
         let (kept, cheap) = (&mut acts.kept[kept], &mut acts.cheap[cheap]);
         match recompute {
-            Recompute::None => {}
-            Recompute::GeluLn => pass.cheap(x, kept, cheap, modules),
-            Recompute::Block => pass.inner(x, kept, cheap, modules, self.scratch),
+            Recompute::None => Ok(()),
+            Recompute::GeluLn => pass.cheap(index, x, stats, kept, cheap),
+            Recompute::Block => {
+                let norm = &self.modules.blocks[index].ln_1;
+                pass.norm(norm, x, &mut cheap.ln_1, stats)?;
+                pass.inner(index, x, kept, cheap, self.scratch)
+            }
         }
     }
 
     fn block(
         &mut self,
-        x: &[T],
-        kept: &Kept<Vec<T>, Vec<T>>,
-        cheap: &Cheap<Vec<T>>,
-        modules: &BlockModules,
         index: usize,
-    ) {
-        let (c, span) = (self.dims.n_embd, self.span);
-        let wide = span.of(4 * c);
+        x: &B::Compute,
+        ln_1: &Stats<B::Full>,
+        kept: &KeptOf<B>,
+        cheap: &Cheap<B::Compute>,
+    ) -> Done {
+        let (c, modules) = (self.dims.n_embd, &self.modules.blocks[index]);
+        let branch = self.branch(Site::MlpOutput { layer: index })?;
+        self.weight_gradients(&modules.mlp_proj, &cheap.gelu, From::Stream(branch), 4 * c)?;
+        self.gelu_input_gradients(&modules.mlp_proj, branch, &kept.fc)?;
+        self.weight_gradients(&modules.c_fc, &cheap.ln_2, From::Wide(4), c)?;
+        self.input_gradients(&modules.c_fc, 4)?;
+        self.norm(&modules.ln_2, &kept.after_attention, &kept.ln_2)?;
 
-        self.branch(Site::MlpOutput { layer: index });
-        self.weight_gradients(
-            &modules.mlp_proj,
-            &cheap.gelu[wide.clone()],
-            From::Branch,
-            4 * c,
-        );
-        let weight = modules.mlp_proj.weight(self.weights);
-        let (branch, d_fc) = (&self.d.branch[span.of(c)], &mut self.d.wide[wide.clone()]);
-        linear::backward_gelu_input(
-            self.products,
-            self.dims.gelu,
-            branch,
-            weight,
-            &kept.fc[wide],
-            d_fc,
-            4 * c,
-        );
-        self.weight_gradients(&modules.c_fc, &cheap.ln_2[span.of(c)], From::Wide(4), c);
-        self.input_gradients(&modules.c_fc, 4);
-        self.norm(&modules.ln_2, &kept.after_attention, &kept.ln_2);
-
-        self.branch(Site::AttentionOutput { layer: index });
-        self.weight_gradients(
-            &modules.attn_proj,
-            &kept.attention[span.of(c)],
-            From::Branch,
-            c,
-        );
-        let d_attention = &mut self.scratch.branch[span.of(c)];
-        let weight = modules.attn_proj.weight(self.weights);
-        let branch = &self.d.branch[span.of(c)];
-        linear::backward_input(self.products, branch, weight, d_attention, c);
-        attention::backward(
-            d_attention,
-            attention::Saved {
-                qkv: &kept.qkv[span.of(3 * c)],
-                out: &kept.attention[span.of(c)],
-                lse: &kept.lse[span.of(self.dims.n_head)],
-            },
-            &mut self.d.wide[span.of(3 * c)],
-            attention_shape(self.dims, span.sequences, span.positions.end),
-            self.dropout.map(|dropout| attention::WeightDropout {
-                dropout,
-                layer: index,
-            }),
-            &mut self.scratch.attention,
-        );
-        self.weight_gradients(&modules.c_attn, &cheap.ln_1[span.of(c)], From::Wide(3), c);
-        self.input_gradients(&modules.c_attn, 3);
-        self.norm(&modules.ln_1, x, &kept.ln_1);
+        let branch = self.branch(Site::AttentionOutput { layer: index })?;
+        self.weight_gradients(&modules.attn_proj, &kept.attention, From::Stream(branch), c)?;
+        self.attention(index, branch, kept)?;
+        self.weight_gradients(&modules.c_attn, &cheap.ln_1, From::Wide(3), c)?;
+        self.input_gradients(&modules.c_attn, 3)?;
+        self.norm(&modules.ln_1, x, ln_1)
     }
 
-    /// `d.branch` = the gradient of the residual stream through the dropout at `site`.
-    fn branch(&mut self, site: Site) {
-        let (c, positions) = (self.dims.n_embd, self.span.positions.len());
-        let range = self.span.of(c);
-        let (residual, branch) = (&self.d.residual[range.clone()], &mut self.d.branch[range]);
-        branch.copy_from_slice(residual);
-        if let Some(dropout) = self.dropout {
-            dropout::mask_in_place(branch, c, positions, dropout, site);
-        }
+    /// Where the gradient of the residual stream lies after the dropout at `site`.
+    fn branch(&mut self, site: Site) -> Result<Stream, Refused> {
+        let Some(masks) = self.masks else {
+            return Ok(Stream::Residual);
+        };
+        let (c, span, streams) = (self.dims.n_embd, self.span, &mut self.d.streams);
+        let x = span.part(&streams.residual, c);
+        let out = span.part_mut(&mut streams.branch, c);
+        let rows = (c, span.positions.len());
+        self.backend.drop(x, out, rows, masks.at(site))?;
+        Ok(Stream::Branch)
     }
 
-    fn weight_gradients(&mut self, module: &Module, x: &[T], from: From, inputs: usize) {
+    fn weight_gradients(
+        &mut self,
+        module: &Module,
+        x: &B::Compute,
+        from: From,
+        columns: usize,
+    ) -> Done {
         let c = self.dims.n_embd;
         let dy = match from {
-            From::Branch => &self.d.branch[self.span.of(c)],
-            From::Wide(parts) => &self.d.wide[self.span.of(parts * c)],
+            From::Stream(stream) => self.span.part(stream.of(&self.d.streams), c),
+            From::Wide(parts) => self.span.part(&self.d.wide, parts * c),
         };
-        let (dweight, dbias) = module.gradients(self.gradients);
-        linear::backward_weight(self.products, dy, x, dweight, dbias, inputs);
+        let (x, into) = (self.span.part(x, columns), module.gradients(self.gradients));
+        let partials = &mut self.d.partials;
+        self.backend
+            .weight_gradients(dy, x, into, columns, partials)
     }
 
-    /// `d.branch` (R, C) from `d.wide` (R, parts * C), through `module`.
-    fn input_gradients(&mut self, module: &Module, parts: usize) {
-        let c = self.dims.n_embd;
-        let dy = &self.d.wide[self.span.of(parts * c)];
-        let dx = &mut self.d.branch[self.span.of(c)];
-        linear::backward_input(self.products, dy, module.weight(self.weights), dx, c);
+    /// `d.wide` (R, 4C) from the gradient of the MLP's output, through the activation of `x`.
+    fn gelu_input_gradients(&mut self, module: &Module, from: Stream, x: &B::Compute) -> Done {
+        let (c, wide, span) = (self.dims.n_embd, 4 * self.dims.n_embd, self.span);
+        let dy = span.part(from.of(&self.d.streams), c);
+        let (x, dx) = (span.part(x, wide), span.part_mut(&mut self.d.wide, wide));
+        let weight = module.weight(self.weights);
+        let form = self.dims.gelu;
+        self.backend
+            .gelu_input_gradients(form, weight, dy, x, dx, wide)
     }
 
-    /// Adds to `d.residual` what `d.branch`, the gradient of a norm's output, means for its input.
-    fn norm(&mut self, module: &Module, x: &[T], stats: &Stats<Vec<T>>) {
+    /// `d.streams.branch` (R, C) from `d.wide` (R, parts * C), through `module`.
+    fn input_gradients(&mut self, module: &Module, parts: usize) -> Done {
         let (c, span) = (self.dims.n_embd, self.span);
-        let saved = layer_norm::Saved {
-            x: &x[span.of(c)],
-            weight: module.weight(self.weights),
-            mean: &stats.mean[span.of(1)],
-            rstd: &stats.rstd[span.of(1)],
-        };
-        let (dweight, dbias) = module.gradients(self.gradients);
-        let dx = &mut self.d.residual[span.of(c)];
-        let dout = &self.d.branch[span.of(c)];
-        layer_norm::backward(dout, saved, dx, dweight, dbias, &mut self.d.partials);
+        let dy = span.part(&self.d.wide, parts * c);
+        let dx = span.part_mut(&mut self.d.streams.branch, c);
+        self.backend
+            .input_gradients(module.weight(self.weights), dy, dx, c)
     }
-}
 
-/// Where the gradient of a linear layer's output lies.
-enum From {
-    Branch,
-    /// In the first so many C columns per row of `d.wide`.
-    Wide(usize),
+    /// The first 3 C columns per row of `d.wide` from the gradient of the attention block's output.
+    fn attention(&mut self, index: usize, from: Stream, kept: &KeptOf<B>) -> Done {
+        let (c, span) = (self.dims.n_embd, self.span);
+        let dy = span.part(from.of(&self.d.streams), c);
+        let weight = self.modules.blocks[index].attn_proj.weight(self.weights);
+        let dx = span.part_mut(&mut self.scratch.branch, c);
+        self.backend.input_gradients(weight, dy, dx, c)?;
+        let saved = AttentionSaved {
+            qkv: span.part(&kept.qkv, 3 * c),
+            out: span.part(&kept.attention, c),
+            lse: span.part(&kept.lse, self.dims.n_head),
+        };
+        let site = Site::Attention {
+            layer: index,
+            head: 0,
+        };
+        self.backend.attention_gradients(
+            attention_shape(self.dims, span.sequences, span.positions.end),
+            span.part(&self.scratch.branch, c),
+            saved,
+            span.part_mut(&mut self.d.wide, 3 * c),
+            self.masks.map(|masks| masks.at(site)),
+            &mut self.scratch.attention,
+        )
+    }
+
+    /// Adds to `d.streams.residual` what `d.streams.branch`, the gradient of a norm's output, means for its input.
+    fn norm(&mut self, module: &Module, x: &B::Compute, stats: &Stats<B::Full>) -> Done {
+        let (c, span) = (self.dims.n_embd, self.span);
+        let saved = NormSaved {
+            x: span.part(x, c),
+            weight: module.weight(self.weights),
+            mean: span.part(&stats.mean, 1),
+            rstd: span.part(&stats.rstd, 1),
+        };
+        let Streams { residual, branch } = &mut self.d.streams;
+        let (dout, dx) = (span.part(branch, c), span.part_mut(residual, c));
+        let (into, partials) = (module.gradients(self.gradients), &mut self.d.partials);
+        self.backend.norm_gradients(dout, saved, dx, into, partials)
+    }
+
+    fn embeddings(&mut self, batch: &B::Batch) -> Done {
+        let (c, span) = (self.dims.n_embd, self.span);
+        let dx = span.part_mut(&mut self.d.streams.residual, c);
+        let into = EmbeddingGradients {
+            buffer: &mut *self.gradients,
+            wte: self.modules.wte.range(),
+            wpe: self.modules.wpe.range(),
+        };
+        let rows = (c, span.positions.len());
+        let mask = self.masks.map(|masks| masks.at(Site::Embedding));
+        let partials = &mut self.d.partials;
+        self.backend
+            .embedding_gradients(batch, dx, into, rows, mask, partials)
+    }
 }

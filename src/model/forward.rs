@@ -2,23 +2,16 @@
 
 use std::ops::Range;
 
-use super::activations::{Cheap, Kept, Scratch, Stats, attention_shape, slot};
-use super::params::{BlockModules, Module};
+use super::activations::{Cheap, Kept, Scratch, Stats, attention_shape, input_of, slot};
+use super::params::{Module, Modules};
 use super::{Gpt, Recompute};
-use crate::ops::attention::WeightDropout;
-use crate::ops::classifier::Classifier;
-use crate::ops::dropout::{self, Dropout, Site};
-use crate::ops::gemm::Products;
-use crate::ops::{Element, attention, embedding, gelu, layer_norm, linear};
+use crate::ops::backend::{
+    Affine, Backend, Done, EmbeddingTables, Mask, Masks, NormStats, Part, PartMut, Residual,
+};
+use crate::ops::cpu::OnCpu;
+use crate::ops::dropout::Site;
+use crate::ops::{Element, cpu};
 use crate::plan::ModelDims;
-
-/// A micro-batch: token ids, (B, T) row-major, every id below the vocabulary size.
-#[derive(Clone, Copy, Debug)]
-pub struct Batch<'a> {
-    pub inputs: &'a [u32],
-    pub targets: &'a [u32],
-    pub sequences: usize,
-}
 
 /// The rows that a pass computes: all positions of some sequences, or the last of a single one.
 #[derive(Clone)]
@@ -28,11 +21,11 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// All `rows / sequences` positions of every sequence.
-    pub fn whole(sequences: usize, rows: usize) -> Self {
+    /// All `positions` of every sequence.
+    pub fn whole(sequences: usize, positions: usize) -> Self {
         Self {
             sequences,
-            positions: 0..rows / sequences,
+            positions: 0..positions,
         }
     }
 
@@ -46,23 +39,122 @@ impl Span {
     fn seen(&self, columns: usize) -> Range<usize> {
         0..self.of(columns).end
     }
-}
 
-impl<T: Element> Gpt<T> {
-    /// The loss of every row, (R) in nats, without dropout.
-    pub fn losses(&mut self, weights: &[T], batch: Batch) -> &[T] {
-        self.forward(weights, batch, None);
-        let span = Span::whole(batch.sequences, batch.inputs.len());
-        let rows = span.of(1);
-        let (mut classifier, x, losses) = self.classifier(weights, &span);
-        classifier.losses(x, batch.targets, &mut losses[rows.clone()]);
-        &self.activations.losses[rows]
+    /// These elements of a buffer, to read or to write.
+    pub fn part<'a, C>(&self, buffer: &'a C, columns: usize) -> Part<'a, C> {
+        Part::new(buffer, self.of(columns))
     }
 
+    pub fn part_mut<'a, C>(&self, buffer: &'a mut C, columns: usize) -> PartMut<'a, C> {
+        PartMut::new(buffer, self.of(columns))
+    }
+}
+
+impl<B: Backend> Gpt<B> {
+    /// Everything up to and including the final layer norm, for the first `sequences` of the batch: all
+    /// that [`Gpt::backward`] needs of them.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn forward(
+        &mut self,
+        weights: &B::Compute,
+        (batch, sequences): (&B::Batch, usize),
+        masks: Option<Masks<B::Moment>>,
+    ) -> Done {
+        let span = Span::whole(sequences, self.dims.block_size);
+        self.hidden(weights, batch, &span, masks)
+    }
+
+    /// The loss of every row of the first `sequences` of the batch, (R) in nats, without dropout.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn losses(
+        &mut self,
+        weights: &B::Compute,
+        (batch, sequences): (&B::Batch, usize),
+    ) -> Result<Part<'_, B::Full>, crate::memory::Refused> {
+        self.forward(weights, (batch, sequences), None)?;
+        let span = Span::whole(sequences, self.dims.block_size);
+        for rows in self.chunks(&span) {
+            self.logits_of(weights, rows.clone())?;
+            let logits = 0..rows.len() * self.dims.vocab_size;
+            let logits = PartMut::new(&mut self.scratch.logits, logits);
+            let losses = PartMut::new(&mut self.activations.losses, rows.clone());
+            self.backend.cross_entropy(batch, rows, logits, losses)?;
+        }
+        Ok(span.part(&self.activations.losses, 1))
+    }
+
+    /// The rows of a span, as many at a time as there are logits for.
+    pub(super) fn chunks(&self, span: &Span) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let (all, chunk) = (span.of(1), self.rung.logits_rows);
+        let end = all.end;
+        all.step_by(chunk)
+            .map(move |start| start..(start + chunk).min(end))
+    }
+
+    /// The logits of `rows` of the final norm, at most a chunk of them, at the start of the scratch.
+    pub(super) fn logits_of(&mut self, weights: &B::Compute, rows: Range<usize>) -> Done {
+        let (c, v) = (self.dims.n_embd, self.dims.vocab_size);
+        let head = Affine {
+            weight: self.modules.wte.weight(weights),
+            bias: None,
+        };
+        let logits = PartMut::new(&mut self.scratch.logits, 0..rows.len() * v);
+        let x = Part::new(&self.activations.ln_f, rows.start * c..rows.end * c);
+        self.backend.linear(head, x, logits, c)
+    }
+
+    fn hidden(
+        &mut self,
+        weights: &B::Compute,
+        batch: &B::Batch,
+        span: &Span,
+        masks: Option<Masks<B::Moment>>,
+    ) -> Done {
+        let (acts, scratch) = (&mut self.activations, &mut self.scratch);
+        let pass = Pass {
+            backend: &*self.backend,
+            weights,
+            dims: &self.dims,
+            modules: &self.modules,
+            span,
+            masks,
+        };
+        pass.embed(batch, &mut acts.embedding)?;
+        let (out, stats) = (&mut acts.cheap[0].ln_1, &mut acts.ln_1_stats[0]);
+        pass.norm(&self.modules.blocks[0].ln_1, &acts.embedding, out, stats)?;
+        for index in 0..self.dims.n_layer {
+            let (kept_at, cheap_at) = (slot(&acts.kept, index), slot(&acts.cheap, index));
+            let (kept, cheap) = (&mut acts.kept[kept_at], &mut acts.cheap[cheap_at]);
+            let x = input_of(&acts.embedding, &acts.outs, index);
+            pass.inner(index, x, kept, cheap, scratch)?;
+            pass.project_mlp(index, cheap, scratch)?;
+            let next = match self.modules.blocks.get(index + 1) {
+                Some(next) => {
+                    let (stats_at, out_at) = (
+                        slot(&acts.ln_1_stats, index + 1),
+                        slot(&acts.cheap, index + 1),
+                    );
+                    let out = &mut acts.cheap[out_at].ln_1;
+                    (&next.ln_1, out, &mut acts.ln_1_stats[stats_at])
+                }
+                None => (&self.modules.ln_f, &mut acts.ln_f, &mut acts.ln_f_stats),
+            };
+            let sum = (&acts.kept[kept_at].after_attention, &mut acts.outs[index]);
+            pass.join(Site::MlpOutput { layer: index }, sum, &scratch.branch, next)?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Element> Gpt<OnCpu<T>> {
     /// The logits (V) that follow `tokens`, at most a block of them. The first `known` tokens must
     /// be those of the call before: their keys and values are still in the buffers, unless all
     /// blocks share theirs.
-    pub fn next_logits(&mut self, weights: &[T], tokens: &[u32], known: usize) -> &[T] {
+    pub fn next_logits(&mut self, weights: &Vec<T>, tokens: &[u32], known: usize) -> &[T] {
         let known = match self.rung.recompute {
             Recompute::Block => 0,
             Recompute::None | Recompute::GeluLn => known,
@@ -71,231 +163,195 @@ impl<T: Element> Gpt<T> {
             sequences: 1,
             positions: known..tokens.len(),
         };
-        self.hidden(weights, &tokens[known..], &span, None);
-        let c = self.dims.n_embd;
-        let (mut classifier, x, _) = self.classifier(weights, &span);
-        let logits = classifier.logits_of(&x[x.len() - c..]).len();
-        &self.scratch.logits[..logits]
+        let last = tokens.len() - 1..tokens.len();
+        let batch = cpu::Batch::of(&tokens[known..]);
+        done(self.hidden(weights, &batch, &span, None));
+        done(self.logits_of(weights, last));
+        &self.scratch.logits[..self.dims.vocab_size]
     }
 
     /// The logits (R, V) of whole sequences, for inspection: the only place where they all exist.
-    pub fn logits(&mut self, weights: &[T], inputs: &[u32], sequences: usize) -> Vec<T> {
-        let span = Span::whole(sequences, inputs.len());
-        self.hidden(weights, inputs, &span, None);
-        let c = self.dims.n_embd;
-        let (mut classifier, x, _) = self.classifier(weights, &span);
-        x.chunks_exact(c)
-            .flat_map(|row| classifier.logits_of(row).to_vec())
-            .collect()
-    }
-
-    /// All that [`Gpt::backward`] needs of the same batch; the classifier is left to it.
-    pub fn forward(&mut self, weights: &[T], batch: Batch, dropout: Option<Dropout>) {
-        let span = Span::whole(batch.sequences, batch.inputs.len());
-        self.hidden(weights, batch.inputs, &span, dropout);
-    }
-
-    /// The classifier, its input (rows, C), and the whole buffer of losses.
-    pub(super) fn classifier<'a>(
-        &'a mut self,
-        weights: &'a [T],
-        span: &Span,
-    ) -> (Classifier<'a, T>, &'a [T], &'a mut [T]) {
-        let c = self.dims.n_embd;
-        let classifier = Classifier {
-            products: &self.products,
-            wte: self.modules.wte.weight(weights),
-            logits: &mut self.scratch.logits,
-            columns: c,
-        };
-        let x = &self.activations.ln_f[span.of(c)];
-        (classifier, x, &mut self.activations.losses)
-    }
-
-    /// Everything up to and including the final layer norm.
-    fn hidden(&mut self, weights: &[T], inputs: &[u32], span: &Span, dropout: Option<Dropout>) {
-        let c = self.dims.n_embd;
-        let (modules, acts) = (&self.modules, &mut self.activations);
-        let positions = span.positions.len();
-        embedding::forward(
-            inputs,
-            modules.wte.weight(weights),
-            modules.wpe.weight(weights),
-            &mut acts.embedding[span.of(c)],
-            (span.positions.start, positions),
-            c,
-        );
-        if let Some(dropout) = dropout {
-            let x = &mut acts.embedding[span.of(c)];
-            dropout::mask_in_place(x, c, positions, dropout, Site::Embedding);
+    pub fn logits(&mut self, weights: &Vec<T>, inputs: &[u32], sequences: usize) -> Vec<T> {
+        let span = Span::whole(sequences, inputs.len() / sequences);
+        done(self.hidden(weights, &cpu::Batch::of(inputs), &span, None));
+        let mut all = Vec::new();
+        for rows in self.chunks(&span) {
+            let len = rows.len() * self.dims.vocab_size;
+            done(self.logits_of(weights, rows));
+            all.extend_from_slice(&self.scratch.logits[..len]);
         }
-        let mut x: &[T] = &acts.embedding;
-        let blocks = acts.outs.iter_mut().zip(&modules.blocks);
-        for (index, (out, modules)) in blocks.enumerate() {
-            let pass = Pass {
-                products: &self.products,
-                weights,
-                dims: &self.dims,
-                index,
-                dropout,
-                span,
-            };
-            let (kept, cheap) = (slot(&acts.kept, index), slot(&acts.cheap, index));
-            let (kept, cheap) = (&mut acts.kept[kept], &mut acts.cheap[cheap]);
-            pass.inner(x, kept, cheap, modules, &mut self.scratch);
-            pass.output(kept, cheap, modules, &mut self.scratch, out);
-            x = out;
-        }
-        let (x, out) = (&x[span.of(c)], &mut acts.ln_f[span.of(c)]);
-        normalise(&modules.ln_f, weights, x, out, &mut acts.ln_f_stats, span);
+        all
     }
 }
 
-/// What the operations of one block share.
-pub(super) struct Pass<'a, T: Element> {
-    pub products: &'a Products<T>,
-    pub weights: &'a [T],
+/// For the CPU, which refuses no operation.
+fn done(done: Done) {
+    if let Err(refused) = done {
+        unreachable!("the CPU did not compute: {refused:?}");
+    }
+}
+
+/// What the operations of one pass share.
+pub(super) struct Pass<'a, B: Backend> {
+    pub backend: &'a B,
+    pub weights: &'a B::Compute,
     pub dims: &'a ModelDims,
-    pub index: usize,
-    pub dropout: Option<Dropout>,
+    pub modules: &'a Modules,
     pub span: &'a Span,
+    pub masks: Option<Masks<'a, B::Moment>>,
 }
 
-type KeptRows<T> = Kept<Vec<T>, Vec<T>>;
+type KeptOf<B> = Kept<<B as Backend>::Compute, <B as Backend>::Full>;
+type ScratchOf<B> = Scratch<<B as Backend>::Compute, <B as Backend>::Full>;
+/// A norm, where its output goes, and its statistics.
+type NormInto<'a, B> = (
+    &'a Module,
+    &'a mut <B as Backend>::Compute,
+    &'a mut Stats<<B as Backend>::Full>,
+);
 
-impl<T: Element> Pass<'_, T> {
-    /// The block up to the activation of its MLP, from the residual stream `x` (R, C): all that the
-    /// backward reads.
+impl<B: Backend> Pass<'_, B> {
+    fn embed(&self, batch: &B::Batch, out: &mut B::Compute) -> Done {
+        let tables = EmbeddingTables {
+            wte: self.modules.wte.weight(self.weights),
+            wpe: self.modules.wpe.weight(self.weights),
+            positions: self.span.positions.clone(),
+            columns: self.dims.n_embd,
+        };
+        let out = self.span.part_mut(out, self.dims.n_embd);
+        self.backend
+            .embed(batch, tables, out, self.mask(Site::Embedding))
+    }
+
+    /// Block `index` from its first norm, in `cheap`, up to the activation of its MLP: all that the
+    /// backward reads. `x` (R, C) is the residual stream that enters the block.
     pub fn inner(
         &self,
-        x: &[T],
-        kept: &mut KeptRows<T>,
-        cheap: &mut Cheap<Vec<T>>,
-        modules: &BlockModules,
-        scratch: &mut Scratch<Vec<T>, Vec<T>>,
-    ) {
-        let (c, span) = (self.dims.n_embd, self.span);
-        let (rows, wide) = (span.of(c), span.of(4 * c));
-        let x = &x[rows.clone()];
-
-        let out = &mut cheap.ln_1[rows.clone()];
-        normalise(&modules.ln_1, self.weights, x, out, &mut kept.ln_1, span);
-        let qkv = &mut kept.qkv[span.of(3 * c)];
-        self.project(&modules.c_attn, &cheap.ln_1[rows.clone()], qkv, c);
-        attention::forward(
-            &kept.qkv[span.seen(3 * c)],
-            &mut kept.attention[span.seen(c)],
-            &mut kept.lse[span.seen(self.dims.n_head)],
-            attention_shape(self.dims, span.sequences, span.positions.end),
+        index: usize,
+        x: &B::Compute,
+        kept: &mut KeptOf<B>,
+        cheap: &mut Cheap<B::Compute>,
+        scratch: &mut ScratchOf<B>,
+    ) -> Done {
+        let (c, span, modules) = (self.dims.n_embd, self.span, &self.modules.blocks[index]);
+        let qkv = span.part_mut(&mut kept.qkv, 3 * c);
+        self.project(&modules.c_attn, span.part(&cheap.ln_1, c), qkv, c)?;
+        let shape = attention_shape(self.dims, span.sequences, span.positions.end);
+        self.backend.attention(
+            shape,
             span.positions.clone(),
-            self.weight_dropout(),
+            Part::new(&kept.qkv, span.seen(3 * c)),
+            PartMut::new(&mut kept.attention, span.seen(c)),
+            PartMut::new(&mut kept.lse, span.seen(self.dims.n_head)),
+            self.weight_mask(index),
             &mut scratch.attention,
-        );
-        let branch = &mut scratch.branch[rows.clone()];
-        self.project(&modules.attn_proj, &kept.attention[rows.clone()], branch, c);
-        let site = Site::AttentionOutput { layer: self.index };
-        self.add(x, branch, &mut kept.after_attention[rows.clone()], site);
-
-        let (middle, out) = (
-            &kept.after_attention[rows.clone()],
-            &mut cheap.ln_2[rows.clone()],
-        );
-        normalise(
-            &modules.ln_2,
-            self.weights,
-            middle,
-            out,
-            &mut kept.ln_2,
-            span,
-        );
-        linear::forward_gelu(
-            self.products,
+        )?;
+        let branch = span.part_mut(&mut scratch.branch, c);
+        self.project(&modules.attn_proj, span.part(&kept.attention, c), branch, c)?;
+        let sum = (x, &mut kept.after_attention);
+        let next = (&modules.ln_2, &mut cheap.ln_2, &mut kept.ln_2);
+        let site = Site::AttentionOutput { layer: index };
+        self.join(site, sum, &scratch.branch, next)?;
+        self.backend.linear_gelu(
             self.dims.gelu,
-            &cheap.ln_2[rows],
-            modules.c_fc.weight(self.weights),
-            modules.c_fc.bias(self.weights),
-            (&mut kept.fc[wide.clone()], &mut cheap.gelu[wide]),
+            modules.c_fc.affine(self.weights),
+            span.part(&cheap.ln_2, c),
+            span.part_mut(&mut kept.fc, 4 * c),
+            span.part_mut(&mut cheap.gelu, 4 * c),
             c,
-        );
+        )
     }
 
-    /// The rest of the block: the residual stream `out` (R, C).
-    fn output(
+    /// The rest of the MLP of block `index`, into the branch.
+    fn project_mlp(
         &self,
-        kept: &KeptRows<T>,
-        cheap: &Cheap<Vec<T>>,
-        modules: &BlockModules,
-        scratch: &mut Scratch<Vec<T>, Vec<T>>,
-        out: &mut [T],
-    ) {
+        index: usize,
+        cheap: &Cheap<B::Compute>,
+        scratch: &mut ScratchOf<B>,
+    ) -> Done {
         let c = self.dims.n_embd;
-        let rows = self.span.of(c);
-        let branch = &mut scratch.branch[rows.clone()];
-        let activated = &cheap.gelu[self.span.of(4 * c)];
-        self.project(&modules.mlp_proj, activated, branch, 4 * c);
-        let site = Site::MlpOutput { layer: self.index };
-        let middle = &kept.after_attention[rows.clone()];
-        self.add(middle, branch, &mut out[rows], site);
+        let activated = self.span.part(&cheap.gelu, 4 * c);
+        let branch = self.span.part_mut(&mut scratch.branch, c);
+        let module = &self.modules.blocks[index].mlp_proj;
+        self.project(module, activated, branch, 4 * c)
     }
 
-    /// What is cheap, from what was kept of the block and the `x` (R, C) that entered it.
+    /// What is cheap, from what was kept of block `index` and the `x` (R, C) that entered it.
     pub fn cheap(
         &self,
-        x: &[T],
-        kept: &mut KeptRows<T>,
-        cheap: &mut Cheap<Vec<T>>,
-        modules: &BlockModules,
-    ) {
+        index: usize,
+        x: &B::Compute,
+        stats: &mut Stats<B::Full>,
+        kept: &mut KeptOf<B>,
+        cheap: &mut Cheap<B::Compute>,
+    ) -> Done {
+        let (wide, modules) = (4 * self.dims.n_embd, &self.modules.blocks[index]);
+        self.norm(&modules.ln_1, x, &mut cheap.ln_1, stats)?;
+        let (middle, stats) = (&kept.after_attention, &mut kept.ln_2);
+        self.norm(&modules.ln_2, middle, &mut cheap.ln_2, stats)?;
+        let (x, out) = (
+            self.span.part(&kept.fc, wide),
+            self.span.part_mut(&mut cheap.gelu, wide),
+        );
+        self.backend.gelu(self.dims.gelu, x, out)
+    }
+
+    pub fn norm(
+        &self,
+        module: &Module,
+        x: &B::Compute,
+        out: &mut B::Compute,
+        stats: &mut Stats<B::Full>,
+    ) -> Done {
+        let (c, norm) = (self.dims.n_embd, module.affine(self.weights));
+        let (x, out) = (self.span.part(x, c), self.span.part_mut(out, c));
+        self.backend.norm(norm, x, out, self.stats(stats))
+    }
+
+    /// Adds the branch, with the dropout of `site`, to a residual stream, and normalises the sum.
+    fn join(
+        &self,
+        site: Site,
+        (x, sum): (&B::Compute, &mut B::Compute),
+        branch: &B::Compute,
+        (module, out, stats): NormInto<B>,
+    ) -> Done {
         let (c, span) = (self.dims.n_embd, self.span);
-        let (rows, wide) = (span.of(c), span.of(4 * c));
-        let (x, out) = (&x[rows.clone()], &mut cheap.ln_1[rows.clone()]);
-        normalise(&modules.ln_1, self.weights, x, out, &mut kept.ln_1, span);
-        let (middle, out) = (&kept.after_attention[rows.clone()], &mut cheap.ln_2[rows]);
-        normalise(
-            &modules.ln_2,
-            self.weights,
-            middle,
-            out,
-            &mut kept.ln_2,
-            span,
-        );
-        gelu::forward(
-            self.dims.gelu,
-            &kept.fc[wide.clone()],
-            &mut cheap.gelu[wide],
-        );
+        let residual = Residual {
+            x: span.part(x, c),
+            branch: span.part(branch, c),
+            out: span.part_mut(sum, c),
+            positions: span.positions.len(),
+        };
+        let (norm, out) = (module.affine(self.weights), span.part_mut(out, c));
+        let stats = self.stats(stats);
+        self.backend
+            .residual_norm(residual, self.mask(site), norm, out, stats)
     }
 
-    fn weight_dropout(&self) -> Option<WeightDropout> {
-        self.dropout.map(|dropout| WeightDropout {
-            dropout,
-            layer: self.index,
-        })
+    fn stats<'a>(&self, stats: &'a mut Stats<B::Full>) -> NormStats<'a, B::Full> {
+        NormStats {
+            mean: self.span.part_mut(&mut stats.mean, 1),
+            rstd: self.span.part_mut(&mut stats.rstd, 1),
+        }
     }
 
-    fn project(&self, module: &Module, x: &[T], y: &mut [T], inputs: usize) {
-        let (weight, bias) = (module.weight(self.weights), module.bias(self.weights));
-        linear::forward(self.products, x, weight, bias, y, inputs);
+    fn project(
+        &self,
+        module: &Module,
+        x: Part<B::Compute>,
+        y: PartMut<B::Compute>,
+        columns: usize,
+    ) -> Done {
+        let layer = module.affine(self.weights);
+        self.backend.linear(layer, x, y, columns)
     }
 
-    fn add(&self, x: &[T], branch: &[T], out: &mut [T], site: Site) {
-        let dropout = self.dropout.map(|dropout| (dropout, site));
-        let positions = self.span.positions.len();
-        dropout::residual_forward(x, branch, out, self.dims.n_embd, positions, dropout);
+    fn mask(&self, site: Site) -> Option<Mask<'_, B::Moment>> {
+        self.masks.map(|masks| masks.at(site))
     }
-}
 
-fn normalise<T: Element>(
-    module: &Module,
-    weights: &[T],
-    x: &[T],
-    out: &mut [T],
-    stats: &mut Stats<Vec<T>>,
-    span: &Span,
-) {
-    let stats = layer_norm::Stats {
-        mean: &mut stats.mean[span.of(1)],
-        rstd: &mut stats.rstd[span.of(1)],
-    };
-    layer_norm::forward(x, module.weight(weights), module.bias(weights), out, stats);
+    fn weight_mask(&self, layer: usize) -> Option<Mask<'_, B::Moment>> {
+        self.mask(Site::Attention { layer, head: 0 })
+    }
 }

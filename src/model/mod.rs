@@ -9,51 +9,53 @@ mod backward;
 mod forward;
 mod init;
 mod params;
+mod tokens;
 
 pub(crate) use activations::Buffers;
 pub use activations::{Engine, Purpose, Recompute, Rung};
-pub use forward::Batch;
 pub use init::init_weights;
 pub use params::{Module, ParamLayout, ParamSpec};
+#[cfg(feature = "cuda")]
+pub(crate) use tokens::PACKET_HEAD;
+pub(crate) use tokens::{Packets, Tokens, plan_batch};
 
 use std::rc::Rc;
 
-use crate::memory::{AllocationError, Host, Memory, Planned};
-use crate::ops::Element;
-use crate::ops::gemm::{Effort, Inputs, Problem, Products, cpu};
+use crate::memory::{AllocationError, Memory, Planned};
+use crate::ops::backend::Backend;
+use crate::ops::gemm::{Effort, Inputs, Problem, cpu};
 use crate::plan::ModelDims;
 
 use activations::{Activations, BackwardScratch, Scratch};
 use params::Modules;
 
-/// A GPT-2 of fixed sizes. `T` is the type it computes in.
-pub struct Gpt<T: Element> {
-    products: Rc<Products<T>>,
+/// A GPT-2 of fixed sizes on the device of `B`.
+pub struct Gpt<B: Backend> {
+    backend: Rc<B>,
     dims: ModelDims,
     modules: Modules,
     rung: Rung,
-    activations: Activations<Vec<T>, Vec<T>>,
-    scratch: Scratch<Vec<T>, Vec<T>>,
-    backward: Option<BackwardScratch<Vec<T>, Vec<T>>>,
+    activations: Activations<B::Compute, B::Full>,
+    scratch: Scratch<B::Compute, B::Full>,
+    backward: Option<BackwardScratch<B::Compute, B::Full>>,
 }
 
-impl<T: Element> Gpt<T> {
-    /// A model that takes up to `rung.micro_batch` sequences at a time, on `threads` threads and with
-    /// `products`.
+impl<B: Backend> Gpt<B> {
+    /// A model that takes up to `rung.micro_batch` sequences at a time.
     ///
     /// # Errors
     /// When the memory for its buffers is refused; those already made are released.
     pub fn new(
         dims: &ModelDims,
         rung: Rung,
-        (threads, products): (usize, &Rc<Products<T>>),
+        backend: &Rc<B>,
         purpose: Purpose,
         memory: &mut Memory,
     ) -> Result<Self, AllocationError> {
-        let engine = Engine::Cpu { threads };
-        let buffers = Buffers::new(dims, rung, engine, purpose, &mut Host::<T>::new(memory))?;
+        let engine = backend.engine();
+        let buffers = Buffers::new(dims, rung, engine, purpose, &mut backend.allocator(memory))?;
         Ok(Self {
-            products: products.clone(),
+            backend: backend.clone(),
             dims: dims.clone(),
             modules: Modules::new(&ParamLayout::new(dims), dims.n_layer),
             rung,

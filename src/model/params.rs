@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::ops::backend::{Affine, Gradients, Part};
 use crate::plan::ModelDims;
 
 /// Where one parameter lies in the flat buffers.
@@ -91,23 +92,28 @@ pub struct Module {
 }
 
 impl Module {
-    pub fn weight<'a, T>(&self, flat: &'a [T]) -> &'a [T] {
-        &flat[self.weight.clone()]
+    pub fn weight<'a, C>(&self, flat: &'a C) -> Part<'a, C> {
+        Part::new(flat, self.weight.clone())
     }
 
-    pub fn bias<'a, T>(&self, flat: &'a [T]) -> Option<&'a [T]> {
-        self.bias.clone().map(|bias| &flat[bias])
+    pub fn affine<'a, C>(&self, flat: &'a C) -> Affine<'a, C> {
+        Affine {
+            weight: self.weight(flat),
+            bias: self.bias.clone().map(|bias| Part::new(flat, bias)),
+        }
     }
 
     /// The parts of a flat gradient buffer that belong to the weight and the bias.
-    pub fn gradients<'a, T>(&self, flat: &'a mut [T]) -> (&'a mut [T], Option<&'a mut [T]>) {
-        let end = self.bias.as_ref().map_or(self.weight.end, |bias| bias.end);
-        let (weight, bias) = flat[self.weight.start..end].split_at_mut(self.weight.len());
-        (weight, self.bias.is_some().then_some(bias))
+    pub fn gradients<'a, F>(&self, flat: &'a mut F) -> Gradients<'a, F> {
+        Gradients {
+            buffer: flat,
+            weight: self.weight.clone(),
+            bias: self.bias.clone(),
+        }
     }
 
-    pub(super) fn start(&self) -> usize {
-        self.weight.start
+    pub(super) fn range(&self) -> Range<usize> {
+        self.weight.clone()
     }
 }
 

@@ -11,15 +11,19 @@
 //! Work is split among threads in blocks whose size depends on the shapes alone, and partial sums
 //! are combined in block order: results are bit-identical at any thread count.
 
+pub mod backend;
+pub mod cpu;
+
 pub mod element;
 pub mod parallel;
+pub mod partition;
 mod vectorised;
 
 pub mod gemm;
 
 pub mod adamw;
 pub mod attention;
-pub mod classifier;
+pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod gelu;

@@ -17,6 +17,10 @@ const CPU_HEADROOM: f64 = 0.05;
 /// memory is read after the context was made. An assumption: 300 to 500 MiB are commonly seen.
 const CUDA_CONTEXT_BYTES: u64 = 448 * MIB;
 
+/// What one update reads and gives: a few numbers in a handful of buffers, of which a GPU's pool makes no
+/// small ones.
+const STEP_NUMBERS_BYTES: u64 = 64 << 10;
+
 /// Code, tables and stacks that a run touches after it was planned.
 const CPU_PROCESS_BYTES: u64 = 2 * MIB;
 
@@ -92,7 +96,10 @@ pub(super) fn reserve(device: &DeviceProfile, threads: usize, packed_bytes: usiz
             ]
         }
         Hardware::Cuda(cuda) => {
-            let mut rows = vec![row("cuBLAS workspace", gemm::workspace_bytes(cuda))];
+            let mut rows = vec![
+                row("cuBLAS workspace", gemm::workspace_bytes(cuda)),
+                row("numbers of a step", STEP_NUMBERS_BYTES),
+            ];
             if cuda.driver_version.is_none() {
                 rows.push(row("CUDA context", CUDA_CONTEXT_BYTES));
             }

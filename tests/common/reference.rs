@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor, Var};
 use taper::model::ParamLayout;
 use taper::ops::Element;
 use taper::ops::attention::attention_ref;
-use taper::ops::classifier::classifier_ref;
+use taper::ops::cross_entropy::cross_entropy_ref;
 use taper::ops::dropout::{Dropout, Site, factors};
 use taper::ops::embedding::embedding_ref;
 use taper::ops::gelu::gelu_ref;
@@ -81,7 +81,7 @@ impl Reference {
         }
         let x = norm(&x, "ln_f").reshape((sequences * t, c)).unwrap();
         let targets = Tensor::from_slice(targets, targets.len(), &Device::Cpu).unwrap();
-        classifier_ref(&x, self.weight("wte"), &targets).unwrap()
+        cross_entropy_ref(&linear_ref(&x, self.weight("wte"), None).unwrap(), &targets).unwrap()
     }
 
     /// The gradients of `scale * sum(losses)`, flat in the layout's order.

@@ -408,7 +408,7 @@ fn nanogpts_own_settings_are_answered() {
             "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`",
         ),
         (
-            "device=cuda:1",
+            "device=mps",
             "write `auto`: it takes the best device that taper can use here",
         ),
     ] {

@@ -158,7 +158,12 @@ fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
     use DtypeRequest::{Bfloat16, Float16, Float32};
     use RecomputeRequest::{Block, GeluLn, None};
     let requests = (
-        select(vec![DeviceRequest::Auto, DeviceRequest::Cpu]),
+        select(vec![
+            DeviceRequest::Auto,
+            DeviceRequest::Cpu,
+            DeviceRequest::Cuda(0),
+            DeviceRequest::Cuda(2),
+        ]),
         select(vec![DtypeRequest::Auto, Float32, Bfloat16, Float16]),
         select(vec![RecomputeRequest::Auto, None, GeluLn, Block]),
         select(vec![
@@ -172,19 +177,30 @@ fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
             BackendRequest::Cublaslt,
             BackendRequest::Ptx,
         ]),
+        proptest::bool::ANY,
+        select(vec![
+            GraphRequest::Auto,
+            GraphRequest::On,
+            GraphRequest::Off,
+        ]),
     );
     let sizes = (
         proptest::option::of(1..=4096_usize),
         proptest::option::of((1..=u64::MAX).prop_map(MemoryLimit)),
     );
     (requests, sizes).prop_map(
-        |((device, dtype, recompute, autotune, backend), (threads, memory_limit))| {
+        |(
+            (device, dtype, recompute, autotune, backend, tf32, cuda_graph),
+            (threads, memory_limit),
+        )| {
             let system = SystemConfig {
                 device,
                 dtype,
                 threads,
                 memory_limit,
                 recompute,
+                tf32,
+                cuda_graph,
             };
             (system, GemmConfig { autotune, backend })
         },

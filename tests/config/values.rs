@@ -39,7 +39,15 @@ fn a_set_value_is_toml_or_else_text() {
         assert_eq!(load("", &[set]).data.dataset, dataset, "{set}");
     }
     assert_eq!(load("", &["gelu=erf"]).model.gelu, Gelu::Erf);
-    assert_eq!(load("", &["device=cpu"]).system.device, DeviceRequest::Cpu);
+    for (text, device) in [
+        ("cpu", DeviceRequest::Cpu),
+        ("cuda", DeviceRequest::Cuda(0)),
+        ("cuda:0", DeviceRequest::Cuda(0)),
+        ("cuda:3", DeviceRequest::Cuda(3)),
+    ] {
+        let set = format!("device={text}");
+        assert_eq!(load("", &[&set]).system.device, device);
+    }
     assert_eq!(load("", &["dropout=0"]).model.dropout, 0.0);
     assert_eq!(
         load("", &["learning_rate=1e-3"]).optimizer.learning_rate,
@@ -198,7 +206,11 @@ fn impossible_values_are_refused_and_the_last_possible_ones_are_not() {
         ),
         ("bias decay_lr eval_only", "0 1 yes", "`true` or `false`"),
         ("gelu", "relu 1", "`tanh` or `erf`"),
-        ("device", "cuda cuda:0 gpu", "`auto` or `cpu`"),
+        (
+            "device",
+            "gpu cuda: cuda:x cuda:-1 cuda:70000 CUDA",
+            "`auto`, `cpu`, `cuda`, or a GPU by its number, such as `cuda:1`",
+        ),
         (
             "dtype",
             "bf16 half float64",

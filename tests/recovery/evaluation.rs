@@ -3,6 +3,7 @@
 use serde_json::Value;
 use taper::evaluation::Evaluator;
 use taper::model::{ParamLayout, Rung, init_weights};
+use taper::ops::cpu::OnCpu;
 use taper::rng::Seed;
 
 use crate::files::{contents, of_kind, train, trained};
@@ -14,7 +15,8 @@ fn the_loss_of_an_evaluation_does_not_depend_on_the_rung_or_on_refusals() {
     let dims = dims();
     let loss = |ladder: &[Rung], injections: &[&str]| {
         let injections: Vec<String> = injections.iter().map(|&text| text.into()).collect();
-        let mut evaluator = Evaluator::<f64>::new(&dims, 2, ladder, injected(&injections)).unwrap();
+        let backend = OnCpu::<f64>::untuned(2);
+        let mut evaluator = Evaluator::new(&dims, backend, ladder, injected(&injections)).unwrap();
         let layout = ParamLayout::new(&dims);
         init_weights(&dims, &layout, Seed(3), &mut evaluator.weights);
         let loss = evaluator.evaluate(EVAL_SEQUENCES, |sample, inputs, targets| {

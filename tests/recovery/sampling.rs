@@ -7,7 +7,7 @@ use std::rc::Rc;
 use taper::faults::Faults;
 use taper::memory::Memory;
 use taper::model::{Gpt, ParamLayout, Purpose, Recompute, Rung, init_weights};
-use taper::ops::gemm::{Cpu, Products};
+use taper::ops::cpu::OnCpu;
 use taper::rng::Seed;
 
 use crate::files::trained;
@@ -88,8 +88,8 @@ fn logits_are_the_same_bits_with_and_without_kept_keys_and_values() {
             logits_rows: 1,
         };
         let mut memory = Memory::limited(None, 0, Faults::default());
-        let products = Rc::new(Products::untuned(Cpu::default()));
-        Gpt::<f32>::new(&dims, rung, (2, &products), Purpose::Inference, &mut memory).unwrap()
+        let backend = Rc::new(OnCpu::<f32>::untuned(2));
+        Gpt::new(&dims, rung, &backend, Purpose::Inference, &mut memory).unwrap()
     };
     let (mut kept, mut again) = (gpt(Recompute::GeluLn), gpt(Recompute::Block));
     let tokens: Vec<u32> = (0..dims.block_size as u32)

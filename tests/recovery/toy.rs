@@ -7,7 +7,7 @@ use taper::error::Result;
 use taper::faults::{Faults, Site};
 use taper::memory::Memory;
 use taper::model::{Recompute, Rung, init_weights};
-use taper::ops::gemm::{Cpu, Products};
+use taper::ops::cpu::OnCpu;
 use taper::optim::OptimizerSettings;
 use taper::plan::ModelDims;
 use taper::recovery::Recovery;
@@ -63,7 +63,7 @@ pub fn faults(injections: &[String]) -> Faults {
 }
 
 /// Untrained weights, at the first rung of `ladder` that is granted.
-pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer<f32>> {
+pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer<OnCpu<f32>>> {
     let settings = StepSettings {
         seed: Seed(5),
         sequences_per_step: SEQUENCES_PER_STEP,
@@ -82,22 +82,21 @@ pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer<f32>> {
             decay_lr: true,
         },
     };
-    let mut trainer = Trainer::new(
+    let mut trainer = Trainer::new(&dims(), OnCpu::untuned(THREADS), ladder, settings, memory)?;
+    init_weights(
         &dims(),
-        (THREADS, Products::untuned(Cpu::default())),
-        ladder,
-        settings,
-        memory,
-    )?;
-    init_weights(&dims(), &trainer.layout, Seed(5), &mut trainer.weights);
+        &trainer.layout,
+        Seed(5),
+        &mut trainer.state.weights,
+    );
     Ok(trainer)
 }
 
 /// Goes on with the weights and moments of `from`, as a resumed run does.
-pub fn hand_over(from: &Trainer<f32>, to: &mut Trainer<f32>) {
-    to.weights.copy_from_slice(&from.weights);
-    to.optimizer.m.copy_from_slice(&from.optimizer.m);
-    to.optimizer.v.copy_from_slice(&from.optimizer.v);
+pub fn hand_over(from: &Trainer<OnCpu<f32>>, to: &mut Trainer<OnCpu<f32>>) {
+    to.state.weights.copy_from_slice(&from.state.weights);
+    to.state.m.copy_from_slice(&from.state.m);
+    to.state.v.copy_from_slice(&from.state.v);
 }
 
 /// Sample number `sample` of `step`; evaluations have a number of their own.
@@ -171,7 +170,11 @@ impl History {
     }
 }
 
-pub fn perform(trainer: &mut Trainer<f32>, work: &[Work], history: &mut History) -> Result<()> {
+pub fn perform(
+    trainer: &mut Trainer<OnCpu<f32>>,
+    work: &[Work],
+    history: &mut History,
+) -> Result<()> {
     for &work in work {
         let samples = RefCell::new(Vec::new());
         let mut recoveries = Vec::new();
@@ -185,7 +188,7 @@ pub fn perform(trainer: &mut Trainer<f32>, work: &[Work], history: &mut History)
 }
 
 fn one(
-    trainer: &mut Trainer<f32>,
+    trainer: &mut Trainer<OnCpu<f32>>,
     work: Work,
     samples: &RefCell<Vec<u32>>,
     recoveries: &mut Vec<Recovery>,
@@ -203,12 +206,12 @@ fn one(
             let loss = trainer.evaluate(EVAL_SEQUENCES, reader(EVALUATION));
             loss.map(Seen::Loss)
         }
-        Work::Save => trainer.save(|saved| {
+        Work::Save => trainer.save(|_, saved| {
             recoveries.extend(saved.recoveries);
             Ok(Seen::Saved {
-                weights: saved.weights.to_vec(),
-                m: saved.m.to_vec(),
-                v: saved.v.to_vec(),
+                weights: saved.state.weights.clone(),
+                m: saved.state.m.clone(),
+                v: saved.state.v.clone(),
                 rung: saved.rung,
             })
         }),

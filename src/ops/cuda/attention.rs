@@ -10,6 +10,9 @@ use super::launch::{Gpu, LaunchError, grid, small};
 use super::{GpuElement, THREADS};
 use crate::memory::Precision;
 use crate::ops::attention::Shape;
+use crate::ops::partition::ATTENTION_STATISTICS;
+
+pub use crate::ops::partition::gpu_attention_len as scratch_len;
 
 /// The largest head size that there are kernels for.
 pub const MAX_HEAD_SIZE: usize = 128;
@@ -45,13 +48,8 @@ impl Shape {
     }
 }
 
-/// Of a row: two fp32.
-const STATISTICS_BYTES: usize = 8;
-
-/// Elements of the scratch of [`backward`]: two for every row of every head.
-pub fn scratch_len(shape: Shape) -> usize {
-    shape.rows() * STATISTICS_BYTES / size_of::<f32>()
-}
+/// Of a row, in fp32.
+const STATISTICS_BYTES: usize = ATTENTION_STATISTICS * size_of::<f32>();
 
 /// The kernels of one head size and type, and what they are launched with.
 struct Kernels {

@@ -4,25 +4,9 @@ use cudarc::driver::{CudaView, CudaViewMut, LaunchConfig, PushKernelArg};
 
 use super::launch::{Gpu, LaunchError, grid, push_optional_mut, small};
 use super::{GpuElement, THREADS};
+use crate::ops::partition::column_sum_lines;
 
-/// Blocks of the first pass, about: enough of them for any card.
-const BLOCKS: usize = 1024;
-/// Columns of a block, about.
-const BLOCK_COLUMNS: usize = 256;
-const FEWEST_LINE_ROWS: usize = 64;
-
-/// How many partial sums every column has: a function of the shape alone, so that every card adds in one
-/// order.
-fn lines(rows: usize, columns: usize) -> usize {
-    let most = BLOCKS / columns.div_ceil(BLOCK_COLUMNS).min(BLOCKS);
-    let line_rows = rows.div_ceil(most).max(FEWEST_LINE_ROWS);
-    rows.div_ceil(line_rows)
-}
-
-/// Elements of the `partials` that [`add_column_sums`] needs.
-pub fn partials_len(rows: usize, columns: usize) -> usize {
-    lines(rows, columns) * columns
-}
+pub use crate::ops::partition::column_sum_partials_len as partials_len;
 
 /// `total (N) += sum over rows of x (R, N)`. `partials` is scratch of at least [`partials_len`] elements.
 ///
@@ -38,7 +22,7 @@ pub fn add_column_sums<T: GpuElement>(
     let rows = x.len() / columns;
     assert_eq!(x.len(), rows * columns);
     assert!(partials.len() >= partials_len(rows, columns));
-    let lines = lines(rows, columns);
+    let lines = column_sum_lines(rows, columns);
     // 16 bytes for every lane of a warp.
     let tiles = columns.div_ceil(32 * 16 / size_of::<T>());
     let config = LaunchConfig {

@@ -1,12 +1,13 @@
 //! The floating-point types that a GPU computes in.
 
+use candle_core::WithDType;
 use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 use half::{bf16, f16};
 
 use crate::memory::Precision;
 
 /// A type that a GPU computes in.
-pub trait GpuElement: DeviceRepr + ValidAsZeroBits + 'static {
+pub trait GpuElement: WithDType + DeviceRepr + ValidAsZeroBits {
     const PRECISION: Precision;
     /// How the names of kernels for it end.
     const SUFFIX: &'static str;

@@ -5,9 +5,9 @@ use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 use super::dropout::{Mask, Rule, push_mask, row_blocks};
 use super::launch::{Gpu, LaunchError, grid, small};
 use super::{GpuElement, THREADS};
+use crate::ops::partition::EMBEDDING_WINDOW;
 
-/// Rows that a block of the backward adds up.
-const WINDOW: usize = 32;
+pub use crate::ops::partition::embedding_heads_len as heads_len;
 
 /// The two tables.
 pub struct Tables<'a, T> {
@@ -52,11 +52,6 @@ pub struct Sorted<'a> {
     pub order: &'a CudaView<'a, u32>,
 }
 
-/// Elements of the `heads` that [`backward`] needs.
-pub fn heads_len(rows: usize, columns: usize) -> usize {
-    rows.div_ceil(WINDOW) * columns
-}
-
 /// `dwte[token] += dout[row]` and `dwpe[position] += dout[row]`, from the first position on, each in row
 /// order. `dout` (R, C) is that of the sum: masked already. `heads` is scratch of at least [`heads_len`]
 /// elements.
@@ -87,7 +82,7 @@ pub fn backward<T: GpuElement>(
     // SAFETY: the kernel's arguments in its order; the lengths were compared.
     unsafe { launch.launch(config) }?;
 
-    let windows = rows.div_ceil(WINDOW);
+    let windows = rows.div_ceil(EMBEDDING_WINDOW);
     let kernel = gpu.kernel::<T>("embedding_tokens_backward")?;
     let mut launch = gpu.launch(&kernel);
     launch.arg(tokens).arg(order).arg(dout);

@@ -6,15 +6,15 @@ use super::GpuElement;
 use super::column_sums::add_partials;
 use super::dropout::{Mask, Rule, push_mask};
 use super::launch::{Gpu, LaunchError, grid, push_optional, small};
+use crate::ops::partition::norm_block_rows;
+
+pub use crate::ops::partition::norm_partials_len as partials_len;
 
 /// Threads of a block of the forward: eight rows.
 const FORWARD_ROWS: usize = 8;
 const FORWARD_THREADS: usize = 32 * FORWARD_ROWS;
 /// The most threads of a block of the backward.
 const MOST_BACKWARD_THREADS: usize = 512;
-/// The backward's blocks: enough of them for any card, few enough that their sums are little to add.
-const MOST_BLOCKS: usize = 1024;
-const FEWEST_BLOCK_ROWS: usize = 16;
 
 /// Scale and shift, (C) each.
 pub struct Affine<'a, T> {
@@ -113,16 +113,6 @@ pub struct Saved<'a, T> {
     pub rstd: &'a CudaView<'a, f32>, // (R)
 }
 
-/// Rows of a block of the backward: a function of the shape alone, so that every card adds in one order.
-fn block_rows(rows: usize) -> usize {
-    rows.div_ceil(MOST_BLOCKS).max(FEWEST_BLOCK_ROWS)
-}
-
-/// Elements of the `partials` that [`backward`] needs for `rows` rows.
-pub fn partials_len(rows: usize, columns: usize) -> usize {
-    rows.div_ceil(block_rows(rows)) * 2 * columns
-}
-
 /// Adds to `dx` (R, C) the gradient through the normalisation, to `dweight` and `dbias` (C) theirs.
 /// `partials` is scratch of at least [`partials_len`] elements.
 ///
@@ -140,7 +130,7 @@ pub fn backward<T: GpuElement>(
     assert!([dout.len(), saved.x.len(), dx.len()] == [rows * columns; 3]);
     assert_eq!(saved.rstd.len(), rows);
     assert!(partials.len() >= partials_len(rows, columns));
-    let block_rows = block_rows(rows);
+    let block_rows = norm_block_rows(rows);
     let blocks = rows.div_ceil(block_rows);
     // A thread for every 16 bytes of a row.
     let threads = columns.div_ceil(16 / size_of::<T>()).next_multiple_of(32);

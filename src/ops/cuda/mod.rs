@@ -5,8 +5,12 @@
 //! They start kernels (`kernels/*.cu`) in the stream of a [`Gpu`], wait for nothing and allocate nothing.
 //! What differs from step to step is read from the GPU's memory, so that a launch can be captured in a graph.
 
+mod backend;
+mod batch;
 mod element;
 mod launch;
+mod recording;
+mod tally;
 
 pub mod adamw;
 pub mod attention;
@@ -19,6 +23,7 @@ pub mod gelu;
 pub mod layer_norm;
 pub mod outcome;
 
+pub use backend::{OnGpu, Products};
 pub use element::GpuElement;
 pub use launch::{Gpu, LaunchError};
 

@@ -1,0 +1,74 @@
+//! Work that the GPU does again from a CUDA graph: one launch instead of one for every kernel.
+
+use std::sync::Arc;
+
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaGraph, CudaStream, DriverError};
+
+use crate::memory::Refused;
+use crate::ops::backend::Done;
+
+/// What becomes of some work from one time to the next.
+#[derive(Default)]
+pub enum Recording {
+    /// Not done yet: the first time loads kernels, which cannot be recorded.
+    #[default]
+    New,
+    Done,
+    Graph(CudaGraph),
+    /// The driver did not record it.
+    Plain,
+}
+
+impl Recording {
+    /// Does `work`; from the second time on as a graph. Returns why there is none, at the moment when that is
+    /// found.
+    pub(super) fn run(
+        &mut self,
+        stream: &Arc<CudaStream>,
+        mut work: impl FnMut() -> Done,
+    ) -> Result<Option<String>, Refused> {
+        match self {
+            Recording::New => {
+                work()?;
+                *self = Recording::Done;
+            }
+            Recording::Done => match capture(stream, &mut work)? {
+                Ok(graph) => {
+                    graph.launch()?;
+                    *self = Recording::Graph(graph);
+                }
+                Err(error) => {
+                    *self = Recording::Plain;
+                    work()?;
+                    return Ok(Some(error.to_string()));
+                }
+            },
+            Recording::Graph(graph) => graph.launch()?,
+            Recording::Plain => work()?,
+        }
+        Ok(None)
+    }
+}
+
+/// The outer error is that of `work`, the inner one why it was not recorded. Either way nothing was done.
+fn capture(
+    stream: &Arc<CudaStream>,
+    work: impl FnOnce() -> Done,
+) -> Result<Result<CudaGraph, DriverError>, Refused> {
+    let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+    if let Err(error) = stream.begin_capture(mode) {
+        return Ok(Err(error));
+    }
+    let done = work();
+    // Ends the capture also after a failure.
+    let graph = stream.end_capture(CUgraphInstantiate_flags(0));
+    done?;
+    Ok(match graph {
+        Ok(Some(graph)) => Ok(graph),
+        Ok(None) => Err(DriverError(
+            cudarc::driver::sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED,
+        )),
+        Err(error) => Err(error),
+    })
+}

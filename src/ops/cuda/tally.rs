@@ -1,0 +1,101 @@
+//! The loss so far, and what an update of the weights reads beside the state: a few numbers in the memory of
+//! the GPU, part of the plan's reserve.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaSlice, CudaStream, DriverError};
+
+use super::GpuElement;
+use super::adamw::{self, Rule, State, decay_edges};
+use super::launch::{Gpu, LaunchError};
+use super::outcome::{self, Gradients, Outcome};
+use crate::ops::backend::TrainingState;
+use crate::optim::{Ended, Update};
+
+/// See [`Backend::tally`](crate::ops::backend::Backend::tally).
+pub struct Tally {
+    outcome: CudaSlice<Outcome>,
+    partials: CudaSlice<f32>,
+    rule: CudaSlice<Rule>,
+    loss_scale: CudaSlice<f32>,
+    decay_edges: CudaSlice<u64>,
+}
+
+impl Tally {
+    pub(super) fn new(
+        stream: &Arc<CudaStream>,
+        decays: &[(Range<usize>, bool)],
+    ) -> Result<Self, DriverError> {
+        let parameters = decays.last().map_or(0, |(run, _)| run.end);
+        Ok(Self {
+            outcome: stream.alloc_zeros(1)?,
+            partials: stream.alloc_zeros(outcome::partials_len(parameters))?,
+            rule: stream.alloc_zeros(1)?,
+            loss_scale: stream.alloc_zeros(1)?,
+            decay_edges: stream.clone_htod(&decay_edges(decays.iter().cloned()))?,
+        })
+    }
+
+    pub(super) fn outcome(&mut self) -> &mut CudaSlice<Outcome> {
+        &mut self.outcome
+    }
+
+    /// Waits for the GPU.
+    pub(super) fn read(&self, stream: &Arc<CudaStream>) -> Result<Outcome, DriverError> {
+        let mut outcome = [Outcome::default()];
+        stream.memcpy_dtoh(&self.outcome, &mut outcome)?;
+        stream.synchronize()?;
+        Ok(outcome[0])
+    }
+
+    /// See [`Backend::update`](crate::ops::backend::Backend::update).
+    pub(super) fn update<T: GpuElement>(
+        &mut self,
+        gpu: &Gpu,
+        state: TrainingState<super::OnGpu<T>>,
+        update: &Update,
+    ) -> Result<Ended, LaunchError> {
+        let stream = gpu.stream();
+        let rule = Rule::from(&update.rule(true, 1.0));
+        stream.memcpy_htod(&[rule], &mut self.rule)?;
+        stream.memcpy_htod(&[update.loss_scale as f32], &mut self.loss_scale)?;
+        let gradients = state.gradients.as_view();
+        let loss_scale = &self.loss_scale.as_view();
+        let step = Gradients {
+            gradients: &gradients,
+            loss_scale,
+            clip: update.settings.grad_clip,
+        };
+        let outcome = &mut self.outcome.as_view_mut();
+        outcome::finish(gpu, step, outcome, &mut self.partials.as_view_mut())?;
+        let len = state.weights.len();
+        let mut weights = state.weights.as_view_mut();
+        let (mut master, copy) = match state.master {
+            Some(master) => (master.as_view_mut(), Some(&mut weights)),
+            // SAFETY: without master weights, T is f32.
+            None => match unsafe { weights.transmute_mut(len) } {
+                Some(weights) => (weights, None),
+                None => unreachable!("weights without a master are f32"),
+            },
+        };
+        let state = State {
+            weights: &mut master,
+            m: &mut state.m.as_view_mut(),
+            v: &mut state.v.as_view_mut(),
+            copy,
+        };
+        let reads = adamw::Update {
+            gradients: &gradients,
+            decay_edges: &self.decay_edges.as_view(),
+            rule: &self.rule.as_view(),
+            outcome: &self.outcome.as_view(),
+        };
+        adamw::update(gpu, state, reads)?;
+        let outcome = self.read(stream)?;
+        Ok(Ended {
+            loss: outcome.loss,
+            gradient_norm: outcome.gradient_norm,
+        })
+    }
+}

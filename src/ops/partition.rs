@@ -1,0 +1,86 @@
+//! How much scratch operations need on each engine, and how a GPU's kernels share out rows: functions of
+//! shapes alone, so that a plan knows them without the device and every card adds up in one order.
+
+use super::attention::Shape;
+use super::layer_norm;
+use crate::model::{Engine, Purpose};
+
+/// The backward of layer norm on a GPU: enough blocks for any card, few enough that their sums are little
+/// to add.
+const NORM_MOST_BLOCKS: usize = 1024;
+const NORM_FEWEST_BLOCK_ROWS: usize = 16;
+
+/// Column sums on a GPU: blocks of the first pass, about, and columns of a block.
+const COLUMN_SUM_BLOCKS: usize = 1024;
+const COLUMN_SUM_COLUMNS: usize = 256;
+const COLUMN_SUM_FEWEST_ROWS: usize = 64;
+
+/// Rows that a block of the embedding's backward adds up on a GPU.
+pub(super) const EMBEDDING_WINDOW: usize = 32;
+
+/// Of every row of every head, attention's backward on a GPU keeps two fp32.
+pub(super) const ATTENTION_STATISTICS: usize = 2;
+
+/// Elements of the scratch of attention's backward, and on the CPU of its forward.
+pub fn attention_scratch_len(engine: Engine, purpose: Purpose, shape: Shape) -> usize {
+    match (engine, purpose) {
+        (Engine::Cpu { threads }, _) => shape.scratch_len(threads),
+        (Engine::Cuda, Purpose::Training) => gpu_attention_len(shape),
+        // A buffer on a GPU has an element.
+        (Engine::Cuda, Purpose::Inference) => 1,
+    }
+}
+
+/// Elements of the scratch in which sums over `rows` rows are collected, by any operation of the backward
+/// of a model with `columns` channels.
+pub fn partials_len(engine: Engine, rows: usize, columns: usize) -> usize {
+    match engine {
+        Engine::Cpu { .. } => layer_norm::partials_len(rows, columns),
+        Engine::Cuda => {
+            // Bounds that hold for fewer rows, too.
+            let blocks = rows.div_ceil(NORM_FEWEST_BLOCK_ROWS).min(NORM_MOST_BLOCKS);
+            let lines = rows.div_ceil(COLUMN_SUM_FEWEST_ROWS);
+            let sums = |columns| lines.min(column_sum_most_lines(columns)) * columns;
+            [2 * blocks * columns, embedding_heads_len(rows, columns)]
+                .into_iter()
+                .chain([1, 3, 4].map(|parts| sums(parts * columns)))
+                .fold(0, usize::max)
+        }
+    }
+}
+
+/// Elements of the scratch of attention's backward on a GPU.
+pub fn gpu_attention_len(shape: Shape) -> usize {
+    ATTENTION_STATISTICS * shape.sequences * shape.heads * shape.positions
+}
+
+/// Rows of a block of layer norm's backward on a GPU.
+pub(super) fn norm_block_rows(rows: usize) -> usize {
+    rows.div_ceil(NORM_MOST_BLOCKS).max(NORM_FEWEST_BLOCK_ROWS)
+}
+
+/// Elements of the partial sums of layer norm's backward on a GPU.
+pub fn norm_partials_len(rows: usize, columns: usize) -> usize {
+    rows.div_ceil(norm_block_rows(rows)) * 2 * columns
+}
+
+/// How many partial sums every column has on a GPU.
+pub(super) fn column_sum_lines(rows: usize, columns: usize) -> usize {
+    let line_rows = rows.div_ceil(column_sum_most_lines(columns));
+    rows.div_ceil(line_rows.max(COLUMN_SUM_FEWEST_ROWS))
+}
+
+fn column_sum_most_lines(columns: usize) -> usize {
+    let tiles = columns.div_ceil(COLUMN_SUM_COLUMNS);
+    COLUMN_SUM_BLOCKS / tiles.min(COLUMN_SUM_BLOCKS)
+}
+
+/// Elements of the partial sums of column sums on a GPU.
+pub fn column_sum_partials_len(rows: usize, columns: usize) -> usize {
+    column_sum_lines(rows, columns) * columns
+}
+
+/// Elements of the heads of windows in the embedding's backward on a GPU.
+pub fn embedding_heads_len(rows: usize, columns: usize) -> usize {
+    rows.div_ceil(EMBEDDING_WINDOW) * columns
+}
