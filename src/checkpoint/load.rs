@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, json_flaw, unreadable};
 use super::pretrained::{Fit, differences};
-use super::tensors::TensorFile;
+use super::tensor_file::TensorFile;
 use super::{
     CheckpointError, Damage, Flaw, MANIFEST, MODEL_CONFIG, OPTIMIZER, RUN_CONFIG, STATE, Skipped,
     TrainState, folders, huggingface, pretrained,

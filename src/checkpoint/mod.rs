@@ -25,7 +25,9 @@ mod pretrained;
 mod resume;
 mod save;
 mod state;
+mod tensor_file;
 mod tensors;
+mod transpose;
 
 pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped};
 pub use folders::prune;

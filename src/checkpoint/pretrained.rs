@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::manifest::{Manifest, is_plain};
-use super::tensors::TensorFile;
+use super::tensor_file::TensorFile;
 use super::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG, huggingface};
 use crate::model::{ParamLayout, ParamSpec};
 use crate::plan::ModelDims;
