@@ -1,15 +1,16 @@
 //! Reading a safetensors file, a chunk at a time.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::CheckpointError;
-use super::tensors::CHUNK;
 use super::transpose::{row_blocks, transpose};
+use super::values::{CHUNK, ValuesMut, chunks, room};
 
 /// The header starts with its own length, a little-endian u64.
 const LENGTH_BYTES: u64 = 8;
@@ -85,31 +86,76 @@ impl TensorFile {
         })
     }
 
-    /// Fills `to` with the first `to.len()` elements of a tensor, widened to f32.
-    pub(super) fn read(&self, name: &str, to: &mut [f32]) -> Result<(), CheckpointError> {
-        let mut chunks = self.chunks(name, to.len())?;
-        for part in to.chunks_mut(CHUNK) {
-            part.copy_from_slice(chunks.next(part.len())?);
+    /// Fills `range` of `to` with the first elements of a tensor, widened to f32.
+    pub(super) fn read(
+        &self,
+        name: &str,
+        to: &mut dyn ValuesMut,
+        range: Range<usize>,
+    ) -> Result<(), CheckpointError> {
+        let mut elements = self.elements(name, range.len())?;
+        for range in chunks(range) {
+            let chunk = elements.next(range.len())?;
+            to.write(range.start, chunk).map_err(self.not_loaded())?;
         }
         Ok(())
     }
 
-    /// Fills `to` (cols, rows) with the transpose of a whole tensor (rows, cols).
+    /// Fills `range` of `to`, a matrix (cols, rows), with the transpose of a whole tensor (rows, cols);
+    /// by way of `copy` where the host does not have it.
     pub(super) fn read_transposed(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        to: &mut dyn ValuesMut,
+        range: Range<usize>,
+        copy: &mut Vec<f32>,
+    ) -> Result<(), CheckpointError> {
+        if let Some(all) = to.in_host_memory() {
+            return self.transpose(name, shape, &mut all[range]);
+        }
+        let matrix = room(copy, range.len()).map_err(self.not_loaded())?;
+        self.transpose(name, shape, matrix)?;
+        for (range, chunk) in chunks(range).zip(matrix.chunks(CHUNK)) {
+            to.write(range.start, chunk).map_err(self.not_loaded())?;
+        }
+        Ok(())
+    }
+
+    /// Fills `range` of `to`, for which the file has nothing, with zeros.
+    pub(super) fn pad(
+        &self,
+        to: &mut dyn ValuesMut,
+        range: Range<usize>,
+    ) -> Result<(), CheckpointError> {
+        let zeros = vec![0.0; range.len().min(CHUNK)];
+        for range in chunks(range) {
+            to.write(range.start, &zeros[..range.len()])
+                .map_err(self.not_loaded())?;
+        }
+        Ok(())
+    }
+
+    fn transpose(
         &self,
         name: &str,
         [rows, cols]: [usize; 2],
         to: &mut [f32],
     ) -> Result<(), CheckpointError> {
-        let mut chunks = self.chunks(name, rows * cols)?;
+        let mut elements = self.elements(name, rows * cols)?;
         for at in row_blocks(rows, cols) {
-            let block = chunks.next(at.len() * cols)?;
+            let block = elements.next(at.len() * cols)?;
             transpose(block, cols, &mut to[at.start..], rows, [at.len(), cols]);
         }
         Ok(())
     }
 
-    fn chunks(&self, name: &str, elements: usize) -> Result<Chunks<'_>, CheckpointError> {
+    /// For `map_err`: what was read does not get to where it belongs.
+    fn not_loaded(&self) -> impl FnOnce(io::Error) -> CheckpointError {
+        CheckpointError::io("load", &self.path)
+    }
+
+    fn elements(&self, name: &str, count: usize) -> Result<Elements<'_>, CheckpointError> {
         let refuse = |found: String| CheckpointError::Tensor {
             path: self.path.clone(),
             name: name.to_owned(),
@@ -127,8 +173,8 @@ impl TensorFile {
         (&self.file)
             .seek(SeekFrom::Start(start))
             .map_err(CheckpointError::io("read", &self.path))?;
-        debug_assert!(elements <= info.shape.iter().product());
-        Ok(Chunks {
+        debug_assert!(count <= info.shape.iter().product());
+        Ok(Elements {
             file: self,
             element_bytes: info.dtype.bitsize() / 8,
             decode,
@@ -141,7 +187,7 @@ impl TensorFile {
 type Decode = fn(&[u8], &mut Vec<f32>);
 
 /// The elements of one tensor, in order.
-struct Chunks<'a> {
+struct Elements<'a> {
     file: &'a TensorFile,
     element_bytes: usize,
     decode: Decode,
@@ -149,9 +195,9 @@ struct Chunks<'a> {
     values: Vec<f32>,
 }
 
-impl Chunks<'_> {
-    fn next(&mut self, elements: usize) -> Result<&[f32], CheckpointError> {
-        self.bytes.resize(elements * self.element_bytes, 0);
+impl Elements<'_> {
+    fn next(&mut self, count: usize) -> Result<&[f32], CheckpointError> {
+        self.bytes.resize(count * self.element_bytes, 0);
         (&self.file.file)
             .read_exact(&mut self.bytes)
             .map_err(CheckpointError::io("read", &self.file.path))?;

@@ -2,32 +2,45 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::ops::Range;
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::transpose::{row_blocks, transpose};
-
-/// Elements per chunk; 256 KiB of f32 stay in L2.
-pub(super) const CHUNK: usize = 64 * 1024;
+use super::values::{CHUNK, Values, chunks, on_host, room};
 
 /// An f32 tensor to be written.
 pub(super) struct TensorOut<'a> {
     pub(super) name: String,
     /// As in the file.
     pub(super) shape: Vec<usize>,
-    pub(super) values: Values<'a>,
+    pub(super) contents: Contents<'a>,
 }
 
-pub(super) enum Values<'a> {
-    Same(&'a [f32]),
+/// What a tensor is made of; a range is that of its values.
+pub(super) enum Contents<'a> {
+    Same(&'a dyn Values, Range<usize>),
     /// A matrix (rows, cols) that the file holds as (cols, rows).
-    Transposed(&'a [f32]),
+    Transposed(&'a dyn Values, Range<usize>),
     Zeros,
 }
 
+/// Why a file is not written.
+pub(super) enum Failure {
+    File(io::Error),
+    /// Its values cannot be had.
+    Values(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
 /// Writes a complete safetensors file, tensors in the order given.
-pub(super) fn write(out: &mut impl Write, tensors: &[TensorOut]) -> io::Result<()> {
+pub(super) fn write(out: &mut impl Write, tensors: &[TensorOut]) -> Result<(), Failure> {
     let mut end = 0;
     let infos = tensors.iter().map(|tensor| {
         let start = end;
@@ -42,17 +55,26 @@ pub(super) fn write(out: &mut impl Write, tensors: &[TensorOut]) -> io::Result<(
     // transformers refuses a file that does not say which framework's layout it has.
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let metadata = Metadata::new(Some(format), infos.collect()).map_err(io::Error::other)?;
-    let mut header = serde_json::to_vec(&metadata)?;
+    let mut header = serde_json::to_vec(&metadata).map_err(io::Error::from)?;
     // The data must start at a multiple of 8 bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
     let mut encode = Encoder::default();
+    let mut copy = Vec::new();
     for tensor in tensors {
-        match tensor.values {
-            Values::Same(values) => encode.write(out, values)?,
-            Values::Transposed(values) => encode.write_transposed(out, values, &tensor.shape)?,
-            Values::Zeros => encode.write(out, &vec![0.0; tensor.shape.iter().product()])?,
+        match &tensor.contents {
+            Contents::Same(values, range) => {
+                for range in chunks(range.clone()) {
+                    let chunk = on_host(*values, range, &mut copy).map_err(Failure::Values)?;
+                    encode.write(out, chunk)?;
+                }
+            }
+            Contents::Transposed(values, range) => {
+                let matrix = on_host(*values, range.clone(), &mut copy).map_err(Failure::Values)?;
+                encode.write_transposed(out, matrix, &tensor.shape)?;
+            }
+            Contents::Zeros => encode.write(out, &vec![0.0; tensor.shape.iter().product()])?,
         }
     }
     Ok(())
@@ -86,19 +108,13 @@ impl Encoder {
         let &[rows, cols] = file_shape else {
             return Err(io::Error::other("only a matrix has a transpose"));
         };
-        let mut block = std::mem::take(&mut self.block);
+        let mut buffer = std::mem::take(&mut self.block);
         for at in row_blocks(rows, cols) {
-            block.resize(at.len() * cols, 0.0);
-            transpose(
-                &values[at.start..],
-                rows,
-                &mut block,
-                cols,
-                [cols, at.len()],
-            );
-            self.write(out, &block)?;
+            let block = room(&mut buffer, at.len() * cols)?;
+            transpose(&values[at.start..], rows, block, cols, [cols, at.len()]);
+            self.write(out, block)?;
         }
-        self.block = block;
+        self.block = buffer;
         Ok(())
     }
 }
