@@ -207,9 +207,9 @@ impl<'a> Session<'a> {
             state.metrics_bytes = reporter.metrics_bytes()?;
             let snapshot = Snapshot {
                 dims,
-                weights,
-                m,
-                v,
+                weights: &weights,
+                m: &m,
+                v: &v,
                 state,
                 config_toml,
                 extra_files,

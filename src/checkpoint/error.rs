@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 use std::io;
 use std::path::PathBuf;
 
+use super::FETCH;
+
 /// Why a checkpoint or a pretrained model cannot be written, read or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -133,6 +135,9 @@ impl CheckpointError {
     /// A literal edit or command that would help, where there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Save { action: FETCH, .. } => {
+                "the earlier checkpoints are intact: look at the device with `taper doctor`, then run the same command with `--resume`".into()
+            }
             Self::Save { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     "the earlier checkpoints are intact: free some disk space, then run the same command with `--resume`"

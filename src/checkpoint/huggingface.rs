@@ -9,7 +9,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
-use super::tensors::{TensorOut, Values};
+use super::tensors::{Contents, TensorOut};
+use super::values::Values;
 use crate::config::Gelu;
 use crate::model::{ParamLayout, ParamSpec};
 use crate::plan::ModelDims;
@@ -182,18 +183,17 @@ pub(super) fn parse_config(path: &Path, json: &str) -> Result<ModelDims, Checkpo
     })
 }
 
-/// The tensors of `model.safetensors`, over the flat buffer of `layout`.
-pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a [f32]) -> Vec<TensorOut<'a>> {
+/// The tensors of `model.safetensors`, over flat values in the order of `layout`.
+pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a dyn Values) -> Vec<TensorOut<'a>> {
     assert_eq!(weights.len(), layout.len, "`weights` has another layout");
     let mut tensors = Vec::new();
     for param in &layout.params {
-        let values = &weights[param.range()];
         tensors.push(TensorOut {
             name: param.name.clone(),
             shape: shape(param),
-            values: match is_conv1d(&param.name) {
-                true => Values::Transposed(values),
-                false => Values::Same(values),
+            contents: match is_conv1d(&param.name) {
+                true => Contents::Transposed(weights, param.range()),
+                false => Contents::Same(weights, param.range()),
             },
         });
         if let Some(module) = bias_owner(&param.name) {
@@ -202,7 +202,7 @@ pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a [f32]) -> Vec<Tenso
                 tensors.push(TensorOut {
                     name,
                     shape: param.shape[..1].to_vec(),
-                    values: Values::Zeros,
+                    contents: Contents::Zeros,
                 });
             }
         }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, json_flaw, unreadable};
 use super::pretrained::{Fit, differences};
-use super::tensors::TensorFile;
+use super::tensor_file::TensorFile;
+use super::values::ValuesMut;
 use super::{
     CheckpointError, Damage, Flaw, MANIFEST, MODEL_CONFIG, OPTIMIZER, RUN_CONFIG, STATE, Skipped,
     TrainState, folders, huggingface, pretrained,
@@ -117,20 +118,22 @@ impl Checkpoint {
         })
     }
 
-    /// Fills weights and moments, each flat in the layout of `target`, to resume exactly.
+    /// Fills weights and moments, each flat in the layout of `target`, to resume exactly. Where one is
+    /// not in the host's memory, at most one matrix of the model is held there on its way.
     ///
     /// # Errors
     /// `OtherModel` when `target` is not the checkpoint's own architecture (only dropout may
-    /// differ); `Tensor`, `Unreadable` or `Io` when the files changed since they were verified.
+    /// differ); `Tensor`, `Unreadable` or `Io` when the files changed since they were verified; `Io`
+    /// when a device does not take the values.
     ///
     /// # Panics
     /// When a buffer is not as long as the layout of `target`: a defect of the caller.
     pub fn load_into(
         &self,
         target: &ModelDims,
-        weights: &mut [f32],
-        m: &mut [f32],
-        v: &mut [f32],
+        weights: &mut dyn ValuesMut,
+        m: &mut dyn ValuesMut,
+        v: &mut dyn ValuesMut,
     ) -> Result<(), CheckpointError> {
         let differences = differences(&self.dims, target, Fit::Exact);
         if !differences.is_empty() {
@@ -140,7 +143,10 @@ impl Checkpoint {
             });
         }
         self.load_weights(target, weights)?;
-        self.load_moments(&ParamLayout::new(target), m, v)
+        let file = TensorFile::open(&self.path.join(OPTIMIZER))?;
+        let layout = ParamLayout::new(target);
+        load_moment(&file, "m", &layout, m)?;
+        load_moment(&file, "v", &layout, v)
     }
 
     /// Fills only the weights, for sampling, evaluation and fine-tuning; a shorter `block_size` and
@@ -148,26 +154,24 @@ impl Checkpoint {
     pub fn load_weights(
         &self,
         target: &ModelDims,
-        weights: &mut [f32],
+        weights: &mut dyn ValuesMut,
     ) -> Result<(), CheckpointError> {
         pretrained::open_verified(&self.path)?.load_weights(target, weights)
     }
+}
 
-    fn load_moments(
-        &self,
-        layout: &ParamLayout,
-        m: &mut [f32],
-        v: &mut [f32],
-    ) -> Result<(), CheckpointError> {
-        let file = TensorFile::open(&self.path.join(OPTIMIZER))?;
-        for (moment, values) in [("m", m), ("v", v)] {
-            assert_eq!(values.len(), layout.len, "`{moment}` has another layout");
-            for param in &layout.params {
-                let name = format!("{moment}.{}", param.name);
-                file.expect_shape(&name, &param.shape)?;
-                file.read(&name, &mut values[param.range()])?;
-            }
-        }
-        Ok(())
+/// Fills one moment from `m.*` or `v.*`.
+fn load_moment(
+    file: &TensorFile,
+    moment: &str,
+    layout: &ParamLayout,
+    values: &mut dyn ValuesMut,
+) -> Result<(), CheckpointError> {
+    assert_eq!(values.len(), layout.len, "`{moment}` has another layout");
+    for param in &layout.params {
+        let name = format!("{moment}.{}", param.name);
+        file.expect_shape(&name, &param.shape)?;
+        file.read(&name, values, param.range())?;
     }
+    Ok(())
 }

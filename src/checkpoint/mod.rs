@@ -13,7 +13,8 @@
 //!
 //! [`save`] writes into a temporary folder, syncs every file, and renames it into place, so that a
 //! process killed at any instant leaves the earlier checkpoints as they were. [`open`] and
-//! [`find_latest`] believe nothing that the manifest does not confirm.
+//! [`find_latest`] believe nothing that the manifest does not confirm. Weights and moments may lie in
+//! any memory: [`Values`], [`ValuesMut`].
 
 mod error;
 mod folders;
@@ -25,7 +26,10 @@ mod pretrained;
 mod resume;
 mod save;
 mod state;
+mod tensor_file;
 mod tensors;
+mod transpose;
+mod values;
 
 pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped};
 pub use folders::prune;
@@ -35,6 +39,7 @@ pub use pretrained::{Pretrained, open_pretrained};
 pub use resume::{asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable};
 pub use save::{Snapshot, save};
 pub use state::TrainState;
+pub use values::{CHUNK, Values, ValuesMut};
 
 const MODEL: &str = "model.safetensors";
 const MODEL_CONFIG: &str = "config.json";
@@ -42,6 +47,9 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const RUN_CONFIG: &str = "config.toml";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "MANIFEST.json";
+
+/// What a save does with values that are not in the host's memory, for its error.
+const FETCH: &str = "fetch the values of";
 
 /// The files without which a folder is no checkpoint, whatever its manifest lists.
 const REQUIRED: [&str; 5] = [MODEL, MODEL_CONFIG, OPTIMIZER, RUN_CONFIG, STATE];

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::manifest::{Manifest, is_plain};
-use super::tensors::TensorFile;
+use super::tensor_file::TensorFile;
+use super::values::ValuesMut;
 use super::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG, huggingface};
 use crate::model::{ParamLayout, ParamSpec};
 use crate::plan::ModelDims;
@@ -89,14 +91,15 @@ impl Pretrained {
     ///
     /// # Errors
     /// `OtherModel` lists every key that differs; `Tensor` names a tensor that is absent or has
-    /// another shape or type than the folder's own config says.
+    /// another shape or type than the folder's own config says; `Io`, also when a device does not take
+    /// the values.
     ///
     /// # Panics
     /// When `weights` is not as long as the layout of `target`: a defect of the caller.
     pub fn load_weights(
         &self,
         target: &ModelDims,
-        weights: &mut [f32],
+        weights: &mut dyn ValuesMut,
     ) -> Result<(), CheckpointError> {
         let differences = differences(&self.dims, target, Fit::CropOrPad);
         if !differences.is_empty() {
@@ -108,8 +111,9 @@ impl Pretrained {
         let stored = ParamLayout::new(&self.dims);
         let wanted = ParamLayout::new(target);
         assert_eq!(weights.len(), wanted.len, "`weights` has another layout");
+        let mut copy = Vec::new();
         for (stored, wanted) in stored.params.iter().zip(&wanted.params) {
-            self.load_tensor(stored, &mut weights[wanted.range()])?;
+            self.load_tensor(stored, weights, wanted.range(), &mut copy)?;
             if !self.dims.bias {
                 self.check_bias_is_zero(stored)?;
             }
@@ -117,7 +121,13 @@ impl Pretrained {
         Ok(())
     }
 
-    fn load_tensor(&self, param: &ParamSpec, to: &mut [f32]) -> Result<(), CheckpointError> {
+    fn load_tensor(
+        &self,
+        param: &ParamSpec,
+        to: &mut dyn ValuesMut,
+        range: Range<usize>,
+        copy: &mut Vec<f32>,
+    ) -> Result<(), CheckpointError> {
         let expected = huggingface::shape(param);
         let (name, file) = self
             .find(&param.name)
@@ -130,12 +140,12 @@ impl Pretrained {
         file.expect_shape(name, &expected)?;
         match expected[..] {
             [rows, cols] if huggingface::is_conv1d(name) => {
-                file.read_transposed(name, [rows, cols], to)
+                file.read_transposed(name, [rows, cols], to, range, copy)
             }
             _ => {
-                let (filled, padding) = to.split_at_mut(param.len.min(to.len()));
-                padding.fill(0.0);
-                file.read(name, filled)
+                let filled = range.start..range.end.min(range.start + param.len);
+                file.pad(to, filled.end..range.end)?;
+                file.read(name, to, filled)
             }
         }
     }
@@ -149,7 +159,7 @@ impl Pretrained {
         };
         file.expect_shape(name, &weight.shape[..1])?;
         let mut values = vec![0.0; weight.shape[0]];
-        file.read(name, &mut values)?;
+        file.read(name, &mut values, 0..weight.shape[0])?;
         match values.iter().all(|&value| value == 0.0) {
             true => Ok(()),
             false => Err(CheckpointError::Tensor {

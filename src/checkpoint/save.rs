@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::folders::{self, Folders};
 use super::manifest::{FileDigest, HashedFile, Manifest, is_plain};
-use super::tensors::{self, TensorOut, Values};
+use super::tensors::{self, Contents, Failure, TensorOut};
+use super::values::Values;
 use super::{
-    CheckpointError, MANIFEST, MODEL, MODEL_CONFIG, OPTIMIZER, REQUIRED, RUN_CONFIG, STATE,
+    CheckpointError, FETCH, MANIFEST, MODEL, MODEL_CONFIG, OPTIMIZER, REQUIRED, RUN_CONFIG, STATE,
     TrainState, huggingface,
 };
 use crate::model::ParamLayout;
@@ -19,9 +20,9 @@ use crate::plan::ModelDims;
 pub struct Snapshot<'a> {
     pub dims: &'a ModelDims,
     /// `weights`, `m` and `v` are flat, in the order of [`ParamLayout`].
-    pub weights: &'a [f32],
-    pub m: &'a [f32],
-    pub v: &'a [f32],
+    pub weights: &'a dyn Values,
+    pub m: &'a dyn Values,
+    pub v: &'a dyn Values,
     pub state: &'a TrainState,
     /// The resolved run config, as TOML.
     pub config_toml: &'a str,
@@ -33,11 +34,12 @@ pub struct Snapshot<'a> {
 ///
 /// Everything goes into a temporary folder, each file is synced, the manifest comes last, and one
 /// rename makes the checkpoint appear. What an earlier, killed save left behind is cleaned up.
-/// Nothing the size of the model is allocated.
+/// Nothing the size of the model is allocated: at most one of its matrices, where the weights are not
+/// in the host's memory.
 ///
 /// # Errors
-/// `Save` names the file that could not be written; the earlier checkpoints are untouched and the
-/// temporary folder is gone. `ExtraFile` refuses a name that is a path or that taper uses itself.
+/// `Save` names the file that could not be written, or whose values could not be fetched; the earlier
+/// checkpoints are untouched and the temporary folder is gone. `ExtraFile` refuses a name that is a path or that taper uses itself.
 ///
 /// # Panics
 /// When a buffer is not as long as the layout of `dims`: a defect of the caller.
@@ -91,11 +93,13 @@ where
 {
     fs::create_dir(folder).map_err(failed("create", folder))?;
     let layout = ParamLayout::new(snapshot.dims);
-    let write = |name: &str, body: &mut dyn FnMut(&mut HashedFile) -> io::Result<()>| {
+    let write = |name: &str, body: Body| {
         let path = folder.join(name);
-        write_file(&path, body)
-            .map(|digest| (name.to_owned(), digest))
-            .map_err(failed("write", &path))
+        match write_file(&path, body) {
+            Ok(digest) => Ok((name.to_owned(), digest)),
+            Err(Failure::File(error)) => Err(failed("write", &path)(error)),
+            Err(Failure::Values(error)) => Err(failed(FETCH, &path)(error)),
+        }
     };
     // Hashing keeps a core busy and the disk keeps none: both big files at once.
     let (model, optimizer) = rayon::join(
@@ -125,31 +129,32 @@ where
         .into_iter()
         .chain(extra.map(|(n, b)| (n.as_str(), &b[..])))
     {
-        files.extend([write(name, &mut |file| file.write_all(bytes))?]);
+        files.extend([write(name, &mut |file| Ok(file.write_all(bytes)?))?]);
     }
     let manifest = json(MANIFEST, Manifest::new(files).to_json())?;
-    write(MANIFEST, &mut |file| file.write_all(manifest.as_bytes()))?;
+    write(MANIFEST, &mut |file| {
+        Ok(file.write_all(manifest.as_bytes())?)
+    })?;
     folders::sync(folder).map_err(failed("sync", folder))
 }
 
-fn write_file(
-    path: &Path,
-    body: &mut dyn FnMut(&mut HashedFile) -> io::Result<()>,
-) -> io::Result<FileDigest> {
+type Body<'a> = &'a mut dyn FnMut(&mut HashedFile) -> Result<(), Failure>;
+
+fn write_file(path: &Path, body: Body) -> Result<FileDigest, Failure> {
     let mut file = HashedFile::create(path)?;
     body(&mut file)?;
-    file.finish()
+    Ok(file.finish()?)
 }
 
 /// `m.<parameter>` and `v.<parameter>`, in taper's own layout.
-fn moments<'a>(layout: &ParamLayout, m: &'a [f32], v: &'a [f32]) -> Vec<TensorOut<'a>> {
+fn moments<'a>(layout: &ParamLayout, m: &'a dyn Values, v: &'a dyn Values) -> Vec<TensorOut<'a>> {
     let named = [("m", m), ("v", v)];
     let tensors = named.iter().flat_map(|&(moment, values)| {
         assert_eq!(values.len(), layout.len, "`{moment}` has another layout");
         layout.params.iter().map(move |param| TensorOut {
             name: format!("{moment}.{}", param.name),
             shape: param.shape.clone(),
-            values: Values::Same(&values[param.range()]),
+            contents: Contents::Same(values, param.range()),
         })
     });
     tensors.collect()

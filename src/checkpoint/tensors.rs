@@ -1,43 +1,46 @@
-//! safetensors files, streamed: neither side ever holds more than one chunk beside the buffers
-//! it reads or fills.
+//! Writing a safetensors file, a chunk at a time.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::CheckpointError;
-
-/// Elements per chunk; 256 KiB of f32 stay in L2.
-const CHUNK: usize = 64 * 1024;
-
-/// The header starts with its own length, a little-endian u64.
-const LENGTH_BYTES: u64 = 8;
-
-/// No real header comes near this; a larger one is damage, not a reason to allocate.
-const MAX_HEADER_BYTES: u64 = 100 << 20;
+use super::transpose::{row_blocks, transpose};
+use super::values::{CHUNK, Values, chunks, on_host, room};
 
 /// An f32 tensor to be written.
 pub(super) struct TensorOut<'a> {
     pub(super) name: String,
     /// As in the file.
     pub(super) shape: Vec<usize>,
-    pub(super) values: Values<'a>,
+    pub(super) contents: Contents<'a>,
 }
 
-pub(super) enum Values<'a> {
-    Same(&'a [f32]),
+/// What a tensor is made of; a range is that of its values.
+pub(super) enum Contents<'a> {
+    Same(&'a dyn Values, Range<usize>),
     /// A matrix (rows, cols) that the file holds as (cols, rows).
-    Transposed(&'a [f32]),
+    Transposed(&'a dyn Values, Range<usize>),
     Zeros,
 }
 
+/// Why a file is not written.
+pub(super) enum Failure {
+    File(io::Error),
+    /// Its values cannot be had.
+    Values(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
 /// Writes a complete safetensors file, tensors in the order given.
-pub(super) fn write(out: &mut impl Write, tensors: &[TensorOut]) -> io::Result<()> {
+pub(super) fn write(out: &mut impl Write, tensors: &[TensorOut]) -> Result<(), Failure> {
     let mut end = 0;
     let infos = tensors.iter().map(|tensor| {
         let start = end;
@@ -52,17 +55,26 @@ pub(super) fn write(out: &mut impl Write, tensors: &[TensorOut]) -> io::Result<(
     // transformers refuses a file that does not say which framework's layout it has.
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let metadata = Metadata::new(Some(format), infos.collect()).map_err(io::Error::other)?;
-    let mut header = serde_json::to_vec(&metadata)?;
+    let mut header = serde_json::to_vec(&metadata).map_err(io::Error::from)?;
     // The data must start at a multiple of 8 bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
     let mut encode = Encoder::default();
+    let mut copy = Vec::new();
     for tensor in tensors {
-        match tensor.values {
-            Values::Same(values) => encode.write(out, values)?,
-            Values::Transposed(values) => encode.write_transposed(out, values, &tensor.shape)?,
-            Values::Zeros => encode.write(out, &vec![0.0; tensor.shape.iter().product()])?,
+        match &tensor.contents {
+            Contents::Same(values, range) => {
+                for range in chunks(range.clone()) {
+                    let chunk = on_host(*values, range, &mut copy).map_err(Failure::Values)?;
+                    encode.write(out, chunk)?;
+                }
+            }
+            Contents::Transposed(values, range) => {
+                let matrix = on_host(*values, range.clone(), &mut copy).map_err(Failure::Values)?;
+                encode.write_transposed(out, matrix, &tensor.shape)?;
+            }
+            Contents::Zeros => encode.write(out, &vec![0.0; tensor.shape.iter().product()])?,
         }
     }
     Ok(())
@@ -96,256 +108,13 @@ impl Encoder {
         let &[rows, cols] = file_shape else {
             return Err(io::Error::other("only a matrix has a transpose"));
         };
-        let mut block = std::mem::take(&mut self.block);
+        let mut buffer = std::mem::take(&mut self.block);
         for at in row_blocks(rows, cols) {
-            block.resize(at.len() * cols, 0.0);
-            transpose(
-                &values[at.start..],
-                rows,
-                &mut block,
-                cols,
-                [cols, at.len()],
-            );
-            self.write(out, &block)?;
+            let block = room(&mut buffer, at.len() * cols)?;
+            transpose(&values[at.start..], rows, block, cols, [cols, at.len()]);
+            self.write(out, block)?;
         }
-        self.block = block;
+        self.block = buffer;
         Ok(())
-    }
-}
-
-/// Whole rows, about a chunk at a time.
-fn row_blocks(rows: usize, cols: usize) -> impl Iterator<Item = Range<usize>> {
-    let step = (CHUNK / cols.max(1)).max(1);
-    (0..rows)
-        .step_by(step)
-        .map(move |start| start..(start + step).min(rows))
-}
-
-/// `to[c][r] = from[r][c]` for r < rows, c < cols; a stride is the distance between two rows.
-fn transpose(
-    from: &[f32],
-    from_stride: usize,
-    to: &mut [f32],
-    to_stride: usize,
-    [rows, cols]: [usize; 2],
-) {
-    // Eight lines of `to` stay in the cache while `from` is read once, line by line.
-    const TILE: usize = 8;
-    for tile in (0..cols).step_by(TILE) {
-        let tile = tile..(tile + TILE).min(cols);
-        for row in 0..rows {
-            let line = &from[row * from_stride..][tile.clone()];
-            for (col, &x) in tile.clone().zip(line) {
-                to[col * to_stride + row] = x;
-            }
-        }
-    }
-}
-
-/// An open safetensors file whose header was checked against its length.
-pub(super) struct TensorFile {
-    pub(super) path: PathBuf,
-    file: File,
-    metadata: Metadata,
-    data_start: u64,
-}
-
-impl TensorFile {
-    pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let read = || CheckpointError::io("read", path);
-        let mut file = File::open(path).map_err(read())?;
-        let file_bytes = file.metadata().map_err(read())?.len();
-        let damaged = |reason: String| CheckpointError::Unreadable {
-            path: path.to_owned(),
-            reason,
-        };
-        let mut length = [0; LENGTH_BYTES as usize];
-        if file_bytes < LENGTH_BYTES {
-            return Err(damaged("it is too short for a safetensors file".into()));
-        }
-        file.read_exact(&mut length).map_err(read())?;
-        let length = u64::from_le_bytes(length);
-        if length > MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES) {
-            return Err(damaged("it is not a safetensors file".into()));
-        }
-        let mut header = vec![0; length as usize];
-        file.read_exact(&mut header).map_err(read())?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|error| damaged(format!("its header is malformed: {error}")))?;
-        let data_start = LENGTH_BYTES + length;
-        let expected = data_start + metadata.data_len() as u64;
-        if file_bytes != expected {
-            return Err(damaged(format!(
-                "it has {file_bytes} bytes, its header says {expected}"
-            )));
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            metadata,
-            data_start,
-        })
-    }
-
-    pub(super) fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.metadata.info(name)
-    }
-
-    /// Refuses a tensor that is absent or has another shape.
-    pub(super) fn expect_shape(
-        &self,
-        name: &str,
-        expected: &[usize],
-    ) -> Result<(), CheckpointError> {
-        let found = match self.info(name) {
-            Some(info) if info.shape == expected => return Ok(()),
-            Some(info) => format!("of shape {:?}", info.shape),
-            None => "absent".to_owned(),
-        };
-        Err(CheckpointError::Tensor {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            found,
-            expected: format!("shape {expected:?}"),
-        })
-    }
-
-    /// Fills `to` with the first `to.len()` elements of a tensor, widened to f32.
-    pub(super) fn read(&self, name: &str, to: &mut [f32]) -> Result<(), CheckpointError> {
-        let mut chunks = self.chunks(name, to.len())?;
-        for part in to.chunks_mut(CHUNK) {
-            part.copy_from_slice(chunks.next(part.len())?);
-        }
-        Ok(())
-    }
-
-    /// Fills `to` (cols, rows) with the transpose of a whole tensor (rows, cols).
-    pub(super) fn read_transposed(
-        &self,
-        name: &str,
-        [rows, cols]: [usize; 2],
-        to: &mut [f32],
-    ) -> Result<(), CheckpointError> {
-        let mut chunks = self.chunks(name, rows * cols)?;
-        for at in row_blocks(rows, cols) {
-            let block = chunks.next(at.len() * cols)?;
-            transpose(block, cols, &mut to[at.start..], rows, [at.len(), cols]);
-        }
-        Ok(())
-    }
-
-    fn chunks(&self, name: &str, elements: usize) -> Result<Chunks<'_>, CheckpointError> {
-        let refuse = |found: String| CheckpointError::Tensor {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            found,
-            expected: "F32, F16 or BF16".into(),
-        };
-        let info = self.info(name).ok_or_else(|| refuse("absent".into()))?;
-        let decode: Decode = match info.dtype {
-            Dtype::F32 => |bytes, to| decode(bytes, to, f32::from_le_bytes),
-            Dtype::F16 => |bytes, to| decode(bytes, to, |b| f16_to_f32(u16::from_le_bytes(b))),
-            Dtype::BF16 => |bytes, to| decode(bytes, to, |b| bf16_to_f32(u16::from_le_bytes(b))),
-            other => return Err(refuse(other.to_string())),
-        };
-        let start = self.data_start + info.data_offsets.0 as u64;
-        (&self.file)
-            .seek(SeekFrom::Start(start))
-            .map_err(CheckpointError::io("read", &self.path))?;
-        debug_assert!(elements <= info.shape.iter().product());
-        Ok(Chunks {
-            file: self,
-            element_bytes: info.dtype.bitsize() / 8,
-            decode,
-            bytes: Vec::new(),
-            values: Vec::new(),
-        })
-    }
-}
-
-type Decode = fn(&[u8], &mut Vec<f32>);
-
-/// The elements of one tensor, in order.
-struct Chunks<'a> {
-    file: &'a TensorFile,
-    element_bytes: usize,
-    decode: Decode,
-    bytes: Vec<u8>,
-    values: Vec<f32>,
-}
-
-impl Chunks<'_> {
-    fn next(&mut self, elements: usize) -> Result<&[f32], CheckpointError> {
-        self.bytes.resize(elements * self.element_bytes, 0);
-        (&self.file.file)
-            .read_exact(&mut self.bytes)
-            .map_err(CheckpointError::io("read", &self.file.path))?;
-        self.values.clear();
-        (self.decode)(&self.bytes, &mut self.values);
-        Ok(&self.values)
-    }
-}
-
-fn decode<const N: usize>(bytes: &[u8], to: &mut Vec<f32>, one: impl Fn([u8; N]) -> f32) {
-    to.extend(bytes.as_chunks::<N>().0.iter().map(|&bytes| one(bytes)));
-}
-
-fn bf16_to_f32(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
-/// IEEE 754 binary16: 5 exponent bits with bias 15, 10 fraction bits.
-fn f16_to_f32(bits: u16) -> f32 {
-    let bits = u32::from(bits);
-    let (sign, magnitude) = ((bits & 0x8000) << 16, (bits & 0x7fff) << 13);
-    let value = match bits & 0x7c00 {
-        0x7c00 => f32::from_bits(magnitude | 0x7f80_0000), // infinity and NaN
-        // The exponent is short of f32's bias by 127 - 15; multiplying also normalises subnormals.
-        _ => f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23),
-    };
-    f32::from_bits(value.to_bits() | sign)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_f16_is_widened_as_the_standard_says() {
-        for bits in 0..=u16::MAX {
-            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
-            let magnitude = match exponent {
-                31 if fraction == 0.0 => f64::INFINITY,
-                31 => f64::NAN,
-                0 => fraction / 1024.0 * 2f64.powi(-14),
-                _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
-            };
-            let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-            let (expected, found) = ((sign * magnitude) as f32, f16_to_f32(bits));
-            let same = expected.to_bits() == found.to_bits();
-            assert!(
-                same || expected.is_nan() && found.is_nan(),
-                "{bits:#x}: {found}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_transpose_reaches_every_element_whatever_the_tile() {
-        for [rows, cols] in [[1, 1], [1, 9], [8, 8], [17, 7], [5, 24]] {
-            let (from_stride, to_stride) = (cols + 2, rows + 3);
-            let from: Vec<f32> = (0..rows * from_stride).map(|i| i as f32).collect();
-            let mut to = vec![-1.0; cols * to_stride];
-            transpose(&from, from_stride, &mut to, to_stride, [rows, cols]);
-            for (at, &x) in to.iter().enumerate() {
-                let (col, row) = (at / to_stride, at % to_stride);
-                let expected = if row < rows {
-                    from[row * from_stride + col]
-                } else {
-                    -1.0
-                };
-                assert_eq!(x, expected);
-            }
-        }
     }
 }

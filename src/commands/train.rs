@@ -236,14 +236,14 @@ impl Start {
         }
     }
 
-    fn load_weights(&self, plan: &Plan, weights: &mut [f32]) -> Result<()> {
+    fn load_weights(&self, plan: &Plan, mut weights: &mut [f32]) -> Result<()> {
         match self {
             Self::Scratch => {
                 let layout = crate::model::ParamLayout::new(&plan.model);
                 init_weights(&plan.model, &layout, plan.step.seed, weights);
             }
-            Self::Pretrained(pretrained) => pretrained.load_weights(&plan.model, weights)?,
-            Self::Resume(checkpoint) => checkpoint.load_weights(&plan.model, weights)?,
+            Self::Pretrained(pretrained) => pretrained.load_weights(&plan.model, &mut weights)?,
+            Self::Resume(checkpoint) => checkpoint.load_weights(&plan.model, &mut weights)?,
         }
         Ok(())
     }

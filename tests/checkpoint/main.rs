@@ -2,6 +2,7 @@
 //! is named and passed over, and the folder is a Hugging Face GPT-2.
 
 mod damage;
+mod elsewhere;
 mod huggingface;
 mod pretrained;
 mod resume;

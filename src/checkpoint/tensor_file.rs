@@ -1,0 +1,253 @@
+//! Reading a safetensors file, a chunk at a time.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use super::CheckpointError;
+use super::transpose::{row_blocks, transpose};
+use super::values::{CHUNK, ValuesMut, chunks, room};
+
+/// The header starts with its own length, a little-endian u64.
+const LENGTH_BYTES: u64 = 8;
+
+/// No real header comes near this; a larger one is damage, not a reason to allocate.
+const MAX_HEADER_BYTES: u64 = 100 << 20;
+
+/// An open safetensors file whose header was checked against its length.
+pub(super) struct TensorFile {
+    pub(super) path: PathBuf,
+    file: File,
+    metadata: Metadata,
+    data_start: u64,
+}
+
+impl TensorFile {
+    pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let read = || CheckpointError::io("read", path);
+        let mut file = File::open(path).map_err(read())?;
+        let file_bytes = file.metadata().map_err(read())?.len();
+        let damaged = |reason: String| CheckpointError::Unreadable {
+            path: path.to_owned(),
+            reason,
+        };
+        let mut length = [0; LENGTH_BYTES as usize];
+        if file_bytes < LENGTH_BYTES {
+            return Err(damaged("it is too short for a safetensors file".into()));
+        }
+        file.read_exact(&mut length).map_err(read())?;
+        let length = u64::from_le_bytes(length);
+        if length > MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES) {
+            return Err(damaged("it is not a safetensors file".into()));
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(read())?;
+        let metadata: Metadata = serde_json::from_slice(&header)
+            .map_err(|error| damaged(format!("its header is malformed: {error}")))?;
+        let data_start = LENGTH_BYTES + length;
+        let expected = data_start + metadata.data_len() as u64;
+        if file_bytes != expected {
+            return Err(damaged(format!(
+                "it has {file_bytes} bytes, its header says {expected}"
+            )));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            metadata,
+            data_start,
+        })
+    }
+
+    pub(super) fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.metadata.info(name)
+    }
+
+    /// Refuses a tensor that is absent or has another shape.
+    pub(super) fn expect_shape(
+        &self,
+        name: &str,
+        expected: &[usize],
+    ) -> Result<(), CheckpointError> {
+        let found = match self.info(name) {
+            Some(info) if info.shape == expected => return Ok(()),
+            Some(info) => format!("of shape {:?}", info.shape),
+            None => "absent".to_owned(),
+        };
+        Err(CheckpointError::Tensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            found,
+            expected: format!("shape {expected:?}"),
+        })
+    }
+
+    /// Fills `range` of `to` with the first elements of a tensor, widened to f32.
+    pub(super) fn read(
+        &self,
+        name: &str,
+        to: &mut dyn ValuesMut,
+        range: Range<usize>,
+    ) -> Result<(), CheckpointError> {
+        let mut elements = self.elements(name, range.len())?;
+        for range in chunks(range) {
+            let chunk = elements.next(range.len())?;
+            to.write(range.start, chunk).map_err(self.not_loaded())?;
+        }
+        Ok(())
+    }
+
+    /// Fills `range` of `to`, a matrix (cols, rows), with the transpose of a whole tensor (rows, cols);
+    /// by way of `copy` where the host does not have it.
+    pub(super) fn read_transposed(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        to: &mut dyn ValuesMut,
+        range: Range<usize>,
+        copy: &mut Vec<f32>,
+    ) -> Result<(), CheckpointError> {
+        if let Some(all) = to.in_host_memory() {
+            return self.transpose(name, shape, &mut all[range]);
+        }
+        let matrix = room(copy, range.len()).map_err(self.not_loaded())?;
+        self.transpose(name, shape, matrix)?;
+        for (range, chunk) in chunks(range).zip(matrix.chunks(CHUNK)) {
+            to.write(range.start, chunk).map_err(self.not_loaded())?;
+        }
+        Ok(())
+    }
+
+    /// Fills `range` of `to`, for which the file has nothing, with zeros.
+    pub(super) fn pad(
+        &self,
+        to: &mut dyn ValuesMut,
+        range: Range<usize>,
+    ) -> Result<(), CheckpointError> {
+        let zeros = vec![0.0; range.len().min(CHUNK)];
+        for range in chunks(range) {
+            to.write(range.start, &zeros[..range.len()])
+                .map_err(self.not_loaded())?;
+        }
+        Ok(())
+    }
+
+    fn transpose(
+        &self,
+        name: &str,
+        [rows, cols]: [usize; 2],
+        to: &mut [f32],
+    ) -> Result<(), CheckpointError> {
+        let mut elements = self.elements(name, rows * cols)?;
+        for at in row_blocks(rows, cols) {
+            let block = elements.next(at.len() * cols)?;
+            transpose(block, cols, &mut to[at.start..], rows, [at.len(), cols]);
+        }
+        Ok(())
+    }
+
+    /// For `map_err`: what was read does not get to where it belongs.
+    fn not_loaded(&self) -> impl FnOnce(io::Error) -> CheckpointError {
+        CheckpointError::io("load", &self.path)
+    }
+
+    fn elements(&self, name: &str, count: usize) -> Result<Elements<'_>, CheckpointError> {
+        let refuse = |found: String| CheckpointError::Tensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            found,
+            expected: "F32, F16 or BF16".into(),
+        };
+        let info = self.info(name).ok_or_else(|| refuse("absent".into()))?;
+        let decode: Decode = match info.dtype {
+            Dtype::F32 => |bytes, to| decode(bytes, to, f32::from_le_bytes),
+            Dtype::F16 => |bytes, to| decode(bytes, to, |b| f16_to_f32(u16::from_le_bytes(b))),
+            Dtype::BF16 => |bytes, to| decode(bytes, to, |b| bf16_to_f32(u16::from_le_bytes(b))),
+            other => return Err(refuse(other.to_string())),
+        };
+        let start = self.data_start + info.data_offsets.0 as u64;
+        (&self.file)
+            .seek(SeekFrom::Start(start))
+            .map_err(CheckpointError::io("read", &self.path))?;
+        debug_assert!(count <= info.shape.iter().product());
+        Ok(Elements {
+            file: self,
+            element_bytes: info.dtype.bitsize() / 8,
+            decode,
+            bytes: Vec::new(),
+            values: Vec::new(),
+        })
+    }
+}
+
+type Decode = fn(&[u8], &mut Vec<f32>);
+
+/// The elements of one tensor, in order.
+struct Elements<'a> {
+    file: &'a TensorFile,
+    element_bytes: usize,
+    decode: Decode,
+    bytes: Vec<u8>,
+    values: Vec<f32>,
+}
+
+impl Elements<'_> {
+    fn next(&mut self, count: usize) -> Result<&[f32], CheckpointError> {
+        self.bytes.resize(count * self.element_bytes, 0);
+        (&self.file.file)
+            .read_exact(&mut self.bytes)
+            .map_err(CheckpointError::io("read", &self.file.path))?;
+        self.values.clear();
+        (self.decode)(&self.bytes, &mut self.values);
+        Ok(&self.values)
+    }
+}
+
+fn decode<const N: usize>(bytes: &[u8], to: &mut Vec<f32>, one: impl Fn([u8; N]) -> f32) {
+    to.extend(bytes.as_chunks::<N>().0.iter().map(|&bytes| one(bytes)));
+}
+
+fn bf16_to_f32(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// IEEE 754 binary16: 5 exponent bits with bias 15, 10 fraction bits.
+fn f16_to_f32(bits: u16) -> f32 {
+    let bits = u32::from(bits);
+    let (sign, magnitude) = ((bits & 0x8000) << 16, (bits & 0x7fff) << 13);
+    let value = match bits & 0x7c00 {
+        0x7c00 => f32::from_bits(magnitude | 0x7f80_0000), // infinity and NaN
+        // The exponent is short of f32's bias by 127 - 15; multiplying also normalises subnormals.
+        _ => f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23),
+    };
+    f32::from_bits(value.to_bits() | sign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_f16_is_widened_as_the_standard_says() {
+        for bits in 0..=u16::MAX {
+            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+            let magnitude = match exponent {
+                31 if fraction == 0.0 => f64::INFINITY,
+                31 => f64::NAN,
+                0 => fraction / 1024.0 * 2f64.powi(-14),
+                _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
+            };
+            let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+            let (expected, found) = ((sign * magnitude) as f32, f16_to_f32(bits));
+            let same = expected.to_bits() == found.to_bits();
+            assert!(
+                same || expected.is_nan() && found.is_nan(),
+                "{bits:#x}: {found}"
+            );
+        }
+    }
+}
