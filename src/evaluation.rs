@@ -44,7 +44,7 @@ pub(crate) fn evaluate<B: Backend>(
 /// Evaluates weights that are not trained: no gradients, no moments, one block's activations.
 pub struct Evaluator<B: Backend> {
     backend: Rc<B>,
-    pub weights: B::Compute,
+    weights: B::Compute,
     tally: B::Tally,
     workspaces: Workspaces<Workspace<B>>,
 }
@@ -80,6 +80,11 @@ impl<B: Backend> Evaluator<B> {
             tally,
             workspaces,
         })
+    }
+
+    /// The weights, to be written.
+    pub fn weights_mut(&mut self) -> (&B, &mut B::Compute) {
+        (&self.backend, &mut self.weights)
     }
 
     /// The mean loss over `sequences` samples, in nats per token.

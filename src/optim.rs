@@ -113,6 +113,13 @@ impl LossScale {
         self.value
     }
 
+    /// Goes on from that of a checkpoint, where both move.
+    pub fn resume(&mut self, stored: Option<LossScale>) {
+        if let Some(stored) = stored.filter(|stored| stored.moves && self.moves) {
+            *self = stored;
+        }
+    }
+
     /// Learns from a step; whether it is to be done again with a smaller scale. A loss that is not finite
     /// is nothing that a scale helps against.
     pub fn try_again(&mut self, ended: &Ended) -> bool {

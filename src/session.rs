@@ -6,29 +6,27 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::{self, Snapshot, TrainState};
+use crate::checkpoint::{self, Snapshot, Stored, TrainState, ValuesMut};
 use crate::config::Config;
 use crate::data::order::{eval_window, train_window};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluator;
-use crate::faults::Faults;
 use crate::interrupt::Interrupt;
 use crate::memory::{AllocationError, Memory};
 use crate::metrics::{EvalReport, StepReport};
-use crate::ops::cpu::OnCpu;
 use crate::ops::gemm::Table;
 use crate::plan::Plan;
 use crate::recovery::Recovery;
 use crate::report::{BestEval, Reporter, Summary};
-use crate::step::{Lasting, ReadSample, Trainer};
+use crate::step::{ReadSample, Trainer};
 
-pub struct Session<'a> {
+pub struct Session<'a, B: Stored> {
     pub plan: &'a Plan,
     pub dataset: &'a Dataset,
     pub reporter: &'a mut Reporter,
     pub interrupt: &'a Interrupt,
-    pub trainer: Trainer<OnCpu<f32>>,
+    pub trainer: Trainer<B>,
     pub state: TrainState,
     /// The newest checkpoint that this run wrote or started from, and its step.
     pub saved: Option<(u64, PathBuf)>,
@@ -37,7 +35,7 @@ pub struct Session<'a> {
     tokenizer_files: Vec<(String, Vec<u8>)>,
 }
 
-impl<'a> Session<'a> {
+impl<'a, B: Stored> Session<'a, B> {
     /// Allocates everything the run needs, which tunes `products` for it; weights, moments and state are those of step 0.
     pub fn allocate(
         config: &Config,
@@ -45,9 +43,8 @@ impl<'a> Session<'a> {
         dataset: &'a Dataset,
         reporter: &'a mut Reporter,
         interrupt: &'a Interrupt,
-        (backend, faults): (OnCpu<f32>, Faults),
+        (backend, memory): (B, Memory),
     ) -> Result<Self> {
-        let memory = Memory::limited(plan.budget.value, plan.reserve_bytes(), faults);
         let step = plan.step.clone();
         let trainer = Trainer::new(&plan.model, backend, plan.rungs(), step, memory)?;
         Ok(Self {
@@ -68,6 +65,7 @@ impl<'a> Session<'a> {
                 metrics_bytes: 0,
                 choices: plan.choices.clone(),
                 gemm: Table::default(),
+                loss_scale: None,
             },
             trainer,
             saved: None,
@@ -199,17 +197,20 @@ impl<'a> Session<'a> {
         let (out_dir, dims) = (&self.plan.out_dir, &self.plan.model);
         let (config_toml, extra_files) = (&self.config_toml, &self.tokenizer_files);
         let (state, reporter) = (&mut self.state, &mut *self.reporter);
-        let path = self.trainer.save(|_, saved| {
-            let Lasting { weights, m, v, .. } = saved.state;
+        let path = self.trainer.save(|backend, saved| {
+            let weights = saved.state.full_weights(backend);
+            let m = backend.values(&saved.state.m);
+            let v = backend.values(&saved.state.v);
             tell(saved.recoveries, state, reporter);
             state.rung = Some(saved.rung);
             state.gemm = saved.products;
+            state.loss_scale = Some(saved.loss_scale);
             state.metrics_bytes = reporter.metrics_bytes()?;
             let snapshot = Snapshot {
                 dims,
-                weights: &weights,
-                m: &m,
-                v: &v,
+                weights: &*weights,
+                m: &*m,
+                v: &*v,
                 state,
                 config_toml,
                 extra_files,
@@ -219,7 +220,7 @@ impl<'a> Session<'a> {
         self.tell_recoveries();
         let path = path?;
         checkpoint::prune(&self.plan.out_dir, self.plan.keep, self.state.best_step)?;
-        let bytes = 3 * size_of_val(&self.trainer.state.weights[..]) as u64;
+        let bytes = 3 * (size_of::<f32>() * self.trainer.layout.len) as u64;
         self.reporter
             .checkpoint_saved(&path, started.elapsed(), bytes);
         self.saved = Some((self.state.step, path));
@@ -270,18 +271,17 @@ fn tell(recoveries: Vec<Recovery>, state: &mut TrainState, reporter: &mut Report
 }
 
 /// The losses of both splits for weights that are not going to be trained.
-pub fn evaluate_weights(
+pub fn evaluate_weights<B: Stored>(
     plan: &Plan,
     dataset: &Dataset,
     reporter: &mut Reporter,
     interrupt: &Interrupt,
-    (step, faults): (u64, Faults),
-    load: impl FnOnce(&mut [f32]) -> Result<()>,
+    (step, backend, memory): (u64, B, Memory),
+    load: impl FnOnce(&mut dyn ValuesMut) -> Result<()>,
 ) -> Result<EvalReport> {
-    let memory = Memory::limited(plan.budget.value, plan.reserve_bytes(), faults);
-    let backend = OnCpu::<f32>::untuned(plan.threads);
     let mut evaluator = Evaluator::new(&plan.model, backend, &plan.rungs(), memory)?;
-    load(&mut evaluator.weights)?;
+    let (backend, weights) = evaluator.weights_mut();
+    load(&mut *backend.weights_mut(weights))?;
     let report = evaluate_splits(step, |split| {
         evaluator.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))
     });

@@ -291,6 +291,11 @@ impl<B: Backend> Trainer<B> {
         })
     }
 
+    pub(crate) fn parts(&mut self) -> (&B, &mut Lasting<B::Compute, B::Full>, &Memory) {
+        let memory = self.workspaces.memory();
+        (&self.backend, &mut self.state, memory)
+    }
+
     pub fn backend(&self) -> &B {
         &self.backend
     }
@@ -412,6 +417,10 @@ impl StepOutcome {
 
 /// Tuning holds no more than the buffers do that are made after it, so that the plan counts for it, too.
 fn room_for_tuning<B: Backend>(dims: &ModelDims, rung: Rung, backend: &B, memory: &Memory) -> u64 {
+    let room = memory.room_bytes().unwrap_or(u64::MAX);
+    if backend.engine() == Engine::Cuda {
+        return room;
+    }
     let mut planned = Planned::sum(backend.precision());
     plan_buffers(
         dims,
@@ -420,6 +429,5 @@ fn room_for_tuning<B: Backend>(dims: &ModelDims, rung: Rung, backend: &B, memory
         Purpose::Training,
         &mut planned,
     );
-    let room = memory.room_bytes().unwrap_or(u64::MAX);
     planned.total_bytes().min(room)
 }

@@ -26,6 +26,7 @@ mod pretrained;
 mod resume;
 mod save;
 mod state;
+mod stored;
 mod tensor_file;
 mod tensors;
 mod transpose;
@@ -39,6 +40,7 @@ pub use pretrained::{Pretrained, open_pretrained};
 pub use resume::{asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable};
 pub use save::{Snapshot, save};
 pub use state::TrainState;
+pub use stored::Stored;
 pub use values::{CHUNK, Values, ValuesMut};
 
 const MODEL: &str = "model.safetensors";

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Rung;
 use crate::ops::gemm::Table;
+use crate::optim::LossScale;
 use crate::plan::NamedChoice;
 use crate::recovery::Recovery;
 
@@ -36,6 +37,9 @@ pub struct TrainState {
     /// What computed each matrix product: another candidate may round differently.
     #[serde(default)]
     pub gemm: Table,
+    /// Absent in checkpoints of runs that had none.
+    #[serde(default)]
+    pub loss_scale: Option<LossScale>,
     /// Refusals of memory that the run survived, since its very start.
     #[serde(default)]
     pub recoveries: Vec<Recovery>,

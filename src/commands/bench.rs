@@ -1,9 +1,9 @@
 //! `taper bench`: how fast the parts of a training step are, measured on this machine.
 
-use crate::commands::plan::{dataset, device_here, weights};
+use crate::commands::plan::{dataset, weights};
 use crate::commands::{in_thread_pool, print_now, until_reader_leaves};
-use crate::config::Config;
-use crate::device::DeviceProfile;
+use crate::config::{Config, DeviceRequest};
+use crate::device::{DeviceProfile, find};
 use crate::error::Result;
 use crate::ops::gemm::candidate::Device;
 #[cfg(feature = "cuda")]
@@ -37,9 +37,9 @@ pub struct GemmArgs {
     /// Change one key of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// A GPU of this machine, `cuda` or `cuda:1` [default: the CPU]
+    /// A device of this machine, `cpu`, `cuda` or `cuda:1` [default: what the config asks for]
     #[arg(long, value_name = "NAME")]
-    pub device: Option<String>,
+    pub device: Option<DeviceRequest>,
     /// Side of the square products whose best rate is the ceiling [default: 2048, on a GPU 8192]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32768))]
     pub square: Option<u32>,
@@ -53,29 +53,31 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let full = ["gemm.autotune=full".to_owned()];
     let overrides: Vec<String> = full.iter().chain(&args.overrides).cloned().collect();
     let config = Config::load(&args.config, &overrides)?;
-    let (device, ordinal) = device_here(args.device.as_deref())?;
+    let found = find(args.device.unwrap_or(config.system.device))?;
+    let (device, ordinal) = (&found.profile, found.ordinal);
     let weights = weights(&config.train.init_from);
     let request = Request {
         config: &config,
-        device: &device,
+        device,
         dataset: &dataset(&config)?,
         origin: Origin {
             weights: weights.as_ref(),
             ..Origin::default()
         },
         job: Job::Train,
+        because: &found.because,
     };
     let plan = request.plan()?;
     let bench = Bench {
         args: &args,
-        profile: &device,
+        profile: device,
         plan: &plan,
     };
     let done = in_thread_pool(plan.threads, || match ordinal {
         None => bench.run(&Cpu::<f32>::default(), Inputs::Float32, CPU_SQUARE),
         #[cfg(feature = "cuda")]
         Some(ordinal) => {
-            let gpu = Gpu::open(ordinal, &device, config.gemm.backend)?;
+            let gpu = Gpu::open(ordinal, device, config.gemm.backend)?;
             bench.run(&gpu, plan.precision.into(), GPU_SQUARE)
         }
         #[cfg(not(feature = "cuda"))]

@@ -1,5 +1,6 @@
 //! One file per verb.
 
+mod backends;
 pub mod bench;
 pub mod doctor;
 pub mod plan;

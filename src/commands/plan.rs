@@ -2,9 +2,9 @@
 
 use crate::checkpoint::{hub_cache, open_pretrained, resolve_pretrained};
 use crate::commands::{print_now, until_reader_leaves};
-use crate::config::{Config, Gelu};
+use crate::config::{Config, DeviceRequest, Gelu};
 use crate::data::{DataError, Dataset, DatasetInfo};
-use crate::device::{DeviceProfile, parse_bytes};
+use crate::device::{DeviceProfile, find, parse_bytes};
 use crate::error::{Error, Result};
 use crate::plan::{Choice, GPT2_VOCAB, Job, ModelDims, Origin, Plan, Request};
 use crate::report::{PlanReport, plan_json, plan_text};
@@ -20,7 +20,8 @@ pub struct PlanArgs {
     /// Change one key of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// A card that is not here, such as `rtx3060`, or a GPU of this machine, `cuda` or `cuda:1`
+    /// A card that is not here, such as `rtx3060`, or a device of this machine, `cpu`, `cuda` or `cuda:1`
+    /// [default: what the config asks for]
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
     /// What is free on that card, such as `2.68GiB` [default: all of it]
@@ -46,11 +47,12 @@ pub fn run(args: PlanArgs) -> Result<()> {
     let overrides: Vec<String> = args.overrides.iter().cloned().chain(limit).collect();
     let config = Config::load(&args.config, &overrides)?;
     let dataset = dataset(&config)?;
-    let device = device(&args)?;
+    let found = device(&args, &config)?;
+    let device = &found.profile;
     let weights = weights(&config.train.init_from);
     let request = Request {
         config: &config,
-        device: &device,
+        device,
         dataset: &dataset,
         origin: Origin {
             weights: weights.as_ref(),
@@ -61,14 +63,15 @@ pub fn run(args: PlanArgs) -> Result<()> {
         } else {
             Job::Train
         },
+        because: &found.because,
     };
     let plan = request.plan()?;
     let report = PlanReport {
         source: &args.config,
-        device: &device,
+        device,
         plan: &plan,
         trial: &match args.allocate {
-            true => Some(allocate(&plan, args.device.as_deref())?),
+            true => Some(allocate(&plan, &found)?),
             false => None,
         },
     };
@@ -79,14 +82,37 @@ pub fn run(args: PlanArgs) -> Result<()> {
     until_reader_leaves(print_now(&(text + "\n")))
 }
 
-fn device(args: &PlanArgs) -> Result<DeviceProfile> {
-    let Some(name) = &args.device else {
-        return Ok(DeviceProfile::cpu());
+/// A card that is not here has no number.
+struct Wanted {
+    profile: DeviceProfile,
+    here: bool,
+    ordinal: Option<usize>,
+    because: String,
+}
+
+/// Where `train` would run, if `--device` does not say otherwise.
+fn device(args: &PlanArgs, config: &Config) -> Result<Wanted> {
+    let because = "`--device` says so".to_owned();
+    let named = args.device.as_deref();
+    let asked = named.and_then(|name| name.parse::<DeviceRequest>().ok());
+    let mut wanted = match (named, asked) {
+        (Some(name), None) => Wanted {
+            profile: DeviceProfile::named(name)?,
+            here: false,
+            ordinal: None,
+            because,
+        },
+        (_, asked) => {
+            let found = find(asked.unwrap_or(config.system.device))?;
+            Wanted {
+                profile: found.profile,
+                here: true,
+                ordinal: found.ordinal,
+                because: asked.map_or(found.because, |_| because),
+            }
+        }
     };
-    let mut device = match ordinal(name) {
-        Some(ordinal) => DeviceProfile::gpu(ordinal)?,
-        None => DeviceProfile::named(name)?,
-    };
+    let device = &mut wanted.profile;
     if let (Some(free), Some(total)) = (args.free, device.total_bytes) {
         if free > total {
             return Err(Error::Usage {
@@ -100,7 +126,7 @@ fn device(args: &PlanArgs) -> Result<DeviceProfile> {
         }
         device.available_bytes = Some(free);
     }
-    Ok(device)
+    Ok(wanted)
 }
 
 /// (name, n_layer, n_head, n_embd) of OpenAI's models (GPT-2 paper, table 2; heads of 64 channels).
@@ -131,40 +157,18 @@ pub(super) fn weights(init_from: &str) -> Option<ModelDims> {
 }
 
 /// On the device that the plan is for, which must be here.
-fn allocate(plan: &Plan, device: Option<&str>) -> Result<Trial> {
-    let Some(name) = device else {
-        return trial::on_cpu(plan);
-    };
-    match ordinal(name) {
+fn allocate(plan: &Plan, wanted: &Wanted) -> Result<Trial> {
+    match (wanted.here, wanted.ordinal) {
+        (true, None) => trial::on_cpu(plan),
         #[cfg(feature = "cuda")]
-        Some(ordinal) => trial::on_gpu(plan, ordinal),
+        (true, Some(ordinal)) => trial::on_gpu(plan, ordinal),
         _ => Err(Error::Usage {
-            what: format!("`--allocate` needs a device of this machine, and `{name}` is none"),
-            hint: "leave out `--device` for the CPU, or use `--device cuda` for a GPU".into(),
+            what: format!(
+                "`--allocate` needs a device of this machine, and `{}` is none",
+                wanted.profile.name
+            ),
+            hint: "use `--device cpu`, or `--device cuda` for a GPU".into(),
         }),
-    }
-}
-
-/// The CPU, or a GPU of this machine with its number.
-pub(super) fn device_here(name: Option<&str>) -> Result<(DeviceProfile, Option<usize>)> {
-    let Some(name) = name else {
-        return Ok((DeviceProfile::cpu(), None));
-    };
-    match ordinal(name) {
-        Some(ordinal) => Ok((DeviceProfile::gpu(ordinal)?, Some(ordinal))),
-        None => Err(Error::Usage {
-            what: format!("`{name}` is no device of this machine"),
-            hint: "leave out `--device` for the CPU, or use `--device cuda` for a GPU".into(),
-        }),
-    }
-}
-
-/// `cuda` -> 0, `cuda:1` -> 1, as PyTorch calls a GPU of this machine.
-fn ordinal(name: &str) -> Option<usize> {
-    match name.strip_prefix("cuda")? {
-        "" => Some(0),
-        // CUDA counts in 31 bits; nobody has as many as 16.
-        number => Some(number.strip_prefix(':')?.parse::<u16>().ok()?.into()),
     }
 }
 

@@ -1,25 +1,31 @@
 //! `taper train`: the main job, read top to bottom.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "cuda")]
+use half::{bf16, f16};
+
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Pretrained, asks_for_the_same_gemm, asks_for_the_same_launch,
-    check_resumable, find_latest, hub_cache, open, open_pretrained, resolve_pretrained,
+    Checkpoint, CheckpointError, Pretrained, Stored, ValuesMut, asks_for_the_same_gemm,
+    asks_for_the_same_launch, check_resumable, find_latest, hub_cache, open, open_pretrained,
+    resolve_pretrained,
 };
-use crate::commands::in_thread_pool;
+use crate::commands::{backends, in_thread_pool};
 use crate::config::Config;
 use crate::data::Dataset;
-use crate::device::DeviceProfile;
+use crate::device::{DeviceProfile, find};
 use crate::error::{Error, Result};
-use crate::faults::{Faults, Injection};
+use crate::faults::{Faults, Injection, Site};
 use crate::interrupt::Interrupt;
-use crate::model::init_weights;
-use crate::ops::cpu::OnCpu;
-use crate::ops::gemm::{Cache, Cpu, Products, Table, cache_folder, cpu};
+#[cfg(feature = "cuda")]
+use crate::memory::Precision;
+use crate::memory::{AllocationError, Memory};
+use crate::model::init_values;
+use crate::ops::gemm::Table;
 use crate::plan::{Job, Origin, Plan, Request};
 use crate::report::{DataSummary, MetricsLog, ReportOptions, Reporter, Startup, Warning};
 use crate::session::{Session, evaluate_weights};
-use crate::step::Lasting;
 
 /// Train GPT-2
 #[derive(Clone, Debug, clap::Args)]
@@ -58,7 +64,8 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut dataset = Dataset::open(&config.data)?;
     let start = Start::find(&config, args.resume.as_ref(), &mut reporter)?;
     // Last, so that what dataset and tokenizer take counts as the process's.
-    let device = DeviceProfile::cpu();
+    let found = find(config.system.device)?;
+    let device = &found.profile;
     let job = match args.eval_only || config.eval.eval_only {
         true => Job::Evaluate,
         false => Job::Train,
@@ -66,30 +73,82 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let info = dataset.info.clone();
     let request = Request {
         config: &config,
-        device: &device,
+        device,
         dataset: &info,
         origin: start.origin(&config)?,
         job,
+        because: &found.because,
     };
     let plan = request.plan()?;
     dataset.require(plan.model.block_size, plan.model.vocab_size)?;
 
-    let faults = Faults::new(args.inject);
-    in_thread_pool(plan.threads, || {
-        if job == Job::Evaluate {
-            return start.evaluate(&plan, &dataset, &mut reporter, &interrupt, faults);
+    let memory = Memory::limited(
+        plan.budget.value,
+        plan.reserve_bytes(),
+        Faults::new(args.inject),
+    );
+    let run = Run {
+        start: &start,
+        config: &config,
+        plan: &plan,
+        device,
+        dataset: &dataset,
+        interrupt: &interrupt,
+    };
+    let stored = run.start.stored_products(&config)?;
+    in_thread_pool(plan.threads, || match found.ordinal {
+        None => run.on(backends::cpu(&plan, device, stored), memory, &mut reporter),
+        #[cfg(feature = "cuda")]
+        Some(ordinal) => {
+            let gpu = backends::Opened::new(ordinal, &plan, device)?;
+            let memory = memory.in_pool(gpu.device());
+            let backend = config.gemm.backend;
+            match plan.precision {
+                Precision::Float32 => {
+                    run.on(gpu.backend::<f32>(backend, stored)?, memory, &mut reporter)
+                }
+                Precision::Bfloat16 => {
+                    run.on(gpu.backend::<bf16>(backend, stored)?, memory, &mut reporter)
+                }
+                Precision::Float16 => {
+                    run.on(gpu.backend::<f16>(backend, stored)?, memory, &mut reporter)
+                }
+            }
+        }
+        #[cfg(not(feature = "cuda"))]
+        Some(_) => Err(crate::device::DeviceError::NoCuda.into()),
+    })
+    .map_err(|error| {
+        let saved = job == Job::Train && find_latest(&plan.out_dir).is_ok();
+        request.explain(error, saved)
+    })
+}
+
+/// Everything that is decided before a backend is there.
+struct Run<'a> {
+    start: &'a Start,
+    config: &'a Config,
+    plan: &'a Plan,
+    device: &'a DeviceProfile,
+    dataset: &'a Dataset,
+    interrupt: &'a Interrupt,
+}
+
+impl Run<'_> {
+    fn on<B: Stored>(&self, backend: B, memory: Memory, reporter: &mut Reporter) -> Result<()> {
+        let Self { start, plan, .. } = self;
+        if plan.job == Job::Evaluate {
+            return self.evaluate(backend, memory, reporter);
         }
         start.refuse_to_overwrite(&plan.out_dir)?;
-        reporter.startup(&startup(&plan, &device, &dataset, start.step()));
-        let products = start.products(&config, &plan, &device)?;
-        let equipment = (OnCpu::new(plan.threads, products), faults);
+        reporter.startup(&startup(plan, self.device, self.dataset, start.step()));
         let mut session = Session::allocate(
-            &config,
-            &plan,
-            &dataset,
-            &mut reporter,
-            &interrupt,
-            equipment,
+            self.config,
+            plan,
+            self.dataset,
+            reporter,
+            self.interrupt,
+            (backend, memory),
         )?;
         start.restore(&mut session)?;
         if session.state.step >= plan.max_iters {
@@ -101,11 +160,31 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let summary = session.train()?;
         reporter.finish(&summary);
         Ok(())
-    })
-    .map_err(|error| {
-        let saved = job == Job::Train && find_latest(&plan.out_dir).is_ok();
-        request.explain(error, saved)
-    })
+    }
+
+    /// Prints the losses of both splits, and changes nothing.
+    fn evaluate<B: Stored>(
+        &self,
+        backend: B,
+        memory: Memory,
+        reporter: &mut Reporter,
+    ) -> Result<()> {
+        let Self {
+            start,
+            plan,
+            dataset,
+            interrupt,
+            ..
+        } = self;
+        if matches!(start, Start::Scratch) {
+            reporter.note("evaluating untrained weights; add `--resume` for a run's newest");
+        }
+        let load = |weights: &mut dyn ValuesMut| start.load_weights(plan, weights);
+        let model = (start.step(), backend, memory);
+        let report = evaluate_weights(plan, dataset, reporter, interrupt, model, load)?;
+        reporter.eval_only(&report);
+        Ok(())
+    }
 }
 
 /// What `--set` says, and the flags that are short for one.
@@ -167,45 +246,16 @@ impl Start {
         })
     }
 
-    /// What computes matrix products: where they are asked for as they were for a checkpoint, as its run
-    /// did.
-    fn products(
-        &self,
-        config: &Config,
-        plan: &Plan,
-        device: &DeviceProfile,
-    ) -> Result<Products<f32>> {
-        let stored = match self {
+    /// What computed which matrix product for a checkpoint, where they are asked for as they were then.
+    fn stored_products(&self, config: &Config) -> Result<Table> {
+        Ok(match self {
             Self::Resume(checkpoint)
                 if asks_for_the_same_gemm(config, &checkpoint.config_toml)? =>
             {
                 checkpoint.state.gemm.clone()
             }
             _ => Table::default(),
-        };
-        let name = format!("cpu-{}-threads-{}", plan.threads, plan.gemm);
-        let header = cpu::header(device, plan.threads);
-        let cache = cache_folder().map(|folder| Cache::new(&folder, &name, header));
-        Ok(Products::new(Cpu::default(), plan.gemm, cache, stored))
-    }
-
-    /// Prints the losses of both splits, and changes nothing.
-    fn evaluate(
-        &self,
-        plan: &Plan,
-        dataset: &Dataset,
-        reporter: &mut Reporter,
-        interrupt: &Interrupt,
-        faults: Faults,
-    ) -> Result<()> {
-        if matches!(self, Self::Scratch) {
-            reporter.note("evaluating untrained weights; add `--resume` for a run's newest");
-        }
-        let load = |weights: &mut [f32]| self.load_weights(plan, weights);
-        let at = (self.step(), faults);
-        let report = evaluate_weights(plan, dataset, reporter, interrupt, at, load)?;
-        reporter.eval_only(&report);
-        Ok(())
+        })
     }
 
     fn step(&self) -> u64 {
@@ -236,25 +286,32 @@ impl Start {
         }
     }
 
-    fn load_weights(&self, plan: &Plan, mut weights: &mut [f32]) -> Result<()> {
+    fn load_weights(&self, plan: &Plan, weights: &mut dyn ValuesMut) -> Result<()> {
         match self {
             Self::Scratch => {
                 let layout = crate::model::ParamLayout::new(&plan.model);
-                init_weights(&plan.model, &layout, plan.step.seed, weights);
+                init_values(&plan.model, &layout, plan.step.seed, weights)
+                    .map_err(|error| initial_weights_refused(&error))?;
             }
-            Self::Pretrained(pretrained) => pretrained.load_weights(&plan.model, &mut weights)?,
-            Self::Resume(checkpoint) => checkpoint.load_weights(&plan.model, &mut weights)?,
+            Self::Pretrained(pretrained) => pretrained.load_weights(&plan.model, weights)?,
+            Self::Resume(checkpoint) => checkpoint.load_weights(&plan.model, weights)?,
         }
         Ok(())
     }
 
     /// Weights, moments, state and metrics: all as they were at [`Start::step`].
-    fn restore(&self, session: &mut Session) -> Result<()> {
+    fn restore<B: Stored>(&self, session: &mut Session<B>) -> Result<()> {
         let mut metrics_bytes = 0;
         match self {
             Self::Resume(checkpoint) => {
-                let Lasting { weights, m, v, .. } = &mut session.trainer.state;
-                checkpoint.load_into(&session.plan.model, weights, m, v)?;
+                let dims = &session.plan.model;
+                session
+                    .trainer
+                    .load(|[weights, m, v]| Ok(checkpoint.load_into(dims, weights, m, v)?))?;
+                session
+                    .trainer
+                    .loss_scale
+                    .resume(checkpoint.state.loss_scale);
                 metrics_bytes = checkpoint.state.metrics_bytes;
                 session.state = crate::checkpoint::TrainState {
                     rung: Some(session.trainer.rung()),
@@ -263,7 +320,11 @@ impl Start {
                 };
                 session.saved = Some((session.state.step, checkpoint.path.clone()));
             }
-            other => other.load_weights(session.plan, &mut session.trainer.state.weights)?,
+            other => {
+                let plan = session.plan;
+                let trainer = &mut session.trainer;
+                trainer.load(|[weights, _, _]| other.load_weights(plan, weights))?;
+            }
         }
         let out_dir = &session.plan.out_dir;
         std::fs::create_dir_all(out_dir).map_err(Error::io("create the folder", out_dir))?;
@@ -273,6 +334,13 @@ impl Start {
             session.reporter.warning(warning);
         }
         Ok(())
+    }
+}
+
+fn initial_weights_refused(error: &io::Error) -> AllocationError {
+    AllocationError::Device {
+        site: Site::Launch,
+        reason: error.to_string(),
     }
 }
 

@@ -96,7 +96,7 @@ pub fn explain(error: DriverError, ordinal: usize) -> DeviceError {
 /// [`DeviceError`] when there is no driver, no such GPU, when one of CUDA's libraries does not start, or
 /// when the driver fails.
 pub fn open(ordinal: usize) -> Result<CudaDevice, DeviceError> {
-    CudaDevice::new_with_stream(ordinal).map_err(|error| match cause(error) {
+    let device = CudaDevice::new_with_stream(ordinal).map_err(|error| match cause(error) {
         Some(CudaError::Cuda(error)) => explain(error, ordinal),
         Some(other) => DeviceError::Library {
             ordinal,
@@ -106,7 +106,11 @@ pub fn open(ordinal: usize) -> Result<CudaDevice, DeviceError> {
             ordinal,
             reason: "candle does not say why".into(),
         },
-    })
+    })?;
+    // SAFETY: all work is in the device's one stream, and what another copies is waited for there, by events
+    // of its own (ops/cuda/batch.rs). With tracking, every launch would record events for every array.
+    unsafe { device.disable_event_tracking() };
+    Ok(device)
 }
 
 /// What CUDA said, out of candle's wrapping.

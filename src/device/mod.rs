@@ -7,6 +7,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod error;
+mod find;
 mod gpu;
 mod memory_size;
 pub mod named;
@@ -19,6 +20,7 @@ pub use cpu::{peak_resident_bytes, resident_bytes};
 #[cfg(feature = "cuda")]
 pub use cuda::{explain, open};
 pub use error::DeviceError;
+pub use find::{Found, find};
 pub use gpu::{Gpu, GpuProcess, Gpus};
 pub use memory_size::parse_bytes;
 pub use nvml::gpus;

@@ -6,7 +6,8 @@ use super::activations::{Cheap, Kept, Scratch, Stats, attention_shape, input_of,
 use super::params::{Module, Modules};
 use super::{Gpt, Recompute};
 use crate::ops::backend::{
-    Affine, Backend, Done, EmbeddingTables, Mask, Masks, NormStats, Part, PartMut, Residual,
+    Affine, AttentionOut, Backend, Done, EmbeddingTables, Mask, Masks, NormStats, Part, PartMut,
+    Residual,
 };
 use crate::ops::cpu::OnCpu;
 use crate::ops::dropout::Site;
@@ -241,8 +242,10 @@ impl<B: Backend> Pass<'_, B> {
             shape,
             span.positions.clone(),
             Part::new(&kept.qkv, span.seen(3 * c)),
-            PartMut::new(&mut kept.attention, span.seen(c)),
-            PartMut::new(&mut kept.lse, span.seen(self.dims.n_head)),
+            AttentionOut {
+                out: PartMut::new(&mut kept.attention, span.seen(c)),
+                lse: PartMut::new(&mut kept.lse, span.seen(self.dims.n_head)),
+            },
             self.weight_mask(index),
             &mut scratch.attention,
         )?;

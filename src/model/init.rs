@@ -1,8 +1,11 @@
 //! nanoGPT's initialisation.
 
+use std::io;
+
 use rayon::prelude::*;
 
 use super::ParamLayout;
+use crate::checkpoint::{CHUNK, ValuesMut};
 use crate::ops::Element;
 use crate::plan::ModelDims;
 use crate::rng::{Seed, Stream};
@@ -18,30 +21,76 @@ pub fn init_weights<T: Element>(
     seed: Seed,
     weights: &mut [T],
 ) {
-    let residual_std = STD / (2.0 * dims.n_layer as f64).sqrt();
     for (index, param) in layout.params.iter().enumerate() {
-        let values = &mut weights[param.range()];
+        let initial = Initial::of(dims, layout, index);
+        initial.fill(seed, 0, &mut weights[param.range()]);
+    }
+}
+
+/// As [`init_weights`], of weights wherever they lie.
+///
+/// # Errors
+/// What their device says.
+pub fn init_values(
+    dims: &ModelDims,
+    layout: &ParamLayout,
+    seed: Seed,
+    weights: &mut dyn ValuesMut,
+) -> io::Result<()> {
+    if let Some(weights) = weights.in_host_memory() {
+        init_weights(dims, layout, seed, weights);
+        return Ok(());
+    }
+    let mut chunk = vec![0f32; CHUNK];
+    for (index, param) in layout.params.iter().enumerate() {
+        let initial = Initial::of(dims, layout, index);
+        for start in (0..param.len).step_by(CHUNK) {
+            let values = &mut chunk[..CHUNK.min(param.len - start)];
+            initial.fill(seed, start, values);
+            weights.write(param.offset + start, values)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the elements of one parameter are at first.
+enum Initial {
+    Constant(f64),
+    Normal { site: u32, std: f64 },
+}
+
+impl Initial {
+    fn of(dims: &ModelDims, layout: &ParamLayout, index: usize) -> Self {
+        let (param, site) = (&layout.params[index], index as u32);
         if param.name.ends_with("c_proj.weight") {
-            fill_normal(values, seed, index as u32, residual_std);
+            let std = STD / (2.0 * dims.n_layer as f64).sqrt();
+            Self::Normal { site, std }
         } else if param.shape.len() == 2 {
-            fill_normal(values, seed, index as u32, STD);
+            Self::Normal { site, std: STD }
         } else if param.name.ends_with(".weight") {
-            values.fill(T::ONE);
+            Self::Constant(1.0)
         } else {
-            values.fill(T::ZERO);
+            Self::Constant(0.0)
+        }
+    }
+
+    /// The elements from number `start`, which is even, on.
+    fn fill<T: Element>(&self, seed: Seed, start: usize, values: &mut [T]) {
+        match *self {
+            Self::Constant(value) => values.fill(T::of(value)),
+            Self::Normal { site, std } => values
+                .par_chunks_mut(2)
+                .with_min_len(1 << 12)
+                .enumerate()
+                .for_each(|(pair, values)| {
+                    let pair = (start / 2 + pair) as u64;
+                    let normals = seed.normal_pair(Stream::Init, site, pair);
+                    for (value, normal) in values.iter_mut().zip(normals) {
+                        *value = T::of(normal * std);
+                    }
+                }),
         }
     }
 }
 
-fn fill_normal<T: Element>(values: &mut [T], seed: Seed, site: u32, std: f64) {
-    values
-        .par_chunks_mut(2)
-        .with_min_len(1 << 12)
-        .enumerate()
-        .for_each(|(pair, values)| {
-            let normals = seed.normal_pair(Stream::Init, site, pair as u64);
-            for (value, normal) in values.iter_mut().zip(normals) {
-                *value = T::of(normal * std);
-            }
-        });
-}
+const _: () = assert!(CHUNK.is_multiple_of(2));

@@ -13,7 +13,7 @@ mod tokens;
 
 pub(crate) use activations::Buffers;
 pub use activations::{Engine, Purpose, Recompute, Rung};
-pub use init::init_weights;
+pub use init::{init_values, init_weights};
 pub use params::{Module, ParamLayout, ParamSpec};
 #[cfg(feature = "cuda")]
 pub(crate) use tokens::PACKET_HEAD;

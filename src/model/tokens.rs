@@ -38,7 +38,7 @@ impl<I> Packets<I> {
         let mut ids = |name| memory.ids(Group::Workspaces, format_args!("{name}"), words);
         Ok(Self {
             current: ids("micro-batch")?,
-            ahead: [ids("micro-batch, next")?, ids("micro-batch, after that")?],
+            ahead: [ids("micro-batch ahead 1")?, ids("micro-batch ahead 2")?],
         })
     }
 }

@@ -20,6 +20,9 @@ use crate::rng::Seed;
 /// What an operation says: nothing, or why the device did not do it. On a GPU it may still be under way.
 pub type Done = Result<(), Refused>;
 
+/// Writes inputs and targets.
+pub type ReadTokens<'a> = dyn FnMut(&mut [u32], &mut [u32]) -> RunResult<()> + 'a;
+
 /// Elements of a buffer that an operation reads.
 pub struct Part<'a, B> {
     pub buffer: &'a B,
@@ -151,6 +154,12 @@ pub struct Residual<'a, C> {
     pub positions: usize,
 }
 
+/// What attention writes.
+pub struct AttentionOut<'a, C, F> {
+    pub out: PartMut<'a, C>, // (B, T, C)
+    pub lse: PartMut<'a, F>, // (B, H, T)
+}
+
 /// What attention's backward reads.
 pub struct AttentionSaved<'a, C, F> {
     pub qkv: Part<'a, C>, // (B, T, 3C)
@@ -218,7 +227,7 @@ pub trait Backend: Sized + 'static {
         batch: &mut Self::Batch,
         rows: usize,
         moment: Moment,
-        read: &mut dyn FnMut(&mut [u32], &mut [u32]) -> RunResult<()>,
+        read: &mut ReadTokens,
     ) -> RunResult<()>;
     fn moment(batch: &Self::Batch) -> &Self::Moment;
 
@@ -275,8 +284,7 @@ pub trait Backend: Sized + 'static {
         shape: Shape,
         queries: Range<usize>,
         qkv: Part<Self::Compute>,
-        out: PartMut<Self::Compute>,
-        lse: PartMut<Self::Full>,
+        into: AttentionOut<Self::Compute, Self::Full>,
         mask: Option<Mask<Self::Moment>>,
         scratch: &mut Self::Full,
     ) -> Done;

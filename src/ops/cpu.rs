@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::attention::{self, Shape, WeightDropout};
 use super::backend::{
-    Affine, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables, Gradients, Mask,
-    Masks, Moment, NormSaved, NormStats, Part, PartMut, Residual, TrainingState,
+    Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
+    Gradients, Mask, Masks, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
+    TrainingState,
 };
 use super::dropout::{self, Dropout};
 use super::gemm::{Cpu, Inputs, Problem, Products, Table};
@@ -168,7 +169,7 @@ impl<T: Element> Backend for OnCpu<T> {
         batch: &mut Batch,
         _rows: usize,
         moment: Moment,
-        read: &mut dyn FnMut(&mut [u32], &mut [u32]) -> RunResult<()>,
+        read: &mut ReadTokens,
     ) -> RunResult<()> {
         batch.moment = moment;
         read(&mut batch.tokens.inputs, &mut batch.tokens.targets)
@@ -278,12 +279,11 @@ impl<T: Element> Backend for OnCpu<T> {
         shape: Shape,
         queries: Range<usize>,
         qkv: Part<Vec<T>>,
-        out: PartMut<Vec<T>>,
-        lse: PartMut<Vec<T>>,
+        into: AttentionOut<Vec<T>, Vec<T>>,
         mask: Option<Mask<Moment>>,
         scratch: &mut Vec<T>,
     ) -> Done {
-        let (out, lse) = (out.slice(), lse.slice());
+        let (out, lse) = (into.out.slice(), into.lse.slice());
         let dropout = mask.map(weight_dropout);
         attention::forward(qkv.slice(), out, lse, shape, queries, dropout, scratch);
         Ok(())

@@ -32,9 +32,11 @@ impl Draft {
             dataset,
             origin,
             job,
+            ..
         } = *request;
         let vocab_size = resolve::vocab_size(config, dataset, origin.weights)?;
         let model = resolve::model_dims(config, vocab_size.value, origin.weights)?;
+        resolve::check_kernels(&model, device)?;
         let precision = resolve::precision(config, device)?;
         let threads = resolve::threads(config, device);
         let sequences_per_step = config.sequences_per_step();
@@ -42,6 +44,7 @@ impl Draft {
         let rungs = Rungs {
             sequences_per_step,
             block_size: model.block_size,
+            n_embd: model.n_embd,
             vocab_size: model.vocab_size,
             element_bytes: precision.value.element_bytes() as usize,
             pinned,

@@ -39,6 +39,7 @@ const TILE_ROWS: usize = 64;
 pub(super) struct Rungs<'a> {
     pub sequences_per_step: usize,
     pub block_size: usize,
+    pub n_embd: usize,
     pub vocab_size: usize,
     pub element_bytes: usize,
     /// The largest micro-batch, asked for by the user.
@@ -87,8 +88,8 @@ impl Rungs<'_> {
     fn all(&self) -> impl Iterator<Item = Rung> {
         let sequences = self.sequences_per_step;
         let most = self.pinned.unwrap_or(sequences).min(sequences);
-        // Rows are counted with 32 bits on a GPU.
-        let most = most.min((1 << 31) / self.block_size).max(1);
+        // The values of the residual stream are counted with 32 bits on a GPU.
+        let most = most.min((1 << 31) / (self.block_size * self.n_embd)).max(1);
         let divisors = (1..=most).filter(move |size| sequences.is_multiple_of(*size));
         divisors.flat_map(move |micro_batch| {
             let mut chunks = LOGITS_CHUNK_BYTES

@@ -105,6 +105,10 @@ pub struct Plan {
     pub threads: usize,
     /// How far the search for the fastest matrix products goes.
     pub gemm: Effort,
+    /// Whether float32 products on a GPU are multiplied in TF32.
+    pub tf32: bool,
+    /// Whether micro-steps are recorded.
+    pub cuda_graph: bool,
     /// Every rung there is, from the fastest down, and which of them is launched.
     pub ladder: Vec<Launch>,
     pub chosen: usize,
@@ -134,6 +138,8 @@ pub struct Request<'a> {
     pub dataset: &'a DatasetInfo,
     pub origin: Origin<'a>,
     pub job: Job,
+    /// Why it is this device.
+    pub because: &'a str,
 }
 
 impl Request<'_> {
@@ -165,7 +171,7 @@ impl Request<'_> {
             resumed: origin.rung.is_some(),
         };
         let mut choices = vec![
-            NamedChoice::new("device", &resolve::device(device)),
+            NamedChoice::new("device", &resolve::device(device, self.because)),
             NamedChoice::new("dtype", &draft.precision),
         ];
         if let Hardware::Cpu(_) = device.hardware {
@@ -184,12 +190,28 @@ impl Request<'_> {
             NamedChoice::new("logits chunk", &picture.logits_chunk()),
             NamedChoice::new("gemm autotune", &draft.gemm),
         ]);
+        let rung = draft.ladder[chosen].rung;
+        let cuda_graph = match &device.hardware {
+            Hardware::Cuda(cuda) if job == Job::Train => {
+                let compute = (&draft.measure.model, draft.precision.value);
+                let choice = resolve::cuda_graph(config, cuda, compute, rung);
+                choices.push(NamedChoice {
+                    name: "cuda graph".into(),
+                    value: if choice.value { "on" } else { "off" }.into(),
+                    because: choice.because,
+                });
+                choice.value
+            }
+            _ => false,
+        };
         Ok(Plan {
             job,
+            cuda_graph,
+            tf32: config.system.tf32,
             precision: draft.precision.value,
             threads: draft.threads.value,
             gemm: draft.gemm.value,
-            memory: draft.measure.table(draft.ladder[chosen].rung),
+            memory: draft.measure.table(rung),
             ladder: draft.ladder,
             chosen,
             budget: draft.budget,

@@ -1,12 +1,14 @@
 //! The parts of a plan that do not depend on memory, each with its reason.
 
 use super::{Choice, Job, ModelDims};
-use crate::config::{AutotuneRequest, BackendRequest, Config, DtypeRequest, RecomputeRequest};
+use crate::config::{
+    AutotuneRequest, BackendRequest, Config, DtypeRequest, GraphRequest, RecomputeRequest,
+};
 use crate::data::DatasetInfo;
-use crate::device::{DeviceProfile, Hardware};
+use crate::device::{Cuda, DeviceProfile, Hardware};
 use crate::error::{Error, Result};
 use crate::memory::Precision;
-use crate::model::Recompute;
+use crate::model::{Recompute, Rung};
 use crate::ops::gemm::Effort;
 
 /// GPT-2's vocabulary and what nanoGPT pads it to: the next multiple of 64.
@@ -17,18 +19,70 @@ const GPT2_VOCAB_PADDED: usize = 50_304;
 /// (`is_big_gpu` in torch/_inductor/utils.py).
 pub const AUTOTUNE_MIN_SMS: u32 = 68;
 
-pub(super) fn device(device: &DeviceProfile) -> Choice<String> {
-    match &device.hardware {
-        Hardware::Cpu(_) => Choice {
-            value: "cpu".into(),
-            because: "this version trains on the CPU only".into(),
+pub(super) fn device(device: &DeviceProfile, because: &str) -> Choice<String> {
+    Choice {
+        value: match &device.hardware {
+            Hardware::Cpu(_) => "cpu".into(),
+            Hardware::Cuda(_) => device.name.clone(),
         },
-        Hardware::Cuda(_) => Choice {
-            value: device.name.clone(),
-            because: "the card asked for; this version plans for GPUs and trains on the CPU".into(),
-        },
+        because: because.into(),
     }
 }
+
+/// Attention's kernels end there.
+const GPU_MAX_HEAD_SIZE: usize = 128;
+
+/// # Errors
+/// When the device has no kernels for a model of these sizes.
+pub(super) fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result<()> {
+    let size = model.n_embd / model.n_head;
+    match &device.hardware {
+        Hardware::Cuda(_) if size > GPU_MAX_HEAD_SIZE => Err(Error::Usage {
+            what: format!(
+                "heads of {size} channels (`model.n_embd` {} over `model.n_head` {}), where the kernels \
+                 for GPUs end at {GPU_MAX_HEAD_SIZE}",
+                model.n_embd, model.n_head
+            ),
+            hint: "use more heads, such as one for every 64 channels, or the CPU with \
+                   `--set system.device=cpu`"
+                .into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether micro-steps are recorded: where one launch of a kernel over the micro-batch's residual stream is
+/// not longer than it takes the host to launch it.
+pub(super) fn cuda_graph(
+    config: &Config,
+    cuda: &Cuda,
+    (model, precision): (&ModelDims, Precision),
+    rung: Rung,
+) -> Choice<bool> {
+    let says_so = |value| Choice {
+        value,
+        because: "`system.cuda_graph` says so".into(),
+    };
+    match config.system.cuda_graph {
+        GraphRequest::On => return says_so(true),
+        GraphRequest::Off => return says_so(false),
+        GraphRequest::Auto => {}
+    }
+    let values = (rung.micro_batch * model.block_size * model.n_embd) as f64;
+    // A norm reads and writes every value.
+    let seconds = 2.0 * values * precision.element_bytes() as f64 / cuda.memory_bytes_per_second;
+    Choice {
+        value: seconds < LAUNCH_SECONDS,
+        because: format!(
+            "a pass over the residual stream takes about {:.1} us, a launch about {:.0} us",
+            1e6 * seconds,
+            1e6 * LAUNCH_SECONDS
+        ),
+    }
+}
+
+/// What the host takes for one launch: an assumption, 2 to 5 us are commonly seen.
+const LAUNCH_SECONDS: f64 = 4e-6;
 
 /// # Errors
 /// When the device does not have the precision asked for.

@@ -112,6 +112,7 @@ impl Run {
 
 fn state(step: u64) -> TrainState {
     TrainState {
+        loss_scale: None,
         step,
         seed: u64::MAX - 1,
         sequences_per_step: 480,

@@ -63,6 +63,8 @@ fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
         "system.device",
         "system.dtype",
         "system.recompute",
+        "system.tf32",
+        "system.cuda_graph",
         "gemm.autotune",
         "gemm.backend",
     ];
@@ -82,6 +84,7 @@ fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
                     "recompute" => "block".into(),
                     "autotune" => "full".into(),
                     "backend" => "ptx".into(),
+                    "cuda_graph" => "on".into(),
                     "gelu" => "erf".into(),
                     "device" => "cpu".into(),
                     "dtype" => "float32".into(),

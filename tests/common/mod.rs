@@ -3,6 +3,7 @@
 
 #[cfg(feature = "cuda")]
 pub mod gpu;
+pub mod parity;
 pub mod reference;
 
 use candle_core::{Device, Tensor};

@@ -97,6 +97,7 @@ impl Asked {
                 true => Job::Evaluate,
                 false => Job::Train,
             },
+            because: "the test says so",
         }
     }
 

@@ -56,7 +56,7 @@ fn a_model_too_large_for_the_card_is_refused_with_models_that_fit() {
     error: the smallest launch needs 26.77 GiB, 11.69 GiB may be used (free on the card); largest: moments 11.60 GiB, master weights 5.80 GiB, gradients 5.80 GiB
     hint: each of these fits:
       `--set model.n_layer=18` needs 11.23 GiB
-      `--set model.n_embd=1000` needs 11.10 GiB
+      `--set model.n_embd=1000` needs 11.11 GiB
       `--set model.n_layer=30 --set model.n_embd=1000` needs 7.45 GiB
     ");
 }
@@ -70,8 +70,8 @@ fn a_limit_that_is_too_low_is_refused_with_the_one_that_is_needed() {
     error: the smallest launch needs 2.59 GiB, 1.00 GiB may be used (the memory limit that was set); largest: moments 948.9 MiB, master weights 474.4 MiB, gradients 474.4 MiB
     hint: each of these fits:
       `--memory-limit 2651MiB` needs 2.59 GiB
-      `--set model.n_embd=288` needs 939.3 MiB
-      `--set model.n_layer=6 --set model.n_embd=384` needs 1003.3 MiB
+      `--set model.n_embd=288` needs 939.5 MiB
+      `--set model.n_layer=6 --set model.n_embd=384` needs 1003.6 MiB
     ");
 }
 

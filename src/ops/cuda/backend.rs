@@ -20,8 +20,9 @@ use crate::memory::{AllocationError, GpuMemory, Memory, Precision, Refused};
 use crate::model::{Engine, Packets};
 use crate::ops::attention::Shape;
 use crate::ops::backend::{
-    Affine, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables, Gradients, Mask,
-    Moment, NormSaved, NormStats, Part, PartMut, Residual, TrainingState,
+    Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
+    Gradients, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
+    TrainingState,
 };
 use crate::ops::gemm::gpu::GpuError;
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
@@ -213,7 +214,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         batch: &mut Batch,
         rows: usize,
         moment: Moment,
-        read: &mut dyn FnMut(&mut [u32], &mut [u32]) -> RunResult<()>,
+        read: &mut ReadTokens,
     ) -> RunResult<()> {
         batch.load((&self.stream, &self.copies), rows, moment, read)
     }
@@ -393,14 +394,13 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         shape: Shape,
         queries: Range<usize>,
         qkv: Part<CudaSlice<T>>,
-        out: PartMut<CudaSlice<T>>,
-        lse: PartMut<CudaSlice<f32>>,
+        into: AttentionOut<CudaSlice<T>, CudaSlice<f32>>,
         mask_of: Option<Mask<CudaSlice<u32>>>,
         _scratch: &mut CudaSlice<f32>,
     ) -> Done {
         assert_eq!(queries, 0..shape.positions, "a GPU computes every query");
         let held = held(mask_of);
-        let (out, lse) = (&mut out.view(), &mut lse.view());
+        let (out, lse) = (&mut into.out.view(), &mut into.lse.view());
         Ok(attention::forward(
             &self.gpu,
             shape,

@@ -12,7 +12,7 @@ use crate::error::Result as RunResult;
 use crate::faults::Site;
 use crate::memory::{AllocationError, Refused};
 use crate::model::{PACKET_HEAD, Packets};
-use crate::ops::backend::Moment;
+use crate::ops::backend::{Moment, ReadTokens};
 use crate::ops::embedding::rows_by_token;
 
 /// A packet is step, first sample and scale; then inputs, targets, and the rows in the order of their
@@ -67,7 +67,7 @@ impl Batch {
         (stream, copies): (&Arc<CudaStream>, &Arc<CudaStream>),
         rows: usize,
         moment: Moment,
-        read: &mut dyn FnMut(&mut [u32], &mut [u32]) -> RunResult<()>,
+        read: &mut ReadTokens,
     ) -> RunResult<()> {
         let slot = &mut self.slots[self.next];
         // Waits until the packet before the last was copied away.

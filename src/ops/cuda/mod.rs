@@ -11,6 +11,7 @@ mod element;
 mod launch;
 mod recording;
 mod tally;
+mod values;
 
 pub mod adamw;
 pub mod attention;

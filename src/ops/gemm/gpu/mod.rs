@@ -69,6 +69,18 @@ impl Gpu {
         backend: BackendRequest,
     ) -> Result<Self, DeviceError> {
         let device = crate::device::open(ordinal)?;
+        Self::on(&device, profile, backend).map_err(|error| crate::device::explain(error, ordinal))
+    }
+
+    /// As [`Gpu::open`], on a GPU that is open.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn on(
+        device: &CudaDevice,
+        profile: &DeviceProfile,
+        backend: BackendRequest,
+    ) -> Result<Self, DriverError> {
         let bytes = match &profile.hardware {
             Hardware::Cuda(cuda) => workspace_bytes(cuda),
             Hardware::Cpu(_) => 0,
@@ -76,9 +88,7 @@ impl Gpu {
         let workspace = device
             .cuda_stream()
             .alloc_zeros(bytes as usize / size_of::<f32>());
-        workspace
-            .and_then(|workspace| Self::new(&device, backend, workspace))
-            .map_err(|error| crate::device::explain(error, ordinal))
+        Self::new(device, backend, workspace?)
     }
 
     /// `workspace` is what every product may use beside its operands.
