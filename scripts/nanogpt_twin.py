@@ -108,7 +108,7 @@ def parse_arguments():
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="of autocast"
     )
-    parser.add_argument("--compile", action="store_true", help="run the model through torch.compile")
+    parser.add_argument("--compile", action="store_true", help="run it through torch.compile")
     parser.add_argument(
         "--fused", action="store_true", help="use AdamW's fused implementation [always on a GPU]"
     )

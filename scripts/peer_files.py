@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The files that scripts/bench_peers makes for the trainers it compares; takes a Python with numpy.
 
-    peer_files.py tokens FOLDER VOCABULARY                train.bin and val.bin, synthetic
-    peer_files.py shard TOKENS SHARD                      nanoGPT's tokens as an llm.c shard
-    peer_files.py model FOLDER L H C T VOCABULARY TOKENS  all that llm.c's CPU trainer looks for
+peer_files.py tokens FOLDER VOCABULARY                train.bin and val.bin, synthetic
+peer_files.py shard TOKENS SHARD                      nanoGPT's tokens as an llm.c shard
+peer_files.py model FOLDER L H C T VOCABULARY TOKENS  all that llm.c's CPU trainer looks for
 """
 
 import sys
@@ -28,7 +28,7 @@ def write_tokens(folder, vocabulary):
 
 
 def write_shard(source, shard):
-    """llm.c's llmc/dataloader.h: 256 int32 (magic, version 1, number of tokens), then the tokens."""
+    """llm.c's llmc/dataloader.h: 256 int32 (magic, version, number of tokens), then tokens."""
     tokens = np.fromfile(source, dtype="<u2", count=SHARD_TOKENS)
     shard.parent.mkdir(parents=True, exist_ok=True)
     with open(shard, "wb") as file:
@@ -60,12 +60,18 @@ def write_model(folder, layers, heads, channels, context, vocabulary, tokens):
 
 
 def parameters(L, C, T, V):
-    """Shape and initial value of each tensor in llm.c's order; None is for a normal distribution."""
-    norm, linear = ([(L, C), 1], [(L, C), 0]), lambda i, o: ([(L, o, i), None], [(L, o), 0])
-    yield from ([(V, C), None], [(T, C), None])  # wte, wpe
-    yield from (*norm, *linear(C, 3 * C), *linear(C, C))  # ln1, qkv, attproj
-    yield from (*norm, *linear(C, 4 * C), *linear(4 * C, C))  # ln2, fc, fcproj
-    yield from ([(C,), 1], [(C,), 0])  # lnf
+    """Shape and initial value of each tensor in llm.c's order; None stands for random."""
+
+    def norm(shape):
+        return [(shape, 1), (shape, 0)]
+
+    def linear(inputs, outputs):
+        return [((L, outputs, inputs), None), ((L, outputs), 0)]
+
+    embeddings = [((V, C), None), ((T, C), None)]  # wte, wpe
+    attention = [*norm((L, C)), *linear(C, 3 * C), *linear(C, C)]  # ln1, qkv, attproj
+    mlp = [*norm((L, C)), *linear(C, 4 * C), *linear(4 * C, C)]  # ln2, fc, fcproj
+    return [*embeddings, *attention, *mlp, *norm((C,))]  # and lnf
 
 
 def header(*words):
