@@ -61,7 +61,7 @@ class Work:
         return self.number("sequences_per_step") * self.number("block_size")
 
     def batches(self, asked):
-        """Micro-batches to choose from: those asked for, or one that is set, or some divisors of the
+        """Micro-batches to choose from: those asked for, or the one that is set, or divisors of the
         step's sequences, each at least 1.5 times the last."""
         sequences = self.number("sequences_per_step")
         if asked is None and str(self.keys.get("batch_size", "auto")) != "auto":
@@ -194,7 +194,7 @@ def read_llmc_cpu(text, work, binary):
     if not said or int(said[1]) != expected:
         found = f"`{said[0]}`" if said else "no `train dataset num_batches`"
         fail(
-            f"`{binary}` does not train on {work.tokens_per_step} tokens per step: it says {found}, "
+            f"`{binary}` takes no steps of {work.tokens_per_step} tokens: it says {found}; "
             f"expected {expected}",
             "say the B and T of its source: `--set sequences_per_step=B --set block_size=T`",
         )
