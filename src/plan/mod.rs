@@ -109,6 +109,8 @@ pub struct Plan {
     pub tf32: bool,
     /// Whether micro-steps are recorded.
     pub cuda_graph: bool,
+    /// The GPU's datasheet rate at this precision, in operations per second.
+    pub gpu_peak_flops: Option<f64>,
     /// Every rung there is, from the fastest down, and which of them is launched.
     pub ladder: Vec<Launch>,
     pub chosen: usize,
@@ -207,6 +209,10 @@ impl Request<'_> {
         Ok(Plan {
             job,
             cuda_graph,
+            gpu_peak_flops: match &device.hardware {
+                Hardware::Cuda(cuda) => Some(throughput::peak(cuda, draft.precision.value)),
+                Hardware::Cpu(_) => None,
+            },
             tf32: config.system.tf32,
             precision: draft.precision.value,
             threads: draft.threads.value,

@@ -74,7 +74,8 @@ impl Machine {
     }
 }
 
-fn peak(cuda: &Cuda, precision: Precision) -> f64 {
+/// Operations per second by the datasheet.
+pub(super) fn peak(cuda: &Cuda, precision: Precision) -> f64 {
     match precision {
         Precision::Float32 => cuda.peak_fp32,
         Precision::Bfloat16 => cuda.peak_bf16.unwrap_or(cuda.peak_fp32),

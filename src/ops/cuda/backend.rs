@@ -231,7 +231,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
             self.choices.borrow_mut().push(NamedChoice {
                 name: "cuda graph".into(),
                 value: "off".into(),
-                because: format!("the driver did not record a micro-step: {because}"),
+                because: format!("the driver did not record kernels: {because}"),
             });
         }
         Ok(())
@@ -653,6 +653,6 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         update: &Update,
         tally: &mut Tally,
     ) -> Result<Ended, Refused> {
-        Ok(tally.update(&self.gpu, state, update)?)
+        tally.update(self, state, update)
     }
 }
