@@ -27,5 +27,6 @@ fn open() -> Option<CudaDevice> {
 fn backend<T: GpuElement>(device: &CudaDevice, cuda_graph: bool) -> OnGpu<T> {
     let profile = DeviceProfile::gpu(0).unwrap();
     let products = gpu::Gpu::on(device, &profile, BackendRequest::Auto).unwrap();
-    OnGpu::new(device, Dispatch::untuned(products), (false, cuda_graph)).unwrap()
+    let how = (T::PRECISION.into(), cuda_graph);
+    OnGpu::new(device, Dispatch::untuned(products), how).unwrap()
 }

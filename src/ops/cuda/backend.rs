@@ -48,14 +48,14 @@ pub struct OnGpu<T: GpuElement> {
 }
 
 impl<T: GpuElement> OnGpu<T> {
-    /// `products` are those of the same device. In f32, `tf32` lets tensor cores multiply in TF32.
+    /// `products` are those of the same device, and multiply `inputs`, which lie in memory as `T`.
     ///
     /// # Errors
     /// The driver's, when it makes no second stream or does not tell what the GPU can do.
     pub fn new(
         device: &CudaDevice,
         products: Products,
-        (tf32, cuda_graph): (bool, bool),
+        (inputs, cuda_graph): (Inputs, bool),
     ) -> Result<Self, DriverError> {
         let gpu = Gpu::new(device)?;
         let stream = gpu.stream().clone();
@@ -65,10 +65,7 @@ impl<T: GpuElement> OnGpu<T> {
             gpu,
             stream,
             products,
-            inputs: match (T::PRECISION, tf32) {
-                (Precision::Float32, true) => Inputs::Tf32,
-                (precision, _) => precision.into(),
-            },
+            inputs,
             cuda_graph,
             choices: RefCell::default(),
             element: std::marker::PhantomData,

@@ -207,6 +207,10 @@ impl<D: Device> Dispatch<D> {
         Some(route[0])
     }
 
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
     /// The problems decided on so far, for a checkpoint.
     pub fn table(&self) -> Table {
         self.state.borrow().table.clone()
