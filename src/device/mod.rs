@@ -15,6 +15,8 @@ mod nvml;
 
 use serde::Serialize;
 
+use crate::ops::gemm::Inputs;
+
 pub(crate) use cpu::kib_field;
 pub use cpu::{peak_resident_bytes, resident_bytes};
 #[cfg(feature = "cuda")]
@@ -78,6 +80,19 @@ pub struct Cuda {
     pub driver_version: Option<String>,
     /// The newest CUDA version the driver supports.
     pub cuda_version: Option<(u32, u32)>,
+}
+
+impl Cuda {
+    /// What the datasheet promises for products of such values, in operations per second; `None` where it
+    /// has no figure.
+    pub fn peak(&self, inputs: Inputs) -> Option<f64> {
+        match inputs {
+            Inputs::Float32 => Some(self.peak_fp32),
+            Inputs::Tf32 => None,
+            Inputs::Bfloat16 => self.peak_bf16,
+            Inputs::Float16 => Some(self.peak_fp16),
+        }
+    }
 }
 
 impl DeviceProfile {

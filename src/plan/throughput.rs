@@ -6,7 +6,7 @@
 //! fewer passes over the fp32 gradients; and what makes recompute slower.
 
 use super::{Job, ModelDims};
-use crate::device::{Cuda, DeviceProfile, Hardware};
+use crate::device::{DeviceProfile, Hardware};
 use crate::memory::Precision;
 use crate::model::{ParamLayout, Recompute, Rung};
 
@@ -47,7 +47,8 @@ impl Machine {
                 }
             }
             Hardware::Cuda(cuda) => Self {
-                flops_per_second: GPU_EFFICIENCY * peak(cuda, precision),
+                flops_per_second: GPU_EFFICIENCY
+                    * cuda.peak(precision.into()).unwrap_or(cuda.peak_fp32),
                 bytes_per_second: GPU_BANDWIDTH_EFFICIENCY * cuda.memory_bytes_per_second,
                 units: cuda.sm_count as usize,
                 tile: 128,
@@ -71,14 +72,6 @@ impl Machine {
 
     fn moved(&self, bytes: f64) -> f64 {
         bytes / self.bytes_per_second
-    }
-}
-
-fn peak(cuda: &Cuda, precision: Precision) -> f64 {
-    match precision {
-        Precision::Float32 => cuda.peak_fp32,
-        Precision::Bfloat16 => cuda.peak_bf16.unwrap_or(cuda.peak_fp32),
-        Precision::Float16 => cuda.peak_fp16,
     }
 }
 
