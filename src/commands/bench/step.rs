@@ -154,6 +154,8 @@ impl Bench<'_> {
         }
         let whole = (0..self.args.steps).map(|_| steps.whole());
         let step_seconds = whole.collect::<Result<_>>()?;
+        // Before clocks take memory of their own.
+        let used_bytes = used_bytes();
         let apart = (0..STEPS_TAKEN_APART).map(|_| steps.apart());
         let mut apart = apart.collect::<Result<Vec<_>>>()?;
         apart.sort_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -166,7 +168,7 @@ impl Bench<'_> {
             taken_apart_seconds,
             parts,
             planned_bytes: trainer.memory().held_bytes(),
-            used_bytes: used_bytes(),
+            used_bytes,
             ceiling: None,
             choices: trainer.take_choices(),
             recoveries: trainer.take_recoveries(),

@@ -225,7 +225,9 @@ impl<'a> StepBench<'a> {
         text.push('\n');
         row(&mut text, "speed", &self.speed_text());
         row(&mut text, "model flops", &self.model_flops_text());
-        row(&mut text, "MFU", &self.mfu_text());
+        for share in self.mfu_texts() {
+            row(&mut text, "MFU", &share);
+        }
         row(&mut text, "memory", &self.memory_text());
         text.push('\n');
         text + &self.table()
@@ -256,28 +258,24 @@ impl<'a> StepBench<'a> {
     }
 
     /// The same, as shares of what the device could do.
-    fn mfu_text(&self) -> String {
+    fn mfu_texts(&self) -> Vec<String> {
         let share = |share: Option<f64>, whole: Option<f64>, what: &str| {
             let (share, whole) = share.zip(whole)?;
-            Some(format!("{share:.1} % of the {} {what}", flops(whole)))
+            Some(format!("{share:.1} % of {}, {what}", flops(whole)))
         };
         let shares = [
             share(
                 self.model_flops_of_peak_percent,
                 self.peak_flops_per_second,
-                "of the datasheet",
+                "the datasheet's",
             ),
             share(
                 self.model_flops_of_ceiling_percent,
                 self.ceiling_flops_per_second,
-                "that large square products reach in this run (the ceiling)",
+                "the ceiling: the best of large square products in this run",
             ),
         ];
-        let shares: Vec<String> = shares.into_iter().flatten().collect();
-        match shares.is_empty() {
-            true => "unknown: large square products could not be timed".into(),
-            false => shares.join(", "),
-        }
+        shares.into_iter().flatten().collect()
     }
 
     fn memory_text(&self) -> String {
@@ -289,7 +287,7 @@ impl<'a> StepBench<'a> {
         match (self.used_bytes, self.used_of_planned_percent) {
             (Some(used), Some(share)) => {
                 let used = bytes(used);
-                format!("{planned} planned; {used} {what}, {share:.1} % of that")
+                format!("{planned} planned; {used} {what}, {share:.1} % of the plan")
             }
             _ => format!("{planned} planned; the system does not tell what is used"),
         }
