@@ -184,7 +184,7 @@ impl Meter {
 }
 
 /// The middle value, or the mean of the two middle ones; `None` of nothing.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

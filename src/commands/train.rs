@@ -337,7 +337,7 @@ impl Start {
     }
 }
 
-fn initial_weights_refused(error: &io::Error) -> AllocationError {
+pub(super) fn initial_weights_refused(error: &io::Error) -> AllocationError {
     AllocationError::Device {
         site: Site::Launch,
         reason: error.to_string(),

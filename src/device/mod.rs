@@ -15,6 +15,8 @@ mod nvml;
 
 use serde::Serialize;
 
+use crate::ops::gemm::Inputs;
+
 pub(crate) use cpu::kib_field;
 pub use cpu::{peak_resident_bytes, resident_bytes};
 #[cfg(feature = "cuda")]
@@ -80,6 +82,21 @@ pub struct Cuda {
     pub cuda_version: Option<(u32, u32)>,
     /// Other processes that hold its memory, the largest first, as far as the driver tells.
     pub holders: Vec<GpuProcess>,
+}
+
+impl Cuda {
+    /// What the datasheet promises for products of such values, in operations per second; `None` where it
+    /// has no figure.
+    pub fn peak(&self, inputs: Inputs) -> Option<f64> {
+        match inputs {
+            Inputs::Float32 => Some(self.peak_fp32),
+            // Half of bf16's on every card that has both.
+            Inputs::Tf32 => self.peak_bf16.map(|peak| peak / 2.0),
+            Inputs::Float32AsBfloat16 => None,
+            Inputs::Bfloat16 => self.peak_bf16,
+            Inputs::Float16 => Some(self.peak_fp16),
+        }
+    }
 }
 
 impl DeviceProfile {

@@ -13,6 +13,7 @@
 
 pub mod backend;
 pub mod cpu;
+pub mod timed;
 
 pub mod element;
 pub mod parallel;

@@ -210,7 +210,7 @@ impl Request<'_> {
             job,
             cuda_graph,
             gpu_peak_flops: match &device.hardware {
-                Hardware::Cuda(cuda) => Some(throughput::peak(cuda, draft.inputs)),
+                Hardware::Cuda(cuda) => cuda.peak(draft.inputs),
                 Hardware::Cpu(_) => None,
             },
             inputs: draft.inputs,

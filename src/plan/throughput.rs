@@ -6,7 +6,7 @@
 //! fewer passes over the fp32 gradients; and what makes recompute slower.
 
 use super::{Job, ModelDims};
-use crate::device::{Cuda, DeviceProfile, Hardware};
+use crate::device::{DeviceProfile, Hardware};
 use crate::model::{ParamLayout, Recompute, Rung};
 use crate::ops::gemm::Inputs;
 
@@ -53,7 +53,7 @@ impl Machine {
                 }
             }
             Hardware::Cuda(cuda) => Self {
-                flops_per_second: GPU_EFFICIENCY * peak(cuda, inputs),
+                flops_per_second: GPU_EFFICIENCY * cuda.peak(inputs).unwrap_or(cuda.peak_fp32),
                 bytes_per_second: GPU_BANDWIDTH_EFFICIENCY * cuda.memory_bytes_per_second,
                 units: cuda.sm_count as usize,
                 tile: 128,
@@ -77,17 +77,6 @@ impl Machine {
 
     fn moved(&self, bytes: f64) -> f64 {
         bytes / self.bytes_per_second
-    }
-}
-
-/// Operations per second by the datasheet.
-pub(super) fn peak(cuda: &Cuda, inputs: Inputs) -> f64 {
-    match inputs {
-        Inputs::Float32 | Inputs::Float32AsBfloat16 => cuda.peak_fp32,
-        // Half of bf16's on every card that has it.
-        Inputs::Tf32 => cuda.peak_bf16.map_or(cuda.peak_fp32, |peak| peak / 2.0),
-        Inputs::Bfloat16 => cuda.peak_bf16.unwrap_or(cuda.peak_fp32),
-        Inputs::Float16 => cuda.peak_fp16,
     }
 }
 

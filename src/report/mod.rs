@@ -25,7 +25,7 @@ mod terminal;
 mod text;
 mod warning;
 
-pub use bench::{CandidateBench, GemmBench, ProblemBench};
+pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
 pub use jsonl::{MetricsLog, complete_lines};
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
 pub use warning::Warning;

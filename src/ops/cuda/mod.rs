@@ -7,6 +7,7 @@
 
 mod backend;
 mod batch;
+mod clock;
 mod element;
 mod launch;
 mod recording;
@@ -25,6 +26,7 @@ pub mod layer_norm;
 pub mod outcome;
 
 pub use backend::{OnGpu, Products};
+pub use clock::EventClock;
 pub use element::GpuElement;
 pub use launch::{Gpu, LaunchError};
 

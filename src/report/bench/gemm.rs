@@ -4,13 +4,14 @@ use std::fmt::{Display, Write};
 
 use serde::Serialize;
 
-use super::text::device_text;
-use crate::device::{DeviceProfile, Hardware};
+use super::threads_text;
+use crate::device::DeviceProfile;
 use crate::memory::Precision;
 use crate::model::Rung;
 use crate::ops::gemm::Problem;
 use crate::ops::gemm::tune::{Outcome, Tuned};
 use crate::plan::Plan;
+use crate::report::text::device_text;
 use crate::units::{bytes, flops};
 
 /// Every product of a training step, measured.
@@ -78,10 +79,7 @@ impl<'a> GemmBench<'a> {
     }
 
     pub fn heading(&self) -> String {
-        let threads = match &self.device.hardware {
-            Hardware::Cpu(_) => format!(", {} threads", self.threads),
-            Hardware::Cuda(_) => String::new(),
-        };
+        let threads = threads_text(self.device, self.threads);
         let ceiling = match self.ceiling {
             Some(ceiling) => format!(
                 "{}, the best of large square products in this run",

@@ -1,0 +1,256 @@
+//! `taper bench step`.
+
+use std::time::Instant;
+
+#[cfg(feature = "cuda")]
+use half::{bf16, f16};
+
+#[cfg(feature = "cuda")]
+use super::GPU_SQUARE;
+use super::{CPU_SQUARE, Subject, SubjectArgs, ceiling};
+use crate::checkpoint::Stored;
+use crate::commands::train::initial_weights_refused;
+use crate::commands::{backends, in_thread_pool, print_now};
+use crate::device::{self, DeviceProfile};
+use crate::error::{Error, Result};
+use crate::faults::{Faults, Site};
+use crate::memory::Memory;
+#[cfg(feature = "cuda")]
+use crate::memory::Precision;
+use crate::model::init_values;
+use crate::ops::backend::Backend;
+#[cfg(feature = "cuda")]
+use crate::ops::cuda::{EventClock, GpuElement};
+#[cfg(feature = "cuda")]
+use crate::ops::gemm::gpu::Gpu;
+use crate::ops::gemm::{Cpu, Table};
+use crate::ops::timed::{Clock, HostClock, Parts, Timed};
+use crate::plan::Plan;
+use crate::report::{Measured, StepBench, step_bench_heading};
+use crate::rng::{Seed, Stream};
+use crate::step::Trainer;
+
+/// How fast a training step is, and where its time goes
+///
+/// Plans, allocates and tunes as `train` does, and trains on random tokens: no dataset is needed. A few
+/// steps more are then done operation by operation, with a clock at each.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StepArgs {
+    #[command(flatten)]
+    pub subject: SubjectArgs,
+    /// Steps whose median time counts, after a few that do not
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub steps: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The first loads kernels, the second records micro-steps; the next is like all others.
+const WARM_UP_STEPS: u64 = 3;
+
+/// Steps that are done operation by operation: the one whose time is in the middle is shown.
+const STEPS_TAKEN_APART: usize = 3;
+
+pub(super) fn run(args: StepArgs) -> Result<()> {
+    let subject = Subject::find(&args.subject, &[])?;
+    let request = subject.request();
+    let plan = request.plan()?;
+    let (config, device) = (&args.subject.config, &subject.found.profile);
+    if !args.json {
+        print_now(&step_bench_heading(config, device, &plan))?;
+    }
+    let bench = Bench {
+        args: &args,
+        subject: &subject,
+        plan: &plan,
+    };
+    let measured = in_thread_pool(plan.threads, || match subject.found.ordinal {
+        None => bench.on_cpu(),
+        #[cfg(feature = "cuda")]
+        Some(ordinal) => {
+            let gpu = backends::Opened::new(ordinal, &plan, device)?;
+            match plan.precision {
+                Precision::Float32 => bench.on_gpu::<f32>(&gpu, ordinal),
+                Precision::Bfloat16 => bench.on_gpu::<bf16>(&gpu, ordinal),
+                Precision::Float16 => bench.on_gpu::<f16>(&gpu, ordinal),
+            }
+        }
+        #[cfg(not(feature = "cuda"))]
+        Some(_) => Err(device::DeviceError::NoCuda.into()),
+    });
+    let measured = measured.map_err(|error| request.explain(error, false))?;
+    let report = StepBench::new(config, device, &plan, measured);
+    print_now(&match args.json {
+        true => report.json(),
+        false => report.text(),
+    })
+}
+
+/// Everything that is decided before a backend is there.
+struct Bench<'a> {
+    args: &'a StepArgs,
+    subject: &'a Subject,
+    plan: &'a Plan,
+}
+
+impl Bench<'_> {
+    fn on_cpu(&self) -> Result<Measured> {
+        let (plan, profile) = (self.plan, self.profile());
+        let backend = backends::cpu(plan, profile, Table::default());
+        let backend = Timed::new(backend, HostClock, &plan.model);
+        let measured = self.steps(backend, self.memory(), device::peak_resident_bytes)?;
+        let square = (self.args.subject.square, CPU_SQUARE);
+        let room = plan.budget.value;
+        Ok(Measured {
+            ceiling: ceiling(&Cpu::<f32>::new(plan.inputs), measured.inputs, square, room),
+            ..measured
+        })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu<T: GpuElement>(&self, gpu: &backends::Opened, ordinal: usize) -> Result<Measured> {
+        let (plan, profile) = (self.plan, self.profile());
+        let (card, request) = (gpu.device(), self.subject.config.gemm.backend);
+        let backend = gpu.backend::<T>(request, Table::default())?;
+        let clock = EventClock::new(backend.gpu().stream());
+        let backend = Timed::new(backend, clock, &plan.model);
+        let context = card.cuda_stream().context().clone();
+        let used = || {
+            let (free, _) = context.mem_get_info().ok()?;
+            Some(profile.available_bytes?.saturating_sub(free as u64))
+        };
+        let memory = self.memory().in_pool(card.clone());
+        let measured = self.steps(backend, memory, used)?;
+        let gpu = Gpu::on(&card, profile, request).map_err(|e| device::explain(e, ordinal))?;
+        let square = (self.args.subject.square, GPU_SQUARE);
+        let room = plan.budget.value;
+        Ok(Measured {
+            ceiling: ceiling(&gpu, measured.inputs, square, room),
+            ..measured
+        })
+    }
+
+    fn profile(&self) -> &DeviceProfile {
+        &self.subject.found.profile
+    }
+
+    fn memory(&self) -> Memory {
+        let (budget, reserve) = (self.plan.budget.value, self.plan.reserve_bytes());
+        Memory::limited(budget, reserve, Faults::default())
+    }
+
+    /// All but the ceiling, which takes memory of its own: everything is released when it is measured.
+    fn steps<B: Stored, C: Clock + 'static>(
+        &self,
+        backend: Timed<B, C>,
+        memory: Memory,
+        used_bytes: impl FnOnce() -> Option<u64>,
+    ) -> Result<Measured> {
+        let mut steps = Steps::new(self.plan, backend, memory)?;
+        for _ in 0..WARM_UP_STEPS {
+            steps.whole()?;
+        }
+        let whole = (0..self.args.steps).map(|_| steps.whole());
+        let step_seconds = whole.collect::<Result<_>>()?;
+        // Before clocks take memory of their own.
+        let used_bytes = used_bytes();
+        let apart = (0..STEPS_TAKEN_APART).map(|_| steps.apart());
+        let mut apart = apart.collect::<Result<Vec<_>>>()?;
+        apart.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let (taken_apart_seconds, parts) = apart.swap_remove(STEPS_TAKEN_APART / 2);
+        let trainer = &mut steps.trainer;
+        Ok(Measured {
+            rung: trainer.rung(),
+            inputs: trainer.backend().inputs(),
+            step_seconds,
+            taken_apart_seconds,
+            parts,
+            planned_bytes: trainer.memory().held_bytes(),
+            used_bytes,
+            ceiling: None,
+            choices: trainer.take_choices(),
+            recoveries: trainer.take_recoveries(),
+        })
+    }
+}
+
+/// A training run that goes nowhere.
+struct Steps<B: Stored, C: Clock + 'static> {
+    trainer: Trainer<Timed<B, C>>,
+    tokens: RandomTokens,
+    next: u64,
+}
+
+impl<B: Stored, C: Clock + 'static> Steps<B, C> {
+    /// With the weights that a run starts from: zeros would be computed with faster on some devices.
+    fn new(plan: &Plan, backend: Timed<B, C>, memory: Memory) -> Result<Self> {
+        let (dims, seed, step) = (&plan.model, plan.step.seed, plan.step.clone());
+        let mut trainer = Trainer::new(dims, backend, plan.rungs(), step, memory)?;
+        let layout = trainer.layout.clone();
+        trainer.load(|[weights, _, _]| {
+            let filled = init_values(dims, &layout, seed, weights);
+            Ok(filled.map_err(|error| initial_weights_refused(&error))?)
+        })?;
+        Ok(Self {
+            trainer,
+            tokens: RandomTokens {
+                seed,
+                vocabulary: dims.vocab_size as u64,
+            },
+            next: 0,
+        })
+    }
+
+    /// The seconds of a step as `train` does it.
+    fn whole(&mut self) -> Result<f64> {
+        let (step, tokens, started) = (self.next, self.tokens, Instant::now());
+        let outcome = self.trainer.step(step, |sample, inputs, targets| {
+            tokens.read(step as u32, sample, inputs, targets);
+            Ok(())
+        })?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.next += 1;
+        match outcome.is_finite() {
+            true => Ok(seconds),
+            // Nothing was updated, so that this was not a whole step.
+            false => Err(Error::Diverged {
+                step: self.next,
+                loss: outcome.loss,
+                gradient_norm: outcome.gradient_norm,
+            }),
+        }
+    }
+
+    /// The seconds of a step operation by operation, and those of each.
+    fn apart(&mut self) -> Result<(f64, Parts)> {
+        self.trainer.backend().start();
+        let seconds = self.whole()?;
+        let parts = self.trainer.backend().stop();
+        let parts = parts.map_err(|refused| self.trainer.memory().refusal(Site::Update, refused));
+        Ok((seconds, parts?))
+    }
+}
+
+/// Tokens drawn uniformly from a vocabulary: what is computed with them depends on how many they are.
+#[derive(Clone, Copy)]
+struct RandomTokens {
+    seed: Seed,
+    vocabulary: u64,
+}
+
+impl RandomTokens {
+    /// The targets are the inputs one later, as in a text.
+    fn read(self, step: u32, sample: u32, inputs: &mut [u32], targets: &mut [u32]) {
+        for (index, four) in inputs.chunks_mut(4).enumerate() {
+            let seed = self.seed;
+            let bits = seed.draw(Stream::TrainOrder, 0, step, sample, index as u32);
+            for (token, bits) in four.iter_mut().zip(bits) {
+                *token = ((u64::from(bits) * self.vocabulary) >> 32) as u32;
+            }
+        }
+        targets.copy_from_slice(inputs);
+        targets.rotate_left(1);
+    }
+}

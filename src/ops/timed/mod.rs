@@ -1,0 +1,115 @@
+//! A [`Backend`] that computes as another does, and can tell how long every operation takes.
+//!
+//! Until it is started it hands everything on as it comes. While it is started, what would be recorded is
+//! done operation by operation, with a mark of the device's clock before and after each. Marks are read when
+//! it is stopped, so that nothing waits for the device in between.
+
+mod backend;
+mod clock;
+mod spent;
+mod work;
+
+use std::cell::RefCell;
+
+use super::backend::Backend;
+use crate::checkpoint::{Stored, Values, ValuesMut};
+use crate::memory::Refused;
+use crate::plan::ModelDims;
+
+use work::Sizes;
+
+pub use clock::{Clock, HostClock};
+pub use spent::{Operation, Parts, Spent, Work};
+
+/// `B`, timed by `C`.
+pub struct Timed<B, C: Clock> {
+    inner: B,
+    clock: C,
+    sizes: Sizes,
+    /// `None` unless it is started.
+    calls: RefCell<Option<Vec<Call<C::Mark>>>>,
+}
+
+/// One operation, done or under way.
+struct Call<M> {
+    operation: Operation,
+    work: Work,
+    marks: [M; 2],
+}
+
+impl<B: Backend, C: Clock> Timed<B, C> {
+    /// For training a model of these sizes. `clock` is that of the backend's device.
+    pub fn new(inner: B, clock: C, dims: &ModelDims) -> Self {
+        Self {
+            sizes: Sizes::new(dims, inner.precision()),
+            inner,
+            clock,
+            calls: RefCell::default(),
+        }
+    }
+
+    /// Times every operation from now on.
+    pub fn start(&self) {
+        *self.calls.borrow_mut() = Some(Vec::new());
+    }
+
+    /// Times no more, waits for the device, and tells what was done since the start.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn stop(&self) -> Result<Parts, Refused> {
+        let mut parts = Parts::new();
+        for call in self.calls.take().unwrap_or_default() {
+            let seconds = self.clock.seconds(call.marks)?;
+            parts
+                .entry(call.operation)
+                .or_default()
+                .add(seconds, call.work);
+        }
+        Ok(parts)
+    }
+
+    fn timed<R, E>(
+        &self,
+        operation: Operation,
+        work: Work,
+        run: impl FnOnce(&B) -> Result<R, E>,
+    ) -> Result<R, E> {
+        if self.calls.borrow().is_none() {
+            return run(&self.inner);
+        }
+        let start = self.clock.mark();
+        let done = run(&self.inner)?;
+        let marks = [start, self.clock.mark()];
+        if let Some(calls) = &mut *self.calls.borrow_mut() {
+            calls.push(Call {
+                operation,
+                work,
+                marks,
+            });
+        }
+        Ok(done)
+    }
+}
+
+impl<B: Stored, C: Clock + 'static> Stored for Timed<B, C> {
+    fn values<'a>(&'a self, buffer: &'a B::Full) -> Box<dyn Values + 'a> {
+        self.inner.values(buffer)
+    }
+
+    fn values_mut<'a>(&'a self, buffer: &'a mut B::Full) -> Box<dyn ValuesMut + 'a> {
+        self.inner.values_mut(buffer)
+    }
+
+    fn weights<'a>(&'a self, weights: &'a B::Compute) -> Box<dyn Values + 'a> {
+        self.inner.weights(weights)
+    }
+
+    fn weights_mut<'a>(&'a self, weights: &'a mut B::Compute) -> Box<dyn ValuesMut + 'a> {
+        self.inner.weights_mut(weights)
+    }
+
+    fn round(&self, master: &B::Full, weights: &mut B::Compute) -> Result<(), Refused> {
+        self.inner.round(master, weights)
+    }
+}

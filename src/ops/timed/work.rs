@@ -1,0 +1,144 @@
+//! What operations cannot do without, by the sizes of what they are given.
+
+use std::ops::Range;
+
+use super::spent::Work;
+use crate::memory::Precision;
+use crate::model::ParamLayout;
+use crate::ops::attention::Shape;
+use crate::plan::ModelDims;
+
+/// Bytes of what is fp32, and of a token id.
+const FULL_BYTES: usize = 4;
+
+/// Products in attention's forward: `Q K^T` and `P V`.
+pub(super) const ATTENTION_PRODUCTS: usize = 2;
+
+/// In its backward, where the weights are not kept: `Q K^T` again, `dP`, `dV`, `dQ` and `dK`.
+pub(super) const ATTENTION_BACKWARD_PRODUCTS: usize = 5;
+
+/// What is not seen in the operands of operations.
+pub(super) struct Sizes {
+    precision: Precision,
+    parameters: usize,
+    vocabulary: usize,
+    /// Where the embedding, which is the classifier's weight, lies among the parameters.
+    classifier: Range<usize>,
+}
+
+impl Sizes {
+    pub fn new(dims: &ModelDims, precision: Precision) -> Self {
+        Self {
+            precision,
+            parameters: ParamLayout::new(dims).len,
+            vocabulary: dims.vocab_size,
+            classifier: 0..dims.vocab_size * dims.n_embd,
+        }
+    }
+
+    pub fn is_classifier(&self, weight: &Range<usize>) -> bool {
+        *weight == self.classifier
+    }
+
+    /// So many elements that the model computes in, and so many in fp32 or ids, are read or written.
+    pub fn moved(&self, compute: usize, full: usize) -> Work {
+        let compute_bytes = compute as u64 * self.precision.element_bytes();
+        Work {
+            bytes: compute_bytes + (full * FULL_BYTES) as u64,
+            flops: 0,
+        }
+    }
+
+    /// All gradients become zero.
+    pub fn zeroing(&self) -> Work {
+        self.moved(0, self.parameters)
+    }
+
+    /// Gradients are read for their norm and once more; weights and moments are read and written, and so are
+    /// the weights of lower precision where there are some.
+    pub fn update(&self) -> Work {
+        let copies = match self.precision.is_mixed() {
+            true => self.parameters,
+            false => 0,
+        };
+        self.moved(copies, (2 + 3 * 2) * self.parameters)
+    }
+
+    /// How many tokens `rows` of them are, if they are drawn uniformly, as a bench does.
+    pub fn distinct_tokens(&self, rows: usize) -> usize {
+        let all = self.vocabulary as f64;
+        (all * (1.0 - (1.0 - 1.0 / all).powf(rows as f64))).round() as usize
+    }
+}
+
+/// The product of (rows, columns) and (columns, outputs), in any order of the three.
+pub(super) fn product(values: usize, outputs: usize) -> Work {
+    Work {
+        bytes: 0,
+        flops: 2 * (values * outputs) as u64,
+    }
+}
+
+/// So many `products` over every pair of a query and a key that it sees.
+pub(super) fn attention(shape: Shape, queries: Range<usize>, products: usize) -> Work {
+    // Query number t sees t + 1 keys.
+    let pairs = (queries.start + 1 + queries.end) * queries.len() / 2;
+    let per_product = 2 * shape.sequences * shape.heads * shape.head_size * pairs;
+    Work {
+        bytes: 0,
+        flops: (products * per_product) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Gelu;
+
+    fn sizes(precision: Precision) -> Sizes {
+        let dims = ModelDims {
+            n_layer: 2,
+            n_head: 2,
+            n_embd: 16,
+            block_size: 32,
+            vocab_size: 50,
+            bias: true,
+            dropout: 0.0,
+            gelu: Gelu::Tanh,
+        };
+        Sizes::new(&dims, precision)
+    }
+
+    #[test]
+    fn an_update_moves_32_bytes_per_parameter_and_2_for_a_copy() {
+        let single = sizes(Precision::Float32);
+        let parameters = single.parameters as u64;
+        assert_eq!(single.update().bytes, 32 * parameters);
+        let mixed = sizes(Precision::Bfloat16);
+        assert_eq!(mixed.update().bytes, 34 * parameters);
+    }
+
+    #[test]
+    fn attention_counts_what_is_seen() {
+        let shape = Shape {
+            sequences: 3,
+            positions: 4,
+            heads: 2,
+            head_size: 8,
+        };
+        // 1 + 2 + 3 + 4 pairs.
+        let whole = attention(shape, 0..4, 1).flops;
+        assert_eq!(whole, 2 * 3 * 2 * 8 * 10);
+        let last = attention(shape, 3..4, 1).flops;
+        assert_eq!(last, 2 * 3 * 2 * 8 * 4);
+    }
+
+    #[test]
+    fn tokens_repeat_as_they_do_when_drawn_uniformly() {
+        let sizes = sizes(Precision::Float32);
+        assert_eq!(sizes.distinct_tokens(1), 1);
+        // 50 (1 - 0.98^50) = 31.8.
+        assert_eq!(sizes.distinct_tokens(50), 32);
+        assert_eq!(sizes.distinct_tokens(100_000), 50);
+    }
+}
