@@ -79,7 +79,7 @@ pub fn plan_summary(report: &PlanReport) -> String {
             model.n_head,
             model.n_embd,
             count(ParamLayout::new(model).len as u64),
-            plan.precision
+            plan.inputs
         ),
     );
     match plan.job {

@@ -260,6 +260,18 @@ impl Problem {
     }
 }
 
+impl Display for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            Inputs::Float32 => "float32",
+            Inputs::Tf32 => "tf32",
+            Inputs::Float32AsBfloat16 => "float32 as bfloat16",
+            Inputs::Bfloat16 => "bfloat16",
+            Inputs::Float16 => "float16",
+        })
+    }
+}
+
 /// `8192 x 2304 x 768 NT bfloat16, bias`: M, N, K; whether A and B are as they are (N) or transposed (T).
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -267,15 +279,12 @@ impl Display for Problem {
             Stored::AsIs => 'N',
             Stored::Transposed => 'T',
         };
-        let inputs = match self.inputs {
-            Inputs::Float32 => "float32",
-            Inputs::Tf32 => "tf32",
-            Inputs::Float32AsBfloat16 => "float32 as bfloat16",
-            Inputs::Bfloat16 => "bfloat16",
-            Inputs::Float16 => "float16",
-        };
         let (a, b) = (letter(self.a), letter(self.b));
-        write!(f, "{} x {} x {} {a}{b} {inputs}", self.m, self.n, self.k)?;
+        write!(
+            f,
+            "{} x {} x {} {a}{b} {}",
+            self.m, self.n, self.k, self.inputs
+        )?;
         if self.output == OutputType::Float32 && self.inputs.element_bytes() != 4 {
             f.write_str(" to float32")?;
         }

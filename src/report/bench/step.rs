@@ -118,7 +118,7 @@ pub fn step_bench_heading(config: &str, device: &DeviceProfile, plan: &Plan) -> 
         false => "",
     };
     let threads = threads_text(device, plan.threads);
-    let computed = format!("{}{threads}{graph}", plan.precision);
+    let computed = format!("{}{threads}{graph}", plan.inputs);
     row(&mut text, "computed in", &computed);
     row(
         &mut text,
