@@ -1,0 +1,10 @@
+//! The real binary on a virtual GPU: what a user of a card sees, on cards that no machine has.
+#![cfg(feature = "cuda")]
+
+mod founding;
+#[path = "../process/mod.rs"]
+mod process;
+mod refused;
+mod resume;
+mod runs;
+mod starting;
