@@ -18,7 +18,7 @@ use crate::metrics::{EvalReport, StepReport};
 use crate::ops::gemm::Table;
 use crate::plan::Plan;
 use crate::recovery::Recovery;
-use crate::report::{BestEval, Reporter, Summary};
+use crate::report::{BestEval, GpuUse, Reporter, Summary};
 use crate::step::{ReadSample, Trainer};
 
 pub struct Session<'a, B: Stored> {
@@ -259,6 +259,10 @@ impl<'a, B: Stored> Session<'a, B> {
             best: best.map(|(step, val_loss)| BestEval { step, val_loss }),
             checkpoint: self.saved.as_ref().map(|(_, path)| path.clone()),
             peak_bytes: crate::device::peak_resident_bytes(),
+            gpu: self.plan.gpu_peak_flops.map(|peak| GpuUse {
+                held_bytes: self.trainer.memory().held_bytes(),
+                peak_flops_per_second: peak,
+            }),
         }
     }
 }

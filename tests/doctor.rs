@@ -132,7 +132,7 @@ fn a_healthy_machine_without_a_gpu_has_nothing_to_hear() {
       cores        16
       memory       50.00 GiB of 64.00 GiB available, 1.00 GiB of 2.00 GiB swap used
       gpu          none: there is no NVIDIA driver
-      toolkit      this build trains on the CPU and needs none; `nvcc` is not on the PATH
+      toolkit      this build has no CUDA and needs none; `nvcc` is not on the PATH
       libraries    candle-core Y, built in
       data         `openwebtext` in `data` (100.00 GiB free): 9,035,582,198 train tokens, 4,434,897 val tokens
       checkpoints  `out`, 100.00 GiB free; a checkpoint takes 1.50 GiB, up to 4 of them 6.00 GiB
@@ -161,7 +161,7 @@ fn who_holds_a_gpu_s_memory_is_named() {
       gpu          note: NVIDIA GeForce RTX 3060, 28 SMs, compute capability 8.6, 2.68 GiB of 11.69 GiB free; held by `python3` (pid 4242) 8,914 MiB, a process (pid 999) 312 MiB
                    hint: for more, stop `python3` (pid 4242), if it can be spared
                    Tesla T4, 40 SMs, compute capability 7.5, 14.65 GiB of 14.74 GiB free
-      toolkit      this build trains on the CPU and needs none; `nvcc` is of CUDA 12.2
+      toolkit      this build has no CUDA and needs none; `nvcc` is of CUDA 12.2
     ");
 }
 

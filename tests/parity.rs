@@ -15,6 +15,8 @@ use taper::config::Gelu;
 use taper::memory::Memory;
 use taper::model::{Gpt, Purpose, Recompute, Rung};
 use taper::ops::cpu::OnCpu;
+use taper::ops::gemm::cpu::bf16;
+use taper::ops::gemm::{Cpu, Inputs, Products};
 
 /// For the two runs here, about twice what was measured.
 const OURS: Allowed = Allowed {
@@ -75,6 +77,28 @@ fn pytorchs_trajectories_are_reproduced() {
     reproduce(ours(), OURS, OUR_LOGITS);
     if let Some(theirs) = std::env::var_os("TAPER_PARITY_DIR") {
         reproduce(runs_in(Path::new(&theirs)), ANY, ANY_LOGITS);
+    }
+}
+
+/// A rounding to bf16 is off by at most 2^-9 of a value. Allowed is about three times what was measured.
+#[test]
+fn products_in_bfloat16_follow_pytorchs_float32_within_its_rounding() {
+    if bf16::extension().is_none() {
+        eprintln!("skipped: this CPU does not multiply in bf16");
+        return;
+    }
+    let allowed = Allowed {
+        gradients: 3e-2,
+        loss: 1.2e-4,
+        gradient_norm: 5e-3,
+        final_weights: 6e-2,
+    };
+    for run in ours() {
+        println!("{}", run.folder.display());
+        for micro_batch in [run.batch_size, 1] {
+            let products = Products::untuned(Cpu::new(Inputs::Float32AsBfloat16));
+            run.reproduce(OnCpu::<f32>::new(2, products), micro_batch, allowed);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use taper::device::{Cpu, DeviceProfile, Hardware};
 use taper::metrics::{EvalReport, StepReport};
 use taper::plan::{Choice, ModelDims, NamedChoice};
 use taper::report::{
-    BestEval, DataSummary, MetricsLog, ReportOptions, Reporter, Startup, Summary, Warning,
+    BestEval, DataSummary, GpuUse, MetricsLog, ReportOptions, Reporter, Startup, Summary, Warning,
 };
 use taper::schedule::Schedule;
 
@@ -135,6 +135,10 @@ fn eval(step: u64, train_loss: f64, val_loss: f64) -> EvalReport {
 
 /// Four steps, two evaluations, a checkpoint and a warning.
 fn run(reporter: &mut Reporter) {
+    run_on(reporter, None);
+}
+
+fn run_on(reporter: &mut Reporter, gpu: Option<GpuUse>) {
     reporter.warning(Warning::CheckpointDamaged {
         damaged: "out/tiny/step-8".into(),
         reason: "the checksum of `model.safetensors` differs".into(),
@@ -159,6 +163,7 @@ fn run(reporter: &mut Reporter) {
         }),
         checkpoint: Some(checkpoint),
         peak_bytes: Some(60 << 20),
+        gpu,
     });
 }
 
@@ -206,6 +211,24 @@ fn plain_lines_tell_the_whole_run_on_stderr() {
     let (stdout, stderr) = said(ReportOptions::default());
     assert_eq!(stderr, PLAIN);
     assert_eq!(stdout, "");
+}
+
+#[test]
+fn a_run_on_a_gpu_is_held_against_its_datasheet() {
+    let (stdout, stderr) = (Stream::default(), Stream::default());
+    let outputs = (Box::new(stdout.clone()), Box::new(stderr.clone()));
+    let gpu = GpuUse {
+        held_bytes: 2 << 30,
+        peak_flops_per_second: 1e12,
+    };
+    let mut reporter = Reporter::with_outputs(ReportOptions::default(), outputs.0, outputs.1);
+    run_on(&mut reporter, Some(gpu));
+    let text = stderr.text();
+    assert!(
+        text.contains(" per token, 6.3 % of the datasheet's 1000.0 GFLOP/s\n"),
+        "{text}"
+    );
+    assert!(text.contains("2.00 GiB of the GPU, 60.0 MiB of the host at its peak\n"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(super) fn cpu(plan: &Plan, device: &DeviceProfile, stored: Table) -> OnCpu<f
     let name = format!("cpu-{}-threads-{}", plan.threads, plan.gemm);
     let header = cpu::header(device, plan.threads);
     let cache = cache_folder().map(|folder| Cache::new(&folder, &name, header));
-    let products = Products::new(Cpu::default(), plan.gemm, cache, stored);
+    let products = Products::new(Cpu::new(plan.inputs), plan.gemm, cache, stored);
     OnCpu::new(plan.threads, products)
 }
 
@@ -71,7 +71,7 @@ mod gpu {
             let header = gpu.header(self.profile);
             let cache = cache_folder().map(|folder| Cache::new(&folder, &name, header));
             let products = Dispatch::new(gpu, self.plan.gemm, cache, stored);
-            let how = (self.plan.tf32, self.plan.cuda_graph);
+            let how = (self.plan.inputs, self.plan.cuda_graph);
             OnGpu::new(&self.device, products, how).map_err(explained)
         }
     }

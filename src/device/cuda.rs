@@ -8,7 +8,8 @@ use cudarc::driver::{CudaContext, DriverError};
 
 use super::capability::cores_per_sm;
 use super::gpu::Reading;
-use super::{Cuda, DeviceError, DeviceProfile, Gpus, Hardware, gpus};
+use super::nvml::processes_of;
+use super::{Cuda, DeviceError, DeviceProfile, GpuProcess, Gpus, Hardware, gpus};
 use crate::ops::cuda;
 
 /// Looks at the GPU that CUDA counts as `ordinal`. Creates a context, which takes some hundred MiB
@@ -51,10 +52,19 @@ fn read(ordinal: usize) -> Result<DeviceProfile, DriverError> {
             )?
             .into(),
             l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?.into(),
+            holders: holders(context.uuid()?.bytes),
             ..cuda.clone()
         };
     }
     Ok(profile)
+}
+
+/// Who else holds memory of the GPU with this identity.
+fn holders(uuid: [std::ffi::c_char; 16]) -> Vec<GpuProcess> {
+    let own = std::process::id();
+    let mut processes = processes_of(uuid.map(|byte| byte as u8));
+    processes.retain(|process| process.pid != own);
+    processes
 }
 
 /// The driver's own version, which CUDA does not tell; "unknown" where NVML is not there, since a card

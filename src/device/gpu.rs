@@ -115,6 +115,7 @@ impl Reading {
             false => peak_fp32,
         };
         Cuda {
+            holders: Vec::new(),
             compute_capability: self.compute_capability,
             shared_memory_per_block_bytes: shared_memory_per_block_bytes(self.compute_capability),
             memory_bytes_per_second: self
@@ -136,7 +137,7 @@ impl Reading {
 }
 
 /// A process that both computes and draws is listed twice, with the same memory.
-fn merge(processes: Vec<GpuProcess>) -> Vec<GpuProcess> {
+pub(super) fn merge(processes: Vec<GpuProcess>) -> Vec<GpuProcess> {
     let mut merged: Vec<GpuProcess> = Vec::with_capacity(processes.len());
     for process in processes {
         match merged.iter_mut().find(|other| other.pid == process.pid) {

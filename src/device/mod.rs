@@ -78,6 +78,8 @@ pub struct Cuda {
     pub driver_version: Option<String>,
     /// The newest CUDA version the driver supports.
     pub cuda_version: Option<(u32, u32)>,
+    /// Other processes that hold its memory, the largest first, as far as the driver tells.
+    pub holders: Vec<GpuProcess>,
 }
 
 impl DeviceProfile {

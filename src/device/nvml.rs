@@ -8,6 +8,8 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 
+#[cfg(feature = "cuda")]
+use super::gpu::merge;
 use super::gpu::{Gpu, GpuProcess, Gpus, Reading};
 
 /// What a process is called is cut here.
@@ -45,6 +47,36 @@ pub fn gpus() -> Gpus {
         gpus,
         unreadable,
     }
+}
+
+/// The processes on the GPU with this identity, as CUDA tells it, the largest first; none where the
+/// library does not tell.
+#[cfg(feature = "cuda")]
+pub(super) fn processes_of(uuid: [u8; 16]) -> Vec<GpuProcess> {
+    let Ok(nvml) = load() else {
+        return Vec::new();
+    };
+    let device = nvml
+        .device_by_uuid(uuid_text(uuid))
+        .or_else(|error| match nvml.device_count() {
+            // There is nothing to mistake it for.
+            Ok(1) => nvml.device_by_index(0),
+            _ => Err(error),
+        });
+    device.map_or(Vec::new(), |device| merge(processes(&nvml, &device)))
+}
+
+/// `GPU-` and 32 hexadecimal digits, in groups of 8, 4, 4, 4 and 12.
+#[cfg(feature = "cuda")]
+fn uuid_text(uuid: [u8; 16]) -> String {
+    let mut text = String::from("GPU");
+    for (index, byte) in uuid.iter().enumerate() {
+        if matches!(index, 0 | 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
 }
 
 /// The library under the name that a driver installs it; the one without a number, which the

@@ -138,7 +138,7 @@ impl<T: Element> Backend for OnCpu<T> {
     }
 
     fn inputs(&self) -> Inputs {
-        Inputs::Float32
+        self.products.inputs()
     }
 
     fn allocator<'a>(&'a self, memory: &'a mut Memory) -> Host<'a, T> {

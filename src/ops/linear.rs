@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
 use super::gemm::cpu::{Aux, Operands};
-use super::gemm::{Epilogue, Inputs, Problem, Products};
+use super::gemm::{Epilogue, Problem, Products};
 use super::parallel::BLOCK_ROWS;
 use super::vectorised::vectorised;
 use super::{Element, gelu};
@@ -27,7 +27,10 @@ pub fn forward<T: Element>(
         bias: bias.unwrap_or_default(),
         ..Operands::new(x, weight, y)
     };
-    products.compute(forward_problem(x, weight, inputs, epilogue), operands);
+    products.compute(
+        forward_problem(products, x, weight, inputs, epilogue),
+        operands,
+    );
 }
 
 /// As [`forward`], and the activation of `y` into `activated`, both (R, out).
@@ -44,7 +47,7 @@ pub fn forward_gelu<T: Element>(
         forward(products, x, weight, None, y, inputs);
         return gelu::forward(form, y, activated);
     };
-    let problem = forward_problem(x, weight, inputs, Epilogue::BiasGelu(form));
+    let problem = forward_problem(products, x, weight, inputs, Epilogue::BiasGelu(form));
     let operands = Operands {
         bias,
         aux: Aux::Written(y),
@@ -53,9 +56,15 @@ pub fn forward_gelu<T: Element>(
     products.compute(problem, operands);
 }
 
-fn forward_problem<T>(x: &[T], weight: &[T], inputs: usize, epilogue: Epilogue) -> Problem {
+fn forward_problem<T: Element>(
+    products: &Products<T>,
+    x: &[T],
+    weight: &[T],
+    inputs: usize,
+    epilogue: Epilogue,
+) -> Problem {
     let (rows, outputs) = (x.len() / inputs, weight.len() / inputs);
-    Problem::forward(rows, outputs, inputs, Inputs::Float32, epilogue)
+    Problem::forward(rows, outputs, inputs, products.inputs(), epilogue)
 }
 
 /// `dx (R, in) = dy weight`.
@@ -66,7 +75,7 @@ pub fn backward_input<T: Element>(
     dx: &mut [T],
     inputs: usize,
 ) {
-    let problem = input_problem(dy, weight, inputs, Epilogue::None);
+    let problem = input_problem(products, dy, weight, inputs, Epilogue::None);
     products.compute(problem, Operands::new(dy, weight, dx));
 }
 
@@ -81,7 +90,7 @@ pub fn backward_gelu_input<T: Element>(
     dx: &mut [T],
     inputs: usize,
 ) {
-    let problem = input_problem(dy, weight, inputs, Epilogue::GeluBackward(form));
+    let problem = input_problem(products, dy, weight, inputs, Epilogue::GeluBackward(form));
     let operands = Operands {
         aux: Aux::Read(x),
         ..Operands::new(dy, weight, dx)
@@ -89,10 +98,16 @@ pub fn backward_gelu_input<T: Element>(
     products.compute(problem, operands);
 }
 
-fn input_problem<T>(dy: &[T], weight: &[T], inputs: usize, epilogue: Epilogue) -> Problem {
+fn input_problem<T: Element>(
+    products: &Products<T>,
+    dy: &[T],
+    weight: &[T],
+    inputs: usize,
+    epilogue: Epilogue,
+) -> Problem {
     let outputs = weight.len() / inputs;
     let rows = dy.len() / outputs;
-    Problem::input_gradient(rows, outputs, inputs, Inputs::Float32, epilogue)
+    Problem::input_gradient(rows, outputs, inputs, products.inputs(), epilogue)
 }
 
 /// `dweight (out, in) += dy^T x` and `dbias (out) += sum over rows of dy`.
@@ -105,7 +120,7 @@ pub fn backward_weight<T: Element>(
     inputs: usize,
 ) {
     let (rows, outputs) = (x.len() / inputs, dweight.len() / inputs);
-    let problem = Problem::weight_gradient(rows, outputs, inputs, Inputs::Float32);
+    let problem = Problem::weight_gradient(rows, outputs, inputs, products.inputs());
     products.compute(problem, Operands::new(dy, x, dweight));
     if let Some(dbias) = dbias {
         add_column_sums(dy, dbias);

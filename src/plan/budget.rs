@@ -1,6 +1,6 @@
 //! How much memory a run may hold, and what of it is not for its buffers.
 
-use crate::device::{DeviceProfile, Hardware};
+use crate::device::{DeviceProfile, GpuProcess, Hardware};
 use crate::faults::Faults;
 use crate::memory::{Group, Memory, Row, total_bytes};
 use crate::ops::gemm;
@@ -46,7 +46,7 @@ pub(super) fn budget(device: &DeviceProfile, limit: Option<u64>) -> Choice<Optio
                 ),
             )
         }
-        (Hardware::Cuda(_), Some(free)) => (Some(free), "free on the card".to_owned()),
+        (Hardware::Cuda(cuda), Some(free)) => (Some(free), free_text(&cuda.holders)),
     };
     match (limit, there) {
         (Some(limit), Some(there)) if there < limit => Choice {
@@ -62,6 +62,20 @@ pub(super) fn budget(device: &DeviceProfile, limit: Option<u64>) -> Choice<Optio
             because,
         },
     }
+}
+
+/// Processes that are named at most.
+const HOLDERS: usize = 3;
+
+/// `free on the card; `python3` (pid 7) holds 8.42 GiB`.
+fn free_text(holders: &[GpuProcess]) -> String {
+    let mut text = String::from("free on the card");
+    for holder in holders.iter().take(HOLDERS) {
+        let name = holder.name.as_deref().unwrap_or("a process");
+        text += &format!("; `{name}` (pid {}) holds ", holder.pid);
+        text += &holder.bytes.map_or("some of it".into(), bytes);
+    }
+    text
 }
 
 /// The host's memory for `threads` threads whose products pack up to `packed_bytes` together: what

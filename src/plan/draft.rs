@@ -9,13 +9,17 @@ use crate::error::Result;
 use crate::evaluation::plan_evaluation;
 use crate::memory::{Planned, Precision, Row, total_bytes};
 use crate::model::{Engine, Recompute, Rung, packed_bytes};
-use crate::ops::gemm::Effort;
+use crate::ops::gemm::{Effort, Inputs};
 use crate::step::plan_training;
 
 /// What a request comes to before a rung is chosen.
 pub(super) struct Draft {
     pub vocab_size: Choice<usize>,
-    pub precision: Choice<Precision>,
+    /// What the run is said to compute in.
+    pub dtype: Choice<Precision>,
+    /// Of buffers.
+    pub precision: Precision,
+    pub inputs: Inputs,
     pub threads: Choice<usize>,
     pub gemm: Choice<Effort>,
     pub pinned: Option<usize>,
@@ -37,7 +41,8 @@ impl Draft {
         let vocab_size = resolve::vocab_size(config, dataset, origin.weights)?;
         let model = resolve::model_dims(config, vocab_size.value, origin.weights)?;
         resolve::check_kernels(&model, device)?;
-        let precision = resolve::precision(config, device)?;
+        let dtype = resolve::precision(config, device)?;
+        let (precision, inputs) = resolve::storage(config, device, dtype.value);
         let threads = resolve::threads(config, device);
         let sequences_per_step = config.sequences_per_step();
         let pinned = config.train.batch_size.pinned();
@@ -46,7 +51,7 @@ impl Draft {
             block_size: model.block_size,
             n_embd: model.n_embd,
             vocab_size: model.vocab_size,
-            element_bytes: precision.value.element_bytes() as usize,
+            element_bytes: precision.element_bytes() as usize,
             pinned,
             // Nothing is kept in an evaluation, so nothing is recomputed.
             recomputes: match job {
@@ -57,7 +62,7 @@ impl Draft {
         let predictor = Predictor::new(
             &model,
             device,
-            precision.value,
+            inputs,
             threads.value,
             (job, sequences_per_step),
         );
@@ -65,7 +70,7 @@ impl Draft {
         let measure = Measure::new(
             model.clone(),
             device,
-            precision.value,
+            precision,
             (threads.value, gemm.value),
             job,
         );
@@ -88,7 +93,9 @@ impl Draft {
         }
         Ok(Self {
             vocab_size,
+            dtype,
             precision,
+            inputs,
             threads,
             gemm,
             pinned,

@@ -24,7 +24,7 @@ use crate::device::{DeviceProfile, Hardware};
 use crate::error::Result;
 use crate::memory::{Group, Precision, Row, total_bytes};
 use crate::model::Rung;
-use crate::ops::gemm::Effort;
+use crate::ops::gemm::{Effort, Inputs};
 use crate::optim::OptimizerSettings;
 use crate::rng::Seed;
 use crate::schedule::Schedule;
@@ -105,10 +105,12 @@ pub struct Plan {
     pub threads: usize,
     /// How far the search for the fastest matrix products goes.
     pub gemm: Effort,
-    /// Whether float32 products on a GPU are multiplied in TF32.
-    pub tf32: bool,
+    /// What products multiply.
+    pub inputs: Inputs,
     /// Whether micro-steps are recorded.
     pub cuda_graph: bool,
+    /// The GPU's datasheet rate at this precision, in operations per second.
+    pub gpu_peak_flops: Option<f64>,
     /// Every rung there is, from the fastest down, and which of them is launched.
     pub ladder: Vec<Launch>,
     pub chosen: usize,
@@ -172,7 +174,7 @@ impl Request<'_> {
         };
         let mut choices = vec![
             NamedChoice::new("device", &resolve::device(device, self.because)),
-            NamedChoice::new("dtype", &draft.precision),
+            NamedChoice::new("dtype", &draft.dtype),
         ];
         if let Hardware::Cpu(_) = device.hardware {
             choices.push(NamedChoice::new("threads", &draft.threads));
@@ -193,7 +195,7 @@ impl Request<'_> {
         let rung = draft.ladder[chosen].rung;
         let cuda_graph = match &device.hardware {
             Hardware::Cuda(cuda) if job == Job::Train => {
-                let compute = (&draft.measure.model, draft.precision.value);
+                let compute = (&draft.measure.model, draft.precision);
                 let choice = resolve::cuda_graph(config, cuda, compute, rung);
                 choices.push(NamedChoice {
                     name: "cuda graph".into(),
@@ -207,8 +209,12 @@ impl Request<'_> {
         Ok(Plan {
             job,
             cuda_graph,
-            tf32: config.system.tf32,
-            precision: draft.precision.value,
+            gpu_peak_flops: match &device.hardware {
+                Hardware::Cuda(cuda) => Some(throughput::peak(cuda, draft.inputs)),
+                Hardware::Cpu(_) => None,
+            },
+            inputs: draft.inputs,
+            precision: draft.precision,
             threads: draft.threads.value,
             gemm: draft.gemm.value,
             memory: draft.measure.table(rung),

@@ -5,11 +5,11 @@ use crate::config::{
     AutotuneRequest, BackendRequest, Config, DtypeRequest, GraphRequest, RecomputeRequest,
 };
 use crate::data::DatasetInfo;
-use crate::device::{Cuda, DeviceProfile, Hardware};
+use crate::device::{Cpu, Cuda, DeviceProfile, Hardware};
 use crate::error::{Error, Result};
 use crate::memory::Precision;
 use crate::model::{Recompute, Rung};
-use crate::ops::gemm::Effort;
+use crate::ops::gemm::{Effort, Inputs};
 
 /// GPT-2's vocabulary and what nanoGPT pads it to: the next multiple of 64.
 pub const GPT2_VOCAB: usize = 50_257;
@@ -116,14 +116,24 @@ pub(super) fn precision(config: &Config, device: &DeviceProfile) -> Result<Choic
         DtypeRequest::Bfloat16 => Precision::Bfloat16,
         DtypeRequest::Float16 => Precision::Float16,
     };
+    let says_so = "`system.dtype` says so".to_owned();
     // float16 runs wherever bfloat16 does, and float32 everywhere.
     let there = asked == best
         || asked == Precision::Float32
         || (best, asked) == (Precision::Bfloat16, Precision::Float16);
-    match there {
+    let products = match (&device.hardware, asked) {
+        (Hardware::Cpu(cpu), Precision::Bfloat16) => bfloat16_extension(cpu),
+        _ => None,
+    };
+    match there || products.is_some() {
         true => Ok(Choice {
             value: asked,
-            because: "`system.dtype` says so".into(),
+            because: match products {
+                None => says_so,
+                Some(extension) => format!(
+                    "{says_so}; products are multiplied in it with {extension}, all else is float32"
+                ),
+            },
         }),
         false => Err(Error::Usage {
             what: format!("`system.dtype` is `{asked}`, but {because}"),
@@ -131,6 +141,28 @@ pub(super) fn precision(config: &Config, device: &DeviceProfile) -> Result<Choic
                 "use `--set system.dtype=auto`: it takes the fastest precision that the device has"
                     .into(),
         }),
+    }
+}
+
+/// What of a CPU multiplies in bf16, the fastest first: see `ops::gemm::cpu::bf16`.
+fn bfloat16_extension(cpu: &Cpu) -> Option<&'static str> {
+    ["AMX-BF16", "AVX512-BF16"]
+        .into_iter()
+        .find(|name| cpu.vector_extensions.contains(name))
+}
+
+/// The precision of buffers, and what products multiply: on the CPU everything is kept in float32.
+pub(super) fn storage(
+    config: &Config,
+    device: &DeviceProfile,
+    dtype: Precision,
+) -> (Precision, Inputs) {
+    match (&device.hardware, dtype) {
+        (Hardware::Cpu(_), Precision::Bfloat16) => (Precision::Float32, Inputs::Float32AsBfloat16),
+        (Hardware::Cuda(_), Precision::Float32) if config.system.tf32 => {
+            (Precision::Float32, Inputs::Tf32)
+        }
+        (_, precision) => (precision, precision.into()),
     }
 }
 

@@ -7,8 +7,8 @@
 
 use super::{Job, ModelDims};
 use crate::device::{Cuda, DeviceProfile, Hardware};
-use crate::memory::Precision;
 use crate::model::{ParamLayout, Recompute, Rung};
+use crate::ops::gemm::Inputs;
 
 /// What the estimate knows of a device.
 #[derive(Clone, Copy, Debug)]
@@ -27,19 +27,25 @@ struct Machine {
 const GPU_EFFICIENCY: f64 = 0.7;
 /// Share of the datasheet's bandwidth that element-wise kernels reach.
 const GPU_BANDWIDTH_EFFICIENCY: f64 = 0.85;
-/// Of one core with 512-bit vectors at about 3 GHz; with 256 bits half of it.
+/// Of one core with 512-bit vectors at about 3 GHz; with 256 bits half of it, with bf16 pairs twice and with
+/// tiles four times as much.
 const CORE_FLOPS_PER_SECOND: f64 = 1e11;
 /// One core's share of the memory channels.
 const CORE_BYTES_PER_SECOND: f64 = 1e10;
 
 impl Machine {
-    fn of(device: &DeviceProfile, precision: Precision, threads: usize) -> Self {
+    fn of(device: &DeviceProfile, inputs: Inputs, threads: usize) -> Self {
         match &device.hardware {
             Hardware::Cpu(cpu) => {
-                let wide = cpu.vector_extensions.contains(&"AVX-512");
+                let has = |extension| cpu.vector_extensions.contains(&extension);
+                let rate = match inputs {
+                    Inputs::Float32AsBfloat16 if has("AMX-BF16") => 4.0,
+                    Inputs::Float32AsBfloat16 => 2.0,
+                    _ if has("AVX-512") => 1.0,
+                    _ => 0.5,
+                };
                 Self {
-                    flops_per_second: threads as f64 * CORE_FLOPS_PER_SECOND
-                        / if wide { 1.0 } else { 2.0 },
+                    flops_per_second: rate * threads as f64 * CORE_FLOPS_PER_SECOND,
                     bytes_per_second: threads as f64 * CORE_BYTES_PER_SECOND,
                     units: threads,
                     tile: 32,
@@ -47,7 +53,7 @@ impl Machine {
                 }
             }
             Hardware::Cuda(cuda) => Self {
-                flops_per_second: GPU_EFFICIENCY * peak(cuda, precision),
+                flops_per_second: GPU_EFFICIENCY * peak(cuda, inputs),
                 bytes_per_second: GPU_BANDWIDTH_EFFICIENCY * cuda.memory_bytes_per_second,
                 units: cuda.sm_count as usize,
                 tile: 128,
@@ -74,11 +80,14 @@ impl Machine {
     }
 }
 
-fn peak(cuda: &Cuda, precision: Precision) -> f64 {
-    match precision {
-        Precision::Float32 => cuda.peak_fp32,
-        Precision::Bfloat16 => cuda.peak_bf16.unwrap_or(cuda.peak_fp32),
-        Precision::Float16 => cuda.peak_fp16,
+/// Operations per second by the datasheet.
+pub(super) fn peak(cuda: &Cuda, inputs: Inputs) -> f64 {
+    match inputs {
+        Inputs::Float32 | Inputs::Float32AsBfloat16 => cuda.peak_fp32,
+        // Half of bf16's on every card that has it.
+        Inputs::Tf32 => cuda.peak_bf16.map_or(cuda.peak_fp32, |peak| peak / 2.0),
+        Inputs::Bfloat16 => cuda.peak_bf16.unwrap_or(cuda.peak_fp32),
+        Inputs::Float16 => cuda.peak_fp16,
     }
 }
 
@@ -96,15 +105,15 @@ impl<'a> Predictor<'a> {
     pub fn new(
         dims: &'a ModelDims,
         device: &DeviceProfile,
-        precision: Precision,
+        inputs: Inputs,
         threads: usize,
         (job, sequences_per_step): (Job, usize),
     ) -> Self {
         Self {
             dims,
             job,
-            machine: Machine::of(device, precision, threads),
-            element_bytes: precision.element_bytes() as f64,
+            machine: Machine::of(device, inputs, threads),
+            element_bytes: inputs.element_bytes() as f64,
             parameters: ParamLayout::new(dims).len as f64,
             sequences_per_step,
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::GpuUse;
 use super::{Startup, Warning};
 use crate::error::{Error, Result};
 use crate::metrics::{EvalReport, StepReport};
@@ -62,6 +63,9 @@ pub(super) struct Done {
     pub tokens_per_second: Option<f64>,
     pub flops_per_second: Option<f64>,
     pub peak_bytes: Option<u64>,
+    /// Absent on the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuUse>,
     pub best_val_loss: Option<f64>,
     pub best_step: Option<u64>,
     pub checkpoint: Option<String>,

@@ -111,7 +111,19 @@ pub struct Summary {
     pub best: Option<BestEval>,
     /// The checkpoint to sample from.
     pub checkpoint: Option<PathBuf>,
+    /// Of the process, in the host's memory.
     pub peak_bytes: Option<u64>,
+    /// Of the GPU that it ran on.
+    pub gpu: Option<GpuUse>,
+}
+
+/// What a run took of its GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct GpuUse {
+    /// Buffers and reserve.
+    pub held_bytes: u64,
+    /// The datasheet's, at the run's precision.
+    pub peak_flops_per_second: f64,
 }
 
 /// The evaluation with the lowest validation loss.
@@ -289,6 +301,7 @@ impl Reporter {
             tokens_per_second: average,
             flops_per_second,
             peak_bytes: summary.peak_bytes,
+            gpu: summary.gpu,
             best_val_loss: summary.best.map(|best| best.val_loss),
             best_step: summary.best.map(|best| best.step),
             checkpoint: summary

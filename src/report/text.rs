@@ -175,15 +175,28 @@ pub(super) fn summary_block(
         block.row("this run", &work_text(summary, meter));
     }
     if let (Some(average), Some(achieved)) = (meter.average_tokens_per_second(), flops_per_second) {
+        let share = summary.gpu.map_or(String::new(), |gpu| {
+            let peak = gpu.peak_flops_per_second;
+            let percent = 100.0 * achieved / peak;
+            format!(", {percent:.1} % of the datasheet's {}", flops(peak))
+        });
         let text = format!(
-            "{}, {} at nanoGPT's 6 N + 12 L H Q T per token",
+            "{}, {} at nanoGPT's 6 N + 12 L H Q T per token{share}",
             rate(average),
             flops(achieved)
         );
         block.row("speed", &text);
     }
     if let Some(peak) = summary.peak_bytes {
-        block.row("memory", &format!("{} at its peak", bytes(peak)));
+        let text = match summary.gpu {
+            None => format!("{} at its peak", bytes(peak)),
+            Some(gpu) => format!(
+                "{} of the GPU, {} of the host at its peak",
+                bytes(gpu.held_bytes),
+                bytes(peak)
+            ),
+        };
+        block.row("memory", &text);
     }
     if let Some(best) = &summary.best {
         let text = format!(

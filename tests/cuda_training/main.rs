@@ -76,7 +76,8 @@ fn backend_of<T: GpuElement>(
 ) -> OnGpu<T> {
     let profile = DeviceProfile::gpu(0).unwrap();
     let products = gpu::Gpu::on(device, &profile, products).unwrap();
-    OnGpu::new(device, Dispatch::untuned(products), (false, cuda_graph)).unwrap()
+    let how = (T::PRECISION.into(), cuda_graph);
+    OnGpu::new(device, Dispatch::untuned(products), how).unwrap()
 }
 
 fn dims(dropout: f64) -> ModelDims {

@@ -133,6 +133,7 @@ impl Card {
 
     pub(super) fn cuda(&self) -> Cuda {
         Cuda {
+            holders: Vec::new(),
             sm_count: self.sm_count,
             compute_capability: self.compute_capability,
             shared_memory_per_block_bytes: shared_memory_per_block_bytes(self.compute_capability),

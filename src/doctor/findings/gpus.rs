@@ -86,7 +86,7 @@ fn gpu_process(process: &GpuProcess) -> String {
 /// Kernels are PTX of the version of CUDA that compiled them, which only drivers of that version or
 /// newer take.
 pub(super) fn toolkit(machine: &Machine) -> Finding {
-    const BUILD: &str = "this build trains on the CPU and needs none";
+    const BUILD: &str = "this build has no CUDA and needs none";
     let supported = match &machine.gpus {
         Gpus::Found { cuda_version, .. } => *cuda_version,
         _ => None,

@@ -48,14 +48,14 @@ pub struct OnGpu<T: GpuElement> {
 }
 
 impl<T: GpuElement> OnGpu<T> {
-    /// `products` are those of the same device. In f32, `tf32` lets tensor cores multiply in TF32.
+    /// `products` are those of the same device, and multiply `inputs`, which lie in memory as `T`.
     ///
     /// # Errors
     /// The driver's, when it makes no second stream or does not tell what the GPU can do.
     pub fn new(
         device: &CudaDevice,
         products: Products,
-        (tf32, cuda_graph): (bool, bool),
+        (inputs, cuda_graph): (Inputs, bool),
     ) -> Result<Self, DriverError> {
         let gpu = Gpu::new(device)?;
         let stream = gpu.stream().clone();
@@ -65,10 +65,7 @@ impl<T: GpuElement> OnGpu<T> {
             gpu,
             stream,
             products,
-            inputs: match (T::PRECISION, tf32) {
-                (Precision::Float32, true) => Inputs::Tf32,
-                (precision, _) => precision.into(),
-            },
+            inputs,
             cuda_graph,
             choices: RefCell::default(),
             element: std::marker::PhantomData,
@@ -231,7 +228,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
             self.choices.borrow_mut().push(NamedChoice {
                 name: "cuda graph".into(),
                 value: "off".into(),
-                because: format!("the driver did not record a micro-step: {because}"),
+                because: format!("the driver did not record kernels: {because}"),
             });
         }
         Ok(())
@@ -653,6 +650,6 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         update: &Update,
         tally: &mut Tally,
     ) -> Result<Ended, Refused> {
-        Ok(tally.update(&self.gpu, state, update)?)
+        tally.update(self, state, update)
     }
 }

@@ -6,16 +6,24 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream, DriverError};
 
-use super::GpuElement;
 use super::adamw::{self, Rule, State, decay_edges};
 use super::launch::{Gpu, LaunchError};
 use super::outcome::{self, Gradients, Outcome};
-use crate::ops::backend::TrainingState;
+use super::recording::Recording;
+use super::{GpuElement, OnGpu};
+use crate::memory::Refused;
+use crate::ops::backend::{Backend, TrainingState};
 use crate::optim::{Ended, Update};
 
 /// See [`Backend::tally`](crate::ops::backend::Backend::tally).
 pub struct Tally {
     outcome: CudaSlice<Outcome>,
+    numbers: Numbers,
+    recording: Recording,
+}
+
+/// What an update reads, or writes on the way.
+struct Numbers {
     partials: CudaSlice<f32>,
     rule: CudaSlice<Rule>,
     loss_scale: CudaSlice<f32>,
@@ -30,10 +38,13 @@ impl Tally {
         let parameters = decays.last().map_or(0, |(run, _)| run.end);
         Ok(Self {
             outcome: stream.alloc_zeros(1)?,
-            partials: stream.alloc_zeros(outcome::partials_len(parameters))?,
-            rule: stream.alloc_zeros(1)?,
-            loss_scale: stream.alloc_zeros(1)?,
-            decay_edges: stream.clone_htod(&decay_edges(decays.iter().cloned()))?,
+            numbers: Numbers {
+                partials: stream.alloc_zeros(outcome::partials_len(parameters))?,
+                rule: stream.alloc_zeros(1)?,
+                loss_scale: stream.alloc_zeros(1)?,
+                decay_edges: stream.clone_htod(&decay_edges(decays.iter().cloned()))?,
+            },
+            recording: Recording::default(),
         })
     }
 
@@ -52,26 +63,46 @@ impl Tally {
     /// See [`Backend::update`](crate::ops::backend::Backend::update).
     pub(super) fn update<T: GpuElement>(
         &mut self,
-        gpu: &Gpu,
-        state: TrainingState<super::OnGpu<T>>,
+        backend: &OnGpu<T>,
+        mut state: TrainingState<OnGpu<T>>,
         update: &Update,
-    ) -> Result<Ended, LaunchError> {
-        let stream = gpu.stream();
+    ) -> Result<Ended, Refused> {
+        let (gpu, stream) = (backend.gpu(), backend.gpu().stream());
         let rule = Rule::from(&update.rule(true, 1.0));
-        stream.memcpy_htod(&[rule], &mut self.rule)?;
-        stream.memcpy_htod(&[update.loss_scale as f32], &mut self.loss_scale)?;
+        stream.memcpy_htod(&[rule], &mut self.numbers.rule)?;
+        stream.memcpy_htod(&[update.loss_scale as f32], &mut self.numbers.loss_scale)?;
+        let (outcome, numbers) = (&mut self.outcome, &mut self.numbers);
+        let clip = update.settings.grad_clip;
+        backend.record(&mut self.recording, || {
+            Ok(numbers.launch(gpu, &mut state, clip, outcome)?)
+        })?;
+        let outcome = self.read(stream)?;
+        Ok(Ended {
+            loss: outcome.loss,
+            gradient_norm: outcome.gradient_norm,
+        })
+    }
+}
+
+impl Numbers {
+    fn launch<T: GpuElement>(
+        &mut self,
+        gpu: &Gpu,
+        state: &mut TrainingState<OnGpu<T>>,
+        clip: f64,
+        outcome: &mut CudaSlice<Outcome>,
+    ) -> Result<(), LaunchError> {
         let gradients = state.gradients.as_view();
-        let loss_scale = &self.loss_scale.as_view();
         let step = Gradients {
             gradients: &gradients,
-            loss_scale,
-            clip: update.settings.grad_clip,
+            loss_scale: &self.loss_scale.as_view(),
+            clip,
         };
-        let outcome = &mut self.outcome.as_view_mut();
-        outcome::finish(gpu, step, outcome, &mut self.partials.as_view_mut())?;
+        let partials = &mut self.partials.as_view_mut();
+        outcome::finish(gpu, step, &mut outcome.as_view_mut(), partials)?;
         let len = state.weights.len();
         let mut weights = state.weights.as_view_mut();
-        let (mut master, copy) = match state.master {
+        let (mut master, copy) = match &mut state.master {
             Some(master) => (master.as_view_mut(), Some(&mut weights)),
             // SAFETY: without master weights, T is f32.
             None => match unsafe { weights.transmute_mut(len) } {
@@ -89,13 +120,8 @@ impl Tally {
             gradients: &gradients,
             decay_edges: &self.decay_edges.as_view(),
             rule: &self.rule.as_view(),
-            outcome: &self.outcome.as_view(),
+            outcome: &outcome.as_view(),
         };
-        adamw::update(gpu, state, reads)?;
-        let outcome = self.read(stream)?;
-        Ok(Ended {
-            loss: outcome.loss,
-            gradient_norm: outcome.gradient_norm,
-        })
+        adamw::update(gpu, state, reads)
     }
 }

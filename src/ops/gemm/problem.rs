@@ -49,6 +49,8 @@ pub enum Inputs {
     Float32,
     /// fp32 in memory, multiplied in TF32.
     Tf32,
+    /// fp32 in memory, multiplied in bf16: on CPUs with instructions for that.
+    Float32AsBfloat16,
     Bfloat16,
     Float16,
 }
@@ -87,7 +89,7 @@ impl From<Precision> for Inputs {
 impl Inputs {
     pub fn element_bytes(self) -> u64 {
         match self {
-            Inputs::Float32 | Inputs::Tf32 => 4,
+            Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 => 4,
             Inputs::Bfloat16 | Inputs::Float16 => 2,
         }
     }
@@ -268,6 +270,7 @@ impl Display for Problem {
         let inputs = match self.inputs {
             Inputs::Float32 => "float32",
             Inputs::Tf32 => "tf32",
+            Inputs::Float32AsBfloat16 => "float32 as bfloat16",
             Inputs::Bfloat16 => "bfloat16",
             Inputs::Float16 => "float16",
         };

@@ -369,7 +369,7 @@ fn value(fill: Fill, operand: Operand, index: usize, inputs: Inputs) -> f32 {
     let bits = match inputs {
         Inputs::Float32 => 24,
         Inputs::Tf32 | Inputs::Float16 => 11,
-        Inputs::Bfloat16 => 8,
+        Inputs::Bfloat16 | Inputs::Float32AsBfloat16 => 8,
     };
     let top = 1u64 << (bits - 1);
     let significand = (top | (hash & (top - 1))) as f32;

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::Candidate;
 use super::matrix::{Matrix, MatrixMut, Output, call, gemm_sequential};
+use super::{BFLOAT16_COLUMNS, BFLOAT16_ROWS, Candidate, bf16};
 use crate::ops::Element;
 use crate::ops::gemm::candidate::{Effort, Unavailable};
 use crate::ops::gemm::problem::Problem;
@@ -71,6 +71,16 @@ impl Candidate {
     ) -> Result<(), Unavailable> {
         let because = match self {
             Candidate::Whole => return Ok(()),
+            Candidate::Bfloat16 { rows, columns } => {
+                let first = (rows, columns) == (BFLOAT16_ROWS, BFLOAT16_COLUMNS);
+                if bf16::extension().is_none() {
+                    "this CPU does not multiply in bf16".to_owned()
+                } else if first || problem.m > rows || problem.n > columns {
+                    return Ok(());
+                } else {
+                    "C is a single tile".to_owned()
+                }
+            }
             Candidate::Tiles { rows, columns } => {
                 let columns = columns.unwrap_or(problem.n);
                 if problem.m > rows || problem.n > columns {
@@ -105,7 +115,11 @@ impl Candidate {
         match self {
             Candidate::Whole => whole(c, output, a, b),
             Candidate::Tiles { rows, columns } => {
-                tiles(c, output, a, b, (rows, columns.unwrap_or(b.columns())));
+                let tile = (rows, columns.unwrap_or(b.columns()));
+                tiles(c, output, a, b, tile, gemm_sequential);
+            }
+            Candidate::Bfloat16 { rows, columns } => {
+                tiles(c, output, a, b, (rows, columns), in_bfloat16);
             }
             Candidate::SplitK(parts) => split_k(c, output, a, b, parts),
         }
@@ -129,6 +143,7 @@ fn tiles<T: Element>(
     a: Matrix<T>,
     b: Matrix<T>,
     (rows, columns): (usize, usize),
+    compute: impl Fn(MatrixMut<T>, Output, Matrix<T>, Matrix<T>) + Sync,
 ) {
     let (m, n) = (a.rows(), b.columns());
     let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
@@ -139,8 +154,17 @@ fn tiles<T: Element>(
         let b = b.strip(column, columns.min(n - column));
         // SAFETY: the tile lies within C, is borrowed mutably with it, and is this task's alone.
         let c = unsafe { MatrixMut::from_raw(c.at(row * n + column), a.rows(), b.columns(), n) };
-        gemm_sequential(c, output, a, b);
+        compute(c, output, a, b);
     });
+}
+
+fn in_bfloat16<T: Element>(c: MatrixMut<T>, output: Output, a: Matrix<T>, b: Matrix<T>) {
+    let (Some(extension), Some(c), Some(a), Some(b)) =
+        (bf16::extension(), c.in_f32(), a.in_f32(), b.in_f32())
+    else {
+        unreachable!("offered for f32 and where there are instructions for it");
+    };
+    bf16::gemm_sequential(extension, c, output, a, b);
 }
 
 /// Every part of K gives a matrix of its own; `c` gets their sum, in their order.

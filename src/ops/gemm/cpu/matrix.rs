@@ -2,6 +2,8 @@
 //!
 //! With strides no transpose is ever copied, and gradients accumulate in place.
 
+use candle_core::DType;
+
 use crate::ops::Element;
 
 /// A matrix that is read: rows, columns, and the distance in elements between neighbours.
@@ -58,6 +60,34 @@ impl<'a, T> Matrix<'a, T> {
         self.t().panel(first, columns).t()
     }
 
+    /// The same matrix, if T is f32.
+    pub(super) fn in_f32(self) -> Option<Matrix<'a, f32>>
+    where
+        T: Element,
+    {
+        (T::DTYPE == DType::F32).then(|| Matrix {
+            // SAFETY: that type is f32's alone.
+            data: unsafe { std::slice::from_raw_parts(self.data.as_ptr().cast(), self.data.len()) },
+            rows: self.rows,
+            columns: self.columns,
+            row_stride: self.row_stride,
+            column_stride: self.column_stride,
+        })
+    }
+
+    /// The elements, and the distances between rows and between columns.
+    pub(super) fn parts(self) -> (&'a [T], usize, usize) {
+        (self.data, self.row_stride, self.column_stride)
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(&self, row: usize, column: usize) -> T
+    where
+        T: Copy,
+    {
+        self.data[row * self.row_stride + column * self.column_stride]
+    }
+
     /// The transpose; nothing is moved.
     pub fn t(self) -> Self {
         Self {
@@ -93,6 +123,62 @@ impl<T> MatrixMut<T> {
             rows,
             columns,
             row_stride,
+        }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The same matrix, if T is f32.
+    pub(super) fn in_f32(self) -> Option<MatrixMut<f32>>
+    where
+        T: Element,
+    {
+        (T::DTYPE == DType::F32).then_some(MatrixMut {
+            data: self.data.cast(),
+            rows: self.rows,
+            columns: self.columns,
+            row_stride: self.row_stride,
+        })
+    }
+
+    /// Where it begins, and the distance between rows.
+    pub(super) fn address(&self) -> (*mut T, usize) {
+        (self.data, self.row_stride)
+    }
+
+    /// So many rows and columns of it, from these on. The whole is not to be written before the part is done.
+    pub(super) fn part(&self, row: usize, rows: usize, column: usize, columns: usize) -> Self {
+        assert!(row + rows <= self.rows && column + columns <= self.columns);
+        Self {
+            // SAFETY: within the matrix.
+            data: unsafe { self.data.add(row * self.row_stride + column) },
+            rows,
+            columns,
+            row_stride: self.row_stride,
+        }
+    }
+}
+
+impl<T: Copy + std::ops::AddAssign> MatrixMut<T> {
+    /// Takes the first elements of every row of `from`, which are `stride` apart.
+    pub(super) fn take(&self, from: &[T], stride: usize, output: Output) {
+        for (row, from) in from.chunks_exact(stride).take(self.rows).enumerate() {
+            // SAFETY: a row of the matrix, which is this value's alone.
+            let to = unsafe {
+                std::slice::from_raw_parts_mut(self.data.add(row * self.row_stride), self.columns)
+            };
+            for (to, &from) in to.iter_mut().zip(from) {
+                match output {
+                    Output::Replace => *to = from,
+                    Output::Accumulate => *to += from,
+                }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 //! A limited search has nothing else: its outcome decides how fast a run is and never which numbers
 //! come out, at any rung. Cutting K (a full search) sums in another order.
 
+pub mod bf16;
 mod kernels;
 mod matrix;
 
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use super::cache::Header;
 use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
 use super::dispatch::Dispatch;
-use super::problem::{Epilogue, Problem, Stored};
+use super::problem::{Epilogue, Inputs, Problem, Stored};
 use crate::device::{DeviceProfile, Hardware};
 use crate::memory::passing_buffer;
 use crate::ops::parallel::for_element_blocks;
@@ -32,8 +33,27 @@ pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output, gemm_sequential};
 pub type Products<T> = Dispatch<Cpu<T>>;
 
 /// The CPU; its threads are those of the current pool.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu<T>(PhantomData<T>);
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu<T> {
+    inputs: Inputs,
+    element: PhantomData<T>,
+}
+
+impl<T> Cpu<T> {
+    /// That multiplies `inputs`: in T, or fp32 in bf16 where there is an [`extension`](bf16::extension) for it.
+    pub fn new(inputs: Inputs) -> Self {
+        Self {
+            inputs,
+            element: PhantomData,
+        }
+    }
+}
+
+impl<T> Default for Cpu<T> {
+    fn default() -> Self {
+        Self::new(Inputs::Float32)
+    }
+}
 
 /// A way to compute a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +64,8 @@ pub enum Candidate {
     Tiles { rows: usize, columns: Option<usize> },
     /// K in so many parts, whose sums are added in their order.
     SplitK(usize),
+    /// As `Tiles`, multiplied in bf16.
+    Bfloat16 { rows: usize, columns: usize },
 }
 
 impl Display for Candidate {
@@ -59,6 +81,7 @@ impl Display for Candidate {
                 columns: Some(columns),
             } => f.pad(&format!("tiles {rows}x{columns}")),
             Candidate::SplitK(parts) => f.pad(&format!("split-k {parts}")),
+            Candidate::Bfloat16 { rows, columns } => f.pad(&format!("bf16 tiles {rows}x{columns}")),
         }
     }
 }
@@ -72,6 +95,23 @@ const TILES: [Candidate; 5] = [
     tiles(384, Some(64)),
     tiles(384, Some(512)),
 ];
+
+/// Small tiles for small products, large ones where operands are packed again and again.
+const BFLOAT16_TILES: [Candidate; 5] = [
+    bfloat16(BFLOAT16_ROWS, BFLOAT16_COLUMNS),
+    bfloat16(128, 512),
+    bfloat16(128, 256),
+    bfloat16(512, 512),
+    bfloat16(256, 1024),
+];
+
+/// Of the fallback.
+const BFLOAT16_ROWS: usize = 256;
+const BFLOAT16_COLUMNS: usize = 512;
+
+const fn bfloat16(rows: usize, columns: usize) -> Candidate {
+    Candidate::Bfloat16 { rows, columns }
+}
 
 const SPLITS: [Candidate; 2] = [Candidate::SplitK(2), Candidate::SplitK(4)];
 
@@ -128,6 +168,11 @@ impl<'a, T> Operands<'a, T> {
 }
 
 impl<T: Element> Products<T> {
+    /// What products multiply.
+    pub fn inputs(&self) -> Inputs {
+        self.device().inputs
+    }
+
     /// As [`Dispatch::run`]: a product on the CPU does not fail.
     pub fn compute(&self, problem: Problem, mut operands: Operands<T>) {
         let Ok(()) = self.run(&problem, &mut operands);
@@ -176,6 +221,14 @@ impl<T: Element> Device for Cpu<T> {
             same_bits,
             available: candidate.available(problem, size_of::<T>()),
         };
+        if problem.inputs == Inputs::Float32AsBfloat16 {
+            let wanted = match effort {
+                Effort::Off => 1,
+                Effort::Limited | Effort::Full => BFLOAT16_TILES.len(),
+            };
+            let tiles = BFLOAT16_TILES.into_iter().take(wanted);
+            return tiles.map(|candidate| offer(candidate, true)).collect();
+        }
         let mut offers = vec![offer(Candidate::Whole, true)];
         if effort >= Effort::Limited {
             offers.extend(TILES.map(|candidate| offer(candidate, true)));

@@ -277,7 +277,7 @@ impl Gpu {
         // SAFETY: both are dense matrices of the problem's size and type, and C may be written: checked.
         unsafe {
             match problem.inputs {
-                Inputs::Float32 | Inputs::Tf32 => {
+                Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 => {
                     gelu::at_addresses::<f32>(kernels, after, (aux, c), count)
                 }
                 Inputs::Bfloat16 => gelu::at_addresses::<bf16>(kernels, after, (aux, c), count),

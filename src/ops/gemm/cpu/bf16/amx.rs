@@ -1,0 +1,150 @@
+//! The kernel on AMX: eight tiles of 1 KiB, four of which collect a 32 x 32 part of C.
+//!
+//! Rust has no stable intrinsics for these instructions; they are written in assembly. The compiler never
+//! uses the tile registers itself.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::asm;
+
+use super::Output;
+use crate::ops::gemm::cpu::matrix::MatrixMut;
+
+/// Whether the CPU has AMX for bf16 and the system lets this process use it.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) fn is_there() -> bool {
+    use std::arch::x86_64::__cpuid_count;
+    use std::sync::LazyLock;
+
+    /// CPUID leaf 7, EDX: AMX_BF16 and AMX_TILE.
+    const BF16: u32 = 1 << 22;
+    const TILE: u32 = 1 << 24;
+    /// arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): Linux saves tiles for those who asked.
+    const REQUEST: libc::c_long = 0x1023;
+    const TILE_DATA: libc::c_long = 18;
+
+    static THERE: LazyLock<bool> = LazyLock::new(|| {
+        let found = __cpuid_count(7, 0).edx;
+        if found & BF16 == 0 || found & TILE == 0 {
+            return false;
+        }
+        // SAFETY: asks for a permission of this process, and touches no memory.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) == 0 }
+    });
+    *THERE
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+pub(super) fn is_there() -> bool {
+    false
+}
+
+/// The layout of the tiles, as `ldtilecfg` takes it.
+#[cfg(target_arch = "x86_64")]
+#[repr(C, align(64))]
+struct Layout {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// The thread's tiles, set up for the kernel until this is dropped.
+pub(super) struct Tiles;
+
+impl Tiles {
+    pub fn configure() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let used = |n| if n < 8 { 1 } else { 0 };
+            let layout = Layout {
+                palette: 1,
+                start_row: 0,
+                reserved: [0; 14],
+                row_bytes: std::array::from_fn(|tile| 64 * used(tile)),
+                rows: std::array::from_fn(|tile| 16 * used(tile) as u8),
+            };
+            // SAFETY: AMX is there, or nobody would ask; reads 64 bytes.
+            unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const layout, options(nostack)) };
+        }
+        Self
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above. Tiles in their first state cost no time when threads change.
+        unsafe {
+            asm!("tilerelease", options(nostack, nomem));
+        }
+    }
+}
+
+/// `c` (32, 32) `= a b`, or `+=`: two strips of 16 lines of each, as many tiles long.
+pub(super) fn kernel(c: &MatrixMut<f32>, output: Output, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    let tiles = a[0].len() / super::pack::TILE_WORDS;
+    assert!([a[1].len(), b[0].len(), b[1].len()] == [a[0].len(); 3]);
+    assert!(c.rows() == super::KERNEL && c.columns() == super::KERNEL);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the strips have `tiles` tiles of 1 KiB each and `c` has 32 rows of 32 values, by the
+    // assertions; the tiles are set up by the caller.
+    unsafe {
+        let (top, row_bytes) = c.address();
+        let row_bytes = row_bytes * size_of::<f32>();
+        let bottom = top.byte_add(16 * row_bytes);
+        if output == Output::Accumulate {
+            asm!(
+                "tileloadd tmm0, [{top} + {row}]",
+                "tileloadd tmm1, [{top} + {row} + 64]",
+                "tileloadd tmm2, [{bottom} + {row}]",
+                "tileloadd tmm3, [{bottom} + {row} + 64]",
+                top = in(reg) top, bottom = in(reg) bottom, row = in(reg) row_bytes,
+                options(nostack),
+            );
+        } else {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                options(nostack, nomem),
+            );
+        }
+        asm!(
+            "test {count}, {count}",
+            "jz 3f",
+            "2:",
+            "tileloadd tmm4, [{a0} + {line}]",
+            "tileloadd tmm6, [{b0} + {line}]",
+            "tileloadd tmm7, [{b1} + {line}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{a1} + {line}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a0}, 1024",
+            "add {a1}, 1024",
+            "add {b0}, 1024",
+            "add {b1}, 1024",
+            "dec {count}",
+            "jnz 2b",
+            "3:",
+            a0 = inout(reg) a[0].as_ptr() => _,
+            a1 = inout(reg) a[1].as_ptr() => _,
+            b0 = inout(reg) b[0].as_ptr() => _,
+            b1 = inout(reg) b[1].as_ptr() => _,
+            count = inout(reg) tiles => _,
+            line = in(reg) 64usize,
+            options(nostack),
+        );
+        asm!(
+            "tilestored [{top} + {row}], tmm0",
+            "tilestored [{top} + {row} + 64], tmm1",
+            "tilestored [{bottom} + {row}], tmm2",
+            "tilestored [{bottom} + {row} + 64], tmm3",
+            top = in(reg) top, bottom = in(reg) bottom, row = in(reg) row_bytes,
+            options(nostack),
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! The kernel on AVX512_BF16: vectors of 16 columns of C, four rows of 32 columns at a time.
+
+use super::{KERNEL, Output};
+use crate::ops::gemm::cpu::matrix::MatrixMut;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) fn is_there() -> bool {
+    crate::ops::vectorised::has_avx512() && is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn is_there() -> bool {
+    false
+}
+
+/// `c` (32, 32) `= a b`, or `+=`: two strips of 16 lines of each, as many tiles long.
+pub(super) fn kernel(c: &MatrixMut<f32>, output: Output, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    assert!([a[1].len(), b[0].len(), b[1].len()] == [a[0].len(); 3]);
+    assert!(c.rows() == KERNEL && c.columns() == KERNEL);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: this CPU has the instructions, or nobody would ask; the lengths were compared.
+    unsafe {
+        x86::kernel(c, output, a, b);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = output;
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{KERNEL, MatrixMut, Output};
+    use crate::ops::gemm::cpu::bf16::pack::TILE_WORDS;
+
+    const ROWS: usize = 8;
+    const TILE: usize = 16;
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub fn kernel(c: &MatrixMut<f32>, output: Output, a: [&[u32]; 2], b: [&[u32]; 2]) {
+        for first in (0..KERNEL).step_by(ROWS) {
+            let strip = a[first / TILE];
+            rows(c, first, output, &strip[first % TILE * TILE..], b);
+        }
+    }
+
+    /// # Safety
+    /// 16 words lie there.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn load(words: *const u32) -> __m512bh {
+        // SAFETY: the caller's promise; 64 bytes without meaning.
+        unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(words.cast())) }
+    }
+
+    /// Rows `first..first + 8` of C. `a` begins at their first word, `b` are both strips of columns.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn rows(c: &MatrixMut<f32>, first: usize, output: Output, a: &[u32], b: [&[u32]; 2]) {
+        let (top, stride) = c.address();
+        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        if output == Output::Accumulate {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: C has 32 rows of 32 values.
+                unsafe {
+                    let at = top.add((first + row) * stride);
+                    *sums = [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(TILE))];
+                }
+            }
+        }
+        let tiles = b[0].len() / TILE_WORDS;
+        assert!(a.len() >= b[0].len() - TILE_WORDS + (ROWS - 1) * TILE + TILE);
+        let (mut a, mut left, mut right) = (a.as_ptr(), b[0].as_ptr(), b[1].as_ptr());
+        for _ in 0..tiles {
+            for pair in 0..TILE {
+                // SAFETY: every tile has 16 rows of 16 words; vectors of 64 bytes without meaning.
+                unsafe {
+                    let left: __m512bh = load(left.add(pair * TILE));
+                    let right: __m512bh = load(right.add(pair * TILE));
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let both = *a.add(row * TILE + pair) as i32;
+                        let both =
+                            std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(both));
+                        sums[0] = _mm512_dpbf16_ps(sums[0], both, left);
+                        sums[1] = _mm512_dpbf16_ps(sums[1], both, right);
+                    }
+                }
+            }
+            a = a.wrapping_add(TILE_WORDS);
+            left = left.wrapping_add(TILE_WORDS);
+            right = right.wrapping_add(TILE_WORDS);
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe {
+                let at = top.add((first + row) * stride);
+                _mm512_storeu_ps(at, sums[0]);
+                _mm512_storeu_ps(at.add(TILE), sums[1]);
+            }
+        }
+    }
+}

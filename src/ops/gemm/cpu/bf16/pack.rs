@@ -1,0 +1,271 @@
+//! fp32 matrices as bf16 in the order in which kernels read them.
+//!
+//! A tile is 16 lines (rows of A, columns of B) by 32 values of K: 16 x 16 words, each two neighbours in
+//! K, in 1 KiB. Of A a line's words lie side by side, of B those of one pair of K: what AMX wants.
+
+use std::ops::Range;
+
+use crate::ops::gemm::cpu::matrix::Matrix;
+
+/// Lines, and words of a line, of a tile.
+const TILE: usize = 16;
+/// Words of a tile.
+pub(super) const TILE_WORDS: usize = TILE * TILE;
+/// Values of K of a tile.
+const TILE_DEPTH: usize = 2 * TILE;
+
+/// Rows of A or columns of B: lines of values along K.
+#[derive(Clone, Copy)]
+pub(super) struct Lines<'a> {
+    data: &'a [f32],
+    line_stride: usize,
+    depth_stride: usize,
+}
+
+impl<'a> Lines<'a> {
+    pub fn rows_of(a: Matrix<'a, f32>) -> Self {
+        let (data, line_stride, depth_stride) = a.parts();
+        Self {
+            data,
+            line_stride,
+            depth_stride,
+        }
+    }
+
+    pub fn columns_of(b: Matrix<'a, f32>) -> Self {
+        Self::rows_of(b.t())
+    }
+
+    fn at(&self, line: usize, depth: usize) -> f32 {
+        self.data[line * self.line_stride + depth * self.depth_stride]
+    }
+}
+
+/// Tiles of a block, first those of 16 lines along K, then those of the next 16.
+pub(super) struct Block {
+    /// Begins somewhere in the first 64 bytes of `store`, so that no row of a tile crosses a cache line.
+    store: Vec<u32>,
+    start: usize,
+    tiles_per_strip: usize,
+}
+
+impl Block {
+    pub const fn new() -> Self {
+        Self {
+            store: Vec::new(),
+            start: 0,
+            tiles_per_strip: 0,
+        }
+    }
+
+    /// As A is read. What is missing of the last 32 lines and the last tile is zero.
+    pub fn pack_lines_first(&mut self, from: &Lines, lines: Range<usize>, depth: Range<usize>) {
+        self.pack(from, lines, depth, from.depth_stride != 1);
+    }
+
+    /// As B is read.
+    pub fn pack_pairs_first(&mut self, from: &Lines, lines: Range<usize>, depth: Range<usize>) {
+        self.pack(from, lines, depth, from.depth_stride == 1);
+    }
+
+    /// Two neighbouring strips of 16 lines.
+    pub fn pair(&self, index: usize) -> [&[u32]; 2] {
+        let words = self.tiles_per_strip * TILE_WORDS;
+        let start = self.start + 2 * index * words;
+        let (first, second) = self.store[start..start + 2 * words].split_at(words);
+        [first, second]
+    }
+
+    fn pack(&mut self, from: &Lines, lines: Range<usize>, depth: Range<usize>, transposed: bool) {
+        self.tiles_per_strip = depth.len().div_ceil(TILE_DEPTH);
+        let strips = lines.len().div_ceil(2 * TILE) * 2;
+        self.reserve(strips * self.tiles_per_strip * TILE_WORDS);
+        let mut tiles = self.store[self.start..].chunks_exact_mut(TILE_WORDS);
+        for strip in 0..strips {
+            for tile in 0..self.tiles_per_strip {
+                let first = lines.start + strip * TILE;
+                let deep = depth.start + tile * TILE_DEPTH;
+                let corner = Corner {
+                    line: first,
+                    lines: lines.end.saturating_sub(first).min(TILE),
+                    depth: deep,
+                    depths: (depth.end - deep).min(TILE_DEPTH),
+                };
+                if let Some(to) = tiles.next() {
+                    pack_tile(from, corner, transposed, to);
+                }
+            }
+        }
+    }
+
+    fn reserve(&mut self, words: usize) {
+        const ALIGNMENT: usize = 64;
+        let needed = words + ALIGNMENT / size_of::<u32>();
+        if self.store.len() < needed {
+            self.store.resize(needed, 0);
+        }
+        self.start = self.store.as_ptr().align_offset(ALIGNMENT);
+    }
+}
+
+/// Where a tile begins, and how much of it there is.
+#[derive(Clone, Copy)]
+struct Corner {
+    line: usize,
+    lines: usize,
+    depth: usize,
+    depths: usize,
+}
+
+/// `transposed`: the words lie in memory the other way round than they are wanted.
+fn pack_tile(from: &Lines, corner: Corner, transposed: bool, to: &mut [u32]) {
+    let Corner {
+        line,
+        lines,
+        depth,
+        depths,
+    } = corner;
+    let start = line * from.line_stride + depth * from.depth_stride;
+    let whole = lines == TILE && depths == TILE_DEPTH;
+    if whole && from.depth_stride == 1 {
+        // SAFETY: this CPU has AVX512_BF16, or nobody would pack; 16 lines of 32 values lie there.
+        return unsafe { along_depth(&from.data[start..], from.line_stride, transposed, to) };
+    }
+    if whole && from.line_stride == 1 {
+        // SAFETY: as above, 32 lines of 16 values.
+        return unsafe { along_lines(&from.data[start..], from.depth_stride, transposed, to) };
+    }
+    // The edges, a few in a product: value by value.
+    let depth_first = (from.depth_stride == 1) != transposed;
+    for (index, word) in to.iter_mut().enumerate() {
+        let (slow, fast) = (index / TILE, index % TILE);
+        let (i, pair) = if depth_first {
+            (slow, fast)
+        } else {
+            (fast, slow)
+        };
+        let value = |k: usize| match i < lines && k < depths {
+            true => u32::from(rounded(from.at(line + i, depth + k))),
+            false => 0,
+        };
+        *word = value(2 * pair) | value(2 * pair + 1) << 16;
+    }
+}
+
+/// To nearest, ties to even; denormals become zero, as the instruction has it.
+fn rounded(value: f32) -> u16 {
+    match value.is_subnormal() {
+        true => (value.to_bits() >> 16) as u16 & 0x8000,
+        false => half::bf16::from_f32(value).to_bits(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+use x86::{along_depth, along_lines};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{TILE, TILE_DEPTH, TILE_WORDS};
+
+    fn plain(values: __m512bh) -> __m512i {
+        // SAFETY: both are 64 bytes without meaning.
+        unsafe { std::mem::transmute::<__m512bh, __m512i>(values) }
+    }
+
+    /// Values of K lie side by side.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub fn along_depth(from: &[f32], line_stride: usize, transposed: bool, to: &mut [u32]) {
+        assert!(from.len() >= (TILE - 1) * line_stride + TILE_DEPTH);
+        let mut words = [_mm512_setzero_si512(); TILE];
+        for (line, words) in words.iter_mut().enumerate() {
+            // SAFETY: 32 values begin there, by the assertion.
+            let (low, high) = unsafe {
+                let at = from.as_ptr().add(line * line_stride);
+                (_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(TILE)))
+            };
+            *words = plain(_mm512_cvtne2ps_pbh(high, low));
+        }
+        store(words, transposed, to);
+    }
+
+    /// Lines lie side by side.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub fn along_lines(from: &[f32], depth_stride: usize, transposed: bool, to: &mut [u32]) {
+        assert!(from.len() >= (TILE_DEPTH - 1) * depth_stride + TILE);
+        let mut words = [_mm512_setzero_si512(); TILE];
+        for (pair, words) in words.iter_mut().enumerate() {
+            // SAFETY: 16 values begin at both, by the assertion.
+            let (even, odd) = unsafe {
+                let at = from.as_ptr().add(2 * pair * depth_stride);
+                (_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(depth_stride)))
+            };
+            // All even ones, then all odd ones; word i takes numbers i and 16 + i.
+            let both = plain(_mm512_cvtne2ps_pbh(odd, even));
+            *words = _mm512_permutexvar_epi16(interleave(), both);
+        }
+        store(words, transposed, to);
+    }
+
+    /// 0, 16, 1, 17, ...
+    #[target_feature(enable = "avx512f")]
+    fn interleave() -> __m512i {
+        let words: [u32; TILE] = std::array::from_fn(|i| i as u32 | (i as u32 + 16) << 16);
+        // SAFETY: an array of 64 bytes.
+        unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn store(words: [__m512i; TILE], transposed: bool, to: &mut [u32]) {
+        assert_eq!(to.len(), TILE_WORDS);
+        let words = match transposed {
+            true => transpose(words),
+            false => words,
+        };
+        for (row, words) in to.chunks_exact_mut(TILE).zip(words) {
+            // SAFETY: a row is as long as a vector.
+            unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), words) };
+        }
+    }
+
+    /// Of 16 x 16 words: within quarters of vectors, then the quarters.
+    #[target_feature(enable = "avx512f")]
+    fn transpose(rows: [__m512i; TILE]) -> [__m512i; TILE] {
+        let mut a = rows;
+        for i in (0..TILE).step_by(2) {
+            a[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+            a[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+        }
+        // b[4 g + j]: of rows 4 g to 4 g + 3, words j, 4 + j, 8 + j and 12 + j.
+        let mut b = a;
+        for g in (0..TILE).step_by(4) {
+            b[g] = _mm512_unpacklo_epi64(a[g], a[g + 2]);
+            b[g + 1] = _mm512_unpackhi_epi64(a[g], a[g + 2]);
+            b[g + 2] = _mm512_unpacklo_epi64(a[g + 1], a[g + 3]);
+            b[g + 3] = _mm512_unpackhi_epi64(a[g + 1], a[g + 3]);
+        }
+        let mut out = b;
+        for j in 0..4 {
+            let low = _mm512_shuffle_i32x4::<0x88>(b[j], b[4 + j]);
+            let odd = _mm512_shuffle_i32x4::<0xdd>(b[j], b[4 + j]);
+            let low2 = _mm512_shuffle_i32x4::<0x88>(b[8 + j], b[12 + j]);
+            let odd2 = _mm512_shuffle_i32x4::<0xdd>(b[8 + j], b[12 + j]);
+            out[j] = _mm512_shuffle_i32x4::<0x88>(low, low2);
+            out[8 + j] = _mm512_shuffle_i32x4::<0xdd>(low, low2);
+            out[4 + j] = _mm512_shuffle_i32x4::<0x88>(odd, odd2);
+            out[12 + j] = _mm512_shuffle_i32x4::<0xdd>(odd, odd2);
+        }
+        out
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn along_depth(_from: &[f32], _line_stride: usize, _transposed: bool, _to: &mut [u32]) {
+    unreachable!("only x86-64 has these instructions");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn along_lines(_from: &[f32], _depth_stride: usize, _transposed: bool, _to: &mut [u32]) {
+    unreachable!("only x86-64 has these instructions");
+}
