@@ -64,7 +64,7 @@ fn logits_larger_than_what_others_leave_train_in_smaller_micro_batches_with_the_
         return;
     };
     assert_close(&small, &whole, 1e-6);
-    assert!(whole[19] < whole[0] - 0.5, "nothing was learnt: {whole:?}");
+    assert!(whole[19] < whole[0] - 0.3, "nothing was learnt: {whole:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod founding;
 #[path = "../process/mod.rs"]
+#[allow(dead_code, reason = "every run here is on a card that was chosen")]
 mod process;
 mod refused;
 mod resume;

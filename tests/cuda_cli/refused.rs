@@ -104,13 +104,20 @@ fn a_card_that_grants_nothing_more_is_a_refusal_that_says_what_would_fit() {
 }
 
 #[test]
-fn a_kernel_that_fails_is_no_lack_of_memory() {
-    let Some(place) = Place::new() else { return };
-    let settings = format!("{LADDER} checkpoint.checkpoint_interval=1");
-    let place = place.failing("launch=150");
+fn a_kernel_that_fails_is_no_lack_of_memory_and_the_run_resumes_exactly() {
+    let Some(clean) = Place::new() else { return };
+    // Every kernel is a launch then.
+    let settings = format!("{LADDER} system.cuda_graph=off checkpoint.checkpoint_interval=1");
+    clean.train(&settings, "").succeeded();
+    let place = Place::new().unwrap().failing("launch=200");
     let failed = place.train(&settings, "");
     assert_eq!(failed.code, Some(2), "{}", failed.stderr);
-    assert!(failed.stderr.contains("error: the device failed at "));
-    assert!(failed.stderr.contains("hint: "), "{}", failed.stderr);
+    for words in ["error: the device failed at ", "hint: "] {
+        assert!(failed.stderr.contains(words), "{}", failed.stderr);
+    }
     assert_eq!(place.recoveries(), []);
+    assert!(place.losses().len() < 4, "it did not fail in the run");
+    let place = place.failing("");
+    place.train(&settings, "--resume").succeeded();
+    assert_same_numbers(&place, &clean, 4);
 }
