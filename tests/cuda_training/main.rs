@@ -3,18 +3,59 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod memory;
+mod overflow;
 mod parity;
+mod refusals;
+mod rungs;
+#[path = "../recovery/toy.rs"]
+#[allow(dead_code, reason = "what only the CPU's tests ask of it")]
+mod toy;
+
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::cuda_backend::CudaDevice;
-use taper::config::BackendRequest;
+use taper::config::{BackendRequest, Gelu};
 use taper::device::DeviceProfile;
+use taper::model::{Recompute, Rung};
 use taper::ops::cuda::{GpuElement, OnGpu};
 use taper::ops::gemm::{Dispatch, gpu};
+use taper::plan::ModelDims;
+
+/// The GPU. It is the process's: what one test holds of its memory, all others see, so there is one test at
+/// a time.
+struct Card {
+    device: CudaDevice,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Deref for Card {
+    type Target = CudaDevice;
+
+    fn deref(&self) -> &CudaDevice {
+        &self.device
+    }
+}
+
+impl Card {
+    /// What is free when nothing is under way and the pool keeps nothing.
+    fn free_bytes(&self) -> u64 {
+        let context = self.cuda_stream().context().clone();
+        taper::ops::cuda::trim_pool(&context).unwrap();
+        context.mem_get_info().unwrap().0 as u64
+    }
+}
 
 /// The GPU, or nothing where there is none. On the virtual card there is one.
-fn open() -> Option<CudaDevice> {
+fn open() -> Option<Card> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     match taper::device::open(0) {
-        Ok(device) => Some(device),
+        Ok(device) => Some(Card {
+            device,
+            _alone: alone,
+        }),
         Err(error) if std::env::var_os("VGPU_CARD").is_none() => {
             eprintln!("skipped, for there is no GPU ({error}): use scripts/vgpu");
             None
@@ -25,8 +66,37 @@ fn open() -> Option<CudaDevice> {
 
 /// The GPU as a backend, every product by its fallback.
 fn backend<T: GpuElement>(device: &CudaDevice, cuda_graph: bool) -> OnGpu<T> {
+    backend_of(device, BackendRequest::Auto, cuda_graph)
+}
+
+fn backend_of<T: GpuElement>(
+    device: &CudaDevice,
+    products: BackendRequest,
+    cuda_graph: bool,
+) -> OnGpu<T> {
     let profile = DeviceProfile::gpu(0).unwrap();
-    let products = gpu::Gpu::on(device, &profile, BackendRequest::Auto).unwrap();
+    let products = gpu::Gpu::on(device, &profile, products).unwrap();
     let how = (T::PRECISION.into(), cuda_graph);
     OnGpu::new(device, Dispatch::untuned(products), how).unwrap()
+}
+
+fn dims(dropout: f64) -> ModelDims {
+    ModelDims {
+        n_layer: 2,
+        n_head: 2,
+        n_embd: 32,
+        block_size: 8,
+        vocab_size: 101,
+        bias: true,
+        dropout,
+        gelu: Gelu::Tanh,
+    }
+}
+
+fn rung(micro_batch: usize, recompute: Recompute, logits_rows: usize) -> Rung {
+    Rung {
+        micro_batch,
+        recompute,
+        logits_rows,
+    }
 }

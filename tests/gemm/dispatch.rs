@@ -90,10 +90,25 @@ fn a_backend_that_cannot_be_created_leaves_the_other() {
         [refused.clone(), takes("ptx", 1.0)],
         [takes("ptx", 1.0), refused],
     ] {
-        let dispatch = prepared(Fake::new(candidates));
+        let relied_on = candidates[0].name == "cublasLt";
+        let dispatch = prepared(Fake::new(candidates.clone()));
         for (_, problem) in named() {
             assert_eq!(product(&dispatch, &problem).unwrap(), right(&problem));
             assert_eq!(names(&dispatch.table(), &problem), ["ptx"]);
+        }
+        // Also where nothing is searched, and where another run knew already.
+        let untuned = Dispatch::untuned(Fake::new(candidates.clone()));
+        let stored = stored(&["ptx"]);
+        let resumed = Dispatch::new(Fake::new(candidates), LIMITED, None, stored);
+        resumed.prepare(&named(), None);
+        for (_, problem) in named() {
+            assert_eq!(product(&untuned, &problem).unwrap(), right(&problem));
+        }
+        for dispatch in [dispatch, untuned, resumed] {
+            let mut told = lines(&dispatch);
+            told.retain(|line| line.starts_with("gemm fallback"));
+            let line = "gemm fallback = ptx (`cublasLt` cannot be used: cublasLtCreate: the library is not there)";
+            assert_eq!(told, if relied_on { vec![line] } else { vec![] });
         }
     }
 }

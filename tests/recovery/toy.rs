@@ -1,12 +1,13 @@
-//! A trainer in memory, small enough to train hundreds of times, and all that can be seen of it.
+//! A trainer in memory, small enough to train hundreds of times, and all that can be seen of it. On any backend.
 
 use std::cell::RefCell;
 
+use taper::checkpoint::{CHUNK, Stored, Values};
 use taper::config::Gelu;
 use taper::error::Result;
 use taper::faults::{Faults, Site};
 use taper::memory::Memory;
-use taper::model::{Recompute, Rung, init_weights};
+use taper::model::{Recompute, Rung, init_values};
 use taper::ops::cpu::OnCpu;
 use taper::optim::OptimizerSettings;
 use taper::plan::ModelDims;
@@ -64,6 +65,16 @@ pub fn faults(injections: &[String]) -> Faults {
 
 /// Untrained weights, at the first rung of `ladder` that is granted.
 pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer<OnCpu<f32>>> {
+    trainer_of(&dims(), OnCpu::untuned(THREADS), ladder, memory)
+}
+
+/// As [`trainer`], of any model anywhere.
+pub fn trainer_of<B: Stored>(
+    dims: &ModelDims,
+    backend: B,
+    ladder: Vec<Rung>,
+    memory: Memory,
+) -> Result<Trainer<B>> {
     let settings = StepSettings {
         seed: Seed(5),
         sequences_per_step: SEQUENCES_PER_STEP,
@@ -82,21 +93,41 @@ pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer<OnCpu<f32>>>
             decay_lr: true,
         },
     };
-    let mut trainer = Trainer::new(&dims(), OnCpu::untuned(THREADS), ladder, settings, memory)?;
-    init_weights(
-        &dims(),
-        &trainer.layout,
-        Seed(5),
-        &mut trainer.state.weights,
-    );
+    let mut trainer = Trainer::new(dims, backend, ladder, settings, memory)?;
+    let layout = trainer.layout.clone();
+    trainer.load(|[weights, _, _]| {
+        init_values(dims, &layout, Seed(5), weights).unwrap();
+        Ok(())
+    })?;
     Ok(trainer)
 }
 
+fn all(values: &dyn Values) -> Vec<f32> {
+    let mut all = vec![0.0; values.len()];
+    for (index, chunk) in all.chunks_mut(CHUNK).enumerate() {
+        values.read(index * CHUNK, chunk).unwrap();
+    }
+    all
+}
+
 /// Goes on with the weights and moments of `from`, as a resumed run does.
-pub fn hand_over(from: &Trainer<OnCpu<f32>>, to: &mut Trainer<OnCpu<f32>>) {
-    to.state.weights.copy_from_slice(&from.state.weights);
-    to.state.m.copy_from_slice(&from.state.m);
-    to.state.v.copy_from_slice(&from.state.v);
+pub fn hand_over<B: Stored>(from: &Trainer<B>, to: &mut Trainer<B>) {
+    let (state, backend) = (&from.state, from.backend());
+    let saved = [
+        all(&*state.full_weights(backend)),
+        all(&*backend.values(&state.m)),
+        all(&*backend.values(&state.v)),
+    ];
+    to.loss_scale = from.loss_scale;
+    to.load(|into| {
+        for (into, saved) in into.into_iter().zip(&saved) {
+            for (index, chunk) in saved.chunks(CHUNK).enumerate() {
+                into.write(index * CHUNK, chunk).unwrap();
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
 }
 
 /// Sample number `sample` of `step`; evaluations have a number of their own.
@@ -170,8 +201,8 @@ impl History {
     }
 }
 
-pub fn perform(
-    trainer: &mut Trainer<OnCpu<f32>>,
+pub fn perform<B: Stored>(
+    trainer: &mut Trainer<B>,
     work: &[Work],
     history: &mut History,
 ) -> Result<()> {
@@ -187,8 +218,8 @@ pub fn perform(
     Ok(())
 }
 
-fn one(
-    trainer: &mut Trainer<OnCpu<f32>>,
+fn one<B: Stored>(
+    trainer: &mut Trainer<B>,
     work: Work,
     samples: &RefCell<Vec<u32>>,
     recoveries: &mut Vec<Recovery>,
@@ -206,12 +237,12 @@ fn one(
             let loss = trainer.evaluate(EVAL_SEQUENCES, reader(EVALUATION));
             loss.map(Seen::Loss)
         }
-        Work::Save => trainer.save(|_, saved| {
+        Work::Save => trainer.save(|backend, saved| {
             recoveries.extend(saved.recoveries);
             Ok(Seen::Saved {
-                weights: saved.state.weights.clone(),
-                m: saved.state.m.clone(),
-                v: saved.state.v.clone(),
+                weights: all(&*saved.state.full_weights(backend)),
+                m: all(&*backend.values(&saved.state.m)),
+                v: all(&*backend.values(&saved.state.v)),
                 rung: saved.rung,
             })
         }),

@@ -29,6 +29,8 @@ struct State<C> {
     /// Candidates that are left for each problem; the first one computes it.
     routes: HashMap<Problem, Vec<C>>,
     choices: Vec<NamedChoice>,
+    /// Why first candidates were passed over, as far as that was told.
+    passed_over: Vec<String>,
 }
 
 impl<D: Device> Dispatch<D> {
@@ -49,6 +51,7 @@ impl<D: Device> Dispatch<D> {
                 table: stored,
                 routes: HashMap::new(),
                 choices: Vec::new(),
+                passed_over: Vec::new(),
             }),
         }
     }
@@ -108,17 +111,19 @@ impl<D: Device> Dispatch<D> {
                 state.tell(&format!("gemm {name}"), &value, because);
             }
             let route = match route.is_empty() {
-                false if stored => {
-                    sources.stored += 1;
-                    route
-                }
                 false => {
-                    sources.cached += 1;
+                    match stored {
+                        true => sources.stored += 1,
+                        false => sources.cached += 1,
+                    }
+                    let first = tune(&self.device, problem, Effort::Off, None);
+                    state.tell_passed_over(first.passed_over(), &route[0]);
                     route
                 }
                 true => {
                     let tuned = tuner.tune(problem);
                     let route = tuned.order();
+                    state.tell_passed_over(tuned.passed_over(), &route[0]);
                     sources.tuned += usize::from(tuned.searched);
                     match tuned.searched && tuned.is_sound() {
                         true => found.insert(entry(*problem, &route)),
@@ -183,11 +188,15 @@ impl<D: Device> Dispatch<D> {
 
     fn candidate(&self, problem: &Problem) -> D::Candidate {
         let mut state = self.state.borrow_mut();
-        let route = state
-            .routes
-            .entry(*problem)
-            .or_insert_with(|| tune(&self.device, problem, Effort::Off, None).order());
-        route[0]
+        if let Some(route) = state.routes.get(problem) {
+            return route[0];
+        }
+        let tuned = tune(&self.device, problem, Effort::Off, None);
+        let route = tuned.order();
+        let first = route[0];
+        state.tell_passed_over(tuned.passed_over(), &first);
+        state.routes.insert(*problem, route);
+        first
     }
 
     /// Drops the candidate that failed and says so; the one that takes over, if there is one.
@@ -229,6 +238,14 @@ impl<C: std::fmt::Display> State<C> {
             value: value.to_owned(),
             because,
         });
+    }
+
+    /// Once for every reason: a library that is not there is not there for every problem.
+    fn tell_passed_over(&mut self, because: Option<String>, instead: &C) {
+        if let Some(because) = because.filter(|because| !self.passed_over.contains(because)) {
+            self.tell("gemm fallback", &instead.to_string(), because.clone());
+            self.passed_over.push(because);
+        }
     }
 
     /// `12 x gemm crate, 3 x tiles 192`, of `problems`.

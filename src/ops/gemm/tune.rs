@@ -59,6 +59,20 @@ impl<C> Tuned<C> {
         first_usable(&self.outcomes)
     }
 
+    /// Why it is not the first, which everything relies on elsewhere.
+    pub fn passed_over(&self) -> Option<String>
+    where
+        C: std::fmt::Display,
+    {
+        let (first, outcome) = self.outcomes.first()?;
+        match outcome {
+            _ if !self.is_sound() => None,
+            Outcome::Unavailable(because) => Some(format!("`{first}` cannot be used: {because}")),
+            Outcome::Wrong(because) => Some(format!("`{first}` is wrong: {because}")),
+            Outcome::Timed { .. } | Outcome::Untimed => None,
+        }
+    }
+
     /// Whether the chosen candidate can compute the problem, and right.
     pub fn is_sound(&self) -> bool {
         is_usable(&self.outcomes[self.chosen])
