@@ -36,7 +36,12 @@ fn open() -> Option<CudaDevice> {
 fn backend<T: GpuElement>(device: &CudaDevice) -> OnGpu<T> {
     let profile = DeviceProfile::gpu(0).unwrap();
     let products = gpu::Gpu::on(device, &profile, BackendRequest::Auto).unwrap();
-    OnGpu::new(device, Dispatch::untuned(products), (false, true)).unwrap()
+    OnGpu::new(
+        device,
+        Dispatch::untuned(products),
+        (T::PRECISION.into(), true),
+    )
+    .unwrap()
 }
 
 /// What may be compared after every step: loss, gradient norm, weights and a moment.

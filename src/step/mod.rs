@@ -1,19 +1,26 @@
 //! One optimizer step: accumulate, which may be retried, then commit, which may not.
 
+mod lasting;
+mod micro;
+
 use std::rc::Rc;
 
 use crate::error::Result;
 use crate::evaluation::evaluate;
 use crate::faults::Site;
-use crate::memory::{AllocationError, Allocator, Group, Memory, Planned};
-use crate::model::{Engine, Gpt, ParamLayout, Purpose, Rung, plan_batch, plan_buffers};
-use crate::ops::backend::{Backend, Done, Masks, Moment, TrainingState};
+use crate::memory::{Memory, Planned};
+use crate::model::{Engine, ParamLayout, Purpose, Rung, plan_batch, plan_buffers};
+use crate::ops::backend::{Backend, Moment, TrainingState};
 use crate::ops::gemm::{Problem, Table};
 use crate::optim::{Ended, LossScale, OptimizerSettings, Update, decay_runs};
 use crate::plan::{ModelDims, NamedChoice};
 use crate::recovery::{Recovery, Workspaces};
 use crate::rng::Seed;
 use crate::schedule::Schedule;
+
+pub use lasting::Lasting;
+use micro::MicroStep;
+pub(crate) use micro::Workspace;
 
 /// Writes one sample: `T` inputs and the `T` targets that follow them. The number given is the
 /// sample's index within its step or evaluation.
@@ -64,67 +71,12 @@ pub struct StepOutcome {
     pub learning_rate: f64,
 }
 
-/// The buffers that do not depend on the rung, flat in [`ParamLayout`]'s order.
-pub struct Lasting<C, F> {
-    pub weights: C,
-    /// Where the weights are of lower precision than these.
-    pub master: Option<F>,
-    pub gradients: F,
-    pub m: F,
-    pub v: F,
-}
-
-impl<C, F> Lasting<C, F> {
-    pub(crate) fn new<A>(parameters: usize, memory: &mut A) -> Result<Self, A::Error>
-    where
-        A: Allocator<Compute = C, Full = F>,
-    {
-        Ok(Self {
-            weights: memory.compute(Group::Weights, format_args!("weights"), parameters)?,
-            master: match memory.precision().is_mixed() {
-                true => {
-                    Some(memory.full(Group::Master, format_args!("master weights"), parameters)?)
-                }
-                false => None,
-            },
-            gradients: memory.full(Group::Gradients, format_args!("gradients"), parameters)?,
-            m: memory.full(Group::Moments, format_args!("first moment"), parameters)?,
-            v: memory.full(Group::Moments, format_args!("second moment"), parameters)?,
-        })
-    }
-}
-
 /// Notes in `memory` every buffer of a [`Trainer`] at one rung.
 pub fn plan_training(dims: &ModelDims, rung: Rung, engine: Engine, memory: &mut Planned) {
     let parameters = ParamLayout::new(dims).len;
     let Ok(_) = Lasting::new(parameters, memory);
     plan_buffers(dims, rung, engine, Purpose::Training, memory);
     let Ok(()) = plan_batch(rung.micro_batch * dims.block_size, engine, memory);
-}
-
-/// The buffers of a micro-step.
-pub(crate) struct Workspace<B: Backend> {
-    pub gpt: Gpt<B>,
-    pub batch: B::Batch,
-    forward: B::Recording,
-    backward: B::Recording,
-}
-
-impl<B: Backend> Workspace<B> {
-    pub fn new(
-        dims: &ModelDims,
-        rung: Rung,
-        backend: &Rc<B>,
-        purpose: Purpose,
-        memory: &mut Memory,
-    ) -> Result<Self, AllocationError> {
-        Ok(Self {
-            gpt: Gpt::new(dims, rung, backend, purpose, memory)?,
-            batch: backend.batch(rung.micro_batch * dims.block_size, memory)?,
-            forward: B::Recording::default(),
-            backward: B::Recording::default(),
-        })
-    }
 }
 
 impl<B: Backend> Trainer<B> {
@@ -316,96 +268,6 @@ impl<B: Backend> Trainer<B> {
     /// What was decided about matrix products since the last call.
     pub fn take_choices(&mut self) -> Vec<NamedChoice> {
         self.backend.take_choices()
-    }
-}
-
-impl<B: Backend> Workspace<B> {
-    /// Makes samples `first..first + count` the micro-batch.
-    ///
-    /// # Errors
-    /// What `read` or the device says.
-    pub fn load(
-        &mut self,
-        backend: &B,
-        (first, count): (usize, usize),
-        moment: Moment,
-        read: &impl ReadSample,
-    ) -> Result<()> {
-        let block_size = self.gpt.dims().block_size;
-        let rows = count * block_size;
-        backend.load(&mut self.batch, rows, moment, &mut |inputs, targets| {
-            let inputs = inputs[..rows].chunks_exact_mut(block_size);
-            let targets = targets[..rows].chunks_exact_mut(block_size);
-            for (i, (inputs, targets)) in inputs.zip(targets).enumerate() {
-                read((first + i) as u32, inputs, targets)?;
-            }
-            Ok(())
-        })
-    }
-}
-
-/// A micro-step of training, in two halves that are recorded if they are of full size.
-struct MicroStep<'a, B: Backend> {
-    backend: &'a B,
-    weights: &'a B::Compute,
-    count: usize,
-    /// Probability and seed.
-    dropout: Option<(f64, Seed)>,
-}
-
-impl<B: Backend> MicroStep<'_, B> {
-    fn masks<'b>(&self, batch: &'b B::Batch) -> Option<Masks<'b, B::Moment>> {
-        self.dropout.map(|(p, seed)| Masks {
-            p,
-            seed,
-            moment: B::moment(batch),
-        })
-    }
-
-    fn forward(&self, workspace: &mut Workspace<B>) -> Done {
-        let Workspace {
-            gpt,
-            batch,
-            forward,
-            ..
-        } = workspace;
-        let (count, masks) = (self.count, self.masks(batch));
-        let full = count == gpt.max_sequences();
-        let work = || gpt.forward(self.weights, (batch, count), masks);
-        self.run(full, forward, work)
-    }
-
-    fn backward(
-        &self,
-        workspace: &mut Workspace<B>,
-        gradients: &mut B::Full,
-        tally: &mut B::Tally,
-    ) -> Done {
-        let Workspace {
-            gpt,
-            batch,
-            backward,
-            ..
-        } = workspace;
-        let (count, masks) = (self.count, self.masks(batch));
-        let (full, positions) = (count == gpt.max_sequences(), gpt.dims().block_size);
-        let work = || {
-            let losses = gpt.backward(self.weights, gradients, (batch, count), masks)?;
-            self.backend.add_losses(losses, positions, tally)
-        };
-        self.run(full, backward, work)
-    }
-
-    fn run(
-        &self,
-        full: bool,
-        recording: &mut B::Recording,
-        mut work: impl FnMut() -> Done,
-    ) -> Done {
-        match full {
-            true => self.backend.record(recording, work),
-            false => work(),
-        }
     }
 }
 

@@ -1,0 +1,33 @@
+//! What training changes from step to step.
+
+use crate::memory::{Allocator, Group};
+
+/// The buffers that do not depend on the rung, flat in [`ParamLayout`]'s order.
+pub struct Lasting<C, F> {
+    pub weights: C,
+    /// Where the weights are of lower precision than these.
+    pub master: Option<F>,
+    pub gradients: F,
+    pub m: F,
+    pub v: F,
+}
+
+impl<C, F> Lasting<C, F> {
+    pub(crate) fn new<A>(parameters: usize, memory: &mut A) -> Result<Self, A::Error>
+    where
+        A: Allocator<Compute = C, Full = F>,
+    {
+        Ok(Self {
+            weights: memory.compute(Group::Weights, format_args!("weights"), parameters)?,
+            master: match memory.precision().is_mixed() {
+                true => {
+                    Some(memory.full(Group::Master, format_args!("master weights"), parameters)?)
+                }
+                false => None,
+            },
+            gradients: memory.full(Group::Gradients, format_args!("gradients"), parameters)?,
+            m: memory.full(Group::Moments, format_args!("first moment"), parameters)?,
+            v: memory.full(Group::Moments, format_args!("second moment"), parameters)?,
+        })
+    }
+}

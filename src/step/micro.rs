@@ -1,0 +1,124 @@
+//! The micro-step: its buffers, its samples, and its two halves.
+
+use std::rc::Rc;
+
+use super::ReadSample;
+use crate::error::Result;
+use crate::memory::{AllocationError, Memory};
+use crate::model::{Gpt, Purpose, Rung};
+use crate::ops::backend::{Backend, Done, Masks, Moment};
+use crate::plan::ModelDims;
+use crate::rng::Seed;
+
+/// The buffers of a micro-step.
+pub(crate) struct Workspace<B: Backend> {
+    pub gpt: Gpt<B>,
+    pub batch: B::Batch,
+    forward: B::Recording,
+    backward: B::Recording,
+}
+
+impl<B: Backend> Workspace<B> {
+    pub fn new(
+        dims: &ModelDims,
+        rung: Rung,
+        backend: &Rc<B>,
+        purpose: Purpose,
+        memory: &mut Memory,
+    ) -> Result<Self, AllocationError> {
+        Ok(Self {
+            gpt: Gpt::new(dims, rung, backend, purpose, memory)?,
+            batch: backend.batch(rung.micro_batch * dims.block_size, memory)?,
+            forward: B::Recording::default(),
+            backward: B::Recording::default(),
+        })
+    }
+
+    /// Makes samples `first..first + count` the micro-batch.
+    ///
+    /// # Errors
+    /// What `read` or the device says.
+    pub fn load(
+        &mut self,
+        backend: &B,
+        (first, count): (usize, usize),
+        moment: Moment,
+        read: &impl ReadSample,
+    ) -> Result<()> {
+        let block_size = self.gpt.dims().block_size;
+        let rows = count * block_size;
+        backend.load(&mut self.batch, rows, moment, &mut |inputs, targets| {
+            let inputs = inputs[..rows].chunks_exact_mut(block_size);
+            let targets = targets[..rows].chunks_exact_mut(block_size);
+            for (i, (inputs, targets)) in inputs.zip(targets).enumerate() {
+                read((first + i) as u32, inputs, targets)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A micro-step of training, in two halves that are recorded if they are of full size.
+pub(super) struct MicroStep<'a, B: Backend> {
+    pub backend: &'a B,
+    pub weights: &'a B::Compute,
+    pub count: usize,
+    /// Probability and seed.
+    pub dropout: Option<(f64, Seed)>,
+}
+
+impl<B: Backend> MicroStep<'_, B> {
+    fn masks<'b>(&self, batch: &'b B::Batch) -> Option<Masks<'b, B::Moment>> {
+        self.dropout.map(|(p, seed)| Masks {
+            p,
+            seed,
+            moment: B::moment(batch),
+        })
+    }
+
+    pub fn forward(&self, workspace: &mut Workspace<B>) -> Done {
+        let Workspace {
+            gpt,
+            batch,
+            forward,
+            ..
+        } = workspace;
+        let (count, masks) = (self.count, self.masks(batch));
+        let full = count == gpt.max_sequences();
+        let work = || gpt.forward(self.weights, (batch, count), masks);
+        self.run(full, forward, work)
+    }
+
+    pub fn backward(
+        &self,
+        workspace: &mut Workspace<B>,
+        gradients: &mut B::Full,
+        tally: &mut B::Tally,
+    ) -> Done {
+        let Workspace {
+            gpt,
+            batch,
+            backward,
+            ..
+        } = workspace;
+        let (count, masks) = (self.count, self.masks(batch));
+        let (full, positions) = (count == gpt.max_sequences(), gpt.dims().block_size);
+        let work = || {
+            let losses = gpt.backward(self.weights, gradients, (batch, count), masks)?;
+            self.backend.add_losses(losses, positions, tally)
+        };
+        self.run(full, backward, work)
+    }
+
+    fn run(
+        &self,
+        full: bool,
+        recording: &mut B::Recording,
+        mut work: impl FnMut() -> Done,
+    ) -> Done {
+        match full {
+            true => self.backend.record(recording, work),
+            false => work(),
+        }
+    }
+}
