@@ -52,7 +52,10 @@ fn read(ordinal: usize) -> Result<DeviceProfile, DriverError> {
             )?
             .into(),
             l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?.into(),
-            holders: holders(context.uuid()?.bytes),
+            // Good to know, and no reason not to train.
+            holders: context
+                .uuid()
+                .map_or(Vec::new(), |uuid| holders(uuid.bytes)),
             ..cuda.clone()
         };
     }
