@@ -175,8 +175,8 @@ impl Description {
             Attribute::CUBLASLT_MATMUL_DESC_TRANSB,
             transposes(problem.a),
         )?;
-        let epilogue = epilogue(problem.epilogue).ok_or(LtError {
-            what: "has no GELU with erf",
+        let epilogue = epilogue(problem.epilogue).map_err(|what| LtError {
+            what,
             status: Status::CUBLAS_STATUS_NOT_SUPPORTED,
         })?;
         description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue as u32)?;
@@ -346,14 +346,15 @@ fn output_type(problem: &Problem) -> sys::cudaDataType {
     }
 }
 
-/// The library's GELU is the one with tanh.
-fn epilogue(epilogue: Epilogue) -> Option<Epilogues> {
+/// What the library has, or why it is not used. Its GELU is the one with tanh, and in the forward it is of sums
+/// before they are rounded to what is kept: at a rung that computes it again, a run would go on with other bits.
+fn epilogue(epilogue: Epilogue) -> Result<Epilogues, &'static str> {
     match epilogue {
-        Epilogue::None => Some(Epilogues::CUBLASLT_EPILOGUE_DEFAULT),
-        Epilogue::Bias => Some(Epilogues::CUBLASLT_EPILOGUE_BIAS),
-        Epilogue::BiasGelu(Gelu::Tanh) => Some(Epilogues::CUBLASLT_EPILOGUE_GELU_AUX_BIAS),
-        Epilogue::GeluBackward(Gelu::Tanh) => Some(Epilogues::CUBLASLT_EPILOGUE_DGELU),
-        Epilogue::BiasGelu(Gelu::Erf) | Epilogue::GeluBackward(Gelu::Erf) => None,
+        Epilogue::None => Ok(Epilogues::CUBLASLT_EPILOGUE_DEFAULT),
+        Epilogue::Bias => Ok(Epilogues::CUBLASLT_EPILOGUE_BIAS),
+        Epilogue::BiasGelu(_) => Err("has only a GELU of sums before they are rounded"),
+        Epilogue::GeluBackward(Gelu::Tanh) => Ok(Epilogues::CUBLASLT_EPILOGUE_DGELU),
+        Epilogue::GeluBackward(Gelu::Erf) => Err("has no GELU with erf"),
     }
 }
 

@@ -40,10 +40,6 @@ const FULL_ALGORITHMS: usize = 32;
 /// Level-2 caches that a timing writes beforehand.
 const FLUSHED_CACHES: u64 = 2;
 
-/// Why cuBLASLt's epilogue is not used for the forward: at a rung that recomputes GELU, a run would go on with
-/// other bits.
-const UNROUNDED_GELU: &str = "its GELU is of sums before they are rounded, and cannot be computed again from those that are kept";
-
 /// What cuBLASLt offers for a problem.
 type Offered = Result<Rc<(Description, Vec<Algorithm>)>, LtError>;
 
@@ -171,14 +167,7 @@ impl Gpu {
 
     /// With the epilogue that the library has, and with ours after it.
     fn cublaslt_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
-        let mut offers = match (problem.epilogue, &self.library) {
-            (Epilogue::BiasGelu(_), Ok(_)) => vec![Offer {
-                candidate: Candidate::NoCublasLt,
-                same_bits: false,
-                available: Err(Unavailable(UNROUNDED_GELU.into())),
-            }],
-            _ => self.cublaslt_offers_of(problem, effort, false),
-        };
+        let mut offers = self.cublaslt_offers_of(problem, effort, false);
         if let Some((first, _)) = in_two_steps(problem) {
             let both = self.cublaslt_offers_of(&first, effort, true);
             // The one refusal would be said twice.
