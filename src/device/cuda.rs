@@ -120,9 +120,7 @@ pub fn open(ordinal: usize) -> Result<CudaDevice, DeviceError> {
             reason: "candle does not say why".into(),
         },
     })?;
-    // SAFETY: all work is in the device's one stream, and what another copies is waited for there, by events
-    // of its own (ops/cuda/batch.rs). With tracking, every launch would record events for every array.
-    unsafe { device.disable_event_tracking() };
+    cuda::without_event_tracking(&device);
     Ok(device)
 }
 

@@ -1,5 +1,8 @@
 //! Every operation of the training step: forward, hand-written backward, and its oracle.
 //!
+//! `backend` is the seam: the operations as the model asks for them, of the CPU (`cpu`), of a GPU (`cuda`), or
+//! of either with a clock (`timed`).
+//!
 //! One file per operation. Each has a CPU body over plain slices, generic over f32 and f64, and a
 //! twin `*_ref` written with differentiable candle operations only, whose autograd is the oracle
 //! of the backward. All `unsafe` of the crate lives in this room.

@@ -30,6 +30,7 @@ pub use clock::EventClock;
 pub use element::GpuElement;
 pub use launch::{Gpu, LaunchError};
 
+use candle_core::CudaDevice;
 use cudarc::driver::{CudaContext, DriverError, result, sys};
 
 /// Threads of a block, where a kernel has no reason for another number.
@@ -65,6 +66,13 @@ pub fn supported_version() -> Option<(u32, u32)> {
     // 13000 is 13.0.
     status.result().ok()?;
     Some((version / 1000, version % 1000 / 10))
+}
+
+/// Has no launch record events for its arrays, which would take time and cannot be captured.
+pub fn without_event_tracking(device: &CudaDevice) {
+    // SAFETY: all work is in the device's one stream; what another stream copies is waited for there by
+    // events of its own (batch.rs).
+    unsafe { device.disable_event_tracking() }
 }
 
 /// Waits for the work of this context, then gives back what its memory pool holds and no buffer uses.
