@@ -102,6 +102,7 @@ pub struct Plan {
     pub job: Job,
     pub model: ModelDims,
     pub precision: Precision,
+    /// Of the host; 0 for all there are, beside a GPU.
     pub threads: usize,
     /// How far the search for the fastest matrix products goes.
     pub gemm: Effort,

@@ -255,6 +255,11 @@ pub(super) fn threads(config: &Config, device: &DeviceProfile) -> Choice<usize> 
             value,
             because: "every core this process may use".into(),
         },
+        // The host only prepares and saves: as many as rayon finds, which is what 0 means to it.
+        (None, None) if matches!(device.hardware, Hardware::Cuda(_)) => Choice {
+            value: 0,
+            because: "every core of the host".into(),
+        },
         (None, None) => Choice {
             value: 1,
             because: "the system does not tell how many cores there are; `system.threads` can"
