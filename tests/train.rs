@@ -7,6 +7,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use serde_json::Value;
+use taper::ops::gemm::cpu::bf16;
 use tempfile::{TempDir, tempdir};
 
 mod process;
@@ -234,13 +235,52 @@ fn a_config_that_contradicts_the_checkpoint_is_refused() {
 
 #[test]
 fn a_precision_that_the_cpu_lacks_is_refused() {
-    for dtype in ["bfloat16", "float16"] {
+    let lacking = match bf16::extension() {
+        None => vec!["bfloat16", "float16"],
+        Some(_) => vec!["float16"],
+    };
+    for dtype in lacking {
         let folder = tempdir().unwrap();
         let setting = format!("system.dtype={dtype}");
         let asked = format!("`{dtype}`");
         taper(folder.path(), &tiny(&setting, &[])).refused(&[&asked, "--set system.dtype=auto"]);
         assert!(contents(folder.path()).is_empty());
     }
+}
+
+#[test]
+fn a_cpu_that_multiplies_in_bfloat16_trains_so_and_resumes_exactly() {
+    if bf16::extension().is_none() {
+        eprintln!("skipped: this CPU does not multiply in bf16");
+        return;
+    }
+    let folder = tempdir().unwrap();
+    let settings = |max_iters, out| {
+        format!("system.dtype=bfloat16 train.max_iters={max_iters} checkpoint.out_dir={out}")
+    };
+    taper(folder.path(), &tiny(&settings(10, "whole"), &[])).succeeded();
+    taper(folder.path(), &tiny(&settings(5, "parts"), &[])).succeeded();
+    taper(folder.path(), &tiny(&settings(10, "parts"), &["--resume"])).succeeded();
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let read = |out: &str| {
+            let path = folder.path().join(out).join("ckpt-00000010").join(file);
+            std::fs::read(path).unwrap()
+        };
+        assert!(read("whole") == read("parts"), "{file}");
+    }
+    let float32 = "train.max_iters=10 checkpoint.out_dir=float32";
+    taper(folder.path(), &tiny(float32, &[])).succeeded();
+    let weights = |out: &str| {
+        let path = folder
+            .path()
+            .join(out)
+            .join("ckpt-00000010/model.safetensors");
+        std::fs::read(path).unwrap()
+    };
+    assert!(
+        weights("whole") != weights("float32"),
+        "nothing was rounded"
+    );
 }
 
 #[test]
