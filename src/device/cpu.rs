@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::ops::gemm::cpu::bf16::{self, Extension};
+
 use super::{Cpu, DeviceProfile, Hardware};
 
 const KIB: u64 = 1024;
@@ -19,7 +21,7 @@ impl DeviceProfile {
             available_bytes: memory.available_bytes,
             hardware: Hardware::Cpu(Cpu {
                 cores: std::thread::available_parallelism().ok().map(usize::from),
-                vector_extensions: vector_extensions(&cpuinfo),
+                vector_extensions: vector_extensions(),
                 process_bytes: resident_bytes(),
             }),
         }
@@ -43,9 +45,9 @@ fn model_name(cpuinfo: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-/// Names of the extensions this process may use. The standard library asks the CPU and the OS;
-/// AMX, which it cannot ask for in stable Rust, is taken from the flags in `/proc/cpuinfo`.
-fn vector_extensions(cpuinfo: &str) -> Vec<&'static str> {
+/// Names of the extensions this process may use: the CPU has them and the system allows them. What multiplies
+/// in bf16 is asked of the products themselves, so that a plan never counts on what they lack.
+fn vector_extensions() -> Vec<&'static str> {
     let mut found = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
@@ -55,17 +57,15 @@ fn vector_extensions(cpuinfo: &str) -> Vec<&'static str> {
         if is_x86_feature_detected!("avx512f") {
             found.push("AVX-512");
         }
-        if is_x86_feature_detected!("avx512bf16") {
-            found.push("AVX512-BF16");
-        }
     }
     #[cfg(target_arch = "aarch64")]
     if std::arch::is_aarch64_feature_detected!("neon") {
         found.push("NEON");
     }
-    let flags = field(cpuinfo, "flags").unwrap_or_default();
-    if flags.split_whitespace().any(|flag| flag == "amx_bf16") {
-        found.push("AMX-BF16");
+    match bf16::extension() {
+        None => {}
+        Some(Extension::Avx512) => found.push("AVX512-BF16"),
+        Some(Extension::Amx) => found.extend(["AVX512-BF16", "AMX-BF16"]),
     }
     found
 }
@@ -227,9 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn amx_is_read_from_the_flags() {
-        assert!(vector_extensions("flags\t: fpu amx_bf16 amx_tile").contains(&"AMX-BF16"));
-        assert!(!vector_extensions("flags\t: fpu amx_bf16_not").contains(&"AMX-BF16"));
+    fn a_cpu_is_said_to_multiply_in_bf16_just_where_products_can() {
+        let named = vector_extensions().contains(&"AVX512-BF16");
+        assert_eq!(named, bf16::extension().is_some());
     }
 
     #[test]
