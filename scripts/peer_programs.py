@@ -45,8 +45,8 @@ class Work:
             self.keys[key] = value
 
     def short_settings(self):
-        """Without sections, as nanoGPT spells them. The last of several counts."""
-        pairs = (setting.partition("=") for setting in self.settings)
+        """Without sections, as nanoGPT spells them, and without taper's own. The last of several counts."""
+        pairs = (setting.partition("=") for setting in self.settings if setting[:5] != "gemm.")
         return [(key.split(".")[-1], value) for key, _, value in pairs]
 
     def number(self, key):

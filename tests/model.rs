@@ -10,7 +10,7 @@ use taper::config::Gelu;
 use taper::memory::Memory;
 use taper::model::{Gpt, ParamLayout, Purpose, Recompute, Rung, init_weights};
 use taper::ops::Element;
-use taper::ops::backend::{Masks, Moment};
+use taper::ops::backend::{Masks, Moment, Sum};
 use taper::ops::cpu::{Batch, OnCpu};
 use taper::ops::dropout::Dropout;
 use taper::plan::ModelDims;
@@ -61,7 +61,7 @@ fn step<T: Element>(
     let inputs = tokens(rows, dims.vocab_size, 1);
     let targets = tokens(rows, dims.vocab_size, 2);
     let weights = weights::<T>(dims);
-    let mut gradients = vec![T::ZERO; weights.len()];
+    let mut gradients = vec![T::of(f64::NAN); weights.len()];
     let mut gpt = gpt(dims, rung, threads, Purpose::Training);
     let moment = Moment {
         step: dropout.map_or(0, |dropout| dropout.step),
@@ -77,7 +77,7 @@ fn step<T: Element>(
     let batch = (&batch, rung.micro_batch);
     gpt.forward(&weights, batch, masks).unwrap();
     let losses = gpt
-        .backward(&weights, &mut gradients, batch, masks)
+        .backward(&weights, (&mut gradients, Sum::Empty), batch, masks)
         .unwrap();
     (losses.slice().to_vec(), gradients, inputs, targets)
 }

@@ -10,6 +10,7 @@ use taper::config::Gelu;
 use taper::ops::Element;
 use taper::ops::adamw::{AdamW, adamw_ref, norm};
 use taper::ops::attention::{self, QUERY_BLOCK, Shape, WeightDropout, attention_ref};
+use taper::ops::backend::Sum;
 use taper::ops::cross_entropy::{self, cross_entropy_ref};
 use taper::ops::dropout::{self, Dropout, Site, factors};
 use taper::ops::embedding::{self, embedding_ref};
@@ -67,7 +68,8 @@ fn check_layer_norm<T: Element>(rows: usize, c: usize, with_bias: bool) {
     };
     let mut partials = vec![T::of(f64::NAN); partials_len(rows, c)];
     let dbias = with_bias.then_some(&mut db[..]);
-    layer_norm::backward(&dout, saved, &mut dx, &mut dw, dbias, &mut partials);
+    let into = (&mut dw[..], dbias);
+    layer_norm::backward(&dout, saved, &mut dx, into, Sum::Begun, &mut partials);
     let mut inputs = vec![&xv, &wv];
     if with_bias {
         inputs.push(&bv);
@@ -113,12 +115,13 @@ fn check_linear<T: Element>(rows: usize, inputs: usize, outputs: usize, with_bia
 
     let dy = noise::<T>(rows * outputs, 4);
     let mut dx = vec![T::of(f64::NAN); rows * inputs];
-    let (mut dw, mut db) = (vec![T::ZERO; outputs * inputs], vec![T::ZERO; outputs]);
+    let nothing = T::of(f64::NAN);
+    let (mut dw, mut db) = (vec![nothing; outputs * inputs], vec![nothing; outputs]);
     linear::backward_input(&products, &dy, &w, &mut dx, inputs);
     // Twice: gradients accumulate.
-    for _ in 0..2 {
-        let dbias = with_bias.then_some(&mut db[..]);
-        linear::backward_weight(&products, &dy, &x, &mut dw, dbias, inputs);
+    for sum in [Sum::Empty, Sum::Begun] {
+        let into = (&mut dw[..], with_bias.then_some(&mut db[..]));
+        linear::backward_weight(&products, &dy, &x, into, sum, inputs);
     }
     let mut vars = vec![&xv, &wv];
     if with_bias {
@@ -194,8 +197,8 @@ fn check_embedding<T: Element>(b: usize, t: usize, c: usize, vocab: usize) {
     let want = embedding_ref(&id_tensor, &wte_var, &wpe_var).unwrap();
     assert_close("embedding", &out, &values::<T>(&want), Kind::Forward);
     let dout = noise::<T>(b * t * c, 4);
-    let (mut dwte, mut dwpe) = (vec![T::ZERO; vocab * c], vec![T::ZERO; (t + 3) * c]);
-    embedding::backward(&ids, &dout, &mut dwte, &mut dwpe, t, c);
+    let (mut dwte, mut dwpe) = (vec![T::ZERO; vocab * c], vec![T::of(f64::NAN); (t + 3) * c]);
+    embedding::backward(&ids, &dout, &mut dwte, (&mut dwpe, Sum::Empty), t, c);
     let want = gradients(&want, &dout, &[&wte_var, &wpe_var]);
     assert_close("dwte", &dwte, &want[0], Kind::Gradient);
     assert_close("dwpe", &dwpe, &want[1], Kind::Gradient);

@@ -9,13 +9,13 @@ use super::params::{Module, Modules};
 use super::{Gpt, Recompute};
 use crate::memory::Refused;
 use crate::ops::backend::{
-    AttentionSaved, Backend, Done, EmbeddingGradients, Masks, NormSaved, Part, PartMut,
+    AttentionSaved, Backend, Done, EmbeddingGradients, Masks, NormSaved, Part, PartMut, Sum,
 };
 use crate::ops::dropout::Site;
 use crate::plan::ModelDims;
 
 impl<B: Backend> Gpt<B> {
-    /// After [`Gpt::forward`] with the same arguments: adds to `gradients` those of the sum of the losses
+    /// After [`Gpt::forward`] with the same arguments: adds to the gradients those of the sum of the losses
     /// times the batch's scale, and returns the loss of every row, (R).
     ///
     /// # Errors
@@ -26,7 +26,7 @@ impl<B: Backend> Gpt<B> {
     pub fn backward(
         &mut self,
         weights: &B::Compute,
-        gradients: &mut B::Full,
+        gradients: (&mut B::Full, Sum),
         (batch, sequences): (&B::Batch, usize),
         masks: Option<Masks<B::Moment>>,
     ) -> Result<Part<'_, B::Full>, Refused> {
@@ -35,7 +35,13 @@ impl<B: Backend> Gpt<B> {
             unreachable!("a model for inference was asked for gradients");
         };
         let done = self
-            .classifier(weights, gradients, batch, &span, &mut d)
+            .classifier(
+                weights,
+                (&mut *gradients.0, gradients.1),
+                batch,
+                &span,
+                &mut d,
+            )
             .and_then(|()| self.blocks(weights, gradients, batch, &span, masks, &mut d));
         self.backward = Some(d);
         done?;
@@ -47,7 +53,7 @@ impl<B: Backend> Gpt<B> {
     fn classifier(
         &mut self,
         weights: &B::Compute,
-        gradients: &mut B::Full,
+        (gradients, sum): (&mut B::Full, Sum),
         batch: &B::Batch,
         span: &Span,
         d: &mut BackwardOf<B>,
@@ -64,9 +70,13 @@ impl<B: Backend> Gpt<B> {
             let head = self.modules.wte.weight(weights);
             let dx = PartMut::new(&mut d.streams.branch, part.clone());
             backend.input_gradients(head, dy, dx, c)?;
+            let sum = match rows.start {
+                0 => sum,
+                _ => Sum::Begun,
+            };
             let (x, into) = (
                 Part::new(&acts.ln_f, part),
-                self.modules.wte.gradients(gradients),
+                self.modules.wte.gradients(gradients, sum),
             );
             backend.weight_gradients(dy, x, into, c, &mut d.partials)?;
         }
@@ -77,7 +87,7 @@ impl<B: Backend> Gpt<B> {
     fn blocks(
         &mut self,
         weights: &B::Compute,
-        gradients: &mut B::Full,
+        (gradients, sum): (&mut B::Full, Sum),
         batch: &B::Batch,
         span: &Span,
         masks: Option<Masks<B::Moment>>,
@@ -87,6 +97,7 @@ impl<B: Backend> Gpt<B> {
             backend: &*self.backend,
             weights,
             gradients,
+            sum,
             dims: &self.dims,
             modules: &self.modules,
             span,
@@ -119,6 +130,7 @@ struct Pass<'a, B: Backend> {
     backend: &'a B,
     weights: &'a B::Compute,
     gradients: &'a mut B::Full,
+    sum: Sum,
     dims: &'a ModelDims,
     modules: &'a Modules,
     span: &'a Span,
@@ -236,8 +248,8 @@ impl<B: Backend> Pass<'_, B> {
             From::Stream(stream) => self.span.part(stream.of(&self.d.streams), c),
             From::Wide(parts) => self.span.part(&self.d.wide, parts * c),
         };
-        let (x, into) = (self.span.part(x, columns), module.gradients(self.gradients));
-        let partials = &mut self.d.partials;
+        let into = module.gradients(self.gradients, self.sum);
+        let (x, partials) = (self.span.part(x, columns), &mut self.d.partials);
         self.backend
             .weight_gradients(dy, x, into, columns, partials)
     }
@@ -299,7 +311,8 @@ impl<B: Backend> Pass<'_, B> {
         };
         let Streams { residual, branch } = &mut self.d.streams;
         let (dout, dx) = (span.part(branch, c), span.part_mut(residual, c));
-        let (into, partials) = (module.gradients(self.gradients), &mut self.d.partials);
+        let into = module.gradients(self.gradients, self.sum);
+        let partials = &mut self.d.partials;
         self.backend.norm_gradients(dout, saved, dx, into, partials)
     }
 
@@ -308,6 +321,7 @@ impl<B: Backend> Pass<'_, B> {
         let dx = span.part_mut(&mut self.d.streams.residual, c);
         let into = EmbeddingGradients {
             buffer: &mut *self.gradients,
+            positions: self.sum,
             wte: self.modules.wte.range(),
             wpe: self.modules.wpe.range(),
         };

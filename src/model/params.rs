@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::ops::backend::{Affine, Gradients, Part};
+use crate::ops::backend::{Affine, Gradients, Part, Sum};
 use crate::plan::ModelDims;
 
 /// Where one parameter lies in the flat buffers.
@@ -104,9 +104,10 @@ impl Module {
     }
 
     /// The parts of a flat gradient buffer that belong to the weight and the bias.
-    pub fn gradients<'a, F>(&self, flat: &'a mut F) -> Gradients<'a, F> {
+    pub fn gradients<'a, F>(&self, flat: &'a mut F, sum: Sum) -> Gradients<'a, F> {
         Gradients {
             buffer: flat,
+            sum,
             weight: self.weight.clone(),
             bias: self.bias.clone(),
         }

@@ -109,9 +109,18 @@ pub struct Affine<'a, C> {
     pub bias: Option<Part<'a, C>>,
 }
 
+/// What gradients hold when something is added to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sum {
+    /// Nothing that counts: it is replaced.
+    Empty,
+    Begun,
+}
+
 /// Where the gradients of a weight and its bias are added.
 pub struct Gradients<'a, F> {
     pub buffer: &'a mut F,
+    pub sum: Sum,
     pub weight: Range<usize>,
     pub bias: Option<Range<usize>>,
 }
@@ -138,9 +147,10 @@ pub struct EmbeddingTables<'a, C> {
     pub columns: usize,
 }
 
-/// Where the gradients of both embeddings are added.
+/// Where the gradients of both embeddings are added. That of tokens was begun by the head, which shares it.
 pub struct EmbeddingGradients<'a, F> {
     pub buffer: &'a mut F,
+    pub positions: Sum,
     pub wte: Range<usize>,
     pub wpe: Range<usize>,
 }
@@ -234,7 +244,9 @@ pub trait Backend: Sized + 'static {
     /// Does `work`, whose operations and buffers are the same whenever it is called with this recording.
     fn record(&self, recording: &mut Self::Recording, work: impl FnMut() -> Done) -> Done;
 
-    fn zero(&self, buffer: &mut Self::Full) -> Done;
+    /// Before gradients are summed: what they hold from here on. The first micro-step replaces what is
+    /// [`Sum::Empty`]; who cannot do that zeroes them.
+    fn begin(&self, gradients: &mut Self::Full) -> Result<Sum, Refused>;
     fn clear(&self, part: PartMut<Self::Compute>) -> Done;
 
     /// Embeds the first rows of the micro-batch, as many as `out` has.

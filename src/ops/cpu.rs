@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::attention::{self, Shape, WeightDropout};
 use super::backend::{
     Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
-    Gradients, Mask, Masks, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
+    Gradients, Mask, Masks, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual, Sum,
     TrainingState,
 };
 use super::dropout::{self, Dropout};
@@ -183,9 +183,8 @@ impl<T: Element> Backend for OnCpu<T> {
         work()
     }
 
-    fn zero(&self, buffer: &mut Vec<T>) -> Done {
-        parallel::zero(buffer);
-        Ok(())
+    fn begin(&self, _gradients: &mut Vec<T>) -> Result<Sum, Refused> {
+        Ok(Sum::Empty)
     }
 
     fn clear(&self, part: PartMut<Vec<T>>) -> Done {
@@ -348,9 +347,9 @@ impl<T: Element> Backend for OnCpu<T> {
         columns: usize,
         _partials: &mut Vec<T>,
     ) -> Done {
-        let (dweight, dbias) = into.slices();
+        let (sum, gradients) = (into.sum, into.slices());
         let (products, dy, x) = (&self.products, dy.slice(), x.slice());
-        linear::backward_weight(products, dy, x, dweight, dbias, columns);
+        linear::backward_weight(products, dy, x, gradients, sum, columns);
         Ok(())
     }
 
@@ -387,8 +386,8 @@ impl<T: Element> Backend for OnCpu<T> {
             mean: saved.mean.slice(),
             rstd: saved.rstd.slice(),
         };
-        let (dweight, dbias) = into.slices();
-        layer_norm::backward(dout.slice(), saved, dx.slice(), dweight, dbias, partials);
+        let (sum, gradients) = (into.sum, into.slices());
+        layer_norm::backward(dout.slice(), saved, dx.slice(), gradients, sum, partials);
         Ok(())
     }
 
@@ -420,6 +419,7 @@ impl<T: Element> Backend for OnCpu<T> {
         }
         let (dwte, dwpe) = into.buffer.split_at_mut(into.wpe.start);
         let (dwte, dwpe) = (&mut dwte[into.wte], &mut dwpe[..into.wpe.len()]);
+        let dwpe = (dwpe, into.positions);
         embedding::backward(&batch.tokens.inputs, dx, dwte, dwpe, positions, columns);
         Ok(())
     }

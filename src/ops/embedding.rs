@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor};
 
 use super::Element;
-use super::parallel::for_row_blocks;
+use super::backend::Sum;
+use super::parallel::{begin, for_row_blocks};
 use super::vectorised::vectorised;
 
 /// Tokens are (B, T) row-major; `wte` (V, C), `wpe` (at least T, C), `out` (R, C). The position of
@@ -28,19 +29,20 @@ pub fn forward<T: Element>(
     });
 }
 
-/// `dwte[token] += dout[row]` and `dwpe[t] += dout[row]`, each in row order: a token may occur in
+/// `dwte[token] += dout[row]` and `dwpe[t] += dout[row]`, or `=`, each in row order: a token may occur in
 /// many rows, and a fixed order keeps the sum reproducible.
 pub fn backward<T: Element>(
     tokens: &[u32],
     dout: &[T],
     dwte: &mut [T],
-    dwpe: &mut [T],
+    (dwpe, sum): (&mut [T], Sum),
     positions: usize,
     columns: usize,
 ) {
     for (&token, dout) in tokens.iter().zip(dout.chunks_exact(columns)) {
         add(&mut dwte[token as usize * columns..][..columns], dout);
     }
+    begin(dwpe, sum);
     for_row_blocks(&mut dwpe[..positions * columns], columns, |first, rows| {
         for sequence in dout.chunks_exact(positions * columns) {
             add(rows, &sequence[first * columns..][..rows.len()]);

@@ -7,8 +7,9 @@ use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
 use super::Element;
+use super::backend::Sum;
 use super::element::sum;
-use super::parallel::BLOCK_ROWS;
+use super::parallel::{BLOCK_ROWS, begin};
 use super::vectorised::vectorised;
 
 /// GPT-2's epsilon.
@@ -91,7 +92,8 @@ pub fn partials_len(rows: usize, columns: usize) -> usize {
     rows.div_ceil(BLOCK_ROWS) * 2 * columns
 }
 
-/// Adds to `dx` (R, C) the gradient through the normalisation, to `dweight` and `dbias` (C) theirs.
+/// Adds to `dx` (R, C) the gradient through the normalisation, to `dweight` and `dbias` (C) theirs, which replace
+/// what is empty.
 ///
 /// With g = dout * weight and n = (x - mean) * rstd:
 /// `dx += rstd * (g - mean(g) - n * mean(g * n))`, `dweight += sum(dout * n)` and
@@ -101,8 +103,8 @@ pub fn backward<T: Element>(
     dout: &[T],
     saved: Saved<T>,
     dx: &mut [T],
-    dweight: &mut [T],
-    dbias: Option<&mut [T]>,
+    (dweight, dbias): (&mut [T], Option<&mut [T]>),
+    sum: Sum,
     partials: &mut [T],
 ) {
     let columns = saved.weight.len();
@@ -127,8 +129,10 @@ pub fn backward<T: Element>(
             backward_block(dout, saved, dx, partial);
         });
     let blocks = saved.mean.len().div_ceil(BLOCK_ROWS);
+    begin(dweight, sum);
     add_partials(dweight, &partials[..blocks * 2 * columns], 0);
     if let Some(dbias) = dbias {
+        begin(dbias, sum);
         add_partials(dbias, &partials[..blocks * 2 * columns], columns);
     }
 }

@@ -3,9 +3,10 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
+use super::backend::Sum;
 use super::gemm::cpu::{Aux, Operands};
 use super::gemm::{Epilogue, Problem, Products};
-use super::parallel::BLOCK_ROWS;
+use super::parallel::{BLOCK_ROWS, begin};
 use super::vectorised::vectorised;
 use super::{Element, gelu};
 use crate::config::Gelu;
@@ -110,19 +111,24 @@ fn input_problem<T: Element>(
     Problem::input_gradient(rows, outputs, inputs, products.inputs(), epilogue)
 }
 
-/// `dweight (out, in) += dy^T x` and `dbias (out) += sum over rows of dy`.
+/// `dweight (out, in) += dy^T x` and `dbias (out) += sum over rows of dy`, or `=`.
 pub fn backward_weight<T: Element>(
     products: &Products<T>,
     dy: &[T],
     x: &[T],
-    dweight: &mut [T],
-    dbias: Option<&mut [T]>,
+    (dweight, dbias): (&mut [T], Option<&mut [T]>),
+    sum: Sum,
     inputs: usize,
 ) {
     let (rows, outputs) = (x.len() / inputs, dweight.len() / inputs);
     let problem = Problem::weight_gradient(rows, outputs, inputs, products.inputs());
-    products.compute(problem, Operands::new(dy, x, dweight));
+    let operands = Operands {
+        c_is_empty: sum == Sum::Empty,
+        ..Operands::new(dy, x, dweight)
+    };
+    products.compute(problem, operands);
     if let Some(dbias) = dbias {
+        begin(dbias, sum);
         add_column_sums(dy, dbias);
     }
 }

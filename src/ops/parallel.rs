@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::backend::Sum;
+
 /// Rows of one block of work. Blocks depend on the number of rows only, never on the threads.
 pub const BLOCK_ROWS: usize = 32;
 
@@ -29,8 +31,15 @@ pub(super) fn for_row_blocks2<T: Send, U: Send>(
 }
 
 /// Sets every element to zero, on all threads.
-pub fn zero<T: super::Element>(x: &mut [T]) {
+pub(super) fn zero<T: super::Element>(x: &mut [T]) {
     for_element_blocks(x, |_, x| x.fill(T::ZERO));
+}
+
+/// Zeroes gradients whose sum is not begun; for small ones that are no product.
+pub(super) fn begin<T: super::Element>(gradients: &mut [T], sum: Sum) {
+    if sum == Sum::Empty {
+        gradients.fill(T::ZERO);
+    }
 }
 
 /// Elements of one block of an element-wise pass.

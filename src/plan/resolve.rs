@@ -198,6 +198,10 @@ pub(super) fn autotune(
         (Hardware::Cuda(_), AutotuneRequest::Limited) => {
             (Effort::Limited, "`gemm.autotune` says so".into())
         }
+        (Hardware::Cpu(_), AutotuneRequest::Auto) => (
+            Effort::Limited,
+            "every candidate gives the same bits".into(),
+        ),
         (Hardware::Cpu(_), AutotuneRequest::Limited) => (
             Effort::Limited,
             "`gemm.autotune` says so; every candidate gives the same bits".into(),
@@ -205,12 +209,6 @@ pub(super) fn autotune(
         (Hardware::Cpu(_), AutotuneRequest::Full) => (
             Effort::Full,
             "`gemm.autotune` says so; candidates that round differently count, too".into(),
-        ),
-        (Hardware::Cpu(_), AutotuneRequest::Auto) => (
-            Effort::Off,
-            "a search on the CPU gains a few percent of the products' time at most; \
-             `--set gemm.autotune=limited` asks for it"
-                .into(),
         ),
     };
     Ok(Choice { value, because })

@@ -6,7 +6,7 @@ use super::ReadSample;
 use crate::error::Result;
 use crate::memory::{AllocationError, Memory};
 use crate::model::{Gpt, Purpose, Rung};
-use crate::ops::backend::{Backend, Done, Masks, Moment};
+use crate::ops::backend::{Backend, Done, Masks, Moment, Sum};
 use crate::plan::ModelDims;
 use crate::rng::Seed;
 
@@ -92,7 +92,7 @@ impl<B: Backend> MicroStep<'_, B> {
     pub fn backward(
         &self,
         workspace: &mut Workspace<B>,
-        gradients: &mut B::Full,
+        (gradients, sum): (&mut B::Full, Sum),
         tally: &mut B::Tally,
     ) -> Done {
         let Workspace {
@@ -104,7 +104,8 @@ impl<B: Backend> MicroStep<'_, B> {
         let (count, masks) = (self.count, self.masks(batch));
         let (full, positions) = (count == gpt.max_sequences(), gpt.dims().block_size);
         let work = || {
-            let losses = gpt.backward(self.weights, gradients, (batch, count), masks)?;
+            let losses =
+                gpt.backward(self.weights, (&mut *gradients, sum), (batch, count), masks)?;
             self.backend.add_losses(losses, positions, tally)
         };
         self.run(full, backward, work)

@@ -10,7 +10,7 @@ use crate::evaluation::evaluate;
 use crate::faults::Site;
 use crate::memory::{Memory, Planned};
 use crate::model::{Engine, ParamLayout, Purpose, Rung, plan_batch, plan_buffers};
-use crate::ops::backend::{Backend, Moment, TrainingState};
+use crate::ops::backend::{Backend, Moment, Sum, TrainingState};
 use crate::ops::gemm::{Problem, Table};
 use crate::optim::{Ended, LossScale, OptimizerSettings, Update, decay_runs};
 use crate::plan::{ModelDims, NamedChoice};
@@ -162,10 +162,8 @@ impl<B: Backend> Trainer<B> {
         let sequences = settings.sequences_per_step;
         let scale = self.loss_scale.value() / (sequences * dims.block_size) as f64;
         self.workspaces.run(|workspace, memory| {
-            backend
-                .zero(gradients)
-                .and_then(|()| backend.reset(tally))
-                .map_err(|refused| memory.refusal(Site::Forward, refused))?;
+            let begun = backend.reset(tally).and_then(|()| backend.begin(gradients));
+            let mut sum = begun.map_err(|refused| memory.refusal(Site::Forward, refused))?;
             let most = workspace.gpt.max_sequences();
             for first in (0..sequences).step_by(most) {
                 let count = most.min(sequences - first);
@@ -186,8 +184,9 @@ impl<B: Backend> Trainer<B> {
                 work.forward(workspace)
                     .map_err(|refused| memory.refusal(Site::Forward, refused))?;
                 memory.enter(Site::Backward)?;
-                work.backward(workspace, gradients, tally)
+                work.backward(workspace, (&mut *gradients, sum), tally)
                     .map_err(|refused| memory.refusal(Site::Backward, refused))?;
+                sum = Sum::Begun;
             }
             Ok(())
         })

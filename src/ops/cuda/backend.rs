@@ -21,7 +21,7 @@ use crate::model::{Engine, Packets};
 use crate::ops::attention::Shape;
 use crate::ops::backend::{
     Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
-    Gradients, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
+    Gradients, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual, Sum,
     TrainingState,
 };
 use crate::ops::gemm::gpu::GpuError;
@@ -234,8 +234,10 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         Ok(())
     }
 
-    fn zero(&self, buffer: &mut CudaSlice<f32>) -> Done {
-        Ok(self.stream.memset_zeros(buffer)?)
+    /// One recording serves all micro-steps, so the first adds to zeros.
+    fn begin(&self, gradients: &mut CudaSlice<f32>) -> Result<Sum, Refused> {
+        self.stream.memset_zeros(gradients)?;
+        Ok(Sum::Begun)
     }
 
     fn clear(&self, part: PartMut<CudaSlice<T>>) -> Done {

@@ -100,6 +100,12 @@ pub trait Device {
     /// What a trial of `problem` takes, copies of its results on the host included.
     fn trial_bytes(&self, problem: &Problem) -> u64;
 
+    /// What is verified and timed in place of `problem` where a trial may take `room` bytes: the problem itself, or
+    /// one of another size for which the same candidates are the fast ones.
+    fn stand_in(&self, problem: &Problem, room: u64) -> Option<Problem> {
+        (self.trial_bytes(problem) <= room).then_some(*problem)
+    }
+
     /// Makes buffers that are large enough for any one of `problems`.
     fn trial(&self, problems: &[Problem]) -> Result<Self::Trial, Unavailable>;
 

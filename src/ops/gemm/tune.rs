@@ -109,8 +109,11 @@ impl<'a, D: Device> Tuner<'a, D> {
     /// For `problems`, in at most `room` bytes where that is known.
     pub fn new(device: &'a D, problems: &[Problem], effort: Effort, room: Option<u64>) -> Self {
         let room = room.unwrap_or(u64::MAX);
-        let mut problems = problems.to_vec();
-        problems.retain(|problem| effort != Effort::Off && device.trial_bytes(problem) <= room);
+        let problems: Vec<Problem> = problems
+            .iter()
+            .filter(|_| effort != Effort::Off)
+            .filter_map(|problem| device.stand_in(problem, room))
+            .collect();
         Self {
             device,
             effort,
@@ -132,12 +135,11 @@ impl<'a, D: Device> Tuner<'a, D> {
         if effort == Effort::Off {
             return without_search(offers, "no search was asked for");
         }
-        let bytes = device.trial_bytes(problem);
-        if bytes > self.room {
-            let [bytes, room] = [bytes, self.room].map(units::bytes);
+        let Some(problem) = &device.stand_in(problem, self.room) else {
+            let [bytes, room] = [device.trial_bytes(problem), self.room].map(units::bytes);
             let because = format!("tuning it takes {bytes}, {room} are left");
             return without_search(offers, &because);
-        }
+        };
         let (trial, results) = match &mut self.buffers {
             Ok((trial, results)) => (trial, results),
             Err(Unavailable(because)) => return without_search(offers, because),

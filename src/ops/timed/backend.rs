@@ -11,7 +11,7 @@ use crate::model::Engine;
 use crate::ops::attention::Shape;
 use crate::ops::backend::{
     Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
-    Gradients, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
+    Gradients, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual, Sum,
     TrainingState,
 };
 use crate::ops::gemm::{Inputs, Problem, Table};
@@ -93,9 +93,12 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         }
     }
 
-    fn zero(&self, buffer: &mut B::Full) -> Done {
-        let work = self.sizes.zeroing();
-        self.timed(Operation::Zeroing, work, |inner| inner.zero(buffer))
+    fn begin(&self, gradients: &mut B::Full) -> Result<Sum, Refused> {
+        let work = match self.engine() {
+            Engine::Cpu { .. } => Work::default(),
+            Engine::Cuda => self.sizes.zeroing(),
+        };
+        self.timed(Operation::Zeroing, work, |inner| inner.begin(gradients))
     }
 
     fn clear(&self, part: PartMut<B::Compute>) -> Done {

@@ -140,6 +140,8 @@ pub struct Operands<'a, T> {
     pub a: &'a [T],
     pub b: &'a [T],
     pub c: &'a mut [T],
+    /// C holds nothing that counts: what accumulates replaces it.
+    pub c_is_empty: bool,
     /// (N), with an epilogue that adds one.
     pub bias: &'a [T],
     pub aux: Aux<'a, T>,
@@ -161,6 +163,7 @@ impl<'a, T> Operands<'a, T> {
             a,
             b,
             c,
+            c_is_empty: false,
             bias: &[],
             aux: Aux::None,
         }
@@ -189,6 +192,14 @@ fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Stored) -> Matri
 
 /// The operands of one problem after the other.
 pub struct Trial<T>(Vec<T>);
+
+/// A side that is cut for a trial has at least so many.
+const SHORTEST_CUT: usize = 4096;
+
+fn sorted(mut sides: [&mut usize; 3]) -> [&mut usize; 3] {
+    sides.sort();
+    sides
+}
 
 /// Elements of A, B, C, bias and aux.
 fn lengths(problem: &Problem) -> [usize; 5] {
@@ -245,10 +256,17 @@ impl<T: Element> Device for Cpu<T> {
         candidate: Candidate,
         operands: &mut Operands<T>,
     ) -> Result<(), Infallible> {
-        let Operands { a, b, c, bias, aux } = operands;
+        let Operands {
+            a,
+            b,
+            c,
+            c_is_empty,
+            bias,
+            aux,
+        } = operands;
         let a = view(a, problem.a_shape(), problem.a);
         let b = view(b, problem.b_shape(), problem.b);
-        let output = match problem.accumulate {
+        let output = match problem.accumulate && !*c_is_empty {
             true => Output::Accumulate,
             false => Output::Replace,
         };
@@ -278,6 +296,20 @@ impl<T: Element> Device for Cpu<T> {
         (operands + 2 * size_of::<f32>() * (c + aux)) as u64
     }
 
+    /// Cut in halves where it is longest: tiles are far smaller than what is left.
+    fn stand_in(&self, problem: &Problem, room: u64) -> Option<Problem> {
+        let mut smaller = *problem;
+        while self.trial_bytes(&smaller) > room {
+            let Problem { m, n, k, .. } = &mut smaller;
+            let [_, _, longest] = sorted([m, n, k]);
+            if *longest < SHORTEST_CUT {
+                return None;
+            }
+            *longest /= 2;
+        }
+        Some(smaller)
+    }
+
     fn trial(&self, problems: &[Problem]) -> Result<Trial<T>, Unavailable> {
         let totals = problems.iter().map(|problem| lengths(problem).iter().sum());
         let len = totals.max().unwrap_or(0);
@@ -295,15 +327,13 @@ impl<T: Element> Device for Cpu<T> {
         let (bias, rest) = rest.split_at_mut(bias);
         let aux = &mut rest[..aux];
         Operands {
-            a,
-            b,
-            c,
             bias,
             aux: match problem.epilogue {
                 Epilogue::BiasGelu(_) => Aux::Written(aux),
                 Epilogue::GeluBackward(_) => Aux::Read(aux),
                 Epilogue::None | Epilogue::Bias => Aux::None,
             },
+            ..Operands::new(a, b, c)
         }
     }
 
