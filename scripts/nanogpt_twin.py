@@ -39,8 +39,6 @@ except ModuleNotFoundError as missing:
     )
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
-# Iterations that do not count: memory and caches are cold, --compile compiles.
-UNTIMED = 10
 # Iterations of --search_batch for each micro-batch, after those that compile and allocate.
 SEARCH_UNTIMED = 2
 SEARCH_TIMED = 3
@@ -113,6 +111,9 @@ def parse_arguments():
         "--fused", action="store_true", help="use AdamW's fused implementation [always on a GPU]"
     )
     parser.add_argument(
+        "--untimed", type=int, default=10, help="first iterations that do not count [default: 10]"
+    )
+    parser.add_argument(
         "--search_batch",
         metavar="N,N,...",
         nargs="?",
@@ -133,8 +134,9 @@ def parse_arguments():
     args.device = args.device or ("cuda" if has_cuda else "cpu")
     if args.device == "cuda" and not has_cuda:
         parser.error(f"torch {torch.__version__} finds no CUDA device; see `nvidia-smi`")
-    if args.max_iters <= UNTIMED and not (args.search_batch and args.max_iters == 0):
-        parser.error(f"--max_iters must be above {UNTIMED}: the first {UNTIMED} are not timed")
+    if args.max_iters <= args.untimed and not (args.search_batch and args.max_iters == 0):
+        untimed = f"the first {args.untimed} are not timed"
+        parser.error(f"--max_iters must be above {args.untimed}: {untimed}")
     if args.search_batch and args.batch_size:
         parser.error("give one of --batch_size and --search_batch")
     args.search_batch = batches_to_search(parser, args)
@@ -459,7 +461,7 @@ def train(args):
 
 
 def summary(times_ms, val_losses, args):
-    ms = statistics.median(times_ms[UNTIMED:])
+    ms = statistics.median(times_ms[args.untimed :])
     tokens = args.sequences_per_step * args.block_size
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak_bytes = peak if sys.platform == "darwin" else 1024 * peak

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Iterations that do not count, as in nanogpt_twin.py; but all after the first of a short search.
-UNTIMED = 10
 LLMC_SEARCH_STEPS = 5
 # n_layer: n_embd and n_head, which llm.c derives from it (gpt2_set_hyperparameters, train_gpt2.cu).
 LLMC_MODELS = {12: (768, 12), 24: (1024, 16), 36: (1280, 20), 48: (1600, 25)}
@@ -37,8 +35,10 @@ class Program:
 class Work:
     """What all of them train: a preset with settings on top, as taper spells them, and its data."""
 
-    def __init__(self, preset, settings, iters, scratch):
-        self.preset, self.settings, self.iters, self.scratch = preset, settings, iters, scratch
+    def __init__(self, preset, settings, iters, untimed, scratch):
+        self.preset, self.settings, self.scratch = preset, settings, scratch
+        # Of each run; of those the first so many do not count, but all after the first of a short search.
+        self.iters, self.untimed = iters, untimed
         sections = tomllib.loads((ROOT / f"config/{preset}.toml").read_text()).values()
         self.keys = {key: value for section in sections for key, value in section.items()}
         for key, value in self.short_settings():
@@ -114,21 +114,21 @@ def taper(work, path):
     own += [f"train.max_iters={work.iters}", f"checkpoint.out_dir={work.scratch / 'taper'}"]
     sets = [part for setting in work.settings + own for part in ("--set", setting)]
     command = [path, "train", "--config", f"config/{work.preset}.toml", *sets, "--json", "--quiet"]
-    return Program("taper", command, read_taper)
+    return Program("taper", command, lambda text: read_taper(text, work.untimed))
 
 
-def read_taper(text):
+def read_taper(text, untimed):
     events = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     steps = [event for event in events if event["kind"] == "step"]
     ms = [event["ms"] for event in steps]
-    if len(ms) <= UNTIMED:
+    if len(ms) <= untimed:
         fail(
-            f"taper printed {len(ms)} steps; expected more than {UNTIMED}",
+            f"taper printed {len(ms)} steps; expected more than {untimed}",
             "check that TAPER is this source's: unset it",
         )
     tokens = steps[0]["tokens"]
     kept = {event["kind"]: event for event in events if event["kind"] in ("startup", "done")}
-    return {**rate(tokens, ms[UNTIMED:]), "ms": ms, "loss": steps[-1]["loss"], **kept}
+    return {**rate(tokens, ms[untimed:]), "ms": ms, "loss": steps[-1]["loss"], **kept}
 
 
 def rate(tokens, ms):
@@ -139,7 +139,8 @@ def pytorch(work, python, arguments, tuned):
     """The twin; without --batch_size the whole step is one micro-batch."""
     command = [python, "scripts/nanogpt_twin.py", "--preset", work.preset]
     command += [f"--{key}={value}" for key, value in work.short_settings()]
-    command += [f"--max_iters={work.iters}", "--eval_interval=0", *arguments]
+    command += [f"--max_iters={work.iters}", f"--untimed={work.untimed}", "--eval_interval=0"]
+    command += arguments
     environment = {}
     if tuned:
         command.append("--fused")
@@ -203,7 +204,7 @@ def read_llmc_cpu(text, work, binary):
 
 def llmc_rate(matches, work, command, example):
     ms = [float(match) for match in matches]
-    timed = ms[UNTIMED:] or ms[1:]
+    timed = ms[work.untimed :] or ms[1:]
     if not timed:
         fail(
             f"`{command[0]}` printed {len(ms)} steps; expected several lines like `{example}`",

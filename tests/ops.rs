@@ -270,6 +270,7 @@ fn attention_matches_its_twin_with_and_without_dropout() {
         (1, QUERY_BLOCK, 2, 16),
         (2, QUERY_BLOCK + 1, 1, 5),
         (1, 2 * QUERY_BLOCK + 37, 2, 24),
+        (1, 10 * QUERY_BLOCK - 3, 1, 8),
     ] {
         let shape = Shape {
             sequences,

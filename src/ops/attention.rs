@@ -20,6 +20,10 @@ use super::vectorised::vectorised;
 
 /// Queries of one block.
 pub const QUERY_BLOCK: usize = 64;
+/// Of one block of long sequences: keys are packed half as often, and little more of the masked half is computed.
+const LONG_QUERY_BLOCK: usize = 128;
+/// What is a long sequence.
+const LONG: usize = 512;
 
 /// The sizes of one call. `qkv` is (B, T, 3C) with C = heads * head_size: all queries, then all
 /// keys, then all values of a position, head after head.
@@ -56,9 +60,16 @@ impl Shape {
         threads * self.thread_scratch_len()
     }
 
+    fn query_block(self) -> usize {
+        match self.positions {
+            LONG.. => LONG_QUERY_BLOCK,
+            _ => QUERY_BLOCK,
+        }
+    }
+
     /// Two blocks of (queries, keys): the weights and their gradients; and one value per query.
     fn thread_scratch_len(self) -> usize {
-        QUERY_BLOCK * (2 * self.positions + 1)
+        self.query_block() * (2 * self.positions + 1)
     }
 }
 
@@ -164,8 +175,9 @@ pub fn forward<T: Element>(
     );
     let (out, lse) = (SharedMut::new(out), SharedMut::new(lse));
     for_heads(shape, scratch, |head, scratch| {
-        for from in queries.clone().step_by(QUERY_BLOCK) {
-            let to = (from + QUERY_BLOCK).min(queries.end);
+        let block = shape.query_block();
+        for from in queries.clone().step_by(block) {
+            let to = (from + block).min(queries.end);
             forward_block(qkv, (out, lse), head, from..to, dropout, scratch);
         }
     });
@@ -289,10 +301,11 @@ pub fn backward<T: Element>(
     for_heads(shape, scratch, |head, scratch| {
         // From the last block to the first: the last one sees every key, so it initialises dK and
         // dV, and the others add to them.
-        let last = (shape.positions - 1) / QUERY_BLOCK;
+        let size = shape.query_block();
+        let last = (shape.positions - 1) / size;
         for block in (0..=last).rev() {
-            let from = block * QUERY_BLOCK;
-            let to = (from + QUERY_BLOCK).min(shape.positions);
+            let from = block * size;
+            let to = (from + size).min(shape.positions);
             let output = if block == last {
                 Output::Replace
             } else {

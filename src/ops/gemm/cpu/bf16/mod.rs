@@ -69,22 +69,23 @@ pub(super) fn gemm_sequential(
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
     let (a, b) = (Lines::rows_of(a), Lines::columns_of(b));
     PACKED.with_borrow_mut(|packed| {
-        for column in (0..n).step_by(BLOCK_COLUMNS) {
-            let columns = BLOCK_COLUMNS.min(n - column);
-            for depth in (0..k.max(1)).step_by(BLOCK_DEPTH) {
-                let deep = BLOCK_DEPTH.min(k - depth);
-                packed
-                    .b
-                    .pack_pairs_first(&b, column..column + columns, depth..depth + deep);
-                let output = match depth {
-                    0 => output,
-                    _ => Output::Accumulate,
-                };
+        for depth in (0..k.max(1)).step_by(BLOCK_DEPTH) {
+            let depth = depth..k.min(depth + BLOCK_DEPTH);
+            let output = match depth.start {
+                0 => output,
+                _ => Output::Accumulate,
+            };
+            for column in (0..n).step_by(BLOCK_COLUMNS) {
+                let columns = BLOCK_COLUMNS.min(n - column);
+                let lines = column..column + columns;
+                packed.b.pack_pairs_first(&b, lines, depth.clone());
                 for row in (0..m).step_by(BLOCK_ROWS) {
                     let rows = BLOCK_ROWS.min(m - row);
-                    packed
-                        .a
-                        .pack_lines_first(&a, row..row + rows, depth..depth + deep);
+                    // A single block of rows stays packed for all columns.
+                    if rows < m || column == 0 {
+                        let lines = row..row + rows;
+                        packed.a.pack_lines_first(&a, lines, depth.clone());
+                    }
                     let c = c.part(row, rows, column, columns);
                     multiply(extension, c, output, &packed.a, &packed.b);
                 }
