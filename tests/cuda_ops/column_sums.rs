@@ -1,5 +1,6 @@
 //! Gradients of biases.
 
+use taper::ops::backend::Sum;
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::column_sums::{add_column_sums, partials_len};
 use taper::ops::gemm::{Cpu, Products};
@@ -21,8 +22,8 @@ fn check<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
         &products,
         &T::widen_all(&x),
         &inputs,
-        &mut dweight,
-        Some(&mut want),
+        (&mut dweight, Some(&mut want)),
+        Sum::Begun,
         1,
     );
 

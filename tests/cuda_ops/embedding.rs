@@ -1,5 +1,6 @@
 //! Embeddings, whatever tokens a batch is made of.
 
+use taper::ops::backend::Sum;
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::dropout::Mask;
 use taper::ops::cuda::embedding::{Sorted, Tables, backward, forward, heads_len};
@@ -60,7 +61,7 @@ fn check_backward<T: Rounded>(gpu: &Gpu, ids: &[u32], positions: usize, columns:
         ids,
         &wide,
         &mut dwte_want,
-        &mut dwpe_want,
+        (&mut dwpe_want, Sum::Begun),
         positions,
         columns,
     );

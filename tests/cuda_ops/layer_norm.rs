@@ -1,5 +1,6 @@
 //! Layer norms, alone and with the residual add, forward and backward.
 
+use taper::ops::backend::Sum;
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::dropout::{Mask, Rows};
 use taper::ops::cuda::layer_norm::{self, Affine, Residual, Saved, Stats, partials_len};
@@ -170,8 +171,8 @@ fn check_backward<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
         &dout_wide,
         saved,
         &mut dx_want,
-        &mut dweight_want,
-        dbias,
+        (&mut dweight_want, dbias),
+        Sum::Begun,
         &mut partials,
     );
 

@@ -104,6 +104,25 @@ fn no_candidate_s_bits_depend_on_the_number_of_threads() {
 }
 
 #[test]
+fn a_product_too_large_for_the_room_is_tuned_by_a_smaller_one_like_it() {
+    let cpu = Cpu::<f32>::default();
+    let problem = Problem::weight_gradient(16, 50_304, 32, Inputs::Float32);
+    let whole = cpu.trial_bytes(&problem);
+    assert_eq!(cpu.stand_in(&problem, whole), Some(problem));
+    let smaller = cpu.stand_in(&problem, whole / 3).unwrap();
+    assert!(cpu.trial_bytes(&smaller) <= whole / 3);
+    assert_eq!(
+        (smaller.m, smaller.n, smaller.k),
+        (50_304 / 4, problem.n, problem.k)
+    );
+    assert_eq!(cpu.stand_in(&problem, whole / 100), None);
+    let tuned = tune(&cpu, &problem, Effort::Limited, Some(whole / 3));
+    assert!(tuned.searched, "{}", tuned.because);
+    let tuned = tune(&cpu, &problem, Effort::Limited, Some(whole / 100));
+    assert!(!tuned.searched && tuned.because.starts_with("tuning it takes"));
+}
+
+#[test]
 fn the_parts_of_a_cut_k_stay_within_what_is_planned_for_them() {
     let cpu = Cpu::<f32>::default();
     let problem = Problem::weight_gradient(4096, 4096, 1024, Inputs::Float32);
