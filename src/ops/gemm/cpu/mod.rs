@@ -196,11 +196,6 @@ pub struct Trial<T>(Vec<T>);
 /// A side that is cut for a trial has at least so many.
 const SHORTEST_CUT: usize = 4096;
 
-fn sorted(mut sides: [&mut usize; 3]) -> [&mut usize; 3] {
-    sides.sort();
-    sides
-}
-
 /// Elements of A, B, C, bias and aux.
 fn lengths(problem: &Problem) -> [usize; 5] {
     let (m, n, k) = (problem.m, problem.n, problem.k);
@@ -301,7 +296,7 @@ impl<T: Element> Device for Cpu<T> {
         let mut smaller = *problem;
         while self.trial_bytes(&smaller) > room {
             let Problem { m, n, k, .. } = &mut smaller;
-            let [_, _, longest] = sorted([m, n, k]);
+            let longest = [m, n, k].into_iter().max()?;
             if *longest < SHORTEST_CUT {
                 return None;
             }
