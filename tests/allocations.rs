@@ -8,7 +8,7 @@ use taper::config::Gelu;
 use taper::memory::{Memory, Planned, Precision};
 use taper::model::{Engine, Recompute, Rung, packed_bytes};
 use taper::ops::cpu::OnCpu;
-use taper::ops::gemm::{Cpu, Effort, Products, Table};
+use taper::ops::gemm::{Cpu, Effort, Inputs, Products, Table};
 use taper::optim::OptimizerSettings;
 use taper::plan::ModelDims;
 use taper::rng::Seed;
@@ -211,8 +211,13 @@ fn after_the_first_steps_no_buffer_is_allocated_evaluations_included() {
             assert_eq!(COUNTERS.buffers() - buffers, 0, "recompute {recompute}");
             assert_eq!(COUNTERS.live(), live);
             // Products pack their operands anew, within what the plan reserves for it.
-            let reserved =
-                packed_bytes(&dims(), rung(recompute), THREADS, Effort::Off) + THREADS * (2 << 20);
+            let reserved = packed_bytes(
+                &dims(),
+                rung(recompute),
+                Inputs::Float32,
+                THREADS,
+                Effort::Off,
+            ) + THREADS * (2 << 20);
             let most = COUNTERS.most_packed.load(Ordering::Relaxed);
             assert!(most <= reserved, "{most} bytes packed, {reserved} reserved");
         });

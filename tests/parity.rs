@@ -80,6 +80,23 @@ fn pytorchs_trajectories_are_reproduced() {
     }
 }
 
+/// As if plain float32 had multiplied.
+#[test]
+fn products_in_pieces_reproduce_pytorchs_trajectories_as_float32_does() {
+    if bf16::extension() != Some(bf16::Extension::Amx) {
+        eprintln!("skipped: this CPU has no AMX");
+        return;
+    }
+    for run in ours() {
+        println!("{}", run.folder.display());
+        for micro_batch in [run.batch_size, 1, run.sequences()] {
+            let cpu = Cpu::with_pieces_from(Inputs::Float32InPieces, 1);
+            let backend = OnCpu::<f32>::new(2, Products::untuned(cpu));
+            run.reproduce(backend, micro_batch, OURS);
+        }
+    }
+}
+
 /// A rounding to bf16 is off by at most 2^-9 of a value. Allowed is about three times what was measured.
 #[test]
 fn products_in_bfloat16_follow_pytorchs_float32_within_its_rounding() {

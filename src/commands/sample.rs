@@ -8,7 +8,7 @@ use crate::device::{DeviceProfile, parse_bytes};
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
 use crate::model::packed_bytes;
-use crate::ops::gemm::Effort;
+use crate::ops::gemm::{Effort, Inputs};
 use crate::plan::host_memory;
 use crate::recovery::Recovery;
 use crate::sampling::{Generator, SamplingSettings};
@@ -60,7 +60,13 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let tokens = tokenizer.encode_prompt(&prompt)?;
     let device = DeviceProfile::cpu();
     let threads = args.threads.or(device.cores()).unwrap_or(1);
-    let packed = packed_bytes(&weights.dims, Generator::RUNG, threads, Effort::Off);
+    let packed = packed_bytes(
+        &weights.dims,
+        Generator::RUNG,
+        Inputs::Float32,
+        threads,
+        Effort::Off,
+    );
     let memory = host_memory(
         &device,
         args.memory_limit,

@@ -114,7 +114,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "gemm",
         "backend",
-        Rule::Choice(&["auto", "cublaslt", "ptx"]),
+        Rule::Choice(&["auto", "cublaslt", "ptx", "fma"]),
     ),
 ];
 

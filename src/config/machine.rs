@@ -36,7 +36,7 @@ pub struct SystemConfig {
 pub struct GemmConfig {
     /// How far the search for the fastest matrix products goes. taper's own key.
     pub autotune: AutotuneRequest,
-    /// What computes matrix products on a GPU. taper's own key.
+    /// What computes matrix products. taper's own key.
     pub backend: BackendRequest,
 }
 
@@ -181,6 +181,8 @@ pub enum BackendRequest {
     Cublaslt,
     /// taper's own kernels.
     Ptx,
+    /// On a CPU, fused multiply-adds of fp32 and nothing else: no bf16 pieces.
+    Fma,
 }
 
 impl std::fmt::Display for BackendRequest {
@@ -189,6 +191,7 @@ impl std::fmt::Display for BackendRequest {
             BackendRequest::Auto => "auto",
             BackendRequest::Cublaslt => "cublaslt",
             BackendRequest::Ptx => "ptx",
+            BackendRequest::Fma => "fma",
         })
     }
 }

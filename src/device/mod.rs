@@ -92,7 +92,7 @@ impl Cuda {
             Inputs::Float32 => Some(self.peak_fp32),
             // Half of bf16's on every card that has both.
             Inputs::Tf32 => self.peak_bf16.map(|peak| peak / 2.0),
-            Inputs::Float32AsBfloat16 => None,
+            Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => None,
             Inputs::Bfloat16 => self.peak_bf16,
             Inputs::Float16 => Some(self.peak_fp16),
         }

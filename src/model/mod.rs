@@ -23,7 +23,7 @@ use std::rc::Rc;
 
 use crate::memory::{AllocationError, Memory, Planned};
 use crate::ops::backend::Backend;
-use crate::ops::gemm::{Effort, Inputs, Problem, cpu};
+use crate::ops::gemm::{Cpu, Effort, Inputs, Problem};
 use crate::plan::ModelDims;
 
 use activations::{Activations, BackwardScratch, Scratch};
@@ -79,14 +79,18 @@ impl<B: Backend> Gpt<B> {
     }
 }
 
-/// The most that one product of the model takes beside its operands on `threads` threads of the CPU, with
-/// the candidates of `effort`, in bytes: see [`cpu::packed_bytes`].
-pub fn packed_bytes(dims: &ModelDims, rung: Rung, threads: usize, effort: Effort) -> usize {
-    let problems = Problem::of_training(dims, rung, Inputs::Float32);
-    let bytes = problems
-        .iter()
-        .map(|(_, problem)| cpu::packed_bytes(problem, threads, effort, size_of::<f32>()));
-    bytes.max().unwrap_or(0)
+/// The most that the model's products of `inputs` take beside their operands on `threads` threads of the CPU, with
+/// the candidates of `effort`, in bytes: see [`Cpu::packed_bytes`].
+pub fn packed_bytes(
+    dims: &ModelDims,
+    rung: Rung,
+    inputs: Inputs,
+    threads: usize,
+    effort: Effort,
+) -> usize {
+    let problems = Problem::of_training(dims, rung, inputs);
+    let problems: Vec<Problem> = problems.into_iter().map(|(_, problem)| problem).collect();
+    Cpu::<f32>::new(inputs).packed_bytes(&problems, threads, effort)
 }
 
 /// Notes in `memory` every buffer that [`Gpt::new`] would make.

@@ -41,8 +41,8 @@ impl Draft {
         let vocab_size = resolve::vocab_size(config, dataset, origin.weights)?;
         let model = resolve::model_dims(config, vocab_size.value, origin.weights)?;
         resolve::check_kernels(&model, device)?;
-        let dtype = resolve::precision(config, device)?;
-        let (precision, inputs) = resolve::storage(config, device, dtype.value);
+        let dtype = resolve::precision(config, &model, device)?;
+        let (precision, inputs) = resolve::storage(config, &model, device, dtype.value);
         let threads = resolve::threads(config, device);
         let sequences_per_step = config.sequences_per_step();
         let pinned = config.train.batch_size.pinned();
@@ -70,7 +70,7 @@ impl Draft {
         let measure = Measure::new(
             model.clone(),
             device,
-            precision,
+            (precision, inputs),
             (threads.value, gemm.value),
             job,
         );
@@ -126,6 +126,7 @@ pub(super) struct Measure {
     pub model: ModelDims,
     pub engine: Engine,
     pub precision: Precision,
+    pub inputs: Inputs,
     pub job: Job,
     pub device: DeviceProfile,
     pub gemm: Effort,
@@ -135,7 +136,7 @@ impl Measure {
     pub fn new(
         model: ModelDims,
         device: &DeviceProfile,
-        precision: Precision,
+        (precision, inputs): (Precision, Inputs),
         (threads, gemm): (usize, Effort),
         job: Job,
     ) -> Self {
@@ -146,6 +147,7 @@ impl Measure {
                 Hardware::Cuda(_) => Engine::Cuda,
             },
             precision,
+            inputs,
             job,
             device: device.clone(),
             gemm,
@@ -169,7 +171,7 @@ impl Measure {
             Engine::Cpu { threads } => threads,
             Engine::Cuda => 0,
         };
-        let packed = packed_bytes(&self.model, rung, threads, self.gemm);
+        let packed = packed_bytes(&self.model, rung, self.inputs, threads, self.gemm);
         reserve(&self.device, threads, packed)
     }
 

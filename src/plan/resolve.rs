@@ -9,6 +9,7 @@ use crate::device::{Cpu, Cuda, DeviceProfile, Hardware};
 use crate::error::{Error, Result};
 use crate::memory::Precision;
 use crate::model::{Recompute, Rung};
+use crate::ops::gemm::cpu::SHORTEST_SIDE_IN_PIECES;
 use crate::ops::gemm::{Effort, Inputs};
 
 /// GPT-2's vocabulary and what nanoGPT pads it to: the next multiple of 64.
@@ -86,9 +87,21 @@ const LAUNCH_SECONDS: f64 = 4e-6;
 
 /// # Errors
 /// When the device does not have the precision asked for.
-pub(super) fn precision(config: &Config, device: &DeviceProfile) -> Result<Choice<Precision>> {
+pub(super) fn precision(
+    config: &Config,
+    model: &ModelDims,
+    device: &DeviceProfile,
+) -> Result<Choice<Precision>> {
     let (best, because) = match &device.hardware {
-        Hardware::Cpu(_) => (Precision::Float32, "the CPU trains in float32".to_owned()),
+        Hardware::Cpu(cpu) => {
+            let because = match multiplies_pieces(config, model, cpu) {
+                false => "the CPU trains in float32",
+                true => {
+                    "the CPU trains in float32; AMX multiplies it in bfloat16 pieces, as accurately"
+                }
+            };
+            (Precision::Float32, because.to_owned())
+        }
         Hardware::Cuda(cuda) => {
             let (major, minor) = cuda.compute_capability;
             match cuda.peak_bf16.is_some() {
@@ -151,14 +164,26 @@ fn bfloat16_extension(cpu: &Cpu) -> Option<&'static str> {
         .find(|name| cpu.vector_extensions.contains(name))
 }
 
+/// Whether float32 is multiplied as three bfloat16 pieces each: see `ops::gemm::cpu::bf16`. One side of every
+/// product is `n_embd`.
+fn multiplies_pieces(config: &Config, model: &ModelDims, cpu: &Cpu) -> bool {
+    bfloat16_extension(cpu) == Some("AMX-BF16")
+        && config.gemm.backend != BackendRequest::Fma
+        && model.n_embd >= SHORTEST_SIDE_IN_PIECES
+}
+
 /// The precision of buffers, and what products multiply: on the CPU everything is kept in float32.
 pub(super) fn storage(
     config: &Config,
+    model: &ModelDims,
     device: &DeviceProfile,
     dtype: Precision,
 ) -> (Precision, Inputs) {
     match (&device.hardware, dtype) {
         (Hardware::Cpu(_), Precision::Bfloat16) => (Precision::Float32, Inputs::Float32AsBfloat16),
+        (Hardware::Cpu(cpu), Precision::Float32) if multiplies_pieces(config, model, cpu) => {
+            (Precision::Float32, Inputs::Float32InPieces)
+        }
         (Hardware::Cuda(_), Precision::Float32) if config.system.tf32 => {
             (Precision::Float32, Inputs::Tf32)
         }
@@ -178,13 +203,24 @@ pub(super) fn autotune(
 ) -> Result<Choice<Effort>> {
     let asked = config.gemm.autotune;
     let (value, because) = match (&device.hardware, asked) {
-        (Hardware::Cpu(_), _) if config.gemm.backend != BackendRequest::Auto => {
+        (Hardware::Cuda(_), _) if config.gemm.backend == BackendRequest::Fma => {
+            return Err(Error::Usage {
+                what: "`gemm.backend` is `fma`, which is for CPUs".into(),
+                hint: "use `--set gemm.backend=auto`".into(),
+            });
+        }
+        (Hardware::Cpu(_), _)
+            if !matches!(
+                config.gemm.backend,
+                BackendRequest::Auto | BackendRequest::Fma
+            ) =>
+        {
             return Err(Error::Usage {
                 what: format!(
-                    "`gemm.backend` is `{}`, but the CPU computes its products itself",
+                    "`gemm.backend` is `{}`, which is for GPUs",
                     config.gemm.backend
                 ),
-                hint: "use `--set gemm.backend=auto`".into(),
+                hint: "use `--set gemm.backend=auto`, or `fma`".into(),
             });
         }
         (_, AutotuneRequest::Off) => (Effort::Off, "`gemm.autotune` says so".into()),

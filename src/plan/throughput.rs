@@ -27,8 +27,8 @@ struct Machine {
 const GPU_EFFICIENCY: f64 = 0.7;
 /// Share of the datasheet's bandwidth that element-wise kernels reach.
 const GPU_BANDWIDTH_EFFICIENCY: f64 = 0.85;
-/// Of one core with 512-bit vectors at about 3 GHz; with 256 bits half of it, with bf16 pairs twice and with
-/// tiles four times as much.
+/// Of one core with 512-bit vectors at about 3 GHz; with 256 bits half of it, with bf16 pairs twice, with
+/// tiles four times and with tiles of pieces one and a half times as much.
 const CORE_FLOPS_PER_SECOND: f64 = 1e11;
 /// One core's share of the memory channels.
 const CORE_BYTES_PER_SECOND: f64 = 1e10;
@@ -41,6 +41,7 @@ impl Machine {
                 let rate = match inputs {
                     Inputs::Float32AsBfloat16 if has("AMX-BF16") => 4.0,
                     Inputs::Float32AsBfloat16 => 2.0,
+                    Inputs::Float32InPieces => 1.5,
                     _ if has("AVX-512") => 1.0,
                     _ => 0.5,
                 };

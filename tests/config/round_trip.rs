@@ -176,6 +176,7 @@ fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
             BackendRequest::Auto,
             BackendRequest::Cublaslt,
             BackendRequest::Ptx,
+            BackendRequest::Fma,
         ]),
         proptest::bool::ANY,
         select(vec![

@@ -128,7 +128,7 @@ fn what_cannot_be_measured_is_refused() {
     bench("--config nosuch.toml").refused(&["`nosuch.toml`"]);
     bench("--set gemm.backend=ptx")
         .refused(&["`gemm.backend` is `ptx`", "--set gemm.backend=auto"]);
-    bench("--set gemm.backend=cublas").refused(&["`auto`, `cublaslt` or `ptx`"]);
+    bench("--set gemm.backend=cublas").refused(&["`auto`, `cublaslt`, `ptx` or `fma`"]);
     bench("--set gemm.autotune=some").refused(&["`auto`, `full`, `limited` or `off`"]);
     bench("--set model.n_embd=17").refused(&["n_head"]);
 }

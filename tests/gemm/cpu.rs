@@ -2,6 +2,7 @@
 
 use taper::ops::gemm::candidate::{Device, Offer, Operand};
 use taper::ops::gemm::cpu::Candidate;
+use taper::ops::gemm::cpu::bf16::{self, Extension};
 use taper::ops::gemm::tune::{Outcome, tune};
 use taper::ops::gemm::{Cpu, Effort, Epilogue, Inputs, Problem, Stored};
 
@@ -33,6 +34,28 @@ fn awkward() -> Vec<Problem> {
     all
 }
 
+/// [`awkward`] problems, multiplied in every way that this CPU has.
+fn everything() -> Vec<Problem> {
+    let mut inputs = vec![Inputs::Float32];
+    match bf16::extension() {
+        None => {}
+        Some(Extension::Avx512) => inputs.push(Inputs::Float32AsBfloat16),
+        Some(Extension::Amx) => {
+            inputs.extend([Inputs::Float32AsBfloat16, Inputs::Float32InPieces]);
+        }
+    }
+    let with = |inputs| {
+        let all = awkward().into_iter();
+        all.map(move |problem| Problem { inputs, ..problem })
+    };
+    inputs.into_iter().flat_map(with).collect()
+}
+
+/// Even the shortest products are in pieces, where they are to be.
+fn cpu() -> Cpu<f32> {
+    Cpu::with_pieces_from(Inputs::Float32, 1)
+}
+
 fn in_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build().unwrap().install(work)
@@ -40,9 +63,10 @@ fn in_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
 
 #[test]
 fn every_candidate_computes_every_kind_of_problem_or_says_why_not() {
-    for problem in awkward() {
+    let cpu = cpu();
+    for problem in everything() {
         for effort in [Effort::Limited, Effort::Full] {
-            let tuned = tune(&Cpu::<f32>::default(), &problem, effort, None);
+            let tuned = tune(&cpu, &problem, effort, None);
             for (candidate, outcome) in &tuned.outcomes {
                 let fine = match outcome {
                     Outcome::Timed { .. } | Outcome::Unavailable(_) => true,
@@ -58,40 +82,111 @@ fn every_candidate_computes_every_kind_of_problem_or_says_why_not() {
 
 #[test]
 fn a_limited_search_has_only_candidates_with_the_fallback_s_bits() {
-    let cpu = Cpu::<f32>::default();
-    for problem in awkward() {
+    let cpu = cpu();
+    for problem in everything() {
         let offers = cpu.offers(&problem, Effort::Limited);
         assert!(offers.iter().all(|offer| offer.same_bits));
-        assert_eq!(offers[0].candidate, Candidate::Whole);
+        let (rows, columns) = (256, 512);
+        let fallback = match problem.inputs {
+            Inputs::Float32AsBfloat16 => Candidate::Bfloat16 { rows, columns },
+            Inputs::Float32InPieces => Candidate::InPieces { rows, columns },
+            _ => Candidate::Whole,
+        };
+        assert_eq!(offers[0].candidate, fallback);
         assert_eq!(cpu.offers(&problem, Effort::Off).len(), 1);
     }
 }
 
+/// C, from operands whose elements are `value(their index)`.
+fn computed(
+    cpu: &Cpu<f32>,
+    problem: &Problem,
+    candidate: Candidate,
+    value: &(dyn Fn(usize) -> f32 + Sync),
+) -> Vec<f32> {
+    let mut trial = cpu.trial(&[*problem]).unwrap();
+    for operand in [
+        Operand::A,
+        Operand::B,
+        Operand::C,
+        Operand::Bias,
+        Operand::Aux,
+    ] {
+        cpu.write(&mut trial, problem, operand, value).unwrap();
+    }
+    let mut operands = cpu.operands(&mut trial, problem);
+    let Ok(()) = cpu.launch(problem, candidate, &mut operands);
+    let mut c = Vec::new();
+    cpu.read(&trial, problem, Operand::C, &mut c).unwrap();
+    c
+}
+
+/// Uniform in (-1, 1), all 24 bits of it.
+fn noise(index: usize) -> f32 {
+    let mixed = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (mixed >> 40) as f32 / (1 << 23) as f32 - 1.0
+}
+
+/// Root mean square of the error of C, from `noise`, by sums in f64. A and B hold the same lines: where a line meets
+/// itself the sum grows with K, elsewhere with its root.
+fn error(problem: &Problem, candidate: Candidate) -> f64 {
+    let got = computed(&cpu(), problem, candidate, &noise);
+    let (n, k) = (problem.n, problem.k);
+    let squares = got.iter().enumerate().map(|(index, &got)| {
+        let (row, column) = (index / n, index % n);
+        let terms = (0..k).map(|i| {
+            let b = noise(column * k + i);
+            f64::from(noise(row * k + i)) * f64::from(b)
+        });
+        (f64::from(got) - terms.sum::<f64>()).powi(2)
+    });
+    (squares.sum::<f64>() / got.len() as f64).sqrt()
+}
+
+#[test]
+fn products_in_pieces_are_as_accurate_as_fused_multiply_adds() {
+    if bf16::extension() != Some(Extension::Amx) {
+        eprintln!("skipped: this CPU has no AMX");
+        return;
+    }
+    let (rows, columns) = (256, 512);
+    for k in [64, 300, 3072] {
+        let problem = |inputs| Problem::forward(60, 70, k, inputs, Epilogue::None);
+        let in_pieces = Candidate::InPieces { rows, columns };
+        let pieces = error(&problem(Inputs::Float32InPieces), in_pieces);
+        let fused = error(&problem(Inputs::Float32), Candidate::Whole);
+        println!("K = {k}: {pieces:.3e} in pieces, {fused:.3e} by fused multiply-adds");
+        assert!(pieces <= fused, "K = {k}: {pieces:e} {fused:e}");
+    }
+}
+
+#[test]
+fn products_with_a_short_side_are_not_in_pieces() {
+    let cpu = Cpu::<f32>::new(Inputs::Float32InPieces);
+    for sides in [[255, 256, 256], [256, 255, 256], [256, 256, 255]] {
+        let [m, n, k] = sides;
+        let problem = Problem::forward(m, n, k, Inputs::Float32InPieces, Epilogue::None);
+        let offers = cpu.offers(&problem, Effort::Limited);
+        assert_eq!(offers[0].candidate, Candidate::Whole, "{problem}");
+    }
+    let problem = Problem::forward(256, 256, 256, Inputs::Float32InPieces, Epilogue::None);
+    let offers = cpu.offers(&problem, Effort::Limited);
+    let all = |offer: &Offer<_>| matches!(offer.candidate, Candidate::InPieces { .. });
+    assert!(offers.iter().all(all));
+}
+
 #[test]
 fn no_candidate_s_bits_depend_on_the_number_of_threads() {
-    let cpu = Cpu::<f32>::default();
-    for problem in awkward() {
+    let cpu = cpu();
+    for problem in everything() {
         let results = |threads| {
             in_pool(threads, || {
                 let offers = cpu.offers(&problem, Effort::Full).into_iter();
                 let available = offers.filter(|offer| offer.available.is_ok());
                 let compute = |offer: Offer<Candidate>| {
-                    let mut trial = cpu.trial(&[problem]).unwrap();
                     let value = |index: usize| (index % 1009) as f32 / 1009.0 - 0.4;
-                    for operand in [
-                        Operand::A,
-                        Operand::B,
-                        Operand::C,
-                        Operand::Bias,
-                        Operand::Aux,
-                    ] {
-                        cpu.write(&mut trial, &problem, operand, &value).unwrap();
-                    }
-                    let mut operands = cpu.operands(&mut trial, &problem);
-                    let Ok(()) = cpu.launch(&problem, offer.candidate, &mut operands);
-                    let mut c = Vec::new();
-                    cpu.read(&trial, &problem, Operand::C, &mut c).unwrap();
-                    c
+                    computed(&cpu, &problem, offer.candidate, &value)
                 };
                 available.map(compute).collect::<Vec<_>>()
             })

@@ -130,7 +130,7 @@ impl Element for f16 {
 /// Rounds to what the inputs' type holds.
 pub fn round(x: f32, inputs: Inputs) -> f32 {
     match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 => x,
+        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => x,
         Inputs::Bfloat16 => bf16::of(x).back(),
         Inputs::Float16 => f16::of(x).back(),
     }
@@ -200,7 +200,7 @@ impl Case {
     ) -> Result<Written, LaunchError> {
         use {Inputs::*, OutputType as O};
         match (self.problem.inputs, self.problem.output) {
-            (Float32 | Tf32 | Float32AsBfloat16, _) => {
+            (Float32 | Tf32 | Float32AsBfloat16 | Float32InPieces, _) => {
                 self.run_as::<f32, f32>(device, tile, split_k)
             }
             (Bfloat16, O::LikeInputs) => self.run_as::<bf16, bf16>(device, tile, split_k),

@@ -42,7 +42,9 @@ fn gelu(form: Gelu, x: f64) -> (f64, f64) {
 /// Half the distance between neighbours at one, of a type: 2^-8 for bf16, 2^-11 for f16, 2^-24 for f32.
 fn unit_roundoff(inputs: Inputs) -> f64 {
     match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 => 2f64.powi(-24),
+        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
+            2f64.powi(-24)
+        }
         Inputs::Bfloat16 => 2f64.powi(-8),
         Inputs::Float16 => 2f64.powi(-11),
     }

@@ -3,6 +3,7 @@
 use taper::device::{Hardware, named};
 use taper::memory::Precision;
 use taper::model::{Recompute, Rung};
+use taper::ops::gemm::Inputs;
 use taper::plan::{AUTOTUNE_MIN_SMS, Origin, Request};
 
 use super::{Asked, GIB, card, choice, config, cpu, on_card, shown, with_free};
@@ -334,5 +335,44 @@ fn cards_have_no_threads_and_cpus_say_whose_theirs_are() {
     assert_eq!(
         threads("system.threads=3"),
         ("3".to_owned(), "`system.threads` says so".to_owned())
+    );
+}
+
+#[test]
+fn amx_multiplies_float32_in_pieces_unless_it_is_told_not_to() {
+    let asked =
+        |extensions, sets| Asked::new(config("shakespeare_char", sets), cpu(2, extensions), 96);
+    let amx = ["AVX2", "AVX-512", "AVX512-BF16", "AMX-BF16"].as_slice();
+    let plan = asked(amx, "").plan();
+    assert_eq!(plan.inputs, Inputs::Float32InPieces);
+    assert_eq!(
+        choice(&plan, "dtype"),
+        (
+            "float32",
+            "the CPU trains in float32; AMX multiplies it in bfloat16 pieces, as accurately"
+        )
+    );
+    for (extensions, sets, inputs) in [
+        (&amx[..3], "", Inputs::Float32),
+        (amx, "gemm.backend=fma", Inputs::Float32),
+        (amx, "model.n_embd=192", Inputs::Float32),
+        (amx, "system.dtype=float32", Inputs::Float32InPieces),
+        (amx, "system.dtype=bfloat16", Inputs::Float32AsBfloat16),
+    ] {
+        assert_eq!(asked(extensions, sets).plan().inputs, inputs, "{sets}");
+    }
+}
+
+#[test]
+fn what_multiplies_on_the_other_kind_of_device_is_refused() {
+    let refused = |asked: Asked| shown(&asked.try_plan().unwrap_err());
+    let on_cpu = Asked::new(config("quickstart", "gemm.backend=ptx"), cpu(2, &[]), 96);
+    assert_eq!(
+        refused(on_cpu),
+        "error: `gemm.backend` is `ptx`, which is for GPUs\nhint: use `--set gemm.backend=auto`, or `fma`"
+    );
+    assert_eq!(
+        refused(on_card(config("quickstart", "gemm.backend=fma"), "t4")),
+        "error: `gemm.backend` is `fma`, which is for CPUs\nhint: use `--set gemm.backend=auto`"
     );
 }

@@ -51,6 +51,8 @@ pub enum Inputs {
     Tf32,
     /// fp32 in memory, multiplied in bf16: on CPUs with instructions for that.
     Float32AsBfloat16,
+    /// fp32 in memory, multiplied as three bf16 pieces each, at fp32's accuracy: on CPUs with AMX.
+    Float32InPieces,
     Bfloat16,
     Float16,
 }
@@ -89,7 +91,10 @@ impl From<Precision> for Inputs {
 impl Inputs {
     pub fn element_bytes(self) -> u64 {
         match self {
-            Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 => 4,
+            Inputs::Float32
+            | Inputs::Tf32
+            | Inputs::Float32AsBfloat16
+            | Inputs::Float32InPieces => 4,
             Inputs::Bfloat16 | Inputs::Float16 => 2,
         }
     }
@@ -266,6 +271,7 @@ impl Display for Inputs {
             Inputs::Float32 => "float32",
             Inputs::Tf32 => "tf32",
             Inputs::Float32AsBfloat16 => "float32 as bfloat16",
+            Inputs::Float32InPieces => "float32 in bfloat16 pieces",
             Inputs::Bfloat16 => "bfloat16",
             Inputs::Float16 => "float16",
         })

@@ -367,7 +367,7 @@ fn value(fill: Fill, operand: Operand, index: usize, inputs: Inputs) -> f32 {
         return (hash % 5) as f32 - 2.0;
     }
     let bits = match inputs {
-        Inputs::Float32 => 24,
+        Inputs::Float32 | Inputs::Float32InPieces => 24,
         Inputs::Tf32 | Inputs::Float16 => 11,
         Inputs::Bfloat16 | Inputs::Float32AsBfloat16 => 8,
     };

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::matrix::{Matrix, MatrixMut, Output, call, gemm_sequential};
-use super::{BFLOAT16_COLUMNS, BFLOAT16_ROWS, Candidate, bf16};
+use super::{BFLOAT16_TILES, Candidate, bf16};
 use crate::ops::Element;
 use crate::ops::gemm::candidate::{Effort, Unavailable};
 use crate::ops::gemm::problem::Problem;
@@ -35,9 +35,9 @@ fn panel_rows(k: usize, element_bytes: usize) -> usize {
     (PANEL_BYTES / row_bytes).next_multiple_of(192)
 }
 
-/// What a product takes beside its operands on `threads` threads with the candidates of `effort`, in
-/// bytes: packed operands, and the parts of a cut K.
-pub fn packed_bytes(
+/// What a product that the `gemm` crate computes takes beside its operands on `threads` threads with the
+/// candidates of `effort`, in bytes: packed operands, and the parts of a cut K.
+pub(super) fn packed_bytes(
     problem: &Problem,
     threads: usize,
     effort: Effort,
@@ -71,9 +71,9 @@ impl Candidate {
     ) -> Result<(), Unavailable> {
         let because = match self {
             Candidate::Whole => return Ok(()),
-            Candidate::Bfloat16 { rows, columns } => {
-                let first = (rows, columns) == (BFLOAT16_ROWS, BFLOAT16_COLUMNS);
-                if bf16::extension().is_none() {
+            Candidate::Bfloat16 { rows, columns } | Candidate::InPieces { rows, columns } => {
+                let first = (rows, columns) == BFLOAT16_TILES[0];
+                if self.method().is_none() {
                     "this CPU does not multiply in bf16".to_owned()
                 } else if first || problem.m > rows || problem.n > columns {
                     return Ok(());
@@ -103,6 +103,15 @@ impl Candidate {
         Err(Unavailable(because))
     }
 
+    /// With which instructions of this CPU, where it multiplies in bf16 and they are there.
+    fn method(self) -> Option<bf16::Method> {
+        match self {
+            Candidate::Bfloat16 { .. } => bf16::Method::rounded(),
+            Candidate::InPieces { .. } => bf16::Method::in_pieces(),
+            Candidate::Whole | Candidate::Tiles { .. } | Candidate::SplitK(_) => None,
+        }
+    }
+
     /// `c (M, N) = a (M, K) b (K, N)`, or `+=`, on all threads of the current pool.
     pub(super) fn compute<T: Element>(
         self,
@@ -110,16 +119,20 @@ impl Candidate {
         output: Output,
         a: Matrix<T>,
         b: Matrix<T>,
+        packed: &mut bf16::Packed,
     ) {
         assert_eq!(c.len(), a.rows() * b.columns(), "output of a product");
         match self {
             Candidate::Whole => whole(c, output, a, b),
             Candidate::Tiles { rows, columns } => {
                 let tile = (rows, columns.unwrap_or(b.columns()));
-                tiles(c, output, a, b, tile, gemm_sequential);
+                tiles(c, output, a, b, tile);
             }
-            Candidate::Bfloat16 { rows, columns } => {
-                tiles(c, output, a, b, (rows, columns), in_bfloat16);
+            Candidate::Bfloat16 { rows, columns } | Candidate::InPieces { rows, columns } => {
+                let Some(method) = self.method() else {
+                    unreachable!("offered where there are instructions for it");
+                };
+                in_bfloat16(method, c, output, a, b, (rows, columns), packed);
             }
             Candidate::SplitK(parts) => split_k(c, output, a, b, parts),
         }
@@ -143,7 +156,6 @@ fn tiles<T: Element>(
     a: Matrix<T>,
     b: Matrix<T>,
     (rows, columns): (usize, usize),
-    compute: impl Fn(MatrixMut<T>, Output, Matrix<T>, Matrix<T>) + Sync,
 ) {
     let (m, n) = (a.rows(), b.columns());
     let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
@@ -154,17 +166,26 @@ fn tiles<T: Element>(
         let b = b.strip(column, columns.min(n - column));
         // SAFETY: the tile lies within C, is borrowed mutably with it, and is this task's alone.
         let c = unsafe { MatrixMut::from_raw(c.at(row * n + column), a.rows(), b.columns(), n) };
-        compute(c, output, a, b);
+        gemm_sequential(c, output, a, b);
     });
 }
 
-fn in_bfloat16<T: Element>(c: MatrixMut<T>, output: Output, a: Matrix<T>, b: Matrix<T>) {
-    let (Some(extension), Some(c), Some(a), Some(b)) =
-        (bf16::extension(), c.in_f32(), a.in_f32(), b.in_f32())
-    else {
-        unreachable!("offered for f32 and where there are instructions for it");
+fn in_bfloat16<T: Element>(
+    method: bf16::Method,
+    c: &mut [T],
+    output: Output,
+    a: Matrix<T>,
+    b: Matrix<T>,
+    tile: (usize, usize),
+    packed: &mut bf16::Packed,
+) {
+    let (rows, columns) = (a.rows(), b.columns());
+    // SAFETY: `c` is borrowed mutably for the call and has exactly rows * columns elements.
+    let c = unsafe { MatrixMut::from_raw(c.as_mut_ptr(), rows, columns, columns) };
+    let (Some(c), Some(a), Some(b)) = (c.in_f32(), a.in_f32(), b.in_f32()) else {
+        unreachable!("offered for f32 alone");
     };
-    bf16::gemm_sequential(extension, c, output, a, b);
+    bf16::gemm(method, bf16::Product { c, output, a, b }, tile, packed);
 }
 
 /// Every part of K gives a matrix of its own; `c` gets their sum, in their order.

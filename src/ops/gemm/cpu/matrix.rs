@@ -5,6 +5,7 @@
 use candle_core::DType;
 
 use crate::ops::Element;
+use crate::ops::vectorised::vectorised;
 
 /// A matrix that is read: rows, columns, and the distance in elements between neighbours.
 #[derive(Clone, Copy)]
@@ -108,6 +109,10 @@ pub struct MatrixMut<T> {
     row_stride: usize,
 }
 
+// SAFETY: a pointer; who writes to parts of the matrix on several threads does so to disjoint ones.
+unsafe impl<T: Send> Send for MatrixMut<T> {}
+unsafe impl<T: Send> Sync for MatrixMut<T> {}
+
 impl<T> MatrixMut<T> {
     /// # Safety
     /// Until the product that writes it has returned, the `columns` elements at `data`, and those
@@ -165,21 +170,26 @@ impl<T> MatrixMut<T> {
     }
 }
 
-impl<T: Copy + std::ops::AddAssign> MatrixMut<T> {
-    /// Takes the first elements of every row of `from`, which are `stride` apart.
-    pub(super) fn take(&self, from: &[T], stride: usize, output: Output) {
-        for (row, from) in from.chunks_exact(stride).take(self.rows).enumerate() {
+vectorised! {
+    /// Sets `to` to the first elements of every row of `from`, or adds them. Rows of `from` are `stride` apart.
+    fn take_rows<T: Element>(to: &MatrixMut<T>, from: &[T], stride: usize, output: Output) {
+        for (row, from) in from.chunks_exact(stride).take(to.rows).enumerate() {
             // SAFETY: a row of the matrix, which is this value's alone.
             let to = unsafe {
-                std::slice::from_raw_parts_mut(self.data.add(row * self.row_stride), self.columns)
+                std::slice::from_raw_parts_mut(to.data.add(row * to.row_stride), to.columns)
             };
-            for (to, &from) in to.iter_mut().zip(from) {
-                match output {
-                    Output::Replace => *to = from,
-                    Output::Accumulate => *to += from,
-                }
+            match output {
+                Output::Replace => to.copy_from_slice(&from[..to.len()]),
+                Output::Accumulate => to.iter_mut().zip(from).for_each(|(to, &from)| *to += from),
             }
         }
+    }
+}
+
+impl<T: Element> MatrixMut<T> {
+    /// Takes the first elements of every row of `from`, which are `stride` apart.
+    pub(super) fn take(&self, from: &[T], stride: usize, output: Output) {
+        take_rows(self, from, stride, output);
     }
 }
 

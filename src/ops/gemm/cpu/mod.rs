@@ -6,6 +6,8 @@
 //! promises the fallback's bits, and tuning, which compares them all, passes it over where it has others.
 //! A limited search has nothing else: its outcome decides how fast a run is and never which numbers
 //! come out, at any rung. Cutting K (a full search) sums in another order.
+//!
+//! On CPUs that multiply bf16 fast, products can go through that: see [`bf16`].
 
 pub mod bf16;
 mod kernels;
@@ -15,6 +17,7 @@ use std::convert::Infallible;
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::cache::Header;
@@ -26,24 +29,33 @@ use crate::memory::passing_buffer;
 use crate::ops::parallel::for_element_blocks;
 use crate::ops::{Element, gelu};
 
-pub use kernels::packed_bytes;
 pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output, gemm_sequential};
 
 /// What the training path on the CPU computes its products with. `T` is f32, or f64 in tests.
 pub type Products<T> = Dispatch<Cpu<T>>;
 
 /// The CPU; its threads are those of the current pool.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Cpu<T> {
     inputs: Inputs,
+    pieces_from: usize,
+    /// Of the product that is computed.
+    packed: Mutex<bf16::Packed>,
     element: PhantomData<T>,
 }
 
 impl<T> Cpu<T> {
     /// That multiplies `inputs`: in T, or fp32 in bf16 where there is an [`extension`](bf16::extension) for it.
     pub fn new(inputs: Inputs) -> Self {
+        Self::with_pieces_from(inputs, SHORTEST_SIDE_IN_PIECES)
+    }
+
+    /// That multiplies products in pieces, where `inputs` says so, if none of M, N and K is below `side`.
+    pub fn with_pieces_from(inputs: Inputs, side: usize) -> Self {
         Self {
             inputs,
+            pieces_from: side,
+            packed: Mutex::default(),
             element: PhantomData,
         }
     }
@@ -66,6 +78,8 @@ pub enum Candidate {
     SplitK(usize),
     /// As `Tiles`, multiplied in bf16.
     Bfloat16 { rows: usize, columns: usize },
+    /// As `Tiles`, multiplied as three bf16 pieces each.
+    InPieces { rows: usize, columns: usize },
 }
 
 impl Display for Candidate {
@@ -82,6 +96,9 @@ impl Display for Candidate {
             } => f.pad(&format!("tiles {rows}x{columns}")),
             Candidate::SplitK(parts) => f.pad(&format!("split-k {parts}")),
             Candidate::Bfloat16 { rows, columns } => f.pad(&format!("bf16 tiles {rows}x{columns}")),
+            Candidate::InPieces { rows, columns } => {
+                f.pad(&format!("bf16 pieces, tiles {rows}x{columns}"))
+            }
         }
     }
 }
@@ -96,22 +113,10 @@ const TILES: [Candidate; 5] = [
     tiles(384, Some(512)),
 ];
 
-/// Small tiles for small products, large ones where operands are packed again and again.
-const BFLOAT16_TILES: [Candidate; 5] = [
-    bfloat16(BFLOAT16_ROWS, BFLOAT16_COLUMNS),
-    bfloat16(128, 512),
-    bfloat16(128, 256),
-    bfloat16(512, 512),
-    bfloat16(256, 1024),
-];
-
-/// Of the fallback.
-const BFLOAT16_ROWS: usize = 256;
-const BFLOAT16_COLUMNS: usize = 512;
-
-const fn bfloat16(rows: usize, columns: usize) -> Candidate {
-    Candidate::Bfloat16 { rows, columns }
-}
+/// Rows and columns of tiles that are multiplied in bf16: small ones for small products, large ones where operands are
+/// packed again and again. The first is the fallback.
+const BFLOAT16_TILES: [(usize, usize); 5] =
+    [(256, 512), (128, 512), (128, 256), (512, 512), (256, 1024)];
 
 const SPLITS: [Candidate; 2] = [Candidate::SplitK(2), Candidate::SplitK(4)];
 
@@ -193,6 +198,42 @@ fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Stored) -> Matri
 /// The operands of one problem after the other.
 pub struct Trial<T>(Vec<T>);
 
+/// M, N and K from which splitting the operands is paid for by the faster products: at 256 x 256 x 256 they
+/// were even on a Xeon with AMX, at 384 of each 1.3 to 1.5 times as fast.
+pub const SHORTEST_SIDE_IN_PIECES: usize = 256;
+
+/// Whether none of its sides is shorter.
+fn is_in_pieces(problem: &Problem, shortest_side: usize) -> bool {
+    let sides = [problem.m, problem.n, problem.k];
+    problem.inputs == Inputs::Float32InPieces && sides.iter().all(|&side| side >= shortest_side)
+}
+
+impl<T: Element> Cpu<T> {
+    /// The most that products take beside their operands on `threads` threads, in bytes: what one of `problems`
+    /// takes while it is computed with the candidates of `effort`, and what is kept to pack into.
+    pub fn packed_bytes(&self, problems: &[Problem], threads: usize, effort: Effort) -> usize {
+        let (mut passing, mut kept) = (0, [0, 0]);
+        for problem in problems {
+            let method = match problem.inputs {
+                Inputs::Float32AsBfloat16 => bf16::Method::rounded(),
+                _ if is_in_pieces(problem, self.pieces_from) => bf16::Method::in_pieces(),
+                _ => None,
+            };
+            match method {
+                Some(method) => {
+                    let bytes = method.packed_bytes([problem.m, problem.n, problem.k]);
+                    kept = [kept[0].max(bytes[0]), kept[1].max(bytes[1])];
+                }
+                None => {
+                    let bytes = kernels::packed_bytes(problem, threads, effort, size_of::<T>());
+                    passing = passing.max(bytes);
+                }
+            }
+        }
+        passing + kept[0] + kept[1]
+    }
+}
+
 /// A side that is cut for a trial has at least so many.
 const SHORTEST_CUT: usize = 4096;
 
@@ -227,13 +268,19 @@ impl<T: Element> Device for Cpu<T> {
             same_bits,
             available: candidate.available(problem, size_of::<T>()),
         };
-        if problem.inputs == Inputs::Float32AsBfloat16 {
+        let in_tiles = |candidate: fn((usize, usize)) -> Candidate| {
             let wanted = match effort {
                 Effort::Off => 1,
                 Effort::Limited | Effort::Full => BFLOAT16_TILES.len(),
             };
             let tiles = BFLOAT16_TILES.into_iter().take(wanted);
-            return tiles.map(|candidate| offer(candidate, true)).collect();
+            tiles.map(|tile| offer(candidate(tile), true)).collect()
+        };
+        if problem.inputs == Inputs::Float32AsBfloat16 {
+            return in_tiles(|(rows, columns)| Candidate::Bfloat16 { rows, columns });
+        }
+        if is_in_pieces(problem, self.pieces_from) {
+            return in_tiles(|(rows, columns)| Candidate::InPieces { rows, columns });
         }
         let mut offers = vec![offer(Candidate::Whole, true)];
         if effort >= Effort::Limited {
@@ -265,21 +312,23 @@ impl<T: Element> Device for Cpu<T> {
             true => Output::Accumulate,
             false => Output::Replace,
         };
+        let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut compute = |c: &mut [T], output| candidate.compute(c, output, a, b, &mut packed);
         match (problem.epilogue, aux) {
             (Epilogue::Bias, _) => {
                 kernels::fill_rows(c, bias);
-                candidate.compute(c, Output::Accumulate, a, b);
+                compute(c, Output::Accumulate);
             }
             (Epilogue::BiasGelu(form), Aux::Written(sum)) => {
                 kernels::fill_rows(sum, bias);
-                candidate.compute(sum, Output::Accumulate, a, b);
+                compute(sum, Output::Accumulate);
                 gelu::forward(form, sum, c);
             }
             (Epilogue::GeluBackward(form), Aux::Read(x)) => {
-                candidate.compute(c, output, a, b);
+                compute(c, output);
                 gelu::backward(form, x, c);
             }
-            _ => candidate.compute(c, output, a, b),
+            _ => compute(c, output),
         }
         Ok(())
     }

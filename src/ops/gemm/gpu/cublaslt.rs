@@ -333,7 +333,9 @@ impl Description {
 
 fn input_type(inputs: Inputs) -> sys::cudaDataType {
     match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 => sys::cudaDataType::CUDA_R_32F,
+        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
+            sys::cudaDataType::CUDA_R_32F
+        }
         Inputs::Bfloat16 => sys::cudaDataType::CUDA_R_16BF,
         Inputs::Float16 => sys::cudaDataType::CUDA_R_16F,
     }

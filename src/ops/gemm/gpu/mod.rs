@@ -277,7 +277,10 @@ impl Gpu {
         // SAFETY: both are dense matrices of the problem's size and type, and C may be written: checked.
         unsafe {
             match problem.inputs {
-                Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 => {
+                Inputs::Float32
+                | Inputs::Tf32
+                | Inputs::Float32AsBfloat16
+                | Inputs::Float32InPieces => {
                     gelu::at_addresses::<f32>(kernels, after, (aux, c), count)
                 }
                 Inputs::Bfloat16 => gelu::at_addresses::<bf16>(kernels, after, (aux, c), count),
@@ -318,7 +321,8 @@ impl Device for Gpu {
     fn offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
         let mut offers = match self.backend {
             BackendRequest::Ptx => Vec::new(),
-            BackendRequest::Auto | BackendRequest::Cublaslt => {
+            // `fma` is refused before a GPU is opened.
+            BackendRequest::Auto | BackendRequest::Cublaslt | BackendRequest::Fma => {
                 self.cublaslt_offers(problem, effort)
             }
         };

@@ -46,7 +46,9 @@ impl Place {
 /// A, B, C, bias and aux; what a problem does not have is empty.
 fn places(problem: &Problem) -> [Place; 5] {
     let input = match problem.inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 => DType::F32,
+        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
+            DType::F32
+        }
         Inputs::Bfloat16 => DType::BF16,
         Inputs::Float16 => DType::F16,
     };

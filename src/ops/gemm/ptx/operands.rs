@@ -133,7 +133,10 @@ impl Operands<'_> {
     /// [`LaunchError::Operand`]: one is missing, too small, of another type or not to be written.
     pub(super) fn check(&self, problem: &Problem) -> Result<(), LaunchError> {
         let input = match problem.inputs {
-            Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 => DType::F32,
+            Inputs::Float32
+            | Inputs::Tf32
+            | Inputs::Float32AsBfloat16
+            | Inputs::Float32InPieces => DType::F32,
             Inputs::Bfloat16 => DType::BF16,
             Inputs::Float16 => DType::F16,
         };

@@ -109,7 +109,9 @@ impl Tile {
     /// Every tile for inputs of a type, on whatever card; the one that always runs is the first.
     pub fn all(inputs: Inputs) -> impl Iterator<Item = Tile> {
         let lists: [&[Tile]; 3] = match inputs {
-            Inputs::Float32 | Inputs::Float32AsBfloat16 => [&[], &[], &[]],
+            Inputs::Float32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
+                [&[], &[], &[]]
+            }
             Inputs::Tf32 => [&TF32, &[], &[]],
             Inputs::Bfloat16 => [&WGMMA, &SIXTEEN_BITS, &[]],
             Inputs::Float16 => [&WGMMA, &SIXTEEN_BITS, &TURING],
@@ -222,7 +224,9 @@ impl Tile {
 /// The name of the inputs' type in memory. What does not multiply on tensor cores knows no other.
 pub(super) fn memory_type(inputs: Inputs) -> &'static str {
     match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 => "f32",
+        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
+            "f32"
+        }
         Inputs::Bfloat16 => "bf16",
         Inputs::Float16 => "f16",
     }

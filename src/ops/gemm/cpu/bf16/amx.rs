@@ -6,7 +6,6 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::asm;
 
-use super::Output;
 use crate::ops::gemm::cpu::matrix::MatrixMut;
 
 /// Whether the CPU has AMX for bf16 and the system lets this process use it.
@@ -81,63 +80,146 @@ impl Drop for Tiles {
     }
 }
 
-/// `c` (32, 32) `= a b`, or `+=`: two strips of 16 lines of each, as many tiles long.
-pub(super) fn kernel(c: &MatrixMut<f32>, output: Output, a: [&[u32]; 2], b: [&[u32]; 2]) {
-    let tiles = a[0].len() / super::pack::TILE_WORDS;
-    assert!([a[1].len(), b[0].len(), b[1].len()] == [a[0].len(); 3]);
+/// `c` (32, 32) `= a b`: two strips of 16 lines of each, as many tiles long.
+pub(super) fn rounded(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    collect(c, || {
+        let tiles = tiles(a, b);
+        // SAFETY: the strips have `tiles` tiles of 1 KiB each; the tiles are set up by the caller.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            asm!(
+                "test {count}, {count}",
+                "jz 3f",
+                "2:",
+                "tileloadd tmm4, [{a0} + {line}]",
+                "tileloadd tmm6, [{b0} + {line}]",
+                "tileloadd tmm7, [{b1} + {line}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{a1} + {line}]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a0}, 1024",
+                "add {a1}, 1024",
+                "add {b0}, 1024",
+                "add {b1}, 1024",
+                "dec {count}",
+                "jnz 2b",
+                "3:",
+                a0 = inout(reg) a[0].as_ptr() => _,
+                a1 = inout(reg) a[1].as_ptr() => _,
+                b0 = inout(reg) b[0].as_ptr() => _,
+                b1 = inout(reg) b[1].as_ptr() => _,
+                count = inout(reg) tiles => _,
+                line = in(reg) 64usize,
+                options(nostack),
+            );
+        }
+    });
+}
+
+/// As [`rounded`], with three tiles for every 32 values of K: those of the pieces. The six products of
+/// pieces that fp32 would still tell from zero are summed, in an order in which three of four loads are
+/// spared.
+pub(super) fn in_pieces(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    collect(c, || {
+        let tiles = tiles(a, b);
+        assert!(tiles.is_multiple_of(3));
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            asm!(
+                "test {count}, {count}",
+                "jz 3f",
+                "2:",
+                // The third piece of A, the first of B.
+                "tileloadd tmm4, [{a0} + {line} + 2048]",
+                "tileloadd tmm6, [{b0} + {line}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b1} + {line}]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{a1} + {line} + 2048]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloadd tmm4, [{a0} + {line} + 1024]",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                // The second, the first.
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{a1} + {line} + 1024]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloadd tmm6, [{b0} + {line} + 1024]",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                // The second of both.
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b1} + {line} + 1024]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm4, [{a0} + {line}]",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                // The first, the second.
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{a1} + {line}]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloadd tmm6, [{b0} + {line} + 2048]",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                // The first, the third.
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b1} + {line} + 2048]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloadd tmm6, [{b0} + {line}]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                // The first of both.
+                "tileloadd tmm7, [{b1} + {line}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a0}, 3072",
+                "add {a1}, 3072",
+                "add {b0}, 3072",
+                "add {b1}, 3072",
+                "dec {count}",
+                "jnz 2b",
+                "3:",
+                a0 = inout(reg) a[0].as_ptr() => _,
+                a1 = inout(reg) a[1].as_ptr() => _,
+                b0 = inout(reg) b[0].as_ptr() => _,
+                b1 = inout(reg) b[1].as_ptr() => _,
+                count = inout(reg) tiles / 3 => _,
+                line = in(reg) 64usize,
+                options(nostack),
+            );
+        }
+    });
+}
+
+/// Tiles of every strip.
+fn tiles(a: [&[u32]; 2], b: [&[u32]; 2]) -> usize {
+    let words = a[0].len();
+    assert!([a[1].len(), b[0].len(), b[1].len()] == [words; 3]);
+    words / super::pack::TILE_WORDS
+}
+
+/// Sets `c` (32, 32) to what `add` adds to the first four tiles.
+fn collect(c: &MatrixMut<f32>, add: impl FnOnce()) {
     assert!(c.rows() == super::KERNEL && c.columns() == super::KERNEL);
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the strips have `tiles` tiles of 1 KiB each and `c` has 32 rows of 32 values, by the
-    // assertions; the tiles are set up by the caller.
+    // SAFETY: `c` has 32 rows of 32 values, by the assertion; the tiles are set up by the caller, and the
+    // compiler never touches them.
     unsafe {
         let (top, row_bytes) = c.address();
         let row_bytes = row_bytes * size_of::<f32>();
         let bottom = top.byte_add(16 * row_bytes);
-        if output == Output::Accumulate {
-            asm!(
-                "tileloadd tmm0, [{top} + {row}]",
-                "tileloadd tmm1, [{top} + {row} + 64]",
-                "tileloadd tmm2, [{bottom} + {row}]",
-                "tileloadd tmm3, [{bottom} + {row} + 64]",
-                top = in(reg) top, bottom = in(reg) bottom, row = in(reg) row_bytes,
-                options(nostack),
-            );
-        } else {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                options(nostack, nomem),
-            );
-        }
         asm!(
-            "test {count}, {count}",
-            "jz 3f",
-            "2:",
-            "tileloadd tmm4, [{a0} + {line}]",
-            "tileloadd tmm6, [{b0} + {line}]",
-            "tileloadd tmm7, [{b1} + {line}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{a1} + {line}]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a0}, 1024",
-            "add {a1}, 1024",
-            "add {b0}, 1024",
-            "add {b1}, 1024",
-            "dec {count}",
-            "jnz 2b",
-            "3:",
-            a0 = inout(reg) a[0].as_ptr() => _,
-            a1 = inout(reg) a[1].as_ptr() => _,
-            b0 = inout(reg) b[0].as_ptr() => _,
-            b1 = inout(reg) b[1].as_ptr() => _,
-            count = inout(reg) tiles => _,
-            line = in(reg) 64usize,
-            options(nostack),
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            options(nostack, nomem),
         );
+        add();
         asm!(
             "tilestored [{top} + {row}], tmm0",
             "tilestored [{top} + {row} + 64], tmm1",
@@ -147,4 +229,6 @@ pub(super) fn kernel(c: &MatrixMut<f32>, output: Output, a: [&[u32]; 2], b: [&[u
             options(nostack),
         );
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = add;
 }

@@ -1,6 +1,6 @@
 //! The kernel on AVX512_BF16: vectors of 16 columns of C, four rows of 32 columns at a time.
 
-use super::{KERNEL, Output};
+use super::KERNEL;
 use crate::ops::gemm::cpu::matrix::MatrixMut;
 
 #[cfg(target_arch = "x86_64")]
@@ -13,34 +13,32 @@ pub(super) fn is_there() -> bool {
     false
 }
 
-/// `c` (32, 32) `= a b`, or `+=`: two strips of 16 lines of each, as many tiles long.
-pub(super) fn kernel(c: &MatrixMut<f32>, output: Output, a: [&[u32]; 2], b: [&[u32]; 2]) {
+/// `c` (32, 32) `= a b`: two strips of 16 lines of each, as many tiles long.
+pub(super) fn rounded(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
     assert!([a[1].len(), b[0].len(), b[1].len()] == [a[0].len(); 3]);
     assert!(c.rows() == KERNEL && c.columns() == KERNEL);
     #[cfg(target_arch = "x86_64")]
     // SAFETY: this CPU has the instructions, or nobody would ask; the lengths were compared.
     unsafe {
-        x86::kernel(c, output, a, b);
+        x86::kernel(c, a, b);
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = output;
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{KERNEL, MatrixMut, Output};
+    use super::{KERNEL, MatrixMut};
     use crate::ops::gemm::cpu::bf16::pack::TILE_WORDS;
 
     const ROWS: usize = 8;
     const TILE: usize = 16;
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub fn kernel(c: &MatrixMut<f32>, output: Output, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    pub fn kernel(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
         for first in (0..KERNEL).step_by(ROWS) {
             let strip = a[first / TILE];
-            rows(c, first, output, &strip[first % TILE * TILE..], b);
+            rows(c, first, &strip[first % TILE * TILE..], b);
         }
     }
 
@@ -54,18 +52,9 @@ mod x86 {
 
     /// Rows `first..first + 8` of C. `a` begins at their first word, `b` are both strips of columns.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    fn rows(c: &MatrixMut<f32>, first: usize, output: Output, a: &[u32], b: [&[u32]; 2]) {
+    fn rows(c: &MatrixMut<f32>, first: usize, a: &[u32], b: [&[u32]; 2]) {
         let (top, stride) = c.address();
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-        if output == Output::Accumulate {
-            for (row, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: C has 32 rows of 32 values.
-                unsafe {
-                    let at = top.add((first + row) * stride);
-                    *sums = [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(TILE))];
-                }
-            }
-        }
         let tiles = b[0].len() / TILE_WORDS;
         assert!(a.len() >= b[0].len() - TILE_WORDS + (ROWS - 1) * TILE + TILE);
         let (mut a, mut left, mut right) = (a.as_ptr(), b[0].as_ptr(), b[1].as_ptr());

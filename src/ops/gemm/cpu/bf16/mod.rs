@@ -1,23 +1,31 @@
 //! Products of fp32 matrices that are multiplied in bf16 and summed in fp32, on CPUs with instructions for
 //! that: AMX tiles, or AVX512_BF16.
 //!
-//! Operands are rounded to bf16 (to nearest, even; denormals to zero) while they are packed, two neighbours
-//! in K to a word, into blocks that stay in the level-2 cache of one core. Both kernels read the same
-//! blocks. K is summed in one order: how C is cut changes no bit.
+//! Either operands are rounded to bf16, or every value is split into three bf16 pieces that sum to it exactly
+//! (8 + 8 + 8 bits of fraction), and six of the nine products of pieces are summed, in fp32. What the other
+//! three would add is below 2^-25 of a product of two values, less than an fp32 multiplication rounds away:
+//! fp32 in all but name, and AMX does it faster than fused multiply-adds do. (Henry, Tang and Heinecke 2019,
+//! arXiv:1904.06376, for the idea.) Roundings are to nearest, even; denormals, of pieces too, count as zero.
+//!
+//! All threads pack the operands together, two neighbours in K to a word, and then share out C. Both extensions'
+//! kernels read the same blocks. K is summed in one order: how C is cut changes no bit.
 
 mod amx;
 mod avx512;
 mod pack;
 
-use std::cell::RefCell;
+use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::matrix::{Matrix, MatrixMut, Output};
 use pack::{Block, Lines};
 
-/// Rows of A, columns of B and depth of the blocks that are packed at a time.
-const BLOCK_ROWS: usize = 256;
-const BLOCK_COLUMNS: usize = 512;
-const BLOCK_DEPTH: usize = 512;
+/// Rows of A and columns of B that are packed at a time.
+const PACKED_ROWS: usize = 1024;
+const PACKED_COLUMNS: usize = 1024;
+/// Values of K that are packed at a time, and summed before they are added to C.
+const PACKED_DEPTH: usize = 768;
 
 /// Rows and columns of C that a kernel computes at a time.
 const KERNEL: usize = 32;
@@ -40,101 +48,168 @@ pub fn extension() -> Option<Extension> {
     }
 }
 
-/// What each thread packs.
-pub const PACKED_BYTES: usize = 2 * BLOCK_DEPTH * (BLOCK_ROWS + BLOCK_COLUMNS);
+/// How fp32 values are multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Rounded(Extension),
+    /// In three pieces, with AMX.
+    InPieces,
+}
 
-/// The packed blocks of one thread.
-struct Packed {
+impl Method {
+    const PIECES: usize = 3;
+
+    const fn pieces(self) -> usize {
+        match self {
+            Method::Rounded(_) => 1,
+            Method::InPieces => Self::PIECES,
+        }
+    }
+
+    /// What is packed of A and of B for an (M, K) (K, N) product, in bytes.
+    pub fn packed_bytes(self, [m, n, k]: [usize; 3]) -> [usize; 2] {
+        let depth = depth_at_a_time(k);
+        [m.min(PACKED_ROWS), n.min(PACKED_COLUMNS)]
+            .map(|lines| pack::Block::bytes(lines, depth, self.pieces()))
+    }
+
+    /// The fastest that this CPU has.
+    pub fn rounded() -> Option<Self> {
+        extension().map(Method::Rounded)
+    }
+
+    pub fn in_pieces() -> Option<Self> {
+        (extension() == Some(Extension::Amx)).then_some(Method::InPieces)
+    }
+
+    /// For as long as a kernel may be called.
+    fn tiles(self) -> Option<amx::Tiles> {
+        match self {
+            Method::Rounded(Extension::Avx512) => None,
+            Method::Rounded(Extension::Amx) | Method::InPieces => Some(amx::Tiles::configure()),
+        }
+    }
+
+    /// 32 x 32 of C from 32 lines of each operand.
+    fn kernel(self, c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+        match self {
+            Method::Rounded(Extension::Amx) => amx::rounded(c, a, b),
+            Method::Rounded(Extension::Avx512) => avx512::rounded(c, a, b),
+            Method::InPieces => amx::in_pieces(c, a, b),
+        }
+    }
+}
+
+/// Where operands are packed, kept from one product to the next.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
     a: Block,
     b: Block,
 }
 
-thread_local! {
-    static PACKED: RefCell<Packed> = const {
-        RefCell::new(Packed {
-            a: Block::new(),
-            b: Block::new(),
-        })
-    };
+/// A product, `c (M, N) = a (M, K) b (K, N)`, or `+=`.
+pub(super) struct Product<'a> {
+    pub c: MatrixMut<f32>,
+    pub output: Output,
+    pub a: Matrix<'a, f32>,
+    pub b: Matrix<'a, f32>,
 }
 
-/// `c (M, N) = a (M, K) b (K, N)`, or `+=`, on the calling thread alone.
-pub(super) fn gemm_sequential(
-    extension: Extension,
-    c: MatrixMut<f32>,
-    output: Output,
-    a: Matrix<f32>,
-    b: Matrix<f32>,
+/// Computes it on all threads of the current pool, each of which computes `tile` rows and columns of C at a
+/// time.
+pub(super) fn gemm(method: Method, product: Product, tile: (usize, usize), packed: &mut Packed) {
+    match method {
+        Method::Rounded(_) => in_blocks::<1>(method, product, tile, packed),
+        Method::InPieces => in_blocks::<{ Method::PIECES }>(method, product, tile, packed),
+    }
+}
+
+fn in_blocks<const PIECES: usize>(
+    method: Method,
+    product: Product,
+    tile: (usize, usize),
+    packed: &mut Packed,
 ) {
+    let Product { c, output, a, b } = product;
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
     let (a, b) = (Lines::rows_of(a), Lines::columns_of(b));
-    PACKED.with_borrow_mut(|packed| {
-        for depth in (0..k.max(1)).step_by(BLOCK_DEPTH) {
-            let depth = depth..k.min(depth + BLOCK_DEPTH);
-            let output = match depth.start {
-                0 => output,
-                _ => Output::Accumulate,
-            };
-            for column in (0..n).step_by(BLOCK_COLUMNS) {
-                let columns = BLOCK_COLUMNS.min(n - column);
-                let lines = column..column + columns;
-                packed.b.pack_pairs_first(&b, lines, depth.clone());
-                for row in (0..m).step_by(BLOCK_ROWS) {
-                    let rows = BLOCK_ROWS.min(m - row);
-                    // A single block of rows stays packed for all columns.
-                    if rows < m || column == 0 {
-                        let lines = row..row + rows;
-                        packed.a.pack_lines_first(&a, lines, depth.clone());
-                    }
-                    let c = c.part(row, rows, column, columns);
-                    multiply(extension, c, output, &packed.a, &packed.b);
+    for depth in blocks(k.max(1), depth_at_a_time(k)) {
+        let output = match depth.start {
+            0 => output,
+            _ => Output::Accumulate,
+        };
+        let depth = depth.start..depth.end.min(k);
+        for rows in blocks(m, PACKED_ROWS) {
+            packed
+                .a
+                .pack_lines_first::<PIECES>(&a, rows.clone(), depth.clone());
+            for columns in blocks(n, PACKED_COLUMNS) {
+                // A single block of columns stays packed for all rows.
+                if columns.len() < n || rows.start == 0 {
+                    packed
+                        .b
+                        .pack_pairs_first::<PIECES>(&b, columns.clone(), depth.clone());
                 }
+                let c = c.part(rows.start, rows.len(), columns.start, columns.len());
+                multiply(method, c, output, packed, tile);
+            }
+        }
+    }
+}
+
+/// As many parts of K as there must be, of about the same size, in whole tiles.
+fn depth_at_a_time(k: usize) -> usize {
+    let parts = k.div_ceil(PACKED_DEPTH).max(1);
+    k.div_ceil(parts).next_multiple_of(pack::TILE_DEPTH).max(1)
+}
+
+/// Ranges of `size` that cover `len`, the last one perhaps shorter.
+fn blocks(len: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let starts = (0..len).step_by(size);
+    starts.map(move |start| start..len.min(start + size))
+}
+
+/// `c += a b` of packed blocks, or `=`.
+fn multiply(
+    method: Method,
+    c: MatrixMut<f32>,
+    output: Output,
+    packed: &Packed,
+    (rows, columns): (usize, usize),
+) {
+    let (m, n) = (c.rows(), c.columns());
+    let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
+    (0..down * across).into_par_iter().for_each(|tile| {
+        let (row, column) = (tile / across * rows, tile % across * columns);
+        let _in_use = method.tiles();
+        for column in (column..n.min(column + columns)).step_by(KERNEL) {
+            for row in (row..m.min(row + rows)).step_by(KERNEL) {
+                let part = c.part(row, KERNEL.min(m - row), column, KERNEL.min(n - column));
+                let (a, b) = (packed.a.pair(row / KERNEL), packed.b.pair(column / KERNEL));
+                multiply_part(method, part, output, a, b);
             }
         }
     });
 }
 
-/// `c += a b` of packed blocks, or `=`.
-fn multiply(extension: Extension, c: MatrixMut<f32>, output: Output, a: &Block, b: &Block) {
-    let _in_use = match extension {
-        Extension::Amx => Some(amx::Tiles::configure()),
-        Extension::Avx512 => None,
-    };
-    let (rows, columns) = (c.rows(), c.columns());
-    for column in (0..columns).step_by(KERNEL) {
-        for row in (0..rows).step_by(KERNEL) {
-            let part = c.part(
-                row,
-                KERNEL.min(rows - row),
-                column,
-                KERNEL.min(columns - column),
-            );
-            let (a, b) = (a.pair(row / KERNEL), b.pair(column / KERNEL));
-            if part.rows() == KERNEL && part.columns() == KERNEL {
-                kernel(extension, &part, output, a, b);
-                continue;
-            }
-            let mut edge = [0f32; KERNEL * KERNEL];
-            // SAFETY: `edge` is as large, and used by nothing else until it is added below.
-            let whole = unsafe { MatrixMut::from_raw(edge.as_mut_ptr(), KERNEL, KERNEL, KERNEL) };
-            kernel(extension, &whole, Output::Replace, a, b);
-            part.take(&edge, KERNEL, output);
-        }
-    }
-}
-
-/// 32 x 32 of C from 32 lines of each operand.
-fn kernel(
-    extension: Extension,
-    c: &MatrixMut<f32>,
+/// At most 32 x 32 of C.
+fn multiply_part(
+    method: Method,
+    part: MatrixMut<f32>,
     output: Output,
     a: [&[u32]; 2],
     b: [&[u32]; 2],
 ) {
-    match extension {
-        Extension::Amx => amx::kernel(c, output, a, b),
-        Extension::Avx512 => avx512::kernel(c, output, a, b),
+    let whole = part.rows() == KERNEL && part.columns() == KERNEL;
+    if whole && output == Output::Replace {
+        return method.kernel(&part, a, b);
     }
+    // Summed on its own, so that a large C costs no accuracy but once.
+    let mut sum = [0f32; KERNEL * KERNEL];
+    // SAFETY: `sum` is as large, and used by nothing else until it is added below.
+    let c = unsafe { MatrixMut::from_raw(sum.as_mut_ptr(), KERNEL, KERNEL, KERNEL) };
+    method.kernel(&c, a, b);
+    part.take(&sum, KERNEL, output);
 }
 
 #[cfg(test)]
@@ -152,10 +227,19 @@ mod tests {
         (0..len).map(value).collect()
     }
 
-    /// In f64, of operands rounded to bf16.
-    fn expected(c: &[f32], output: Output, a: &Matrix<f32>, b: &Matrix<f32>) -> Vec<f64> {
+    /// In f64, of operands as they are multiplied.
+    fn expected(
+        method: Method,
+        c: &[f32],
+        output: Output,
+        a: &Matrix<f32>,
+        b: &Matrix<f32>,
+    ) -> Vec<f64> {
         let n = b.columns();
-        let round = |x: f32| f64::from(bf16::from_f32(x));
+        let round = |x: f32| match method {
+            Method::Rounded(_) => f64::from(bf16::from_f32(x)),
+            Method::InPieces => f64::from(x),
+        };
         (0..a.rows() * n)
             .map(|i| {
                 let (row, column) = (i / n, i % n);
@@ -169,15 +253,20 @@ mod tests {
             .collect()
     }
 
-    fn extensions() -> Vec<Extension> {
+    fn methods() -> Vec<Method> {
+        use Extension::{Amx, Avx512};
         match extension() {
             None => Vec::new(),
-            Some(Extension::Avx512) => vec![Extension::Avx512],
-            Some(Extension::Amx) => vec![Extension::Avx512, Extension::Amx],
+            Some(Avx512) => vec![Method::Rounded(Avx512)],
+            Some(Amx) => vec![
+                Method::Rounded(Avx512),
+                Method::Rounded(Amx),
+                Method::InPieces,
+            ],
         }
     }
 
-    fn check(extension: Extension, [m, n, k]: [usize; 3], transposed: [bool; 2], output: Output) {
+    fn check(method: Method, [m, n, k]: [usize; 3], transposed: [bool; 2], output: Output) {
         let (a, b) = (noise(m * k, 1), noise(k * n, 2));
         let a = match transposed[0] {
             false => Matrix::new(&a, m, k),
@@ -188,22 +277,25 @@ mod tests {
             true => Matrix::new(&b, n, k).t(),
         };
         let mut c = noise(m * n, 3);
-        let want = expected(&c, output, &a, &b);
+        let want = expected(method, &c, output, &a, &b);
         // SAFETY: `c` has m * n elements and is used by nothing else.
         let view = unsafe { MatrixMut::from_raw(c.as_mut_ptr(), m, n, n) };
-        gemm_sequential(extension, view, output, a, b);
+        let product = Product {
+            c: view,
+            output,
+            a,
+            b,
+        };
+        gemm(method, product, (64, 96), &mut Packed::default());
         for (got, want) in c.iter().zip(&want) {
             let error = (f64::from(*got) - want).abs();
             let allowed = 4e-7 * (k as f64).sqrt().max(4.0) * 2.0;
-            assert!(
-                error <= allowed,
-                "{extension:?} {m} x {n} x {k}: {got} {want}"
-            );
+            assert!(error <= allowed, "{method:?} {m} x {n} x {k}: {got} {want}");
         }
     }
 
     #[test]
-    fn products_are_those_of_rounded_operands_whatever_the_shape_and_layout() {
+    fn products_are_exact_but_for_the_operands_rounding_whatever_the_shape_and_layout() {
         let shapes = [
             [1, 1, 1],
             [32, 32, 32],
@@ -213,12 +305,12 @@ mod tests {
             [300, 40, 34],
             [40, 600, 70],
         ];
-        for extension in extensions() {
+        for method in methods() {
             for shape in shapes {
                 for a in [false, true] {
                     for b in [false, true] {
-                        check(extension, shape, [a, b], Output::Replace);
-                        check(extension, shape, [a, b], Output::Accumulate);
+                        check(method, shape, [a, b], Output::Replace);
+                        check(method, shape, [a, b], Output::Accumulate);
                     }
                 }
             }

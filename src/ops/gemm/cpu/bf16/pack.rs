@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::ops::gemm::cpu::matrix::Matrix;
 
 /// Lines, and words of a line, of a tile.
@@ -12,7 +14,13 @@ const TILE: usize = 16;
 /// Words of a tile.
 pub(super) const TILE_WORDS: usize = TILE * TILE;
 /// Values of K of a tile.
-const TILE_DEPTH: usize = 2 * TILE;
+pub(super) const TILE_DEPTH: usize = 2 * TILE;
+
+/// Of cache lines and of rows of tiles, in bytes.
+const ALIGNMENT: usize = 64;
+
+/// Strips that one thread packs at a time.
+const STRIPS_PER_TASK: usize = 8;
 
 /// Rows of A or columns of B: lines of values along K.
 #[derive(Clone, Copy)]
@@ -41,47 +49,67 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Tiles of a block, first those of 16 lines along K, then those of the next 16.
+/// Tiles of a block, first those of 16 lines along K, then those of the next 16. Where values are split into
+/// pieces, the tiles of all pieces of the same values follow each other, the largest piece first.
+#[derive(Debug, Default)]
 pub(super) struct Block {
     /// Begins somewhere in the first 64 bytes of `store`, so that no row of a tile crosses a cache line.
     store: Vec<u32>,
     start: usize,
-    tiles_per_strip: usize,
+    words_per_strip: usize,
 }
 
 impl Block {
-    pub const fn new() -> Self {
-        Self {
-            store: Vec::new(),
-            start: 0,
-            tiles_per_strip: 0,
-        }
+    /// What so many lines of so many values in so many pieces take.
+    pub fn bytes(lines: usize, depth: usize, pieces: usize) -> usize {
+        let tiles = lines.div_ceil(2 * TILE) * 2 * depth.div_ceil(TILE_DEPTH);
+        size_of::<u32>() * pieces * tiles * TILE_WORDS + ALIGNMENT
     }
 
     /// As A is read. What is missing of the last 32 lines and the last tile is zero.
-    pub fn pack_lines_first(&mut self, from: &Lines, lines: Range<usize>, depth: Range<usize>) {
-        self.pack(from, lines, depth, from.depth_stride != 1);
+    pub fn pack_lines_first<const PIECES: usize>(
+        &mut self,
+        from: &Lines,
+        lines: Range<usize>,
+        depth: Range<usize>,
+    ) {
+        self.pack::<PIECES>(from, lines, depth, from.depth_stride != 1);
     }
 
     /// As B is read.
-    pub fn pack_pairs_first(&mut self, from: &Lines, lines: Range<usize>, depth: Range<usize>) {
-        self.pack(from, lines, depth, from.depth_stride == 1);
+    pub fn pack_pairs_first<const PIECES: usize>(
+        &mut self,
+        from: &Lines,
+        lines: Range<usize>,
+        depth: Range<usize>,
+    ) {
+        self.pack::<PIECES>(from, lines, depth, from.depth_stride == 1);
     }
 
     /// Two neighbouring strips of 16 lines.
     pub fn pair(&self, index: usize) -> [&[u32]; 2] {
-        let words = self.tiles_per_strip * TILE_WORDS;
+        let words = self.words_per_strip;
         let start = self.start + 2 * index * words;
         let (first, second) = self.store[start..start + 2 * words].split_at(words);
         [first, second]
     }
 
-    fn pack(&mut self, from: &Lines, lines: Range<usize>, depth: Range<usize>, transposed: bool) {
-        self.tiles_per_strip = depth.len().div_ceil(TILE_DEPTH);
+    fn pack<const PIECES: usize>(
+        &mut self,
+        from: &Lines,
+        lines: Range<usize>,
+        depth: Range<usize>,
+        transposed: bool,
+    ) {
+        let tile_words = PIECES * TILE_WORDS;
+        let tiles = depth.len().div_ceil(TILE_DEPTH);
         let strips = lines.len().div_ceil(2 * TILE) * 2;
-        self.reserve(strips * self.tiles_per_strip * TILE_WORDS);
-        let (store, tiles) = (&mut self.store[self.start..], self.tiles_per_strip);
-        let mut pack_one = |strip: usize, tile: usize| {
+        self.words_per_strip = tiles * tile_words;
+        self.reserve(strips * self.words_per_strip);
+        if tiles == 0 {
+            return;
+        }
+        let pack_one = |strip: usize, tile: usize, to: &mut [u32]| {
             let first = lines.start + strip * TILE;
             let deep = depth.start + tile * TILE_DEPTH;
             let corner = Corner {
@@ -90,26 +118,36 @@ impl Block {
                 depth: deep,
                 depths: (depth.end - deep).min(TILE_DEPTH),
             };
-            let start = (strip * tiles + tile) * TILE_WORDS;
-            pack_tile(
-                from,
-                corner,
-                transposed,
-                &mut store[start..start + TILE_WORDS],
-            );
+            pack_tile::<PIECES>(from, corner, transposed, to);
         };
-        // In the order in which values lie in memory.
-        if from.line_stride == 1 {
-            (0..tiles).for_each(|tile| (0..strips).for_each(|strip| pack_one(strip, tile)));
-        } else {
-            (0..strips).for_each(|strip| (0..tiles).for_each(|tile| pack_one(strip, tile)));
-        }
+        let words = self.words_per_strip;
+        let store = &mut self.store[self.start..][..strips * words];
+        let tasks = store.par_chunks_mut(STRIPS_PER_TASK * words).enumerate();
+        tasks.for_each(|(task, store)| {
+            let first = task * STRIPS_PER_TASK;
+            // In the order in which values lie in memory.
+            if from.line_stride == 1 {
+                for tile in 0..tiles {
+                    for (strip, store) in store.chunks_exact_mut(words).enumerate() {
+                        let to = &mut store[tile * tile_words..][..tile_words];
+                        pack_one(first + strip, tile, to);
+                    }
+                }
+            } else {
+                for (strip, store) in store.chunks_exact_mut(words).enumerate() {
+                    for (tile, to) in store.chunks_exact_mut(tile_words).enumerate() {
+                        pack_one(first + strip, tile, to);
+                    }
+                }
+            }
+        });
     }
 
     fn reserve(&mut self, words: usize) {
-        const ALIGNMENT: usize = 64;
         let needed = words + ALIGNMENT / size_of::<u32>();
         if self.store.len() < needed {
+            // Not what it held as well.
+            self.store = Vec::new();
             self.store.resize(needed, 0);
         }
         self.start = self.store.as_ptr().align_offset(ALIGNMENT);
@@ -126,7 +164,7 @@ struct Corner {
 }
 
 /// `transposed`: the words lie in memory the other way round than they are wanted.
-fn pack_tile(from: &Lines, corner: Corner, transposed: bool, to: &mut [u32]) {
+fn pack_tile<const PIECES: usize>(from: &Lines, corner: Corner, transposed: bool, to: &mut [u32]) {
     let Corner {
         line,
         lines,
@@ -136,16 +174,18 @@ fn pack_tile(from: &Lines, corner: Corner, transposed: bool, to: &mut [u32]) {
     let start = line * from.line_stride + depth * from.depth_stride;
     let whole = lines == TILE && depths == TILE_DEPTH;
     if whole && from.depth_stride == 1 {
+        let from = (&from.data[start..], from.line_stride);
         // SAFETY: this CPU has AVX512_BF16, or nobody would pack; 16 lines of 32 values lie there.
-        return unsafe { along_depth(&from.data[start..], from.line_stride, transposed, to) };
+        return unsafe { along_depth::<PIECES>(from, transposed, to) };
     }
     if whole && from.line_stride == 1 {
+        let from = (&from.data[start..], from.depth_stride);
         // SAFETY: as above, 32 lines of 16 values.
-        return unsafe { along_lines(&from.data[start..], from.depth_stride, transposed, to) };
+        return unsafe { along_lines::<PIECES>(from, transposed, to) };
     }
     // The edges, a few in a product: value by value.
     let depth_first = (from.depth_stride == 1) != transposed;
-    for (index, word) in to.iter_mut().enumerate() {
+    for index in 0..TILE_WORDS {
         let (slow, fast) = (index / TILE, index % TILE);
         let (i, pair) = if depth_first {
             (slow, fast)
@@ -153,11 +193,23 @@ fn pack_tile(from: &Lines, corner: Corner, transposed: bool, to: &mut [u32]) {
             (fast, slow)
         };
         let value = |k: usize| match i < lines && k < depths {
-            true => u32::from(rounded(from.at(line + i, depth + k))),
-            false => 0,
+            true => split::<PIECES>(from.at(line + i, depth + k)),
+            false => [0; PIECES],
         };
-        *word = value(2 * pair) | value(2 * pair + 1) << 16;
+        let (even, odd) = (value(2 * pair), value(2 * pair + 1));
+        for piece in 0..PIECES {
+            to[piece * TILE_WORDS + index] = u32::from(even[piece]) | u32::from(odd[piece]) << 16;
+        }
     }
+}
+
+/// Each piece is what those before it leave, rounded.
+fn split<const PIECES: usize>(mut value: f32) -> [u16; PIECES] {
+    std::array::from_fn(|_| {
+        let piece = rounded(value);
+        value -= half::bf16::from_bits(piece).to_f32();
+        piece
+    })
 }
 
 /// To nearest, ties to even; denormals become zero, as the instruction has it.
@@ -192,10 +244,14 @@ mod x86 {
 
     /// Values of K lie side by side.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    pub fn along_depth(from: &[f32], line_stride: usize, transposed: bool, to: &mut [u32]) {
+    pub fn along_depth<const PIECES: usize>(
+        (from, line_stride): (&[f32], usize),
+        transposed: bool,
+        to: &mut [u32],
+    ) {
         assert!(from.len() >= (TILE - 1) * line_stride + TILE_DEPTH);
-        let mut words = [_mm512_setzero_si512(); TILE];
-        for (line, words) in words.iter_mut().enumerate() {
+        assert_eq!(to.len(), PIECES * TILE_WORDS);
+        for line in 0..TILE {
             // SAFETY: 32 values begin there, by the assertion.
             let (low, high) = unsafe {
                 let at = from.as_ptr().add(line * line_stride);
@@ -203,17 +259,25 @@ mod x86 {
                 fetch(at.wrapping_add(TILE * line_stride + TILE));
                 (_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(TILE)))
             };
-            *words = plain(_mm512_cvtne2ps_pbh(high, low));
+            for (piece, words) in split::<PIECES>(low, high).into_iter().enumerate() {
+                store(to, piece, line, words);
+            }
         }
-        store(words, transposed, to);
+        if transposed {
+            transpose(to);
+        }
     }
 
     /// Lines lie side by side.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    pub fn along_lines(from: &[f32], depth_stride: usize, transposed: bool, to: &mut [u32]) {
+    pub fn along_lines<const PIECES: usize>(
+        (from, depth_stride): (&[f32], usize),
+        transposed: bool,
+        to: &mut [u32],
+    ) {
         assert!(from.len() >= (TILE_DEPTH - 1) * depth_stride + TILE);
-        let mut words = [_mm512_setzero_si512(); TILE];
-        for (pair, words) in words.iter_mut().enumerate() {
+        assert_eq!(to.len(), PIECES * TILE_WORDS);
+        for pair in 0..TILE {
             // SAFETY: 16 values begin at both, by the assertion.
             let (even, odd) = unsafe {
                 let at = from.as_ptr().add(2 * pair * depth_stride);
@@ -221,37 +285,82 @@ mod x86 {
                 fetch(at.wrapping_add((TILE_DEPTH + 1) * depth_stride));
                 (_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(depth_stride)))
             };
-            // All even ones, then all odd ones; word i takes numbers i and 16 + i.
-            let both = plain(_mm512_cvtne2ps_pbh(odd, even));
-            *words = _mm512_permutexvar_epi16(interleave(), both);
+            for (piece, words) in split::<PIECES>(even, odd).into_iter().enumerate() {
+                // All even ones, then all odd ones; word i takes numbers i and 16 + i.
+                store(
+                    to,
+                    piece,
+                    pair,
+                    _mm512_permutexvar_epi16(interleave(), words),
+                );
+            }
         }
-        store(words, transposed, to);
+        if transposed {
+            transpose(to);
+        }
+    }
+
+    /// Pieces of both, those of `first` in the lower half.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn split<const PIECES: usize>(mut first: __m512, mut second: __m512) -> [__m512i; PIECES] {
+        let mut pieces = [_mm512_setzero_si512(); PIECES];
+        for (index, piece) in pieces.iter_mut().enumerate() {
+            *piece = plain(_mm512_cvtne2ps_pbh(second, first));
+            if index + 1 < PIECES {
+                let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(*piece));
+                let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(*piece));
+                first = _mm512_sub_ps(first, _mm512_castsi512_ps(_mm512_slli_epi32::<16>(low)));
+                second = _mm512_sub_ps(second, _mm512_castsi512_ps(_mm512_slli_epi32::<16>(high)));
+            }
+        }
+        pieces
     }
 
     /// 0, 16, 1, 17, ...
+    #[inline]
     #[target_feature(enable = "avx512f")]
     fn interleave() -> __m512i {
-        let words: [u32; TILE] = std::array::from_fn(|i| i as u32 | (i as u32 + 16) << 16);
+        const WORDS: [u32; TILE] = {
+            let mut words = [0; TILE];
+            let mut i = 0;
+            while i < TILE {
+                words[i] = i as u32 | (i as u32 + 16) << 16;
+                i += 1;
+            }
+            words
+        };
         // SAFETY: an array of 64 bytes.
-        unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+        unsafe { _mm512_loadu_si512(WORDS.as_ptr().cast()) }
     }
 
+    /// Row `row` of the tile of a piece.
+    #[inline]
     #[target_feature(enable = "avx512f")]
-    fn store(words: [__m512i; TILE], transposed: bool, to: &mut [u32]) {
-        assert_eq!(to.len(), TILE_WORDS);
-        let words = match transposed {
-            true => transpose(words),
-            false => words,
-        };
-        for (row, words) in to.chunks_exact_mut(TILE).zip(words) {
-            // SAFETY: a row is as long as a vector.
-            unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), words) };
+    fn store(to: &mut [u32], piece: usize, row: usize, words: __m512i) {
+        let row = &mut to[piece * TILE_WORDS + row * TILE..][..TILE];
+        // SAFETY: a row is as long as a vector.
+        unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), words) };
+    }
+
+    /// Every tile in its place.
+    #[target_feature(enable = "avx512f")]
+    fn transpose(tiles: &mut [u32]) {
+        for tile in tiles.chunks_exact_mut(TILE_WORDS) {
+            let mut rows = [_mm512_setzero_si512(); TILE];
+            for (row, words) in rows.iter_mut().zip(tile.chunks_exact(TILE)) {
+                // SAFETY: a row is as long as a vector.
+                *row = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+            }
+            for (row, words) in transposed(rows).into_iter().enumerate() {
+                store(tile, 0, row, words);
+            }
         }
     }
 
     /// Of 16 x 16 words: within quarters of vectors, then the quarters.
     #[target_feature(enable = "avx512f")]
-    fn transpose(rows: [__m512i; TILE]) -> [__m512i; TILE] {
+    fn transposed(rows: [__m512i; TILE]) -> [__m512i; TILE] {
         let mut a = rows;
         for i in (0..TILE).step_by(2) {
             a[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
@@ -281,11 +390,19 @@ mod x86 {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-unsafe fn along_depth(_from: &[f32], _line_stride: usize, _transposed: bool, _to: &mut [u32]) {
+unsafe fn along_depth<const PIECES: usize>(
+    _from: (&[f32], usize),
+    _transposed: bool,
+    _to: &mut [u32],
+) {
     unreachable!("only x86-64 has these instructions");
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-unsafe fn along_lines(_from: &[f32], _depth_stride: usize, _transposed: bool, _to: &mut [u32]) {
+unsafe fn along_lines<const PIECES: usize>(
+    _from: (&[f32], usize),
+    _transposed: bool,
+    _to: &mut [u32],
+) {
     unreachable!("only x86-64 has these instructions");
 }
