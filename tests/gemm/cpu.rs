@@ -86,7 +86,7 @@ fn a_limited_search_has_only_candidates_with_the_fallback_s_bits() {
     for problem in everything() {
         let offers = cpu.offers(&problem, Effort::Limited);
         assert!(offers.iter().all(|offer| offer.same_bits));
-        let (rows, columns) = (256, 512);
+        let (rows, columns) = (128, 512);
         let fallback = match problem.inputs {
             Inputs::Float32AsBfloat16 => Candidate::Bfloat16 { rows, columns },
             Inputs::Float32InPieces => Candidate::InPieces { rows, columns },
@@ -150,7 +150,7 @@ fn products_in_pieces_are_as_accurate_as_fused_multiply_adds() {
         eprintln!("skipped: this CPU has no AMX");
         return;
     }
-    let (rows, columns) = (256, 512);
+    let (rows, columns) = (128, 512);
     for k in [64, 300, 3072] {
         let problem = |inputs| Problem::forward(60, 70, k, inputs, Epilogue::None);
         let in_pieces = Candidate::InPieces { rows, columns };

@@ -113,10 +113,10 @@ const TILES: [Candidate; 5] = [
     tiles(384, Some(512)),
 ];
 
-/// Rows and columns of tiles that are multiplied in bf16: small ones for small products, large ones where operands are
-/// packed again and again. The first is the fallback.
+/// Rows and columns of tiles that are multiplied in bf16: small ones for small products and many threads, wide ones
+/// because every tile packs its rows. The first is the fallback.
 const BFLOAT16_TILES: [(usize, usize); 5] =
-    [(256, 512), (128, 512), (128, 256), (512, 512), (256, 1024)];
+    [(128, 512), (128, 256), (128, 4096), (256, 512), (256, 4096)];
 
 const SPLITS: [Candidate; 2] = [Candidate::SplitK(2), Candidate::SplitK(4)];
 
@@ -221,8 +221,10 @@ impl<T: Element> Cpu<T> {
             };
             match method {
                 Some(method) => {
-                    let bytes = method.packed_bytes([problem.m, problem.n, problem.k]);
-                    kept = [kept[0].max(bytes[0]), kept[1].max(bytes[1])];
+                    let sides = [problem.m, problem.n, problem.k];
+                    let rows = BFLOAT16_TILES.map(|(rows, _)| rows).into_iter().max();
+                    let [a, b] = method.packed_bytes(sides, rows.unwrap_or(0));
+                    kept = [kept[0].max(threads * a), kept[1].max(b)];
                 }
                 None => {
                     let bytes = kernels::packed_bytes(problem, threads, effort, size_of::<T>());

@@ -7,13 +7,14 @@
 //! fp32 in all but name, and AMX does it faster than fused multiply-adds do. (Henry, Tang and Heinecke 2019,
 //! arXiv:1904.06376, for the idea.) Roundings are to nearest, even; denormals, of pieces too, count as zero.
 //!
-//! All threads pack the operands together, two neighbours in K to a word, and then share out C. Both extensions'
+//! Operands are packed, two neighbours in K to a word: B by all threads together, rows of A by who multiplies them. Both extensions'
 //! kernels read the same blocks. K is summed in one order: how C is cut changes no bit.
 
 mod amx;
 mod avx512;
 mod pack;
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -21,9 +22,8 @@ use rayon::prelude::*;
 use super::matrix::{Matrix, MatrixMut, Output};
 use pack::{Block, Lines};
 
-/// Rows of A and columns of B that are packed at a time.
-const PACKED_ROWS: usize = 1024;
-const PACKED_COLUMNS: usize = 1024;
+/// Columns of B that are packed at a time.
+const PACKED_COLUMNS: usize = 4096;
 /// Values of K that are packed at a time, and summed before they are added to C.
 const PACKED_DEPTH: usize = 768;
 
@@ -66,10 +66,11 @@ impl Method {
         }
     }
 
-    /// What is packed of A and of B for an (M, K) (K, N) product, in bytes.
-    pub fn packed_bytes(self, [m, n, k]: [usize; 3]) -> [usize; 2] {
+    /// What each thread packs of A, in tiles of so many rows, and what all of them pack of B for an (M, K) (K, N)
+    /// product, in bytes.
+    pub fn packed_bytes(self, [m, n, k]: [usize; 3], rows: usize) -> [usize; 2] {
         let depth = depth_at_a_time(k);
-        [m.min(PACKED_ROWS), n.min(PACKED_COLUMNS)]
+        [m.min(rows), n.min(PACKED_COLUMNS)]
             .map(|lines| pack::Block::bytes(lines, depth, self.pieces()))
     }
 
@@ -100,11 +101,13 @@ impl Method {
     }
 }
 
-/// Where operands are packed, kept from one product to the next.
+/// Where B is packed, kept from one product to the next.
 #[derive(Debug, Default)]
-pub(super) struct Packed {
-    a: Block,
-    b: Block,
+pub(super) struct Packed(Block);
+
+thread_local! {
+    /// Where a thread packs rows of A. They stay in its level-2 cache.
+    static ROWS: RefCell<Block> = RefCell::default();
 }
 
 /// A product, `c (M, N) = a (M, K) b (K, N)`, or `+=`.
@@ -128,31 +131,30 @@ fn in_blocks<const PIECES: usize>(
     method: Method,
     product: Product,
     tile: (usize, usize),
-    packed: &mut Packed,
+    Packed(packed): &mut Packed,
 ) {
     let Product { c, output, a, b } = product;
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
     let (a, b) = (Lines::rows_of(a), Lines::columns_of(b));
-    for depth in blocks(k.max(1), depth_at_a_time(k)) {
+    for depth in parts(0..k.max(1), depth_at_a_time(k)) {
         let output = match depth.start {
             0 => output,
             _ => Output::Accumulate,
         };
         let depth = depth.start..depth.end.min(k);
-        for rows in blocks(m, PACKED_ROWS) {
-            packed
-                .a
-                .pack_lines_first::<PIECES>(&a, rows.clone(), depth.clone());
-            for columns in blocks(n, PACKED_COLUMNS) {
-                // A single block of columns stays packed for all rows.
-                if columns.len() < n || rows.start == 0 {
-                    packed
-                        .b
-                        .pack_pairs_first::<PIECES>(&b, columns.clone(), depth.clone());
-                }
-                let c = c.part(rows.start, rows.len(), columns.start, columns.len());
-                multiply(method, c, output, packed, tile);
-            }
+        for columns in parts(0..n, PACKED_COLUMNS) {
+            packed.pack_pairs_first::<PIECES>(&b, columns.clone(), depth.clone());
+            let c = c.part(0, m, columns.start, columns.len());
+            let (down, across) = (m.div_ceil(tile.0), columns.len().div_ceil(tile.1));
+            (0..down * across).into_par_iter().for_each(|index| {
+                let rows = part(m, tile.0, index / across);
+                let columns = part(columns.len(), tile.1, index % across);
+                ROWS.with_borrow_mut(|block| {
+                    block.pack_lines_first::<PIECES>(&a, rows.clone(), depth.clone());
+                    let c = c.part(rows.start, rows.len(), 0, c.columns());
+                    multiply(method, c, columns, output, block, packed);
+                });
+            });
         }
     }
 }
@@ -163,33 +165,34 @@ fn depth_at_a_time(k: usize) -> usize {
     k.div_ceil(parts).next_multiple_of(pack::TILE_DEPTH).max(1)
 }
 
-/// Ranges of `size` that cover `len`, the last one perhaps shorter.
-fn blocks(len: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
-    let starts = (0..len).step_by(size);
-    starts.map(move |start| start..len.min(start + size))
+/// Part number `index` of `len`, which is cut into parts of `size`, the last one perhaps shorter.
+fn part(len: usize, size: usize, index: usize) -> Range<usize> {
+    index * size..len.min((index + 1) * size)
 }
 
-/// `c += a b` of packed blocks, or `=`.
+/// All parts of a range.
+fn parts(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let starts = range.clone().step_by(size);
+    starts.map(move |start| start..range.end.min(start + size))
+}
+
+/// These columns of `c += a b` of packed blocks, or `=`.
 fn multiply(
     method: Method,
     c: MatrixMut<f32>,
+    columns: Range<usize>,
     output: Output,
-    packed: &Packed,
-    (rows, columns): (usize, usize),
+    a: &Block,
+    b: &Block,
 ) {
-    let (m, n) = (c.rows(), c.columns());
-    let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
-    (0..down * across).into_par_iter().for_each(|tile| {
-        let (row, column) = (tile / across * rows, tile % across * columns);
-        let _in_use = method.tiles();
-        for column in (column..n.min(column + columns)).step_by(KERNEL) {
-            for row in (row..m.min(row + rows)).step_by(KERNEL) {
-                let part = c.part(row, KERNEL.min(m - row), column, KERNEL.min(n - column));
-                let (a, b) = (packed.a.pair(row / KERNEL), packed.b.pair(column / KERNEL));
-                multiply_part(method, part, output, a, b);
-            }
+    let _in_use = method.tiles();
+    for columns in parts(columns, KERNEL) {
+        for rows in parts(0..c.rows(), KERNEL) {
+            let c = c.part(rows.start, rows.len(), columns.start, columns.len());
+            let (a, b) = (a.pair(rows.start / KERNEL), b.pair(columns.start / KERNEL));
+            multiply_part(method, c, output, a, b);
         }
-    });
+    }
 }
 
 /// At most 32 x 32 of C.

@@ -66,24 +66,32 @@ impl Block {
         size_of::<u32>() * pieces * tiles * TILE_WORDS + ALIGNMENT
     }
 
-    /// As A is read. What is missing of the last 32 lines and the last tile is zero.
+    /// As A is read, on the calling thread alone. What is missing of the last 32 lines and the last tile is zero.
     pub fn pack_lines_first<const PIECES: usize>(
         &mut self,
         from: &Lines,
         lines: Range<usize>,
         depth: Range<usize>,
     ) {
-        self.pack::<PIECES>(from, lines, depth, from.depth_stride != 1);
+        let transposed = from.depth_stride != 1;
+        let packing = Packing::<PIECES>::new(from, lines, depth, transposed);
+        packing.strips(0, self.room_for(&packing));
     }
 
-    /// As B is read.
+    /// As B is read, on all threads.
     pub fn pack_pairs_first<const PIECES: usize>(
         &mut self,
         from: &Lines,
         lines: Range<usize>,
         depth: Range<usize>,
     ) {
-        self.pack::<PIECES>(from, lines, depth, from.depth_stride == 1);
+        let transposed = from.depth_stride == 1;
+        let packing = Packing::<PIECES>::new(from, lines, depth, transposed);
+        let words = STRIPS_PER_TASK * packing.words_per_strip();
+        let tasks = self.room_for(&packing).par_chunks_mut(words.max(1));
+        tasks.enumerate().for_each(|(task, to)| {
+            packing.strips(task * STRIPS_PER_TASK, to);
+        });
     }
 
     /// Two neighbouring strips of 16 lines.
@@ -94,56 +102,10 @@ impl Block {
         [first, second]
     }
 
-    fn pack<const PIECES: usize>(
-        &mut self,
-        from: &Lines,
-        lines: Range<usize>,
-        depth: Range<usize>,
-        transposed: bool,
-    ) {
-        let tile_words = PIECES * TILE_WORDS;
-        let tiles = depth.len().div_ceil(TILE_DEPTH);
-        let strips = lines.len().div_ceil(2 * TILE) * 2;
-        self.words_per_strip = tiles * tile_words;
-        self.reserve(strips * self.words_per_strip);
-        if tiles == 0 {
-            return;
-        }
-        let pack_one = |strip: usize, tile: usize, to: &mut [u32]| {
-            let first = lines.start + strip * TILE;
-            let deep = depth.start + tile * TILE_DEPTH;
-            let corner = Corner {
-                line: first,
-                lines: lines.end.saturating_sub(first).min(TILE),
-                depth: deep,
-                depths: (depth.end - deep).min(TILE_DEPTH),
-            };
-            pack_tile::<PIECES>(from, corner, transposed, to);
-        };
-        let words = self.words_per_strip;
-        let store = &mut self.store[self.start..][..strips * words];
-        let tasks = store.par_chunks_mut(STRIPS_PER_TASK * words).enumerate();
-        tasks.for_each(|(task, store)| {
-            let first = task * STRIPS_PER_TASK;
-            // In the order in which values lie in memory.
-            if from.line_stride == 1 {
-                for tile in 0..tiles {
-                    for (strip, store) in store.chunks_exact_mut(words).enumerate() {
-                        let to = &mut store[tile * tile_words..][..tile_words];
-                        pack_one(first + strip, tile, to);
-                    }
-                }
-            } else {
-                for (strip, store) in store.chunks_exact_mut(words).enumerate() {
-                    for (tile, to) in store.chunks_exact_mut(tile_words).enumerate() {
-                        pack_one(first + strip, tile, to);
-                    }
-                }
-            }
-        });
-    }
-
-    fn reserve(&mut self, words: usize) {
+    fn room_for<const PIECES: usize>(&mut self, packing: &Packing<PIECES>) -> &mut [u32] {
+        self.words_per_strip = packing.words_per_strip();
+        let strips = packing.lines.len().div_ceil(2 * TILE) * 2;
+        let words = strips * self.words_per_strip;
         let needed = words + ALIGNMENT / size_of::<u32>();
         if self.store.len() < needed {
             // Not what it held as well.
@@ -151,6 +113,69 @@ impl Block {
             self.store.resize(needed, 0);
         }
         self.start = self.store.as_ptr().align_offset(ALIGNMENT);
+        &mut self.store[self.start..][..words]
+    }
+}
+
+/// What goes into a block.
+struct Packing<'a, const PIECES: usize> {
+    from: &'a Lines<'a>,
+    lines: Range<usize>,
+    depth: Range<usize>,
+    /// The words lie in memory the other way round than they are wanted.
+    transposed: bool,
+}
+
+impl<'a, const PIECES: usize> Packing<'a, PIECES> {
+    const WORDS: usize = PIECES * TILE_WORDS;
+
+    fn new(
+        from: &'a Lines<'a>,
+        lines: Range<usize>,
+        depth: Range<usize>,
+        transposed: bool,
+    ) -> Self {
+        Self {
+            from,
+            lines,
+            depth,
+            transposed,
+        }
+    }
+
+    fn words_per_strip(&self) -> usize {
+        self.depth.len().div_ceil(TILE_DEPTH) * Self::WORDS
+    }
+
+    /// The strips from `first` on that `to` has room for, in the order in which values lie in memory.
+    fn strips(&self, first: usize, to: &mut [u32]) {
+        let words = self.words_per_strip().max(1);
+        if self.from.line_stride == 1 {
+            for tile in 0..words / Self::WORDS {
+                for (strip, to) in to.chunks_exact_mut(words).enumerate() {
+                    let to = &mut to[tile * Self::WORDS..][..Self::WORDS];
+                    self.tile(first + strip, tile, to);
+                }
+            }
+        } else {
+            for (strip, to) in to.chunks_exact_mut(words).enumerate() {
+                for (tile, to) in to.chunks_exact_mut(Self::WORDS).enumerate() {
+                    self.tile(first + strip, tile, to);
+                }
+            }
+        }
+    }
+
+    fn tile(&self, strip: usize, tile: usize, to: &mut [u32]) {
+        let line = self.lines.start + strip * TILE;
+        let depth = self.depth.start + tile * TILE_DEPTH;
+        let corner = Corner {
+            line,
+            lines: self.lines.end.saturating_sub(line).min(TILE),
+            depth,
+            depths: (self.depth.end - depth).min(TILE_DEPTH),
+        };
+        pack_tile::<PIECES>(self.from, corner, self.transposed, to);
     }
 }
 
@@ -163,7 +188,6 @@ struct Corner {
     depths: usize,
 }
 
-/// `transposed`: the words lie in memory the other way round than they are wanted.
 fn pack_tile<const PIECES: usize>(from: &Lines, corner: Corner, transposed: bool, to: &mut [u32]) {
     let Corner {
         line,
