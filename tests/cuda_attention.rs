@@ -16,6 +16,7 @@ use taper::ops::cuda::Gpu;
 use taper::ops::cuda::attention as on_gpu;
 use taper::ops::cuda::dropout::Mask;
 use taper::ops::dropout::{Dropout, Site};
+use taper::ops::gemm::cpu::Sequential;
 use taper::rng::Seed;
 
 const LAYER: usize = 3;
@@ -69,6 +70,13 @@ struct Outputs<T, S> {
     dqkv: Vec<T>,
 }
 
+fn work(scratch: &mut [f64]) -> on_cpu::Work<'_, f64> {
+    on_cpu::Work {
+        scratch,
+        products: Sequential::default(),
+    }
+}
+
 fn compute_on_cpu<T: Rounded>(inputs: &Inputs<T>) -> Outputs<f64, f64> {
     let shape = inputs.shape;
     let (qkv, dout) = (T::widen_all(&inputs.qkv), T::widen_all(&inputs.dout));
@@ -88,14 +96,14 @@ fn compute_on_cpu<T: Rounded>(inputs: &Inputs<T>) -> Outputs<f64, f64> {
         shape,
         queries,
         dropout,
-        &mut scratch,
+        work(&mut scratch),
     );
     let saved = on_cpu::Saved {
         qkv: &qkv,
         out: &out,
         lse: &lse,
     };
-    on_cpu::backward(&dout, saved, &mut dqkv, shape, dropout, &mut scratch);
+    on_cpu::backward(&dout, saved, &mut dqkv, shape, dropout, work(&mut scratch));
     Outputs { out, lse, dqkv }
 }
 

@@ -9,13 +9,14 @@ use common::{Kind, assert_close, noise, tensor, tokens, values, variable};
 use taper::config::Gelu;
 use taper::ops::Element;
 use taper::ops::adamw::{AdamW, adamw_ref, norm};
-use taper::ops::attention::{self, QUERY_BLOCK, Shape, WeightDropout, attention_ref};
+use taper::ops::attention::{self, QUERY_BLOCK, Shape, WeightDropout, Work, attention_ref};
 use taper::ops::backend::Sum;
 use taper::ops::cross_entropy::{self, cross_entropy_ref};
 use taper::ops::dropout::{self, Dropout, Site, factors};
 use taper::ops::embedding::{self, embedding_ref};
 use taper::ops::gelu::{self, gelu_ref};
-use taper::ops::gemm::{Cpu, Products};
+use taper::ops::gemm::cpu::{Sequential, bf16};
+use taper::ops::gemm::{Cpu, Inputs, Products};
 use taper::ops::layer_norm::{self, layer_norm_ref, partials_len};
 use taper::ops::linear::{self, linear_ref};
 use taper::rng::Seed;
@@ -222,19 +223,55 @@ fn rows_by_token_are_sorted_and_keep_their_order() {
     assert_eq!(order, want);
 }
 
+fn weight_dropout(with_dropout: bool) -> Option<WeightDropout> {
+    with_dropout.then_some(WeightDropout {
+        dropout: DROPOUT,
+        layer: 3,
+    })
+}
+
+/// The gradient of attention's output that is differentiated.
+fn attention_gradient<T: Element>(shape: Shape) -> Vec<T> {
+    noise(
+        shape.sequences * shape.positions * shape.heads * shape.head_size,
+        2,
+    )
+}
+
+fn packed<T: Element>(shape: Shape) -> Vec<T> {
+    noise(
+        3 * shape.sequences * shape.positions * shape.heads * shape.head_size,
+        1,
+    )
+}
+
+/// Attention of [`packed`], and its gradient.
+fn attention_by<T: Element>(products: Sequential, shape: Shape, with_dropout: bool) -> [Vec<T>; 2] {
+    let (b, t, h) = (shape.sequences, shape.positions, shape.heads);
+    let dropout = weight_dropout(with_dropout);
+    let (qkv, dout) = (packed::<T>(shape), attention_gradient::<T>(shape));
+    let nan = T::of(f64::NAN);
+    let (mut out, mut lse) = (vec![nan; dout.len()], vec![nan; b * h * t]);
+    let mut scratch = vec![nan; shape.scratch_len(2)];
+    let scratch = &mut scratch;
+    let work = Work { scratch, products };
+    attention::forward(&qkv, &mut out, &mut lse, shape, 0..t, dropout, work);
+    scratch.fill(nan);
+    let mut dqkv = vec![nan; qkv.len()];
+    let saved = attention::Saved {
+        qkv: &qkv,
+        out: &out,
+        lse: &lse,
+    };
+    let work = Work { scratch, products };
+    attention::backward(&dout, saved, &mut dqkv, shape, dropout, work);
+    [out, dqkv]
+}
+
 fn check_attention<T: Element>(shape: Shape, with_dropout: bool) {
     let (b, t, h) = (shape.sequences, shape.positions, shape.heads);
     let c = h * shape.head_size;
-    let dropout = with_dropout.then_some(WeightDropout {
-        dropout: DROPOUT,
-        layer: 3,
-    });
-    let qkv = noise::<T>(b * t * 3 * c, 1);
-    let nan = T::of(f64::NAN);
-    let (mut out, mut lse) = (vec![nan; b * t * c], vec![nan; b * h * t]);
-    let mut scratch = vec![nan; shape.scratch_len(2)];
-    attention::forward(&qkv, &mut out, &mut lse, shape, 0..t, dropout, &mut scratch);
-
+    let [out, dqkv] = attention_by::<T>(Sequential::default(), shape, with_dropout);
     let mask: Vec<T> = (0..b * h)
         .flat_map(|i| {
             let site = Site::Attention {
@@ -245,19 +282,10 @@ fn check_attention<T: Element>(shape: Shape, with_dropout: bool) {
         })
         .collect();
     let mask = with_dropout.then(|| tensor(&mask, &[b, h, t, t]));
-    let qkv_var = variable(&qkv, &[b, t, 3 * c]);
+    let qkv_var = variable(&packed::<T>(shape), &[b, t, 3 * c]);
     let want = attention_ref(&qkv_var, h, mask.as_ref()).unwrap();
     assert_close("attention", &out, &values::<T>(&want), Kind::Forward);
-
-    let dout = noise::<T>(b * t * c, 2);
-    let mut dqkv = vec![nan; qkv.len()];
-    let saved = attention::Saved {
-        qkv: &qkv,
-        out: &out,
-        lse: &lse,
-    };
-    scratch.fill(nan);
-    attention::backward(&dout, saved, &mut dqkv, shape, dropout, &mut scratch);
+    let dout = attention_gradient::<T>(shape);
     let want = gradients(&want, &dout, &[&qkv_var]);
     assert_close("dqkv", &dqkv, &want[0], Kind::Gradient);
 }
@@ -285,6 +313,40 @@ fn attention_matches_its_twin_with_and_without_dropout() {
     }
 }
 
+/// Of values below 1, rounded to 8 bits before they are multiplied.
+#[test]
+fn attention_in_bfloat16_is_that_in_float32_but_for_its_rounding() {
+    if bf16::extension().is_none() {
+        eprintln!("skipped: this CPU does not multiply in bf16");
+        return;
+    }
+    let in_bfloat16 = Products::<f32>::untuned(Cpu::new(Inputs::Float32AsBfloat16)).sequential();
+    for (positions, head_size) in [(QUERY_BLOCK + 1, 5), (600, 24), (1000, 64)] {
+        let shape = Shape {
+            sequences: 1,
+            positions,
+            heads: 2,
+            head_size,
+        };
+        for with_dropout in [false, true] {
+            let [want, want_gradient] = attention_by(Sequential::default(), shape, with_dropout);
+            let [got, gradient] = attention_by(in_bfloat16, shape, with_dropout);
+            for (got, want) in [(got, want), (gradient, want_gradient)] {
+                let error = relative_error(&got, &want);
+                assert!((1e-4..1e-2).contains(&error), "{shape:?}: {error:e}");
+            }
+        }
+    }
+}
+
+/// Of the norms of vectors.
+fn relative_error(got: &[f32], want: &[f32]) -> f64 {
+    let square = |x: f32| f64::from(x).powi(2);
+    let errors = got.iter().zip(want).map(|(got, want)| square(got - want));
+    let norm: f64 = want.iter().map(|&want| square(want)).sum();
+    (errors.sum::<f64>() / norm).sqrt()
+}
+
 #[test]
 fn attention_of_one_new_query_equals_that_row_of_the_whole() {
     let shape = Shape {
@@ -298,9 +360,31 @@ fn attention_of_one_new_query_equals_that_row_of_the_whole() {
     let mut whole = (vec![0.0; 70 * 16], vec![0.0; 140]);
     let mut last = whole.clone();
     let (out, lse) = (&mut whole.0, &mut whole.1);
-    attention::forward(&qkv, out, lse, shape, 0..70, None, &mut scratch);
+    attention::forward(
+        &qkv,
+        out,
+        lse,
+        shape,
+        0..70,
+        None,
+        Work {
+            scratch: &mut scratch,
+            products: Sequential::default(),
+        },
+    );
     let (out, lse) = (&mut last.0, &mut last.1);
-    attention::forward(&qkv, out, lse, shape, 69..70, None, &mut scratch);
+    attention::forward(
+        &qkv,
+        out,
+        lse,
+        shape,
+        69..70,
+        None,
+        Work {
+            scratch: &mut scratch,
+            products: Sequential::default(),
+        },
+    );
     assert_close(
         "row",
         &last.0[69 * 16..],

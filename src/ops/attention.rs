@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::Element;
 use super::dropout::{Dropout, MaskRow, Site};
 use super::element::{max, sum};
-use super::gemm::cpu::{Matrix, MatrixMut, Output, gemm_sequential};
+use super::gemm::cpu::{Matrix, MatrixMut, Output, Sequential};
 use super::parallel::SharedMut;
 use super::vectorised::vectorised;
 
@@ -73,19 +73,28 @@ impl Shape {
     }
 }
 
+/// What a call works with.
+pub struct Work<'a, T> {
+    /// [`Shape::scratch_len`] elements.
+    pub scratch: &'a mut [T],
+    pub products: Sequential,
+}
+
 /// One (sequence, head) pair and the strided matrices that belong to it.
 #[derive(Clone, Copy)]
 struct Head {
     shape: Shape,
     sequence: usize,
     head: usize,
+    products: Sequential,
 }
 
 impl Head {
     /// The head number `task` of `sequences * heads`.
-    fn of(shape: Shape, task: usize) -> Self {
+    fn of(shape: Shape, task: usize, products: Sequential) -> Self {
         Self {
             shape,
+            products,
             sequence: task / shape.heads,
             head: task % shape.heads,
         }
@@ -118,6 +127,15 @@ impl Head {
         Matrix::strided(data, to - from, self.shape.head_size, self.shape.columns())
     }
 
+    /// `out = a b` into contiguous scratch.
+    fn product<T: Element>(self, out: &mut [T], a: Matrix<T>, b: Matrix<T>) {
+        let (rows, columns) = (a.rows(), b.columns());
+        assert_eq!(out.len(), rows * columns);
+        // SAFETY: `out` is exclusively borrowed and has rows * columns elements.
+        let out = unsafe { MatrixMut::from_raw(out.as_mut_ptr(), rows, columns, columns) };
+        self.products.gemm(out, Output::Replace, a, b);
+    }
+
     fn lse_offset(self, row: usize) -> usize {
         (self.sequence * self.shape.heads + self.head) * self.shape.positions + row
     }
@@ -137,7 +155,8 @@ impl Head {
 }
 
 /// Runs `body(head, scratch)` for every head, each thread with a scratch of its own.
-fn for_heads<T: Element>(shape: Shape, scratch: &mut [T], body: impl Fn(Head, &mut [T]) + Sync) {
+fn for_heads<T: Element>(shape: Shape, work: Work<T>, body: impl Fn(Head, &mut [T]) + Sync) {
+    let Work { scratch, products } = work;
     let tasks = shape.sequences * shape.heads;
     let next = AtomicUsize::new(0);
     scratch
@@ -148,15 +167,14 @@ fn for_heads<T: Element>(shape: Shape, scratch: &mut [T], body: impl Fn(Head, &m
                 if task >= tasks {
                     return;
                 }
-                body(Head::of(shape, task), scratch);
+                body(Head::of(shape, task, products), scratch);
             }
         });
 }
 
 /// `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C), for the queries in `queries`.
 ///
-/// Training asks for all of them; generation for those that are new. `scratch` has
-/// [`Shape::scratch_len`] elements.
+/// Training asks for all of them; generation for those that are new.
 pub fn forward<T: Element>(
     qkv: &[T],
     out: &mut [T],
@@ -164,7 +182,7 @@ pub fn forward<T: Element>(
     shape: Shape,
     queries: std::ops::Range<usize>,
     dropout: Option<WeightDropout>,
-    scratch: &mut [T],
+    work: Work<T>,
 ) {
     assert_eq!(qkv.len(), shape.qkv_len(), "packed queries, keys, values");
     assert_eq!(out.len() * 3, qkv.len(), "attention output");
@@ -174,7 +192,7 @@ pub fn forward<T: Element>(
         "log-sum-exp of attention"
     );
     let (out, lse) = (SharedMut::new(out), SharedMut::new(lse));
-    for_heads(shape, scratch, |head, scratch| {
+    for_heads(shape, work, |head, scratch| {
         let block = shape.query_block();
         for from in queries.clone().step_by(block) {
             let to = (from + block).min(queries.end);
@@ -194,7 +212,7 @@ fn forward_block<T: Element>(
     let (from, to) = (queries.start, queries.end);
     let (shape, size) = (head.shape, head.shape.head_size);
     let (weights, rest) = scratch.split_at_mut((to - from) * to);
-    product(
+    head.product(
         weights,
         head.packed(qkv, 0, from, to),
         head.packed(qkv, 1, 0, to).t(),
@@ -207,7 +225,8 @@ fn forward_block<T: Element>(
     let block =
         unsafe { MatrixMut::from_raw(out.at(head.offset(from)), to - from, size, shape.columns()) };
     let weights = Matrix::new(weights, to - from, to);
-    gemm_sequential(block, Output::Replace, weights, head.packed(qkv, 2, 0, to));
+    let values = head.packed(qkv, 2, 0, to);
+    head.products.gemm(block, Output::Replace, weights, values);
     for (i, &inverse_sum) in inverse_sums.iter().enumerate() {
         // SAFETY: as above; `size` elements of one row.
         let row = unsafe { std::slice::from_raw_parts_mut(out.at(head.offset(from + i)), size) };
@@ -261,15 +280,6 @@ fn multiply<T: Element>(x: &mut [T], factors: &[T]) {
     }
 }
 
-/// `out = a b` into contiguous scratch.
-fn product<T: Element>(out: &mut [T], a: Matrix<T>, b: Matrix<T>) {
-    let (rows, columns) = (a.rows(), b.columns());
-    assert_eq!(out.len(), rows * columns);
-    // SAFETY: `out` is exclusively borrowed and has rows * columns elements.
-    let out = unsafe { MatrixMut::from_raw(out.as_mut_ptr(), rows, columns, columns) };
-    gemm_sequential(out, Output::Replace, a, b);
-}
-
 /// What the forward read and saved.
 #[derive(Clone, Copy)]
 pub struct Saved<'a, T> {
@@ -278,7 +288,7 @@ pub struct Saved<'a, T> {
     pub lse: &'a [T], // (B, H, T)
 }
 
-/// `dqkv` (B, T, 3C) from `dout` (B, T, C). `scratch` as in [`forward`].
+/// `dqkv` (B, T, 3C) from `dout` (B, T, C).
 ///
 /// With P the weights before and P' after dropout: `dV = P'^T dO`, `dP' = dO V^T`,
 /// `dS = P * (mask(dP') - rowsum(dO * O))`, `dQ = scale * dS K`, `dK = scale * dS^T Q`.
@@ -288,7 +298,7 @@ pub fn backward<T: Element>(
     dqkv: &mut [T],
     shape: Shape,
     dropout: Option<WeightDropout>,
-    scratch: &mut [T],
+    work: Work<T>,
 ) {
     assert_eq!(
         saved.qkv.len(),
@@ -298,7 +308,7 @@ pub fn backward<T: Element>(
     assert_eq!(dqkv.len(), saved.qkv.len(), "gradient of qkv");
     assert_eq!(dout.len() * 3, saved.qkv.len(), "gradient of attention");
     let dqkv = SharedMut::new(dqkv);
-    for_heads(shape, scratch, |head, scratch| {
+    for_heads(shape, work, |head, scratch| {
         // From the last block to the first: the last one sees every key, so it initialises dK and
         // dV, and the others add to them.
         let size = shape.query_block();
@@ -342,8 +352,8 @@ fn backward_block<T: Element>(
     );
     let v = head.packed(saved.qkv, 2, 0, to);
     let d = head.rows(dout, from, to);
-    product(weights, q, k.t());
-    product(dscores, d, v.t());
+    head.product(weights, q, k.t());
+    head.product(dscores, d, v.t());
     differentiate(dout, saved, head, queries, dropout, weights, dscores);
     let weights = Matrix::new(weights, to - from, to);
     let dscores = Matrix::new(dscores, to - from, to);
@@ -353,9 +363,10 @@ fn backward_block<T: Element>(
         // SAFETY: the rows of this head in dQ, dK and dV are written by this task alone.
         unsafe { MatrixMut::from_raw(dqkv.at(offset), rows, head.shape.head_size, stride) }
     };
-    gemm_sequential(gradient(2, 0, to), output, weights.t(), d);
-    gemm_sequential(gradient(1, 0, to), output, dscores.t(), q);
-    gemm_sequential(gradient(0, from, to - from), Output::Replace, dscores, k);
+    let products = head.products;
+    products.gemm(gradient(2, 0, to), output, weights.t(), d);
+    products.gemm(gradient(1, 0, to), output, dscores.t(), q);
+    products.gemm(gradient(0, from, to - from), Output::Replace, dscores, k);
 }
 
 vectorised! {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::attention::{self, Shape, WeightDropout};
+use super::attention::{self, Shape, WeightDropout, Work};
 use super::backend::{
     Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
     Gradients, Mask, Masks, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual, Sum,
@@ -28,6 +28,13 @@ impl<T: Element> OnCpu<T> {
     /// `threads` are those of the pool that operations will run in.
     pub fn new(threads: usize, products: Products<T>) -> Self {
         Self { products, threads }
+    }
+
+    fn attention_work<'a>(&self, scratch: &'a mut [T]) -> Work<'a, T> {
+        Work {
+            scratch,
+            products: self.products.sequential(),
+        }
     }
 
     /// Every product by its fallback.
@@ -284,7 +291,8 @@ impl<T: Element> Backend for OnCpu<T> {
     ) -> Done {
         let (out, lse) = (into.out.slice(), into.lse.slice());
         let dropout = mask.map(weight_dropout);
-        attention::forward(qkv.slice(), out, lse, shape, queries, dropout, scratch);
+        let work = self.attention_work(scratch);
+        attention::forward(qkv.slice(), out, lse, shape, queries, dropout, work);
         Ok(())
     }
 
@@ -368,7 +376,8 @@ impl<T: Element> Backend for OnCpu<T> {
             lse: saved.lse.slice(),
         };
         let dropout = mask.map(weight_dropout);
-        attention::backward(dout.slice(), saved, dqkv.slice(), shape, dropout, scratch);
+        let work = self.attention_work(scratch);
+        attention::backward(dout.slice(), saved, dqkv.slice(), shape, dropout, work);
         Ok(())
     }
 

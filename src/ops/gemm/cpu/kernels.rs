@@ -132,7 +132,12 @@ impl Candidate {
                 let Some(method) = self.method() else {
                     unreachable!("offered where there are instructions for it");
                 };
-                in_bfloat16(method, c, output, a, b, (rows, columns), packed);
+                let (m, n) = (a.rows(), b.columns());
+                // SAFETY: `c` is borrowed mutably for the call and has exactly m * n elements.
+                let c = unsafe { MatrixMut::from_raw(c.as_mut_ptr(), m, n, n) };
+                in_bfloat16(c, output, a, b, |product| {
+                    bf16::gemm(method, product, (rows, columns), packed);
+                });
             }
             Candidate::SplitK(parts) => split_k(c, output, a, b, parts),
         }
@@ -170,22 +175,18 @@ fn tiles<T: Element>(
     });
 }
 
-fn in_bfloat16<T: Element>(
-    method: bf16::Method,
-    c: &mut [T],
+/// Has `multiply` compute a product of f32.
+pub(super) fn in_bfloat16<T: Element>(
+    c: MatrixMut<T>,
     output: Output,
     a: Matrix<T>,
     b: Matrix<T>,
-    tile: (usize, usize),
-    packed: &mut bf16::Packed,
+    multiply: impl FnOnce(bf16::Product),
 ) {
-    let (rows, columns) = (a.rows(), b.columns());
-    // SAFETY: `c` is borrowed mutably for the call and has exactly rows * columns elements.
-    let c = unsafe { MatrixMut::from_raw(c.as_mut_ptr(), rows, columns, columns) };
     let (Some(c), Some(a), Some(b)) = (c.in_f32(), a.in_f32(), b.in_f32()) else {
         unreachable!("offered for f32 alone");
     };
-    bf16::gemm(method, bf16::Product { c, output, a, b }, tile, packed);
+    multiply(bf16::Product { c, output, a, b });
 }
 
 /// Every part of K gives a matrix of its own; `c` gets their sum, in their order.

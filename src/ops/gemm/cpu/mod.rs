@@ -20,6 +20,8 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use candle_core::DType;
+
 use super::cache::Header;
 use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
 use super::dispatch::Dispatch;
@@ -29,7 +31,9 @@ use crate::memory::passing_buffer;
 use crate::ops::parallel::for_element_blocks;
 use crate::ops::{Element, gelu};
 
-pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output, gemm_sequential};
+pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output};
+
+use matrix::gemm_sequential;
 
 /// What the training path on the CPU computes its products with. `T` is f32, or f64 in tests.
 pub type Products<T> = Dispatch<Cpu<T>>;
@@ -181,9 +185,40 @@ impl<T: Element> Products<T> {
         self.device().inputs
     }
 
+    /// How one thread multiplies what is not worth all of them: not in pieces, which gains nothing where the
+    /// operands are as small as attention's.
+    pub fn sequential(&self) -> Sequential {
+        Sequential(match self.device().inputs {
+            Inputs::Float32AsBfloat16 => bf16::Method::rounded(),
+            _ => None,
+        })
+    }
+
     /// As [`Dispatch::run`]: a product on the CPU does not fail.
     pub fn compute(&self, problem: Problem, mut operands: Operands<T>) {
         let Ok(()) = self.run(&problem, &mut operands);
+    }
+}
+
+/// Products of one thread: by the `gemm` crate unless it is told otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sequential(Option<bf16::Method>);
+
+impl Sequential {
+    /// `c (M, N) = a (M, K) b (K, N)`, or `+=`.
+    pub(in crate::ops) fn gemm<T: Element>(
+        self,
+        c: MatrixMut<T>,
+        output: Output,
+        a: Matrix<T>,
+        b: Matrix<T>,
+    ) {
+        let Some(method) = self.0.filter(|_| T::DTYPE == DType::F32) else {
+            return gemm_sequential(c, output, a, b);
+        };
+        kernels::in_bfloat16(c, output, a, b, |product| {
+            bf16::gemm_sequential(method, product);
+        });
     }
 }
 

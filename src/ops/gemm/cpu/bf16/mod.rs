@@ -24,6 +24,9 @@ use pack::{Block, Lines};
 
 /// Columns of B that are packed at a time.
 const PACKED_COLUMNS: usize = 4096;
+/// Rows of A and columns of B that one thread packs at a time for a product of its own.
+const ROWS_ALONE: usize = 128;
+const COLUMNS_ALONE: usize = 512;
 /// Values of K that are packed at a time, and summed before they are added to C.
 const PACKED_DEPTH: usize = 768;
 
@@ -108,6 +111,8 @@ pub(super) struct Packed(Block);
 thread_local! {
     /// Where a thread packs rows of A. They stay in its level-2 cache.
     static ROWS: RefCell<Block> = RefCell::default();
+    /// Where it packs columns of B of products that are its own.
+    static COLUMNS: RefCell<Block> = RefCell::default();
 }
 
 /// A product, `c (M, N) = a (M, K) b (K, N)`, or `+=`.
@@ -143,7 +148,7 @@ fn in_blocks<const PIECES: usize>(
         };
         let depth = depth.start..depth.end.min(k);
         for columns in parts(0..n, PACKED_COLUMNS) {
-            packed.pack_pairs_first::<PIECES>(&b, columns.clone(), depth.clone());
+            packed.pack_pairs_first_together::<PIECES>(&b, columns.clone(), depth.clone());
             let c = c.part(0, m, columns.start, columns.len());
             let (down, across) = (m.div_ceil(tile.0), columns.len().div_ceil(tile.1));
             (0..down * across).into_par_iter().for_each(|index| {
@@ -155,6 +160,37 @@ fn in_blocks<const PIECES: usize>(
                     multiply(method, c, columns, output, block, packed);
                 });
             });
+        }
+    }
+}
+
+/// Computes it on the calling thread alone.
+pub(super) fn gemm_sequential(method: Method, product: Product) {
+    COLUMNS.with_borrow_mut(|packed| match method {
+        Method::Rounded(_) => alone::<1>(method, product, packed),
+        Method::InPieces => alone::<{ Method::PIECES }>(method, product, packed),
+    });
+}
+
+fn alone<const PIECES: usize>(method: Method, product: Product, packed: &mut Block) {
+    let Product { c, output, a, b } = product;
+    let (m, n, k) = (a.rows(), b.columns(), a.columns());
+    let (a, b) = (Lines::rows_of(a), Lines::columns_of(b));
+    for depth in parts(0..k.max(1), depth_at_a_time(k)) {
+        let output = match depth.start {
+            0 => output,
+            _ => Output::Accumulate,
+        };
+        let depth = depth.start..depth.end.min(k);
+        for columns in parts(0..n, COLUMNS_ALONE) {
+            packed.pack_pairs_first::<PIECES>(&b, columns.clone(), depth.clone());
+            for rows in parts(0..m, ROWS_ALONE) {
+                let c = c.part(rows.start, rows.len(), columns.start, columns.len());
+                ROWS.with_borrow_mut(|block| {
+                    block.pack_lines_first::<PIECES>(&a, rows, depth.clone());
+                    multiply(method, c, 0..columns.len(), output, block, packed);
+                });
+            }
         }
     }
 }

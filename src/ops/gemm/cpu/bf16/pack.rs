@@ -66,7 +66,7 @@ impl Block {
         size_of::<u32>() * pieces * tiles * TILE_WORDS + ALIGNMENT
     }
 
-    /// As A is read, on the calling thread alone. What is missing of the last 32 lines and the last tile is zero.
+    /// As A is read. What is missing of the last 32 lines and the last tile is zero.
     pub fn pack_lines_first<const PIECES: usize>(
         &mut self,
         from: &Lines,
@@ -78,8 +78,20 @@ impl Block {
         packing.strips(0, self.room_for(&packing));
     }
 
-    /// As B is read, on all threads.
+    /// As B is read.
     pub fn pack_pairs_first<const PIECES: usize>(
+        &mut self,
+        from: &Lines,
+        lines: Range<usize>,
+        depth: Range<usize>,
+    ) {
+        let transposed = from.depth_stride == 1;
+        let packing = Packing::<PIECES>::new(from, lines, depth, transposed);
+        packing.strips(0, self.room_for(&packing));
+    }
+
+    /// As B is read, by all threads together.
+    pub fn pack_pairs_first_together<const PIECES: usize>(
         &mut self,
         from: &Lines,
         lines: Range<usize>,
