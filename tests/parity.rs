@@ -97,7 +97,7 @@ fn products_in_pieces_reproduce_pytorchs_trajectories_as_float32_does() {
     }
 }
 
-/// A rounding to bf16 is off by at most 2^-9 of a value. Allowed is about three times what was measured.
+/// A rounding to bf16 is off by at most 2^-8 of a value. Allowed is about three times what was measured.
 #[test]
 fn products_in_bfloat16_follow_pytorchs_float32_within_its_rounding() {
     if bf16::extension().is_none() {

@@ -181,7 +181,7 @@ pub enum BackendRequest {
     Cublaslt,
     /// taper's own kernels.
     Ptx,
-    /// On a CPU, fused multiply-adds of fp32 and nothing else: no bf16 pieces.
+    /// On a CPU in float32, fused multiply-adds: no bf16 pieces.
     Fma,
 }
 

@@ -29,7 +29,7 @@ fn float32_follows_pytorch() {
     reproduce::<f32>(allowed, true);
 }
 
-/// A rounding to bf16 is off by at most 2^-9 of a value. Allowed is about three times what was measured.
+/// A rounding to bf16 is off by at most 2^-8 of a value. Allowed is about three times what was measured.
 #[test]
 fn bfloat16_follows_pytorchs_float32_within_its_rounding() {
     let allowed = Allowed {

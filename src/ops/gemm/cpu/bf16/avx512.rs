@@ -1,4 +1,4 @@
-//! The kernel on AVX512_BF16: vectors of 16 columns of C, four rows of 32 columns at a time.
+//! The kernel on AVX512_BF16: vectors of 16 columns of C, eight rows of 32 columns at a time.
 
 use super::KERNEL;
 use crate::ops::gemm::cpu::matrix::MatrixMut;

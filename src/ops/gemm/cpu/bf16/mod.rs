@@ -3,8 +3,8 @@
 //!
 //! Either operands are rounded to bf16, or every value is split into three bf16 pieces that sum to it exactly
 //! (8 + 8 + 8 bits of fraction), and six of the nine products of pieces are summed, in fp32. What the other
-//! three would add is below 2^-25 of a product of two values, less than an fp32 multiplication rounds away:
-//! fp32 in all but name, and AMX does it faster than fused multiply-adds do. (Henry, Tang and Heinecke 2019,
+//! three would add is at most about 2^-24 of a product of two values, no more than an fp32 multiplication may
+//! round away: fp32 in all but name, and AMX does it faster than fused multiply-adds do. (Henry, Tang and Heinecke 2019,
 //! arXiv:1904.06376, for the idea.) Roundings are to nearest, even; denormals, of pieces too, count as zero.
 //!
 //! Operands are packed, two neighbours in K to a word: B by all threads together, rows of A by who multiplies them. Both extensions'
