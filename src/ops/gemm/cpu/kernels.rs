@@ -183,6 +183,11 @@ pub(super) fn in_bfloat16<T: Element>(
     b: Matrix<T>,
     multiply: impl FnOnce(bf16::Product),
 ) {
+    assert_eq!(
+        (a.rows(), a.columns(), b.columns()),
+        (c.rows(), b.rows(), c.columns()),
+        "shapes of a product: (M, K, N)"
+    );
     let (Some(c), Some(a), Some(b)) = (c.in_f32(), a.in_f32(), b.in_f32()) else {
         unreachable!("offered for f32 alone");
     };

@@ -189,7 +189,7 @@ impl<T: Element> Products<T> {
     /// operands are as small as attention's.
     pub fn sequential(&self) -> Sequential {
         Sequential(match self.device().inputs {
-            Inputs::Float32AsBfloat16 => bf16::Method::rounded(),
+            Inputs::Float32AsBfloat16 => bf16::extension(),
             _ => None,
         })
     }
@@ -202,7 +202,7 @@ impl<T: Element> Products<T> {
 
 /// Products of one thread: by the `gemm` crate unless it is told otherwise.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sequential(Option<bf16::Method>);
+pub struct Sequential(Option<bf16::Extension>);
 
 impl Sequential {
     /// `c (M, N) = a (M, K) b (K, N)`, or `+=`.
@@ -213,11 +213,11 @@ impl Sequential {
         a: Matrix<T>,
         b: Matrix<T>,
     ) {
-        let Some(method) = self.0.filter(|_| T::DTYPE == DType::F32) else {
+        let Some(extension) = self.0.filter(|_| T::DTYPE == DType::F32) else {
             return gemm_sequential(c, output, a, b);
         };
         kernels::in_bfloat16(c, output, a, b, |product| {
-            bf16::gemm_sequential(method, product);
+            bf16::gemm_sequential(extension, product);
         });
     }
 }

@@ -138,6 +138,7 @@ fn in_blocks<const PIECES: usize>(
     tile: (usize, usize),
     Packed(packed): &mut Packed,
 ) {
+    assert!(tile.1.is_multiple_of(KERNEL), "columns of a tile");
     let Product { c, output, a, b } = product;
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
     let (a, b) = (Lines::rows_of(a), Lines::columns_of(b));
@@ -164,15 +165,12 @@ fn in_blocks<const PIECES: usize>(
     }
 }
 
-/// Computes it on the calling thread alone.
-pub(super) fn gemm_sequential(method: Method, product: Product) {
-    COLUMNS.with_borrow_mut(|packed| match method {
-        Method::Rounded(_) => alone::<1>(method, product, packed),
-        Method::InPieces => alone::<{ Method::PIECES }>(method, product, packed),
-    });
+/// Computes it on the calling thread alone, of operands that are rounded.
+pub(super) fn gemm_sequential(extension: Extension, product: Product) {
+    COLUMNS.with_borrow_mut(|packed| alone(Method::Rounded(extension), product, packed));
 }
 
-fn alone<const PIECES: usize>(method: Method, product: Product, packed: &mut Block) {
+fn alone(method: Method, product: Product, packed: &mut Block) {
     let Product { c, output, a, b } = product;
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
     let (a, b) = (Lines::rows_of(a), Lines::columns_of(b));
@@ -183,11 +181,11 @@ fn alone<const PIECES: usize>(method: Method, product: Product, packed: &mut Blo
         };
         let depth = depth.start..depth.end.min(k);
         for columns in parts(0..n, COLUMNS_ALONE) {
-            packed.pack_pairs_first::<PIECES>(&b, columns.clone(), depth.clone());
+            packed.pack_pairs_first::<1>(&b, columns.clone(), depth.clone());
             for rows in parts(0..m, ROWS_ALONE) {
                 let c = c.part(rows.start, rows.len(), columns.start, columns.len());
                 ROWS.with_borrow_mut(|block| {
-                    block.pack_lines_first::<PIECES>(&a, rows, depth.clone());
+                    block.pack_lines_first::<1>(&a, rows, depth.clone());
                     multiply(method, c, 0..columns.len(), output, block, packed);
                 });
             }
@@ -239,12 +237,15 @@ fn multiply_part(
     a: [&[u32]; 2],
     b: [&[u32]; 2],
 ) {
-    let whole = part.rows() == KERNEL && part.columns() == KERNEL;
+    let whole = part.rows() == KERNEL && part.columns() == KERNEL && !a[0].is_empty();
     if whole && output == Output::Replace {
         return method.kernel(&part, a, b);
     }
     // Summed on its own, so that a large C costs no accuracy but once.
     let mut sum = [0f32; KERNEL * KERNEL];
+    if a[0].is_empty() {
+        return part.take(&sum, KERNEL, output);
+    }
     // SAFETY: `sum` is as large, and used by nothing else until it is added below.
     let c = unsafe { MatrixMut::from_raw(sum.as_mut_ptr(), KERNEL, KERNEL, KERNEL) };
     method.kernel(&c, a, b);
@@ -343,6 +344,7 @@ mod tests {
             [64, 48, 600],
             [300, 40, 34],
             [40, 600, 70],
+            [40, 7, 0],
         ];
         for method in methods() {
             for shape in shapes {
