@@ -28,7 +28,8 @@ pub(crate) fn evaluate<B: Backend>(
         .map_err(|refused| memory.refusal(site, refused))?;
     for first in (0..sequences).step_by(most) {
         let count = most.min(sequences - first);
-        workspace.load(backend, (first, count), Moment::default(), read)?;
+        let (samples, moment) = ((first, count), Moment::default());
+        workspace.load(backend, samples, moment, read, (memory, site))?;
         memory.enter(site)?;
         let losses = workspace.gpt.losses(weights, (&workspace.batch, count));
         losses
@@ -82,9 +83,17 @@ impl<B: Backend> Evaluator<B> {
         })
     }
 
-    /// The weights, to be written.
-    pub fn weights_mut(&mut self) -> (&B, &mut B::Compute) {
-        (&self.backend, &mut self.weights)
+    /// Lets `load` write the weights, again if memory is refused to it.
+    ///
+    /// # Errors
+    /// What `load` says, and when memory is refused for good.
+    pub fn load(
+        &mut self,
+        mut load: impl FnMut(&B, &mut B::Compute, &Memory) -> Result<()>,
+    ) -> Result<()> {
+        let (backend, weights) = (&self.backend, &mut self.weights);
+        self.workspaces
+            .run_beside(|_, memory, _| load(backend, weights, memory))
     }
 
     /// The mean loss over `sequences` samples, in nats per token.

@@ -281,11 +281,10 @@ pub fn evaluate_weights<B: Stored>(
     reporter: &mut Reporter,
     interrupt: &Interrupt,
     (step, backend, memory): (u64, B, Memory),
-    load: impl FnOnce(&mut dyn ValuesMut) -> Result<()>,
+    mut load: impl FnMut(&mut dyn ValuesMut, &Memory) -> Result<()>,
 ) -> Result<EvalReport> {
     let mut evaluator = Evaluator::new(&plan.model, backend, &plan.rungs(), memory)?;
-    let (backend, weights) = evaluator.weights_mut();
-    load(&mut *backend.weights_mut(weights))?;
+    evaluator.load(|backend, weights, memory| load(&mut *backend.weights_mut(weights), memory))?;
     let report = evaluate_splits(step, |split| {
         evaluator.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))
     });

@@ -80,7 +80,7 @@ fn timed(rung: Rung) -> Trainer<Timed<OnCpu<f32>, HostClock>> {
 
 fn fill<B: taper::checkpoint::Stored>(trainer: &mut Trainer<B>) {
     let layout = trainer.layout.clone();
-    let init = |[weights, _, _]: [&mut dyn taper::checkpoint::ValuesMut; 3]| {
+    let init = |[weights, _, _]: [&mut dyn taper::checkpoint::ValuesMut; 3], _: &Memory| {
         init_values(&DIMS, &layout, Seed(3), weights).unwrap();
         Ok(())
     };

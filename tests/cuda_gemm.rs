@@ -4,7 +4,6 @@
 
 use std::process::Command;
 
-use candle_core::CudaDevice;
 use taper::config::{BackendRequest, Gelu};
 use taper::device::DeviceProfile;
 use taper::model::{Recompute, Rung};
@@ -18,7 +17,7 @@ const WORKSPACE_ELEMENTS: usize = 1 << 20;
 
 /// The GPU, or nothing where there is none.
 fn gpu(backend: BackendRequest) -> Option<Gpu> {
-    let device = match CudaDevice::new_with_stream(0) {
+    let device = match taper::device::open(0) {
         Ok(device) => device,
         Err(error) if std::env::var_os("VGPU_CARD").is_none() => {
             eprintln!("skipped, for there is no GPU ({error}): use scripts/vgpu");
@@ -182,7 +181,7 @@ fn a_lack_of_memory_while_tuning_leaves_the_fallback() {
 #[test]
 #[ignore = "needs a card whose cuBLASLt fails"]
 fn run_where_cublaslt_fails() {
-    let device = CudaDevice::new_with_stream(0).unwrap();
+    let device = taper::device::open(0).unwrap();
     let open = || {
         let workspace = device.cuda_stream().alloc_zeros(WORKSPACE_ELEMENTS);
         Gpu::new(&device, BackendRequest::Auto, workspace.unwrap()).unwrap()

@@ -3,7 +3,7 @@
 use super::{Values, ValuesMut};
 use crate::error::Result;
 use crate::faults::Site;
-use crate::memory::Refused;
+use crate::memory::{Memory, Refused};
 use crate::ops::backend::Backend;
 use crate::ops::cpu::OnCpu;
 use crate::step::{Lasting, Trainer};
@@ -37,25 +37,29 @@ impl<C, F> Lasting<C, F> {
 }
 
 impl<B: Stored> Trainer<B> {
-    /// Lets `load` write the weights, in fp32, and both moments.
+    /// Lets `load` write the weights, in fp32, and both moments, again if memory is refused to it.
     ///
     /// # Errors
-    /// What `load` or the device says.
-    pub fn load(&mut self, load: impl FnOnce([&mut dyn ValuesMut; 3]) -> Result<()>) -> Result<()> {
-        let (backend, state, memory) = self.parts();
-        let mut weights = match &mut state.master {
-            Some(master) => backend.values_mut(master),
-            None => backend.weights_mut(&mut state.weights),
-        };
-        let mut m = backend.values_mut(&mut state.m);
-        let mut v = backend.values_mut(&mut state.v);
-        load([&mut *weights, &mut *m, &mut *v])?;
-        drop(weights);
-        if let Some(master) = &state.master {
-            let rounded = backend.round(master, &mut state.weights);
-            rounded.map_err(|refused| memory.refusal(Site::Launch, refused))?;
-        }
-        Ok(())
+    /// What `load` or the device says, and when memory is refused for good.
+    pub fn load(
+        &mut self,
+        mut load: impl FnMut([&mut dyn ValuesMut; 3], &Memory) -> Result<()>,
+    ) -> Result<()> {
+        self.with_state(|backend, state, memory| {
+            let mut weights = match &mut state.master {
+                Some(master) => backend.values_mut(master),
+                None => backend.weights_mut(&mut state.weights),
+            };
+            let mut m = backend.values_mut(&mut state.m);
+            let mut v = backend.values_mut(&mut state.v);
+            load([&mut *weights, &mut *m, &mut *v], memory)?;
+            drop(weights);
+            if let Some(master) = &state.master {
+                let rounded = backend.round(master, &mut state.weights);
+                rounded.map_err(|refused| memory.refusal(Site::Launch, refused))?;
+            }
+            Ok(())
+        })
     }
 }
 

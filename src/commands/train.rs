@@ -1,6 +1,5 @@
 //! `taper train`: the main job, read top to bottom.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "cuda")]
@@ -18,9 +17,9 @@ use crate::device::{DeviceProfile, find};
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection, Site};
 use crate::interrupt::Interrupt;
+use crate::memory::Memory;
 #[cfg(feature = "cuda")]
 use crate::memory::Precision;
-use crate::memory::{AllocationError, Memory};
 use crate::model::init_values;
 use crate::ops::gemm::Table;
 use crate::plan::{Job, Origin, Plan, Request};
@@ -179,7 +178,9 @@ impl Run<'_> {
         if matches!(start, Start::Scratch) {
             reporter.note("evaluating untrained weights; add `--resume` for a run's newest");
         }
-        let load = |weights: &mut dyn ValuesMut| start.load_weights(plan, weights);
+        let load = |weights: &mut dyn ValuesMut, memory: &Memory| {
+            start.load_weights(plan, weights, memory)
+        };
         let model = (start.step(), backend, memory);
         let report = evaluate_weights(plan, dataset, reporter, interrupt, model, load)?;
         reporter.eval_only(&report);
@@ -286,12 +287,17 @@ impl Start {
         }
     }
 
-    fn load_weights(&self, plan: &Plan, weights: &mut dyn ValuesMut) -> Result<()> {
+    fn load_weights(
+        &self,
+        plan: &Plan,
+        weights: &mut dyn ValuesMut,
+        memory: &Memory,
+    ) -> Result<()> {
         match self {
             Self::Scratch => {
                 let layout = crate::model::ParamLayout::new(&plan.model);
                 init_values(&plan.model, &layout, plan.step.seed, weights)
-                    .map_err(|error| initial_weights_refused(&error))?;
+                    .map_err(|error| memory.refusal(Site::Launch, error.into()))?;
             }
             Self::Pretrained(pretrained) => pretrained.load_weights(&plan.model, weights)?,
             Self::Resume(checkpoint) => checkpoint.load_weights(&plan.model, weights)?,
@@ -307,7 +313,7 @@ impl Start {
                 let dims = &session.plan.model;
                 session
                     .trainer
-                    .load(|[weights, m, v]| Ok(checkpoint.load_into(dims, weights, m, v)?))?;
+                    .load(|[weights, m, v], _| Ok(checkpoint.load_into(dims, weights, m, v)?))?;
                 session
                     .trainer
                     .loss_scale
@@ -323,7 +329,8 @@ impl Start {
             other => {
                 let plan = session.plan;
                 let trainer = &mut session.trainer;
-                trainer.load(|[weights, _, _]| other.load_weights(plan, weights))?;
+                trainer
+                    .load(|[weights, _, _], memory| other.load_weights(plan, weights, memory))?;
             }
         }
         let out_dir = &session.plan.out_dir;
@@ -334,13 +341,6 @@ impl Start {
             session.reporter.warning(warning);
         }
         Ok(())
-    }
-}
-
-pub(super) fn initial_weights_refused(error: &io::Error) -> AllocationError {
-    AllocationError::Device {
-        site: Site::Launch,
-        reason: error.to_string(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The account of what a run holds, and the limit on it.
 
 use std::fmt::{self, Debug};
+use std::io;
 
 use super::{AllocationError, Group, OutOfMemory, Row, total_bytes};
 use crate::faults::{Fault, Faults, Site};
@@ -150,4 +151,14 @@ pub enum Refused {
     OutOfMemory,
     /// Anything else, in words.
     Device(String),
+}
+
+/// A failure to move values: by its kind, never by its text.
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::OutOfMemory => Self::OutOfMemory,
+            _ => Self::Device(error.to_string()),
+        }
+    }
 }

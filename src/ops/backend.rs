@@ -10,7 +10,7 @@ use super::attention::Shape;
 use super::dropout::Site;
 use super::gemm::{Inputs, Problem, Table};
 use crate::config::Gelu;
-use crate::error::Result as RunResult;
+use crate::error::Error;
 use crate::memory::{AllocationError, Allocator, Memory, Precision, Refused};
 use crate::model::Engine;
 use crate::optim::{Ended, Update};
@@ -20,8 +20,29 @@ use crate::rng::Seed;
 /// What an operation says: nothing, or why the device did not do it. On a GPU it may still be under way.
 pub type Done = Result<(), Refused>;
 
+/// Why there is no micro-batch.
+#[derive(Debug)]
+pub enum LoadError {
+    /// Its samples could not be read.
+    Read(Error),
+    /// The device did not take them.
+    Refused(Refused),
+}
+
+impl From<Error> for LoadError {
+    fn from(error: Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<Refused> for LoadError {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
 /// Writes inputs and targets.
-pub type ReadTokens<'a> = dyn FnMut(&mut [u32], &mut [u32]) -> RunResult<()> + 'a;
+pub type ReadTokens<'a> = dyn FnMut(&mut [u32], &mut [u32]) -> Result<(), Error> + 'a;
 
 /// Elements of a buffer that an operation reads.
 pub struct Part<'a, B> {
@@ -238,7 +259,7 @@ pub trait Backend: Sized + 'static {
         rows: usize,
         moment: Moment,
         read: &mut ReadTokens,
-    ) -> RunResult<()>;
+    ) -> Result<(), LoadError>;
     fn moment(batch: &Self::Batch) -> &Self::Moment;
 
     /// Does `work`, whose operations and buffers are the same whenever it is called with this recording.

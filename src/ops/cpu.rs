@@ -5,14 +5,13 @@ use std::ops::Range;
 use super::attention::{self, Shape, WeightDropout, Work};
 use super::backend::{
     Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
-    Gradients, Mask, Masks, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual, Sum,
-    TrainingState,
+    Gradients, LoadError, Mask, Masks, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens,
+    Residual, Sum, TrainingState,
 };
 use super::dropout::{self, Dropout};
 use super::gemm::{Cpu, Inputs, Problem, Products, Table};
 use super::{Element, adamw, cross_entropy, embedding, gelu, layer_norm, linear, parallel};
 use crate::config::Gelu;
-use crate::error::Result as RunResult;
 use crate::memory::{AllocationError, Host, Memory, Precision, Refused};
 use crate::model::{Engine, Tokens};
 use crate::optim::{Ended, Update};
@@ -177,9 +176,9 @@ impl<T: Element> Backend for OnCpu<T> {
         _rows: usize,
         moment: Moment,
         read: &mut ReadTokens,
-    ) -> RunResult<()> {
+    ) -> Result<(), LoadError> {
         batch.moment = moment;
-        read(&mut batch.tokens.inputs, &mut batch.tokens.targets)
+        Ok(read(&mut batch.tokens.inputs, &mut batch.tokens.targets)?)
     }
 
     fn moment(batch: &Batch) -> &Moment {

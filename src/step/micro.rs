@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use super::ReadSample;
 use crate::error::Result;
+use crate::faults::Site;
 use crate::memory::{AllocationError, Memory};
 use crate::model::{Gpt, Purpose, Rung};
-use crate::ops::backend::{Backend, Done, Masks, Moment, Sum};
+use crate::ops::backend::{Backend, Done, LoadError, Masks, Moment, Sum};
 use crate::plan::ModelDims;
 use crate::rng::Seed;
 
@@ -37,23 +38,28 @@ impl<B: Backend> Workspace<B> {
     /// Makes samples `first..first + count` the micro-batch.
     ///
     /// # Errors
-    /// What `read` or the device says.
+    /// What `read` says, and what the device says, at `site`.
     pub fn load(
         &mut self,
         backend: &B,
         (first, count): (usize, usize),
         moment: Moment,
         read: &impl ReadSample,
+        (memory, site): (&Memory, Site),
     ) -> Result<()> {
         let block_size = self.gpt.dims().block_size;
         let rows = count * block_size;
-        backend.load(&mut self.batch, rows, moment, &mut |inputs, targets| {
+        let loaded = backend.load(&mut self.batch, rows, moment, &mut |inputs, targets| {
             let inputs = inputs[..rows].chunks_exact_mut(block_size);
             let targets = targets[..rows].chunks_exact_mut(block_size);
             for (i, (inputs, targets)) in inputs.zip(targets).enumerate() {
                 read((first + i) as u32, inputs, targets)?;
             }
             Ok(())
+        });
+        loaded.map_err(|error| match error {
+            LoadError::Read(error) => error,
+            LoadError::Refused(refused) => memory.refusal(site, refused).into(),
         })
     }
 }

@@ -173,7 +173,7 @@ impl<B: Backend> Trainer<B> {
                     scale,
                 };
                 let samples = (first, count);
-                workspace.load(backend, samples, moment, read)?;
+                workspace.load(backend, samples, moment, read, (memory, Site::Forward))?;
                 let work = MicroStep {
                     backend,
                     weights,
@@ -242,9 +242,15 @@ impl<B: Backend> Trainer<B> {
         })
     }
 
-    pub(crate) fn parts(&mut self) -> (&B, &mut Lasting<B::Compute, B::Full>, &Memory) {
-        let memory = self.workspaces.memory();
-        (&self.backend, &mut self.state, memory)
+    /// Does `work`, which can be repeated, with the state of training; again when memory is refused, without the
+    /// buffers of a rung.
+    pub(crate) fn with_state<R>(
+        &mut self,
+        mut work: impl FnMut(&B, &mut Lasting<B::Compute, B::Full>, &Memory) -> Result<R>,
+    ) -> Result<R> {
+        let (backend, state) = (&*self.backend, &mut self.state);
+        self.workspaces
+            .run_beside(|_, memory, _| work(backend, state, memory))
     }
 
     pub fn backend(&self) -> &B {

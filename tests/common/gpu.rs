@@ -6,6 +6,7 @@ use candle_core::cuda_backend::CudaDevice;
 use cudarc::driver::{CudaSlice, DeviceRepr};
 use half::{bf16, f16};
 use taper::memory::Precision;
+use taper::ops::cuda::host::{download, upload_new};
 use taper::ops::cuda::{Gpu, GpuElement};
 
 use super::{Kind, noise};
@@ -105,7 +106,7 @@ pub fn rounded_noise<T: Rounded>(len: usize, salt: u64) -> Vec<T> {
 }
 
 pub fn up<T: DeviceRepr>(gpu: &Gpu, values: &[T]) -> CudaSlice<T> {
-    gpu.stream().clone_htod(values).unwrap()
+    upload_new(gpu.stream(), values).unwrap()
 }
 
 /// Memory that nobody wrote: reading it ends a run on the virtual card.
@@ -115,5 +116,5 @@ pub fn unwritten<T: DeviceRepr>(gpu: &Gpu, len: usize) -> CudaSlice<T> {
 }
 
 pub fn down<T: DeviceRepr>(gpu: &Gpu, array: &CudaSlice<T>) -> Vec<T> {
-    gpu.stream().clone_dtoh(array).unwrap()
+    download(gpu.stream(), array).unwrap()
 }

@@ -151,7 +151,7 @@ impl Run {
         let mut trainer =
             Trainer::new(&self.config, backend, vec![rung], settings, memory).unwrap();
         let init = self.flat("init.safetensors");
-        let fill = |[weights, _, _]: [&mut dyn ValuesMut; 3]| {
+        let fill = |[weights, _, _]: [&mut dyn ValuesMut; 3], _: &taper::memory::Memory| {
             write_all(weights, &init);
             Ok(())
         };

@@ -71,7 +71,7 @@ fn a_loss_that_is_no_number_changes_neither_weights_nor_scale() {
     let Some(card) = open() else { return };
     let mut broken = trainer(&card, scale(1024.0, 3));
     broken
-        .load(|[weights, _, _]| {
+        .load(|[weights, _, _], _| {
             weights.write(0, &[f32::NAN; 64]).unwrap();
             Ok(())
         })

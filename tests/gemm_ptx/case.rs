@@ -5,6 +5,7 @@ use candle_core::{Device, WithDType};
 use cudarc::driver::{CudaSlice, DeviceRepr};
 use half::{bf16, f16};
 use taper::config::Gelu;
+use taper::ops::cuda::host::{download, upload_new};
 use taper::ops::gemm::ptx::{CardLimits, DeviceMatrix, LaunchError, Operands, Tile, launch};
 use taper::ops::gemm::{Epilogue, Inputs, OutputType, Problem, Stored};
 
@@ -171,7 +172,7 @@ impl<T: Element> Placed<T> {
             }
         }
         Self {
-            slice: device.clone_htod(&host).unwrap(),
+            slice: upload_new(&device.cuda_stream(), &host).unwrap(),
             columns,
             stride,
         }
@@ -179,7 +180,7 @@ impl<T: Element> Placed<T> {
 
     /// The matrix, dense; its gaps must be as they were.
     fn back(&self, device: &CudaDevice) -> Vec<f32> {
-        let host = device.clone_dtoh(&self.slice).unwrap();
+        let host = download(&device.cuda_stream(), &self.slice).unwrap();
         let mut dense = Vec::new();
         for (at, value) in host.into_iter().enumerate() {
             match at % self.stride < self.columns {

@@ -18,7 +18,11 @@ fn the_loss_of_an_evaluation_does_not_depend_on_the_rung_or_on_refusals() {
         let backend = OnCpu::<f64>::untuned(2);
         let mut evaluator = Evaluator::new(&dims, backend, ladder, injected(&injections)).unwrap();
         let layout = ParamLayout::new(&dims);
-        init_weights(&dims, &layout, Seed(3), evaluator.weights_mut().1);
+        let filled = evaluator.load(|_, weights, _| {
+            init_weights(&dims, &layout, Seed(3), weights);
+            Ok(())
+        });
+        filled.unwrap();
         let loss = evaluator.evaluate(EVAL_SEQUENCES, |sample, inputs, targets| {
             read_sample(1, sample, inputs, targets);
             Ok(())

@@ -95,7 +95,7 @@ pub fn trainer_of<B: Stored>(
     };
     let mut trainer = Trainer::new(dims, backend, ladder, settings, memory)?;
     let layout = trainer.layout.clone();
-    trainer.load(|[weights, _, _]| {
+    trainer.load(|[weights, _, _], _| {
         init_values(dims, &layout, Seed(5), weights).unwrap();
         Ok(())
     })?;
@@ -119,7 +119,7 @@ pub fn hand_over<B: Stored>(from: &Trainer<B>, to: &mut Trainer<B>) {
         all(&*backend.values(&state.v)),
     ];
     to.loss_scale = from.loss_scale;
-    to.load(|into| {
+    to.load(|into, _| {
         for (into, saved) in into.into_iter().zip(&saved) {
             for (index, chunk) in saved.chunks(CHUNK).enumerate() {
                 into.write(index * CHUNK, chunk).unwrap();

@@ -9,7 +9,6 @@ use half::{bf16, f16};
 use super::GPU_SQUARE;
 use super::{CPU_SQUARE, Subject, SubjectArgs, ceiling};
 use crate::checkpoint::Stored;
-use crate::commands::train::initial_weights_refused;
 use crate::commands::{backends, in_thread_pool, print_now};
 use crate::device::{self, DeviceProfile};
 use crate::error::{Error, Result};
@@ -189,9 +188,9 @@ impl<B: Stored, C: Clock + 'static> Steps<B, C> {
         let (dims, seed, step) = (&plan.model, plan.step.seed, plan.step.clone());
         let mut trainer = Trainer::new(dims, backend, plan.rungs(), step, memory)?;
         let layout = trainer.layout.clone();
-        trainer.load(|[weights, _, _]| {
+        trainer.load(|[weights, _, _], memory| {
             let filled = init_values(dims, &layout, seed, weights);
-            Ok(filled.map_err(|error| initial_weights_refused(&error))?)
+            Ok(filled.map_err(|error| memory.refusal(Site::Launch, error.into()))?)
         })?;
         Ok(Self {
             trainer,

@@ -15,14 +15,13 @@ use super::{
     outcome,
 };
 use crate::config::Gelu;
-use crate::error::Result as RunResult;
 use crate::memory::{AllocationError, GpuMemory, Memory, Precision, Refused};
 use crate::model::{Engine, Packets};
 use crate::ops::attention::Shape;
 use crate::ops::backend::{
     Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
-    Gradients, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual, Sum,
-    TrainingState,
+    Gradients, LoadError, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
+    Sum, TrainingState,
 };
 use crate::ops::gemm::gpu::GpuError;
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
@@ -212,7 +211,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         rows: usize,
         moment: Moment,
         read: &mut ReadTokens,
-    ) -> RunResult<()> {
+    ) -> Result<(), LoadError> {
         batch.load((&self.stream, &self.copies), rows, moment, read)
     }
 

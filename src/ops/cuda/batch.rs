@@ -3,23 +3,27 @@
 //! The host writes a packet in pinned memory while the GPU is at work; a stream of its own copies it to
 //! one of two places ahead; and the step's stream moves it, when it gets there, to the one place
 //! that operations read. So nobody waits, and every micro-step reads the same addresses.
+//!
+//! What orders it, since events of cudarc's own are off: the host writes a packet when the copy before it from
+//! the same memory has ended; a copy begins when the step's stream has cleared its place, or has moved on what was there;
+//! and the step's stream moves a packet on when its copy has ended.
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, CudaView, DriverError, PinnedHostSlice};
+use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, CudaView, DriverError};
 
-use crate::error::Result as RunResult;
-use crate::faults::Site;
-use crate::memory::{AllocationError, Refused};
+use super::host::Pinned;
+use crate::memory::Refused;
 use crate::model::{PACKET_HEAD, Packets};
-use crate::ops::backend::{Moment, ReadTokens};
+use crate::ops::backend::{LoadError, Moment, ReadTokens};
 use crate::ops::embedding::rows_by_token;
 
 /// A packet is step, first sample and scale; then inputs, targets, and the rows in the order of their
 /// tokens, each with room for as many rows as a micro-batch has at most.
 pub struct Batch {
-    packets: Packets<CudaSlice<u32>>,
+    /// Dropped first: they wait for copies to the packets.
     slots: [Slot; 2],
+    packets: Packets<CudaSlice<u32>>,
     next: usize,
     most_rows: usize,
     /// Scratch of sorting rows, an element for every token.
@@ -28,13 +32,14 @@ pub struct Batch {
 
 /// One of the places ahead.
 struct Slot {
-    host: PinnedHostSlice<u32>,
-    /// When the packet is on the GPU, and when it was moved on from here.
-    arrived: CudaEvent,
+    host: Pinned<u32>,
+    /// Reached when the step's stream is done with this place: it was cleared, or its packet was moved on.
     left: CudaEvent,
 }
 
 impl Batch {
+    /// `packets` were allocated and cleared in `stream`.
+    ///
     /// # Errors
     /// When the host has no memory that can be pinned.
     pub(super) fn new(
@@ -44,12 +49,9 @@ impl Batch {
     ) -> Result<Self, DriverError> {
         let context = stream.context();
         let slot = || {
-            // SAFETY: written before it is read; only plain numbers lie in it.
-            let host = unsafe { context.alloc_pinned_with_flags(packets.current.len(), 0) }?;
             Ok::<_, DriverError>(Slot {
-                host,
-                arrived: context.new_event(None)?,
-                left: context.new_event(None)?,
+                host: Pinned::new(context, packets.current.len())?,
+                left: stream.record_event(None)?,
             })
         };
         Ok(Self {
@@ -68,10 +70,8 @@ impl Batch {
         rows: usize,
         moment: Moment,
         read: &mut ReadTokens,
-    ) -> RunResult<()> {
-        let slot = &mut self.slots[self.next];
-        // Waits until the packet before the last was copied away.
-        let packet = slot.host.as_mut_slice().map_err(failed)?;
+    ) -> Result<(), LoadError> {
+        let packet = self.slots[self.next].host.write().map_err(Refused::from)?;
         let (head, tokens) = packet.split_at_mut(PACKET_HEAD);
         let scale = (moment.scale as f32).to_bits();
         head.copy_from_slice(&[moment.step, moment.first_sample, scale, 0]);
@@ -82,7 +82,7 @@ impl Batch {
         let vocab = inputs.iter().max().map_or(0, |&most| most as usize + 1);
         self.starts.resize(vocab.max(self.starts.len()), 0);
         rows_by_token(inputs, &mut self.starts, &mut order[..rows]);
-        self.send(stream, copies).map_err(failed)
+        Ok(self.send(stream, copies).map_err(Refused::from)?)
     }
 
     fn send(
@@ -93,9 +93,8 @@ impl Batch {
         let slot = &mut self.slots[self.next];
         let ahead = &mut self.packets.ahead[self.next];
         copies.wait(&slot.left)?;
-        copies.memcpy_htod(&slot.host, ahead)?;
-        slot.arrived.record(copies)?;
-        stream.wait(&slot.arrived)?;
+        slot.host.send(copies, ahead)?;
+        stream.wait(slot.host.copied())?;
         stream.memcpy_dtod(ahead, &mut self.packets.current)?;
         slot.left.record(stream)?;
         self.next = 1 - self.next;
@@ -133,13 +132,4 @@ impl Batch {
             .current
             .slice(start + rows.start..start + rows.end)
     }
-}
-
-fn failed(error: DriverError) -> crate::error::Error {
-    let reason = match Refused::from(error) {
-        Refused::OutOfMemory => "no memory for a copy".into(),
-        Refused::Device(reason) => reason,
-    };
-    let site = Site::Forward;
-    AllocationError::Device { site, reason }.into()
 }

@@ -22,6 +22,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod gelu;
+pub mod host;
 pub mod layer_norm;
 pub mod outcome;
 
@@ -70,8 +71,8 @@ pub fn supported_version() -> Option<(u32, u32)> {
 
 /// Has no launch record events for its arrays, which would take time and cannot be captured.
 pub fn without_event_tracking(device: &CudaDevice) {
-    // SAFETY: all work is in the device's one stream; what another stream copies is waited for there by
-    // events of its own (batch.rs).
+    // SAFETY: all work is in the device's one stream, and copies with the host are waited for (host.rs); what
+    // another stream copies is ordered by events of our own (batch.rs).
     unsafe { device.disable_event_tracking() }
 }
 

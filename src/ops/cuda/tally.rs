@@ -4,9 +4,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DriverError};
+use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, DriverError, ValidAsZeroBits};
 
 use super::adamw::{self, Rule, State, decay_edges};
+use super::host::{Pinned, download, upload_new};
 use super::launch::{Gpu, LaunchError};
 use super::outcome::{self, Gradients, Outcome};
 use super::recording::Recording;
@@ -25,9 +26,30 @@ pub struct Tally {
 /// What an update reads, or writes on the way.
 struct Numbers {
     partials: CudaSlice<f32>,
-    rule: CudaSlice<Rule>,
-    loss_scale: CudaSlice<f32>,
+    rule: FromHost<Rule>,
+    loss_scale: FromHost<f32>,
     decay_edges: CudaSlice<u64>,
+}
+
+/// A number that the host gives with every update, without waiting for the GPU.
+struct FromHost<T> {
+    /// Dropped first: it waits for its copy.
+    host: Pinned<T>,
+    device: CudaSlice<T>,
+}
+
+impl<T: DeviceRepr + ValidAsZeroBits> FromHost<T> {
+    fn new(stream: &Arc<CudaStream>) -> Result<Self, DriverError> {
+        Ok(Self {
+            host: Pinned::new(stream.context(), 1)?,
+            device: stream.alloc_zeros(1)?,
+        })
+    }
+
+    fn set(&mut self, stream: &Arc<CudaStream>, value: T) -> Result<(), DriverError> {
+        self.host.write()?[0] = value;
+        self.host.send(stream, &mut self.device)
+    }
 }
 
 impl Tally {
@@ -40,9 +62,9 @@ impl Tally {
             outcome: stream.alloc_zeros(1)?,
             numbers: Numbers {
                 partials: stream.alloc_zeros(outcome::partials_len(parameters))?,
-                rule: stream.alloc_zeros(1)?,
-                loss_scale: stream.alloc_zeros(1)?,
-                decay_edges: stream.clone_htod(&decay_edges(decays.iter().cloned()))?,
+                rule: FromHost::new(stream)?,
+                loss_scale: FromHost::new(stream)?,
+                decay_edges: upload_new(stream, &decay_edges(decays.iter().cloned()))?,
             },
             recording: Recording::default(),
         })
@@ -54,9 +76,7 @@ impl Tally {
 
     /// Waits for the GPU.
     pub(super) fn read(&self, stream: &Arc<CudaStream>) -> Result<Outcome, DriverError> {
-        let mut outcome = [Outcome::default()];
-        stream.memcpy_dtoh(&self.outcome, &mut outcome)?;
-        stream.synchronize()?;
+        let outcome = download(stream, &self.outcome)?;
         Ok(outcome[0])
     }
 
@@ -69,14 +89,19 @@ impl Tally {
     ) -> Result<Ended, Refused> {
         let (gpu, stream) = (backend.gpu(), backend.gpu().stream());
         let rule = Rule::from(&update.rule(true, 1.0));
-        stream.memcpy_htod(&[rule], &mut self.numbers.rule)?;
-        stream.memcpy_htod(&[update.loss_scale as f32], &mut self.numbers.loss_scale)?;
+        self.numbers.rule.set(stream, rule)?;
+        self.numbers
+            .loss_scale
+            .set(stream, update.loss_scale as f32)?;
         let (outcome, numbers) = (&mut self.outcome, &mut self.numbers);
         let clip = update.settings.grad_clip;
         backend.record(&mut self.recording, || {
             Ok(numbers.launch(gpu, &mut state, clip, outcome)?)
         })?;
-        let outcome = self.read(stream)?;
+        // The weights may be updated by now: no refusal, after which they would be those of the step before.
+        let outcome = self
+            .read(stream)
+            .map_err(|error| Refused::Device(error.to_string()))?;
         Ok(Ended {
             loss: outcome.loss,
             gradient_norm: outcome.gradient_norm,
@@ -95,7 +120,7 @@ impl Numbers {
         let gradients = state.gradients.as_view();
         let step = Gradients {
             gradients: &gradients,
-            loss_scale: &self.loss_scale.as_view(),
+            loss_scale: &self.loss_scale.device.as_view(),
             clip,
         };
         let partials = &mut self.partials.as_view_mut();
@@ -119,7 +144,7 @@ impl Numbers {
         let reads = adamw::Update {
             gradients: &gradients,
             decay_edges: &self.decay_edges.as_view(),
-            rule: &self.rule.as_view(),
+            rule: &self.rule.device.as_view(),
             outcome: &outcome.as_view(),
         };
         adamw::update(gpu, state, reads)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream, DriverError};
 
+use super::host::{download, upload};
 use super::{GpuElement, OnGpu, cast, is_out_of_memory};
 use crate::checkpoint::{Stored, Values, ValuesMut};
 use crate::memory::Refused;
@@ -34,8 +35,7 @@ impl<T: GpuElement> Values for OnDevice<'_, T> {
 
     fn read(&self, start: usize, to: &mut [f32]) -> io::Result<()> {
         let part = self.values.slice(start..start + to.len());
-        let host = self.stream.clone_dtoh(&part).map_err(failed)?;
-        self.stream.synchronize().map_err(failed)?;
+        let host = download(self.stream, &part).map_err(failed)?;
         for (to, value) in to.iter_mut().zip(host) {
             *to = value.to_full();
         }
@@ -51,9 +51,7 @@ impl<T: GpuElement> ValuesMut for OnDeviceMut<'_, T> {
     fn write(&mut self, start: usize, from: &[f32]) -> io::Result<()> {
         let host: Vec<T> = from.iter().map(|&value| T::from_full(value)).collect();
         let mut part = self.values.slice_mut(start..start + from.len());
-        self.stream.memcpy_htod(&host, &mut part).map_err(failed)?;
-        // `host` must outlive the copy.
-        self.stream.synchronize().map_err(failed)
+        upload(self.stream, &host, &mut part).map_err(failed)
     }
 }
 

@@ -5,14 +5,13 @@ use std::ops::Range;
 use super::work::{ATTENTION_BACKWARD_PRODUCTS, ATTENTION_PRODUCTS, attention, product};
 use super::{Clock, Operation, Timed, Work};
 use crate::config::Gelu;
-use crate::error::Result as RunResult;
 use crate::memory::{AllocationError, Memory, Precision, Refused};
 use crate::model::Engine;
 use crate::ops::attention::Shape;
 use crate::ops::backend::{
     Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
-    Gradients, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual, Sum,
-    TrainingState,
+    Gradients, LoadError, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
+    Sum, TrainingState,
 };
 use crate::ops::gemm::{Inputs, Problem, Table};
 use crate::optim::{Ended, Update};
@@ -74,7 +73,7 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         rows: usize,
         moment: Moment,
         read: &mut ReadTokens,
-    ) -> RunResult<()> {
+    ) -> Result<(), LoadError> {
         self.timed(Operation::MicroBatch, Work::default(), |inner| {
             inner.load(batch, rows, moment, read)
         })

@@ -7,6 +7,7 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError, SyncOnDro
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use crate::ops::cuda::host::{download, upload};
 use crate::ops::cuda::is_out_of_memory;
 use crate::ops::gemm::candidate::{Operand, Unavailable};
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
@@ -158,7 +159,7 @@ impl Trial {
             _ => fill(&mut host, |i| value(i).to_le_bytes()),
         }
         let mut device = self.arena.slice_mut(place.start..place.end());
-        self.stream.memcpy_htod(&host, &mut device).map_err(refused)
+        upload(&self.stream, &host, &mut device).map_err(refused)
     }
 
     pub fn read(
@@ -169,7 +170,7 @@ impl Trial {
     ) -> Result<(), Unavailable> {
         let place = places(problem)[operand as usize];
         let device = self.arena.slice(place.start..place.end());
-        let host: Vec<u8> = self.stream.clone_dtoh(&device).map_err(refused)?;
+        let host: Vec<u8> = download(&self.stream, &device).map_err(refused)?;
         match place.dtype {
             DType::BF16 => widen(&host, into, |bytes| bf16::from_le_bytes(bytes).to_f32()),
             DType::F16 => widen(&host, into, |bytes| f16::from_le_bytes(bytes).to_f32()),
