@@ -65,12 +65,12 @@ fn the_launch_takes_from_the_card_what_was_planned() {
         assert_eq!(allocated["recoveries"].as_array().unwrap().len(), 0);
         assert!(is_of(&report["launch"], &allocated["rung"]));
         assert_eq!(allocated["held_bytes"], report["launch"]["bytes"]);
-        // To the byte, but for units of 512 that every buffer is rounded up to.
+        // To the byte, but for units of 512 that every buffer is rounded up to, and the pool's last block.
         let taken = bytes(&report["device"]["available_bytes"]) - bytes(&allocated["left_bytes"]);
         let planned = bytes(&report["launch"]["bytes"]) - reserve_bytes(&report);
         let buffers = report["memory"].as_array().unwrap().len() as u64;
         assert!(
-            (planned..=planned + 512 * buffers).contains(&taken),
+            (planned..=planned + 512 * buffers + (2 << 20)).contains(&taken),
             "{taken} for {planned}"
         );
     }

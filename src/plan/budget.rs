@@ -21,6 +21,10 @@ const CUDA_CONTEXT_BYTES: u64 = 448 * MIB;
 /// small ones.
 const STEP_NUMBERS_BYTES: u64 = 64 << 10;
 
+/// What a GPU's memory pool takes from the card at a time (the granularity of `cuMemCreate`), so that its last block
+/// may be all but empty. An assumption until a card has told.
+const POOL_BLOCK_BYTES: u64 = 2 * MIB;
+
 /// Code, tables and stacks that a run touches after it was planned.
 const CPU_PROCESS_BYTES: u64 = 2 * MIB;
 
@@ -113,6 +117,7 @@ pub(super) fn reserve(device: &DeviceProfile, threads: usize, packed_bytes: usiz
             let mut rows = vec![
                 row("cuBLAS workspace", gemm::workspace_bytes(cuda)),
                 row("numbers of a step", STEP_NUMBERS_BYTES),
+                row("last block of the pool", POOL_BLOCK_BYTES),
             ];
             if cuda.driver_version.is_none() {
                 rows.push(row("CUDA context", CUDA_CONTEXT_BYTES));

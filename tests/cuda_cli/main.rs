@@ -2,6 +2,7 @@
 #![cfg(feature = "cuda")]
 
 mod founding;
+mod orders;
 #[path = "../process/mod.rs"]
 #[allow(dead_code, reason = "every run here is on a card that was chosen")]
 mod process;

@@ -1,19 +1,26 @@
 //! Memory that the driver itself refuses: at the start, and to a run that has to make its buffers again.
 
+use crate::process::checkpoint;
 use crate::runs::{Place, assert_close, assert_same_numbers};
 
 /// Three rungs: micro-batches of 4, 2 and 1 sequences, two micro-steps on the first.
 const LADDER: &str = "train.sequences_per_step=8 train.batch_size=4 system.recompute=none \
     system.dtype=float32";
 
-/// A card on which the ladder's first rung just fits, with room for the rounding of every allocation. `TAKEN` in
-/// `text` is what the rung takes more than the one below it.
+/// The ladder of a model so wide that its rungs are further apart than a block of the driver's memory pool.
+fn wide() -> String {
+    format!("{LADDER} model.n_embd=128 model.block_size=64")
+}
+
+/// A card on which the wide ladder's first rung just fits, with room for the rounding of every allocation. `TAKEN`
+/// in `text` is what the rung takes more than the one below it.
 fn crowded(text: &str) -> Option<Place> {
-    let plan = Place::new()?.plan(LADDER);
+    let plan = Place::new()?.plan(&wide());
     let bytes = |rung: usize| plan["ladder"][rung]["bytes"].as_u64().unwrap();
     let (context, rounding) = (150 << 20, 64 << 10);
     let total = (context + bytes(0) + rounding).next_multiple_of(512);
     let taken = bytes(0) - bytes(1);
+    assert!(taken > (2 << 20) + rounding, "{taken}");
     let text = text.replace("TAKEN", &taken.to_string());
     Some(Place::new()?.with_card(&format!("total_bytes = {total}\n{text}")))
 }
@@ -26,7 +33,7 @@ fn memory_that_somebody_takes_between_plan_and_launch_costs_a_rung() {
     let Some(place) = crowded("growth = [{ after_allocations = 30, bytes = TAKEN }]") else {
         return;
     };
-    let run = place.train(LADDER, "--json");
+    let run = place.train(&wide(), "--json");
     let run = run.succeeded();
     let launch = "launch".to_owned();
     let descent = [(0, launch.clone(), 4, 4), (0, launch, 4, 2)];
@@ -36,7 +43,7 @@ fn memory_that_somebody_takes_between_plan_and_launch_costs_a_rung() {
         assert!(run.stdout.contains(follows), "{}", run.stdout);
     }
     let smaller = Place::new().unwrap();
-    let asked = format!("{LADDER} train.batch_size=2");
+    let asked = format!("{} train.batch_size=2", wide());
     smaller.train(&asked, "").succeeded();
     assert_same_numbers(&place, &smaller, 4);
 }
@@ -46,19 +53,23 @@ fn memory_that_somebody_takes_during_the_run_costs_a_rung_and_no_sample() {
     let text = format!("growth = [{{ after_allocations = {LAUNCH}, bytes = TAKEN }}]");
     let Some(place) = crowded(&text) else { return };
     // The third step is refused memory; when its buffers are made again, some of it is gone.
-    let run = place.train(LADDER, "--inject forward:5").succeeded();
+    let run = place.train(&wide(), "--inject forward:5").succeeded();
     let descended = (2, "launch".to_owned(), 4, 2);
     assert_eq!(
         place.recoveries(),
         [(2, "forward".to_owned(), 4, 4), descended]
     );
-    let told = "going on with micro-batch 2, recompute none, 32 rows of logits at a time, the same samples";
-    assert!(run.stderr.contains(told), "{}", run.stderr);
+    for told in [
+        "going on with micro-batch 2, recompute none",
+        "the same samples",
+    ] {
+        assert!(run.stderr.contains(told), "{}", run.stderr);
+    }
     assert_eq!(place.state(4)["rung"]["micro_batch"], 2);
     assert_eq!(place.state(4)["recoveries"].as_array().unwrap().len(), 2);
 
     let undisturbed = Place::new().unwrap();
-    undisturbed.train(LADDER, "").succeeded();
+    undisturbed.train(&wide(), "").succeeded();
     assert_close(&place.losses(), &undisturbed.losses(), 1e-6);
     // Before that the two are one run.
     assert_eq!(place.losses()[..2], undisturbed.losses()[..2]);
@@ -83,6 +94,56 @@ fn any_allocation_of_a_run_may_fail_once() {
         assert_eq!(place.recoveries(), retried, "{allocation}: {}", run.stderr);
         assert_same_numbers(&place, &clean, 1);
     }
+}
+
+/// Copies with the host, in the order of a run: one of the launch, weights, a packet of each micro-step, three of each
+/// update, packets and the loss of each evaluation, and what is saved.
+#[test]
+fn a_copy_may_find_no_memory_wherever_a_run_makes_one() {
+    let Some(clean) = Place::new() else { return };
+    clean.train(LADDER, "").succeeded();
+    let copies = [
+        (1, (0, "launch")),
+        (2, (0, "launch")),
+        (16, (0, "launch")),
+        (17, (0, "forward")),
+        (23, (1, "forward")),
+        (37, (4, "eval")),
+        (40, (4, "eval")),
+        (41, (4, "checkpoint")),
+        (85, (4, "checkpoint")),
+    ];
+    for (copy, (step, site)) in copies {
+        let place = Place::new().unwrap().failing(&format!("copy={copy}"));
+        let run = place.train(LADDER, "").succeeded();
+        let retried = [(step, site.to_owned(), 4, 4)];
+        assert_eq!(place.recoveries(), retried, "{copy}: {}", run.stderr);
+        assert_same_numbers(&place, &clean, 4);
+    }
+}
+
+#[test]
+fn an_update_that_finds_no_memory_is_not_done_twice_nor_saved_as_another_step() {
+    let Some(clean) = Place::new() else { return };
+    clean.train(LADDER, "").succeeded();
+    // The second step's numbers do not get to the card: what the first one gave is saved.
+    let before = Place::new().unwrap().failing("copy=24");
+    before
+        .train(LADDER, "")
+        .refused(&["out of memory at update"]);
+    let before = before.failing("");
+    before.train(LADDER, "--resume").succeeded();
+    assert_same_numbers(&before, &clean, 4);
+    // What it came to is not read: nobody knows then whose step the weights are.
+    let after = Place::new().unwrap().failing("copy=26");
+    let failed = after.train(LADDER, "");
+    assert_eq!(failed.code, Some(2), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("the device failed at update"),
+        "{}",
+        failed.stderr
+    );
+    assert!(!checkpoint(after.path(), 1).exists());
 }
 
 #[test]

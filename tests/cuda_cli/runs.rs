@@ -19,6 +19,7 @@ pub struct Place {
     folder: TempDir,
     card: String,
     fail: String,
+    order: Option<String>,
 }
 
 impl Place {
@@ -32,6 +33,7 @@ impl Place {
             folder: tempdir().unwrap(),
             card: "rtx3060".into(),
             fail: String::new(),
+            order: None,
         })
     }
 
@@ -49,6 +51,12 @@ impl Place {
         self
     }
 
+    /// When the card does what it was given, whatever the environment says; see tests/vgpu/README.md.
+    pub fn in_order(mut self, order: &str) -> Self {
+        self.order = Some(order.to_owned());
+        self
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -58,6 +66,7 @@ impl Place {
         let mut command = command(self.path(), arguments);
         command.env("VGPU_CARD", &self.card);
         command.env("VGPU_FAIL", &self.fail);
+        command.envs(self.order.iter().map(|order| ("VGPU_ORDER", order)));
         command
     }
 

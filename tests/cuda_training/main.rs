@@ -16,6 +16,8 @@ use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::cuda_backend::CudaDevice;
+use cudarc::driver::result;
+use cudarc::driver::sys::CUmemPool_attribute;
 use taper::config::{BackendRequest, Gelu};
 use taper::device::DeviceProfile;
 use taper::model::{Recompute, Rung};
@@ -39,7 +41,23 @@ impl Deref for Card {
 }
 
 impl Card {
-    /// What is free when nothing is under way and the pool keeps nothing.
+    /// Bytes of all buffers that are there when nothing is under way: what the driver's memory pool counts, which
+    /// neither the size of its blocks nor the code of kernels and libraries, loaded when they are first used,
+    /// can change.
+    fn used_bytes(&self) -> u64 {
+        let context = self.cuda_stream().context().clone();
+        context.synchronize().unwrap();
+        let mut used = 0u64;
+        // SAFETY: the pool is the device's, and this attribute a number of 64 bits.
+        unsafe {
+            let pool = result::device::get_mem_pool(context.cu_device()).unwrap();
+            let which = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT;
+            result::mem_pool::get_attribute(pool, which, (&raw mut used).cast()).unwrap();
+        }
+        used
+    }
+
+    /// What is free for everybody, when the pool keeps nothing.
     fn free_bytes(&self) -> u64 {
         let context = self.cuda_stream().context().clone();
         taper::ops::cuda::trim_pool(&context).unwrap();

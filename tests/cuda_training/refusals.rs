@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use half::{bf16, f16};
+use taper::checkpoint::Stored;
 use taper::evaluation::Evaluator;
 use taper::faults::Site;
 use taper::memory::Memory;
@@ -52,19 +53,19 @@ fn switched<T: GpuElement>(card: &Card, switch: usize, rungs: [Rung; 2]) -> Hist
 
 /// The run with refusals; afterwards the card holds what it would without them, and then nothing.
 fn disturbed<T: GpuElement>(card: &Card, injections: &[String]) -> History {
-    let before = card.free_bytes();
+    let before = card.used_bytes();
     let (mut history, mut run) = (
         History::default(),
         trainer::<T>(card, ladder(), injected(injections)),
     );
     perform(&mut run, &RUN, &mut history).unwrap();
-    let (held, at) = (before - card.free_bytes(), run.rung());
+    let (held, at) = (card.used_bytes() - before, run.rung());
     drop(run);
-    assert_eq!(card.free_bytes(), before, "{injections:?}");
+    assert_eq!(card.used_bytes(), before, "{injections:?}");
 
     let mut fresh = trainer::<T>(card, vec![at], Memory::default());
     perform(&mut fresh, &RUN[..1], &mut History::default()).unwrap();
-    assert_eq!(before - card.free_bytes(), held, "{injections:?}");
+    assert_eq!(card.used_bytes() - before, held, "{injections:?}");
     history
 }
 
@@ -125,7 +126,7 @@ fn any_buffer_of_a_launch_may_be_refused() {
     let [first, second] = ladder()[..] else {
         panic!()
     };
-    let before = card.free_bytes();
+    let before = card.used_bytes();
     let buffers = trainer::<bf16>(&card, vec![first], Memory::default())
         .memory()
         .rows()
@@ -135,7 +136,7 @@ fn any_buffer_of_a_launch_may_be_refused() {
         let mut run = trainer::<bf16>(&card, ladder(), injections);
         assert_eq!((run.rung(), run.take_recoveries().len()), (first, 1));
         drop(run);
-        assert_eq!(card.free_bytes(), before, "buffer {buffer}");
+        assert_eq!(card.used_bytes(), before, "buffer {buffer}");
     }
     // Halfway through the workspace, and halfway through the one that is made after that.
     let lasting = 5;
@@ -151,16 +152,16 @@ fn any_buffer_of_a_launch_may_be_refused() {
 
 /// The loss of untrained weights, evaluated without a trainer.
 fn evaluated(card: &Card, injections: &[String]) -> (f64, Vec<(Rung, Rung)>) {
-    let before = card.free_bytes();
+    let before = card.used_bytes();
     let memory = Memory::limited(None, 0, faults(injections)).in_pool(card.device.clone());
     let (dims, backend) = (dims(0.0), backend::<bf16>(card, true));
     let mut evaluator = Evaluator::new(&dims, backend, &ladder(), memory).unwrap();
     let layout = taper::model::ParamLayout::new(&dims);
-    {
-        use taper::checkpoint::Stored;
-        let (backend, weights) = evaluator.weights_mut();
+    let filled = evaluator.load(|backend, weights, _| {
         init_values(&dims, &layout, Seed(5), &mut *backend.weights_mut(weights)).unwrap();
-    }
+        Ok(())
+    });
+    filled.unwrap();
     let samples = Rc::new(std::cell::Cell::new(0));
     let loss = evaluator.evaluate(SEQUENCES_PER_STEP, |sample, inputs, targets| {
         samples.set(samples.get() + 1);
@@ -170,7 +171,7 @@ fn evaluated(card: &Card, injections: &[String]) -> (f64, Vec<(Rung, Rung)>) {
     let recoveries = evaluator.take_recoveries();
     let recoveries = recoveries.iter().map(|r| (r.from, r.to)).collect();
     drop(evaluator);
-    assert_eq!(card.free_bytes(), before, "{injections:?}");
+    assert_eq!(card.used_bytes(), before, "{injections:?}");
     (loss.unwrap(), recoveries)
 }
 

@@ -246,7 +246,7 @@ fn recompute_says_who_wants_it() {
     }
     assert_eq!(
         recompute("", 2.68),
-        expect("block", "keeping more needs 2.74 GiB, 2.68 GiB may be used")
+        expect("block", "keeping more needs 2.75 GiB, 2.68 GiB may be used")
     );
 }
 

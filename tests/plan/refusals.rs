@@ -69,9 +69,9 @@ fn a_limit_that_is_too_low_is_refused_with_the_one_that_is_needed() {
     insta::assert_snapshot!(shown(&asked.try_plan().unwrap_err()), @r"
     error: the smallest launch needs 2.59 GiB, 1.00 GiB may be used (the memory limit that was set); largest: moments 948.9 MiB, master weights 474.4 MiB, gradients 474.4 MiB
     hint: each of these fits:
-      `--memory-limit 2651MiB` needs 2.59 GiB
-      `--set model.n_embd=288` needs 939.5 MiB
-      `--set model.n_layer=6 --set model.n_embd=384` needs 1003.6 MiB
+      `--memory-limit 2653MiB` needs 2.59 GiB
+      `--set model.n_embd=288` needs 941.5 MiB
+      `--set model.n_layer=6 --set model.n_embd=384` needs 1005.6 MiB
     ");
 }
 

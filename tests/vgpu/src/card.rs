@@ -1,6 +1,7 @@
 //! What the card is: a built-in one, or a TOML file that may start from a built-in one and change it.
 //!
-//! `VGPU_CARD` holds a name or a path. `VGPU_FAIL` adds to the failures that the file plans.
+//! `VGPU_CARD` holds a name or a path. `VGPU_FAIL` adds to the failures that the file plans, `VGPU_ORDER` and
+//! `VGPU_LAZY_MIB` replace what it says of these.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,14 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use crate::libraries;
+use crate::order::{ORDER_VARIABLE, Order};
 
 /// The environment variable that says which card this is.
 pub const CARD_VARIABLE: &str = "VGPU_CARD";
 /// The environment variable that plans failures.
 pub const FAIL_VARIABLE: &str = "VGPU_FAIL";
+/// The environment variable that says what is taken lazily, in MiB.
+pub const LAZY_VARIABLE: &str = "VGPU_LAZY_MIB";
 
 const BUILT_IN: [(&str, &str); 5] = [
     ("rtx3060", include_str!("../cards/rtx3060.toml")),
@@ -45,6 +49,9 @@ pub struct Card {
     /// What the context takes when it is created.
     #[serde(default, deserialize_with = "bytes")]
     pub context_bytes: u64,
+    /// What a module takes at its first launch, and an entry point of a library at its first call.
+    #[serde(default, deserialize_with = "bytes")]
+    pub lazy_bytes: u64,
     /// Shared memory of a block that did not ask for more.
     #[serde(deserialize_with = "bytes")]
     pub shared_per_block: u64,
@@ -64,6 +71,9 @@ pub struct Card {
     pub driver: (u32, u32),
     /// The newest PTX that the driver understands.
     pub ptx_isa: (u32, u32),
+    /// When what was given to the card is done.
+    #[serde(default, deserialize_with = "order")]
+    pub order: Order,
     /// What fails, and when.
     #[serde(default, deserialize_with = "failures")]
     pub fail: Vec<Failure>,
@@ -78,7 +88,7 @@ pub struct Growth {
     pub bytes: u64,
 }
 
-/// A planned failure: `alloc`, `launch`, `module`, or an entry point of a library (`cublasLtMatmul`).
+/// A planned failure: `alloc`, `copy`, `launch`, `module`, or an entry point of a library (`cublasLtMatmul`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     pub what: String,
@@ -111,6 +121,10 @@ pub enum CardError {
     Wrong { name: String, reason: String },
     #[error("`{FAIL_VARIABLE}` is wrong: {0}")]
     Fail(String),
+    #[error("`{ORDER_VARIABLE}` is wrong: {0}")]
+    Order(String),
+    #[error("`{LAZY_VARIABLE}` is wrong: expected a number of MiB, found `{0}`")]
+    Lazy(String),
 }
 
 fn names() -> String {
@@ -125,6 +139,14 @@ impl Card {
         if let Ok(plan) = env::var(FAIL_VARIABLE) {
             let planned = Failure::parse_all(&plan).map_err(CardError::Fail)?;
             card.fail.extend(planned);
+        }
+        if let Ok(mib) = env::var(LAZY_VARIABLE) {
+            let parsed: Option<u64> = mib.parse().ok();
+            let bytes = parsed.and_then(|mib| mib.checked_mul(1 << 20));
+            card.lazy_bytes = bytes.ok_or(CardError::Lazy(mib))?;
+        }
+        if let Ok(order) = env::var(ORDER_VARIABLE) {
+            card.order = order.parse().map_err(CardError::Order)?;
         }
         Ok(card)
     }
@@ -178,6 +200,11 @@ fn resolve(text: &str) -> Result<Table, String> {
 
 fn one_line(error: toml::de::Error) -> String {
     error.to_string().trim_end().replace('\n', " ")
+}
+
+fn order<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Order, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
 }
 
 /// A number of bytes, or a text such as `"64MiB"`.
@@ -234,10 +261,10 @@ impl Failure {
     fn parse(text: &str) -> Result<Failure, String> {
         let (what, when) = text.split_once('=').unwrap_or((text, ""));
         let (what, when) = (what.trim(), when.trim());
-        let known = ["alloc", "launch", "module"].contains(&what);
+        let known = ["alloc", "copy", "launch", "module"].contains(&what);
         if !known && !libraries::REFUSABLE.contains(&what) {
             return Err(format!(
-                "`{what}` cannot be made to fail: name `alloc`, `launch`, `module` or one of {}",
+                "`{what}` cannot be made to fail: name `alloc`, `copy`, `launch`, `module` or one of {}",
                 libraries::REFUSABLE.join(", ")
             ));
         }

@@ -34,8 +34,16 @@ pub enum What {
     Unmapped { bytes: u64 },
     #[error("{bytes} bytes at offset {offset} of an allocation of {size} bytes")]
     OutOfBounds { bytes: u64, offset: i64, size: u64 },
-    #[error("{bytes} bytes of an allocation that was freed")]
-    Freed { bytes: u64 },
+    #[error("{bytes} bytes of an allocation that was freed by {by}")]
+    Freed { bytes: u64, by: String },
+    #[error("no order between operations: {this} what {other}")]
+    Unordered { this: String, other: String },
+    #[error("{copy} still reads host memory that the host has {how}")]
+    HostChanged { copy: String, how: &'static str },
+    #[error("{copy} has still to write host memory that the host has {how}")]
+    HostUsed { copy: String, how: &'static str },
+    #[error("{waiter} waits for an event that was never recorded")]
+    NeverRecorded { waiter: String },
     #[error("free of an address that no allocation starts at")]
     NotAnAllocation,
     #[error("{bytes} bytes outside the block's {size} bytes of shared memory")]
@@ -115,7 +123,21 @@ impl What {
             What::OutOfBounds { .. } | What::SharedBounds { .. } | What::OwnBounds { .. } => {
                 "compare the index with the size: an off-by-one, or a missing `if (i < n)`"
             }
-            What::Freed { .. } => "the buffer was dropped before the kernel was launched",
+            What::Freed { .. } => {
+                "the buffer was dropped before the work that uses it was given to the card"
+            }
+            What::Unordered { .. } => {
+                "record an event behind the one that comes first, and let the other's stream wait for it"
+            }
+            What::HostChanged { .. } => {
+                "wait on the host for an event behind the copy before the memory is written or freed"
+            }
+            What::HostUsed { .. } => {
+                "synchronise with the copy's stream before the memory is read, used again or freed"
+            }
+            What::NeverRecorded { .. } => {
+                "the wait returns at once, whatever it was meant to wait for: record the event first"
+            }
             What::Misaligned { .. } => {
                 "vector accesses need addresses that are multiples of their size"
             }
@@ -155,6 +177,15 @@ impl What {
                 "a loop whose condition never becomes false, or a wait for another block"
             }
             _ => "",
+        }
+    }
+
+    /// As a fault that no address says more about.
+    pub(crate) fn alone(self) -> Fault {
+        Fault {
+            place: None,
+            address: None,
+            what: self,
         }
     }
 

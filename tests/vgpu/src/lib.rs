@@ -10,6 +10,8 @@ pub mod tensor_map;
 
 pub mod exec;
 
+pub mod order;
+
 pub mod card;
 
 pub mod driver;

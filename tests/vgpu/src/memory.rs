@@ -4,15 +4,19 @@
 //! (256 GiB, or several), so that whatever runs over an end falls into a gap and is caught. Bytes are accounted
 //! in granules of 512, as small allocations are on a card. Host memory is taken when a page is first written.
 
+mod operations;
 mod page;
 mod race;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::fault::{Fault, What};
+pub use operations::{Clock, Entry, Stamp};
+use operations::{Doing, Log};
 use page::{PAGE_BYTES, Page};
+use race::Access;
 pub(crate) use race::{Actor, Launch};
 
 /// Addresses that one allocation has for itself, as a power of two.
@@ -46,7 +50,7 @@ pub struct Memory {
     total_bytes: u64,
     used_by_others: AtomicU64,
     spans: RwLock<Spans>,
-    launches: AtomicU32,
+    log: RwLock<Log>,
 }
 
 /// What the spans of addresses hold, by number.
@@ -62,24 +66,74 @@ enum Span {
     Live(Allocation),
     Freed {
         bytes: u64,
+        /// Who freed it.
+        by: String,
     },
 }
 
 struct Allocation {
     bytes: u64,
     pages: Box<[OnceLock<Page>]>,
+    born: Stamp,
+    /// The operation that used it last, so that most uses need not look further.
+    last_user: AtomicU32,
+    /// The last operation of each track that used it.
+    users: Mutex<Vec<(usize, u32)>>,
 }
 
 impl Allocation {
     /// The page that holds `offset`, made if nothing was written there yet.
     fn page(&self, offset: u64) -> &Page {
         let index = (offset / PAGE_BYTES) as usize;
-        self.pages[index]
-            .get_or_init(|| Page::new(PAGE_BYTES.min(self.bytes - index as u64 * PAGE_BYTES)))
+        self.pages[index].get_or_init(|| {
+            let bytes = PAGE_BYTES.min(self.bytes - index as u64 * PAGE_BYTES);
+            Page::new(bytes, self.born)
+        })
     }
 
     fn written_page(&self, offset: u64) -> Option<&Page> {
         self.pages[(offset / PAGE_BYTES) as usize].get()
+    }
+
+    /// Notes who uses it, so that it is not freed too early.
+    #[inline]
+    fn used_by(&self, doing: &Doing) {
+        if self.last_user.load(Ordering::Relaxed) != doing.stamp {
+            self.used_first_by(doing);
+        }
+    }
+
+    #[cold]
+    fn used_first_by(&self, doing: &Doing) {
+        let Some(track) = doing.entry().map(|entry| entry.track) else {
+            return;
+        };
+        self.last_user.store(doing.stamp, Ordering::Relaxed);
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        match users.iter_mut().find(|(other, _)| *other == track) {
+            Some((_, last)) => *last = (*last).max(doing.stamp),
+            None => users.push((track, doing.stamp)),
+        }
+    }
+
+    /// Forgets who used it.
+    fn forget(&mut self) {
+        self.born = Stamp::default();
+        *self.last_user.get_mut() = 0;
+        self.users = Mutex::default();
+        let pages = self.pages.iter_mut().filter_map(OnceLock::get_mut);
+        pages.for_each(Page::forget);
+    }
+
+    /// Checks that everything that used it, and what made it, happens before this operation.
+    fn check_free(&self, doing: &Doing) -> Result<(), Box<What>> {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = users.iter().map(|(_, stamp)| (*stamp, "uses"));
+        let mut stamps = stamps.chain([(self.born.0, "makes")]);
+        match stamps.find(|(stamp, _)| !doing.follows(*stamp)) {
+            Some((user, how)) => Err(doing.unordered("frees", user, how)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -110,8 +164,11 @@ impl Spans {
             Some((Span::Live(allocation), offset)) if offset + bytes <= allocation.bytes => {
                 return Ok((allocation, offset));
             }
-            Some((Span::Freed { bytes: size }, offset)) if offset < *size => {
-                return Err(Box::new(What::Freed { bytes }));
+            Some((Span::Freed { bytes: size, by }, offset)) if offset < *size => {
+                return Err(Box::new(What::Freed {
+                    bytes,
+                    by: by.clone(),
+                }));
             }
             Some((Span::Live(allocation), offset)) if offset < allocation.bytes + SPAN / 2 => {
                 return Err(Box::new(What::OutOfBounds {
@@ -145,7 +202,7 @@ impl Memory {
             total_bytes,
             used_by_others: AtomicU64::new(used_by_others),
             spans: RwLock::new(Spans { list, used: 0 }),
-            launches: AtomicU32::new(0),
+            log: RwLock::default(),
         }
     }
 
@@ -168,11 +225,19 @@ impl Memory {
             .saturating_sub(used)
     }
 
-    /// The start of `bytes` new bytes, none of them written.
+    /// The start of `bytes` new bytes, none of them written, for everybody.
     ///
     /// # Errors
     /// The card has not that much left.
     pub fn alloc(&self, bytes: u64) -> Result<u64, OutOfMemory> {
+        self.alloc_by(Stamp::default(), bytes)
+    }
+
+    /// As [`Memory::alloc`], for operations that this one happens before.
+    ///
+    /// # Errors
+    /// The card has not that much left.
+    pub fn alloc_by(&self, born: Stamp, bytes: u64) -> Result<u64, OutOfMemory> {
         let mut spans = self.write();
         let free = self.free_beside(spans.used);
         let needed = bytes.div_ceil(GRANULE).saturating_mul(GRANULE);
@@ -184,7 +249,13 @@ impl Memory {
         let pages = (0..bytes.div_ceil(PAGE_BYTES))
             .map(|_| OnceLock::new())
             .collect();
-        spans.list.push(Span::Live(Allocation { bytes, pages }));
+        spans.list.push(Span::Live(Allocation {
+            bytes,
+            pages,
+            born,
+            last_user: AtomicU32::default(),
+            users: Mutex::default(),
+        }));
         spans
             .list
             .extend((1..bytes.div_ceil(SPAN)).map(|_| Span::Reserved));
@@ -194,24 +265,7 @@ impl Memory {
     /// # Errors
     /// `address` is not the start of a live allocation.
     pub fn free(&self, address: u64) -> Result<(), Fault> {
-        let mut spans = self.write();
-        let starts = address & (SPAN - 1) == 0;
-        match spans.list.get_mut((address >> SPAN_BITS) as usize) {
-            Some(span @ Span::Live(_)) if starts => {
-                let Span::Live(allocation) = std::mem::replace(span, Span::Reserved) else {
-                    return Ok(());
-                };
-                *span = Span::Freed {
-                    bytes: allocation.bytes,
-                };
-                spans.used -= allocation.bytes.div_ceil(GRANULE) * GRANULE;
-                Ok(())
-            }
-            Some(Span::Freed { bytes }) if starts => {
-                Err(What::Freed { bytes: *bytes }.by_host(address))
-            }
-            _ => Err(What::NotAnAllocation.by_host(address)),
-        }
+        self.by_host().free(address)
     }
 
     pub fn free_bytes(&self) -> u64 {
@@ -229,19 +283,115 @@ impl Memory {
         Some((address - offset, allocation.bytes))
     }
 
+    /// Notes an operation, and what happens before it.
+    pub fn begin(&self, entry: Entry) -> Stamp {
+        self.log().begin(entry)
+    }
+
+    fn log(&self) -> RwLockWriteGuard<'_, Log> {
+        self.log.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what the host has seen done; nothing may be left to do.
+    pub fn forget_done(&self, host: &Clock) {
+        let mut log = self.log();
+        log.forget(host);
+        if !log.is_full() {
+            return;
+        }
+        drop(log);
+        self.forget_operations();
+    }
+
+    /// Forgets all operations: stamps begin again, so that none of the old ones may be left.
+    pub fn forget_operations(&self) {
+        *self.log() = Log::default();
+        for span in &mut self.write().list {
+            if let Span::Live(allocation) = span {
+                allocation.forget();
+            }
+        }
+    }
+
+    /// The memory as an operation that was noted uses it.
+    pub fn by(&self, stamp: Stamp) -> ForOperation<'_> {
+        let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
+        ForOperation {
+            memory: self,
+            doing: Doing::new(log, stamp),
+        }
+    }
+
+    /// The memory as the host uses it, when everything else is done.
+    pub fn by_host(&self) -> ForOperation<'_> {
+        let stamp = self.log().begin_by_host();
+        self.by(stamp)
+    }
+
+    /// Checks that these bytes lie in one live allocation.
+    ///
+    /// # Errors
+    /// Bytes outside a live allocation.
+    pub fn check(&self, address: u64, bytes: u64) -> Result<(), Fault> {
+        let found = self.read().find(address, bytes).map(|_| ());
+        found.map_err(|what| what.by_host(address))
+    }
+
+    /// Host to card, see [`ForOperation::copy_in`].
+    ///
+    /// # Errors
+    /// Bytes outside a live allocation.
+    pub fn copy_in(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
+        self.by_host().copy_in(address, bytes)
+    }
+
+    /// Card to host, see [`ForOperation::copy_out`].
+    ///
+    /// # Errors
+    /// Bytes outside a live allocation, or never written.
+    pub fn copy_out(&self, address: u64, bytes: &mut [u8]) -> Result<(), Fault> {
+        self.by_host().copy_out(address, bytes)
+    }
+
+    /// A pattern over and over, see [`ForOperation::set`].
+    ///
+    /// # Errors
+    /// Bytes outside a live allocation.
+    pub fn set(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), Fault> {
+        self.by_host().set(address, pattern, count)
+    }
+
+    /// Card to card, see [`ForOperation::copy`].
+    ///
+    /// # Errors
+    /// Bytes outside a live allocation.
+    pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), Fault> {
+        self.by_host().copy(to, from, bytes)
+    }
+}
+
+/// The card's memory as one operation uses it: every access is checked against those of others.
+pub struct ForOperation<'a> {
+    memory: &'a Memory,
+    doing: Doing<'a>,
+}
+
+impl<'a> ForOperation<'a> {
     /// Host to card.
     ///
     /// # Errors
     /// Bytes outside a live allocation.
     pub fn copy_in(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
-        let spans = self.read();
+        let spans = self.memory.read();
         let (allocation, start) = spans
             .find(address, bytes.len() as u64)
             .map_err(|w| w.by_host(address))?;
+        allocation.used_by(&self.doing);
         for (at, offset) in pieces(start, bytes.len() as u64) {
-            allocation
-                .page(offset)
-                .copy_in((offset % PAGE_BYTES) as usize, &bytes[at]);
+            let (page, offset) = (allocation.page(offset), (offset % PAGE_BYTES) as usize);
+            page.note(&self.doing, offset, at.len(), Access::Write)
+                .map_err(|what| what.by_host(address + at.start as u64))?;
+            page.copy_in(offset, &bytes[at]);
         }
         Ok(())
     }
@@ -251,19 +401,21 @@ impl Memory {
     /// # Errors
     /// Bytes outside a live allocation, or never written.
     pub fn copy_out(&self, address: u64, bytes: &mut [u8]) -> Result<(), Fault> {
-        let spans = self.read();
+        let spans = self.memory.read();
         let (allocation, start) = spans
             .find(address, bytes.len() as u64)
             .map_err(|w| w.by_host(address))?;
+        allocation.used_by(&self.doing);
         for (at, offset) in pieces(start, bytes.len() as u64) {
-            let first = at.start as u64;
-            let page = allocation.written_page(offset).ok_or(0);
-            let copied =
-                page.and_then(|page| page.copy_out((offset % PAGE_BYTES) as usize, &mut bytes[at]));
-            if let Err(missing) = copied {
+            let (first, in_page) = (address + at.start as u64, (offset % PAGE_BYTES) as usize);
+            let never = |missing| {
                 let what = What::NeverWritten { space: "global" };
-                return Err(what.by_host(address + first + missing as u64));
-            }
+                what.by_host(first + missing as u64)
+            };
+            let page = allocation.written_page(offset).ok_or_else(|| never(0))?;
+            page.note(&self.doing, in_page, at.len(), Access::Read)
+                .map_err(|what| what.by_host(first))?;
+            page.copy_out(in_page, &mut bytes[at]).map_err(never)?;
         }
         Ok(())
     }
@@ -274,7 +426,8 @@ impl Memory {
     /// Bytes outside a live allocation.
     pub fn set(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), Fault> {
         let bytes = count * pattern.len() as u64;
-        self.read()
+        self.memory
+            .read()
             .find(address, bytes)
             .map_err(|w| w.by_host(address))?;
         let block: Vec<u8> = pattern
@@ -297,34 +450,70 @@ impl Memory {
     /// # Errors
     /// Bytes outside a live allocation.
     pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), Fault> {
-        let spans = self.read();
+        let spans = self.memory.read();
         let (source, source_at) = spans.find(from, bytes).map_err(|w| w.by_host(from))?;
         let (target, target_at) = spans.find(to, bytes).map_err(|w| w.by_host(to))?;
+        source.used_by(&self.doing);
+        target.used_by(&self.doing);
         // All of it first, for the two may overlap.
         let mut held = vec![0; bytes as usize];
         let mut written = vec![true; bytes as usize];
         for (at, now) in pieces(source_at, bytes) {
             let (bytes, written) = (&mut held[at.clone()], &mut written[at.clone()]);
             match source.written_page(now) {
-                Some(page) => page.copy_known((now % PAGE_BYTES) as usize, bytes, written),
+                Some(page) => {
+                    let offset = (now % PAGE_BYTES) as usize;
+                    page.note(&self.doing, offset, bytes.len(), Access::Read)
+                        .map_err(|what| what.by_host(from + at.start as u64))?;
+                    page.copy_known(offset, bytes, written);
+                }
                 None => written.fill(false),
             }
         }
         for (at, now) in pieces(target_at, bytes) {
             let (bytes, written) = (&held[at.clone()], &written[at.clone()]);
             if written.iter().any(|&w| w) || target.written_page(now).is_some() {
-                target
-                    .page(now)
-                    .set_known((now % PAGE_BYTES) as usize, bytes, written);
+                let (page, offset) = (target.page(now), (now % PAGE_BYTES) as usize);
+                page.note(&self.doing, offset, bytes.len(), Access::Write)
+                    .map_err(|what| what.by_host(to + at.start as u64))?;
+                page.set_known(offset, bytes, written);
             }
         }
         Ok(())
     }
 
+    /// # Errors
+    /// `address` is not the start of a live allocation, or nothing orders the end of its last use before this.
+    pub fn free(&self, address: u64) -> Result<(), Fault> {
+        let mut spans = self.memory.write();
+        let starts = address & (SPAN - 1) == 0;
+        let span = match spans.list.get_mut((address >> SPAN_BITS) as usize) {
+            Some(span) if starts => span,
+            _ => return Err(What::NotAnAllocation.by_host(address)),
+        };
+        let bytes = match span {
+            Span::Live(allocation) => {
+                let checked = allocation.check_free(&self.doing);
+                checked.map_err(|what| what.by_host(address))?;
+                allocation.bytes
+            }
+            Span::Freed { bytes, by } => {
+                let (bytes, by) = (*bytes, by.clone());
+                return Err(What::Freed { bytes, by }.by_host(address));
+            }
+            Span::Reserved => return Err(What::NotAnAllocation.by_host(address)),
+        };
+        *span = Span::Freed {
+            bytes,
+            by: self.doing.name(self.doing.stamp),
+        };
+        spans.used -= bytes.div_ceil(GRANULE) * GRANULE;
+        Ok(())
+    }
+
     /// Holds every allocation in place while a kernel runs.
-    pub(crate) fn launch(&self, blocks: u64) -> Launch<'_> {
-        let epoch = self.launches.fetch_add(1, Ordering::Relaxed) + 1;
-        Launch::new(self.read(), epoch, blocks)
+    pub(crate) fn launch(self, blocks: u64) -> Launch<'a> {
+        Launch::new(self.memory.read(), self.doing, blocks)
     }
 }
 

@@ -87,8 +87,11 @@ fn an_error_stays_on_its_context_until_that_is_reset() {
     let card = tiny();
     let mut address = 0;
     // A product outside of memory would do, too; a kernel needs no module here.
-    let memory = |memory: &vgpu::memory::Memory| memory.copy_out(0x10, &mut [0; 4]);
-    let work = vgpu::driver::operation::Operation::Library(std::sync::Arc::new(memory));
+    let memory = |memory: &vgpu::memory::ForOperation| memory.copy_out(0x10, &mut [0; 4]);
+    let work = vgpu::driver::operation::Operation::Library {
+        name: "a product",
+        work: std::sync::Arc::new(memory),
+    };
     // The launch itself succeeds, as on a card that works on its own.
     assert!(card.driver.submit(PER_THREAD, work).is_ok());
     let failed = CuResult::ERROR_ILLEGAL_ADDRESS;

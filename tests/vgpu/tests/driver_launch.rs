@@ -129,6 +129,28 @@ fn zeros(card: &OnCard, count: usize) -> u64 {
 }
 
 #[test]
+fn a_lazy_module_takes_memory_at_its_first_launch_until_it_is_unloaded() {
+    let card = on("like = \"tiny-64MiB\"\nlazy_bytes = \"3MiB\"");
+    let address = zeros(&card, 100);
+    let before = card.free_bytes();
+    let module = load(PTX).unwrap();
+    let increment = function(module, "increment").unwrap();
+    let loaded = card.free_bytes();
+    for _ in 0..2 {
+        check(launch(increment, [1, 32, 0], address, 32));
+        assert_eq!(card.free_bytes(), loaded - (3 << 20));
+    }
+    check(unsafe { cuModuleUnload(module) });
+    assert_eq!(card.free_bytes(), before);
+    let increment = function(load(PTX).unwrap(), "increment").unwrap();
+    card.alloc(card.free_bytes() - (2 << 20)).unwrap();
+    let full = launch(increment, [1, 32, 0], address, 32);
+    assert_eq!(full, CuResult::ERROR_OUT_OF_MEMORY);
+    // The context lives on.
+    check(unsafe { cuCtxSynchronize() });
+}
+
+#[test]
 fn a_kernel_is_launched_with_its_parameters() {
     let card = tiny();
     let increment = function(load(PTX).unwrap(), "increment").unwrap();

@@ -90,16 +90,38 @@ fn the_planned_allocation_fails() {
 }
 
 #[test]
-fn what_a_pool_keeps_is_free_to_nobody_else_until_a_synchronisation() {
+fn what_a_pool_keeps_is_not_free_until_a_synchronisation_or_until_nothing_else_is() {
     let card = tiny();
     let address = card.alloc_async(40 * MIB).unwrap();
     check(unsafe { cuMemFreeAsync(address, PER_THREAD) });
     assert_eq!(card.free_bytes(), 24 * MIB);
-    assert_eq!(card.alloc(30 * MIB), Err(CuResult::ERROR_OUT_OF_MEMORY));
     // The pool itself can use it.
-    let again = card.alloc_async(50 * MIB).unwrap();
-    assert_eq!(card.free_bytes(), 14 * MIB);
+    let again = card.alloc_async(39 * MIB).unwrap();
+    assert_eq!(card.free_bytes(), 24 * MIB);
+    assert_eq!(card.alloc(30 * MIB), Err(CuResult::ERROR_OUT_OF_MEMORY));
     check(unsafe { cuMemFreeAsync(again, PER_THREAD) });
+    let other = card.alloc(30 * MIB).unwrap();
+    assert_eq!(card.free_bytes(), 34 * MIB);
+    card.free(other);
+    let address = card.alloc_async(1).unwrap();
+    check(unsafe { cuMemFreeAsync(address, PER_THREAD) });
+    assert_eq!(card.free_bytes(), 62 * MIB);
+    check(unsafe { cuCtxSynchronize() });
+    assert_eq!(card.free_bytes(), 64 * MIB);
+}
+
+#[test]
+fn a_pool_takes_and_keeps_blocks_of_two_mib() {
+    let card = tiny();
+    let addresses: Vec<u64> = (0..3).map(|_| card.alloc_async(MIB).unwrap()).collect();
+    assert_eq!(card.free_bytes(), 60 * MIB);
+    for address in &addresses[1..] {
+        check(unsafe { cuMemFreeAsync(*address, PER_THREAD) });
+    }
+    check(unsafe { cuCtxSynchronize() });
+    // Half of the first block is in use.
+    assert_eq!(card.free_bytes(), 62 * MIB);
+    check(unsafe { cuMemFreeAsync(addresses[0], PER_THREAD) });
     check(unsafe { cuCtxSynchronize() });
     assert_eq!(card.free_bytes(), 64 * MIB);
 }
@@ -116,7 +138,7 @@ fn a_pool_keeps_what_its_threshold_allows_until_it_is_trimmed() {
     let kept = card.alloc_async(MIB).unwrap();
     check(unsafe { cuMemFreeAsync(address, PER_THREAD) });
     check(unsafe { cuCtxSynchronize() });
-    assert_eq!(card.free_bytes(), 23 * MIB);
+    assert_eq!(card.free_bytes(), 22 * MIB);
     let (mut reserved, mut used, mut most) = (0u64, 0u64, 0u64);
     for (attribute, value) in [(5, &mut reserved), (7, &mut used), (8, &mut most)] {
         let value: *mut u64 = value;
@@ -124,12 +146,12 @@ fn a_pool_keeps_what_its_threshold_allows_until_it_is_trimmed() {
     }
     assert_eq!(
         [reserved, used, most].map(|bytes| bytes as usize / MIB),
-        [41, 1, 41]
+        [42, 1, 41]
     );
     check(unsafe { cuMemPoolTrimTo(pool, 10 * MIB) });
     assert_eq!(card.free_bytes(), 54 * MIB);
     check(unsafe { cuMemPoolTrimTo(pool, 0) });
-    assert_eq!(card.free_bytes(), 63 * MIB);
+    assert_eq!(card.free_bytes(), 62 * MIB);
     card.free(kept);
 }
 
@@ -145,7 +167,7 @@ fn a_pool_of_the_programs_own_goes_away_with_what_it_keeps() {
     let mut address = 0;
     check(unsafe { cuMemAllocFromPoolAsync(&mut address, MIB, pool, 0) });
     check(unsafe { cuMemFreeAsync(address, 0) });
-    assert_eq!(card.free_bytes(), 63 * MIB);
+    assert_eq!(card.free_bytes(), 62 * MIB);
     check(unsafe { cuMemPoolDestroy(pool) });
     assert_eq!(card.free_bytes(), 64 * MIB);
     let gone = unsafe { cuMemAllocFromPoolAsync(&mut address, MIB, pool, 0) };
@@ -217,7 +239,7 @@ fn a_context_takes_its_memory_with_it() {
     check(unsafe { cuDevicePrimaryCtxRetain(&mut again, 0) });
     assert_eq!(again, card.context);
     check(unsafe { cuDevicePrimaryCtxRelease_v2(0) });
-    assert_eq!(card.free_bytes(), 58 * MIB);
+    assert_eq!(card.free_bytes(), 57 * MIB);
     check(unsafe { cuDevicePrimaryCtxRelease_v2(0) });
     assert_eq!(card.driver.memory.free_bytes(), 64 << 20);
     assert_eq!(card.alloc(1), Err(CuResult::ERROR_CONTEXT_IS_DESTROYED));

@@ -56,6 +56,10 @@ fn a_card_of_any_size_costs_the_host_only_what_is_written() {
 
 #[test]
 fn wrong_addresses_are_told_apart() {
+    let freed = |bytes| What::Freed {
+        bytes,
+        by: "the host".into(),
+    };
     let memory = Memory::new(1 << 20, 0);
     let a = memory.alloc(100).unwrap();
     assert_eq!(a % 256, 0);
@@ -74,11 +78,8 @@ fn wrong_addresses_are_told_apart() {
     );
     assert_eq!(memory.free(a + 4).unwrap_err().what, What::NotAnAllocation);
     memory.free(a).unwrap();
-    assert_eq!(memory.free(a).unwrap_err().what, What::Freed { bytes: 100 });
-    assert_eq!(
-        memory.copy_in(a, &[0]).unwrap_err().what,
-        What::Freed { bytes: 1 }
-    );
+    assert_eq!(memory.free(a).unwrap_err().what, freed(100));
+    assert_eq!(memory.copy_in(a, &[0]).unwrap_err().what, freed(1));
     assert_eq!(memory.allocation_of(a), None);
 }
 

@@ -116,7 +116,13 @@ fn memory_that_was_freed_is_named_so() {
         .unwrap_err();
     assert_eq!(
         (fault.what, fault.address),
-        (What::Freed { bytes: 4 }, Some(a))
+        (
+            What::Freed {
+                bytes: 4,
+                by: "the host".into()
+            },
+            Some(a)
+        )
     );
 }
 

@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_uint};
 use super::guard::{with_context, write};
 use super::result::CuResult;
 use super::state::lock;
+use crate::memory::Stamp;
 
 /// # Safety
 /// `address` is null or may be written.
@@ -17,7 +18,7 @@ pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> CuRes
             return Err(CuResult::ERROR_INVALID_VALUE);
         }
         driver.objects().captures.refuse_outside_work()?;
-        let taken = driver.take(bytes as u64, None)?;
+        let taken = driver.take(bytes as u64, None, Stamp::default())?;
         // SAFETY: as the caller promises.
         unsafe { write(address, taken) }
     })
@@ -33,7 +34,7 @@ pub unsafe extern "C" fn cuMemFree_v2(address: u64) -> CuResult {
         driver.objects().captures.refuse_outside_work()?;
         match address {
             0 => Ok(()),
-            _ => driver.give_back(address),
+            _ => driver.free_at_once(address),
         }
     })
 }
@@ -79,12 +80,17 @@ unsafe fn alloc_from(
 ) -> super::guard::Outcome {
     // SAFETY: as the caller promises.
     unsafe { write(address, 0) }?;
-    let key = driver.objects().stream_key(stream)?;
+    let place = driver.objects().place(stream)?;
     if bytes == 0 {
         return Ok(());
     }
-    let taken = driver.take(bytes as u64, Some(pool))?;
-    driver.objects().captures.own(key, taken);
+    // What is allocated in a capture is there from the beginning.
+    let born = match driver.objects().captures.is_captured(place.key) {
+        true => Stamp::default(),
+        false => driver.begin_allocation(&place),
+    };
+    let taken = driver.take(bytes as u64, Some(pool), born)?;
+    driver.objects().captures.own(place.key, taken);
     // SAFETY: as the caller promises.
     unsafe { write(address, taken) }
 }
@@ -95,13 +101,14 @@ unsafe fn alloc_from(
 pub unsafe extern "C" fn cuMemFreeAsync(address: u64, stream: usize) -> CuResult {
     with_context(|driver| {
         let mut objects = driver.objects();
-        let key = objects.stream_key(stream)?;
-        let captured = address != 0 && objects.captures.frees(key, address)?;
+        let place = objects.place(stream)?;
+        let captured = address != 0 && objects.captures.frees(place.key, address)?;
         drop(objects);
-        match captured || address == 0 {
-            true => Ok(()),
-            false => driver.give_back(address),
+        if captured || address == 0 {
+            return Ok(());
         }
+        driver.begin_free(address)?;
+        driver.queue_free(&place, address)
     })
 }
 

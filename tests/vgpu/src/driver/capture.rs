@@ -34,31 +34,47 @@ struct Capture {
     /// Whether the legacy stream would have to wait for it.
     blocking: bool,
     broken: bool,
-    operations: Vec<Operation>,
-    /// For every stream that takes part: how many operations there were when it got its last one, and
-    /// how many when the origin last waited for it.
-    streams: HashMap<StreamKey, Progress>,
+    nodes: Vec<Node>,
+    /// Every stream that takes part.
+    streams: HashMap<StreamKey, Branch>,
     /// Memory allocated in the capture: it is the graph's.
     memory: Vec<u64>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Progress {
+/// Something captured, and what it comes after.
+pub struct Node {
+    pub operation: Operation,
+    /// Which of the streams it was given to: zero for the one that the capture began in.
+    pub branch: usize,
+    /// Nodes that it must wait for; none if it waits for nothing but the launch.
+    pub after: Vec<usize>,
+}
+
+/// A stream that takes part.
+#[derive(Clone, Default)]
+struct Branch {
+    number: usize,
+    /// What the next operation comes after.
+    after: Vec<usize>,
+    /// How many nodes there were when it got its last one, and when the origin last waited for it.
     last: usize,
     joined: usize,
 }
 
 /// A place in a capture, kept by an event.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Mark {
     capture: usize,
     stream: StreamKey,
-    operations: usize,
+    /// How many nodes there were.
+    nodes: usize,
+    /// What who waits for it comes after.
+    after: Vec<usize>,
 }
 
 /// What a capture leaves.
 pub struct Captured {
-    pub operations: Vec<Operation>,
+    pub nodes: Vec<Node>,
     pub memory: Vec<u64>,
 }
 
@@ -80,21 +96,29 @@ impl Captures {
         stream: StreamKey,
         operation: Operation,
     ) -> Outcome<Option<Operation>> {
-        if stream == StreamKey::Legacy {
-            self.refuse_legacy()?;
-        }
+        self.refuse_legacy(stream)?;
         let Some(capture) = self.of(stream) else {
             return Ok(Some(operation));
         };
         capture.check()?;
-        capture.operations.push(operation);
-        let last = capture.operations.len();
-        capture.streams.entry(stream).or_default().last = last;
+        let Some(branch) = capture.streams.get_mut(&stream) else {
+            return Ok(Some(operation));
+        };
+        let node = capture.nodes.len();
+        capture.nodes.push(Node {
+            operation,
+            branch: branch.number,
+            after: std::mem::replace(&mut branch.after, vec![node]),
+        });
+        branch.last = node + 1;
         Ok(None)
     }
 
     /// The legacy stream waits for every blocking stream, which a captured one cannot be waited for.
-    fn refuse_legacy(&mut self) -> Outcome {
+    pub fn refuse_legacy(&mut self, stream: StreamKey) -> Outcome {
+        if stream != StreamKey::Legacy {
+            return Ok(());
+        }
         let mut blocking = self.running.iter_mut().filter(|capture| capture.blocking);
         match blocking.next() {
             Some(capture) => capture.fail(CuResult::ERROR_STREAM_CAPTURE_IMPLICIT),
@@ -119,9 +143,7 @@ impl Captures {
 
     /// Refuses to wait for a captured stream.
     pub fn refuse_waiting(&mut self, stream: StreamKey) -> Outcome {
-        if stream == StreamKey::Legacy {
-            self.refuse_legacy()?;
-        }
+        self.refuse_legacy(stream)?;
         match self.of(stream) {
             Some(capture) => capture.fail(CuResult::ERROR_STREAM_CAPTURE_UNSUPPORTED),
             None => Ok(()),
@@ -134,18 +156,23 @@ impl Captures {
             return Ok(None);
         };
         capture.check()?;
+        let after = capture
+            .streams
+            .get(&stream)
+            .map(|branch| branch.after.clone());
         Ok(Some(Mark {
             capture: capture.id,
             stream,
-            operations: capture.operations.len(),
+            nodes: capture.nodes.len(),
+            after: after.unwrap_or_default(),
         }))
     }
 
     /// Lets a stream wait for an event. A stream that waits for one of a capture takes part in it.
     pub fn wait(&mut self, stream: StreamKey, event: &Event) -> Outcome {
-        let mark = match event.recorded {
+        let mark = match &event.recorded {
             Recorded::Never => return Ok(()),
-            Recorded::At(_) => {
+            Recorded::At { .. } => {
                 return match self.of(stream) {
                     Some(capture) => capture.fail(CuResult::ERROR_STREAM_CAPTURE_ISOLATION),
                     None => Ok(()),
@@ -164,12 +191,27 @@ impl Captures {
         let capture = running.find(|capture| capture.id == mark.capture);
         let capture = capture.ok_or(CuResult::ERROR_CAPTURED_EVENT)?;
         capture.check()?;
-        capture.streams.entry(stream).or_default();
-        if stream == capture.origin {
-            let branch = capture.streams.entry(mark.stream).or_default();
-            branch.joined = branch.joined.max(mark.operations);
+        let number = capture.streams.len();
+        let branch = capture.streams.entry(stream).or_insert_with(|| Branch {
+            number,
+            ..Branch::default()
+        });
+        let new = mark
+            .after
+            .iter()
+            .filter(|node| !branch.after.contains(node));
+        let new: Vec<usize> = new.copied().collect();
+        branch.after.extend(new);
+        if stream == capture.origin
+            && let Some(joined) = capture.streams.get_mut(&mark.stream)
+        {
+            joined.joined = joined.joined.max(mark.nodes);
         }
         Ok(())
+    }
+
+    pub fn is_captured(&mut self, stream: StreamKey) -> bool {
+        self.of(stream).is_some()
     }
 
     /// Memory that a captured stream allocated is the graph's.
@@ -213,8 +255,8 @@ impl Captures {
             thread: thread::current().id(),
             blocking,
             broken: false,
-            operations: Vec::new(),
-            streams: HashMap::from([(stream, Progress::default())]),
+            nodes: Vec::new(),
+            streams: HashMap::from([(stream, Branch::default())]),
             memory: Vec::new(),
         });
         Ok(())
@@ -235,11 +277,11 @@ impl Captures {
         let capture = self.running.swap_remove(index);
         capture.check()?;
         let mut branches = capture.streams.iter().filter(|(key, _)| **key != stream);
-        if branches.any(|(_, progress)| progress.last > progress.joined) {
+        if branches.any(|(_, branch)| branch.last > branch.joined) {
             return Err(CuResult::ERROR_STREAM_CAPTURE_UNJOINED);
         }
         Ok(Captured {
-            operations: capture.operations,
+            nodes: capture.nodes,
             memory: capture.memory,
         })
     }
@@ -287,9 +329,7 @@ pub unsafe extern "C" fn cuStreamIsCapturing(stream: usize, status: *mut c_uint)
 /// `CUstreamCaptureStatus`: none, active, invalidated.
 fn status_of(objects: &mut Objects, stream: usize) -> Outcome<c_uint> {
     let key = objects.stream_key(stream)?;
-    if key == StreamKey::Legacy {
-        objects.captures.refuse_legacy()?;
-    }
+    objects.captures.refuse_legacy(key)?;
     Ok(match objects.captures.of(key) {
         None => 0,
         Some(capture) if capture.broken => 2,

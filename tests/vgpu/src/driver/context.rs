@@ -1,6 +1,7 @@
 //! The primary context, and which context a thread works in.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub struct Context {
     flags: u32,
     /// Where the context's own memory lies.
     own: Option<u64>,
+    /// Where code lies that was loaded when it was first used, by what it is.
+    lazy: HashMap<String, u64>,
     /// The fault that ended it: every call returns this from then on.
     pub error: Option<CuResult>,
 }
@@ -41,6 +44,11 @@ pub fn check(driver: &Driver) -> Outcome {
         return Err(CuResult::ERROR_CONTEXT_IS_DESTROYED);
     }
     context.error.map_or(Ok(()), Err)
+}
+
+/// Whether a fault ended the context.
+pub fn lost(driver: &Driver) -> Outcome {
+    lock(&driver.context).error.map_or(Ok(()), Err)
 }
 
 impl Driver {
@@ -70,7 +78,17 @@ impl Driver {
                 return Ok(());
             }
         }
-        let own = context.own.take();
+        // The end of the context is the last to wait for what was given to it.
+        drop(context);
+        let _ = self.wait_for_all();
+        let mut context = lock(&self.context);
+        let lazy = std::mem::take(&mut context.lazy);
+        let own = context
+            .own
+            .take()
+            .into_iter()
+            .chain(lazy.into_values())
+            .collect();
         *context = Context {
             flags: context.flags,
             ..Context::default()
@@ -80,8 +98,28 @@ impl Driver {
         Ok(())
     }
 
+    /// Takes memory for code that is used for the first time, if the card is one that does.
+    pub fn load_lazily(&self, code: &str) -> Outcome {
+        let mut context = lock(&self.context);
+        let bytes = self.card.lazy_bytes;
+        if bytes == 0 || context.lazy.contains_key(code) {
+            return Ok(());
+        }
+        let loaded = self.memory.alloc(bytes);
+        let address = loaded.map_err(|_| CuResult::ERROR_OUT_OF_MEMORY)?;
+        context.lazy.insert(code.to_owned(), address);
+        Ok(())
+    }
+
+    /// Gives back what was taken for code.
+    pub fn unload_lazily(&self, code: &str) {
+        let address = lock(&self.context).lazy.remove(code);
+        // It was taken above, and is given back once.
+        let _ = address.map(|address| self.memory.free(address));
+    }
+
     /// A context takes with it whatever was made in it.
-    fn forget_everything(&self, own: Option<u64>) {
+    fn forget_everything(&self, own: Vec<u64>) {
         let modules = std::mem::take(&mut *self.objects()).modules;
         for module in modules.into_values() {
             module.unload(&self.memory);
@@ -92,6 +130,8 @@ impl Driver {
             let _ = self.memory.free(address);
         }
         self.set_aside();
+        lock(&self.queue).restart();
+        self.memory.forget_operations();
     }
 }
 
@@ -229,7 +269,7 @@ pub unsafe extern "C" fn cuCtxGetDevice(device: *mut c_int) -> CuResult {
     with_context(|_| unsafe { write(device, 0) })
 }
 
-/// Everything is done when a call returns; what is left to do is to let pools give memory back.
+/// Waits for everything, and lets pools give memory back.
 ///
 /// # Safety
 /// None is needed.
@@ -237,6 +277,7 @@ pub unsafe extern "C" fn cuCtxGetDevice(device: *mut c_int) -> CuResult {
 pub unsafe extern "C" fn cuCtxSynchronize() -> CuResult {
     with_context(|driver| {
         driver.objects().captures.refuse_outside_work()?;
+        driver.wait_for_all()?;
         driver.settle();
         Ok(())
     })

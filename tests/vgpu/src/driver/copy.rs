@@ -1,4 +1,4 @@
-//! Copies and fills. Those without a stream are done while nothing else is.
+//! Copies and fills: in the order of a stream, or of the legacy stream and waited for.
 
 use std::ffi::{c_uchar, c_uint, c_ushort};
 
@@ -6,6 +6,7 @@ use super::guard::{Outcome, with_context};
 use super::operation::{HostAddress, Operation};
 use super::result::CuResult;
 use super::state::Driver;
+use super::waiting::Call;
 
 /// Where a copy or a fill is put.
 #[derive(Clone, Copy)]
@@ -18,7 +19,7 @@ fn give(driver: &Driver, order: Order, operation: Operation) -> Outcome {
     match order {
         Order::AtOnce => {
             driver.objects().captures.refuse_outside_work()?;
-            driver.submit(0, operation)
+            driver.submit_as(Call::Blocking, 0, operation)
         }
         Order::In(stream) => driver.submit(stream, operation),
     }

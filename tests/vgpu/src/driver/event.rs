@@ -1,10 +1,12 @@
-//! Events: a time on a plain clock, or a place in a capture.
+//! Events: a place in a stream, with the time when the card got there, or a place in a capture.
 
 use std::ffi::c_uint;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::capture::Mark;
 use super::guard::{Outcome, with_context, write};
+use super::queue::{Point, Task};
 use super::result::CuResult;
 use super::state::{Objects, new_handle};
 
@@ -22,7 +24,11 @@ pub struct Event {
 /// Where the event was recorded last.
 pub enum Recorded {
     Never,
-    At(Instant),
+    At {
+        point: Point,
+        /// Nothing before it is reached.
+        time: Arc<OnceLock<Instant>>,
+    },
     Captured(Mark),
 }
 
@@ -69,11 +75,16 @@ pub unsafe extern "C" fn cuEventDestroy_v2(event: usize) -> CuResult {
 pub unsafe extern "C" fn cuEventRecord(event: usize, stream: usize) -> CuResult {
     with_context(|driver| {
         let mut objects = driver.objects();
-        let key = objects.stream_key(stream)?;
-        let mark = objects.captures.mark(key)?;
-        objects.event(event)?.recorded = match mark {
+        let place = objects.place(stream)?;
+        let mark = objects.captures.mark(place.key)?;
+        let event = objects.event(event)?;
+        event.recorded = match mark {
             Some(mark) => Recorded::Captured(mark),
-            None => Recorded::At(Instant::now()),
+            None => {
+                let time = Arc::default();
+                let point = driver.mark(&place, &[], Task::Record(Arc::clone(&time)));
+                Recorded::At { point, time }
+            }
         };
         Ok(())
     })
@@ -83,9 +94,13 @@ pub unsafe extern "C" fn cuEventRecord(event: usize, stream: usize) -> CuResult 
 /// None is needed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventQuery(event: usize) -> CuResult {
-    with_context(|driver| match driver.objects().event(event)?.recorded {
-        Recorded::Captured(_) => Err(CuResult::ERROR_CAPTURED_EVENT),
-        _ => Ok(()),
+    with_context(|driver| {
+        let point = match &driver.objects().event(event)?.recorded {
+            Recorded::Captured(_) => return Err(CuResult::ERROR_CAPTURED_EVENT),
+            Recorded::Never => return Ok(()),
+            Recorded::At { point, .. } => point.clone(),
+        };
+        driver.reached(&point)
     })
 }
 
@@ -94,9 +109,12 @@ pub unsafe extern "C" fn cuEventQuery(event: usize) -> CuResult {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventSynchronize(event: usize) -> CuResult {
     with_context(|driver| {
-        if let Recorded::Captured(_) = driver.objects().event(event)?.recorded {
-            return Err(CuResult::ERROR_CAPTURED_EVENT);
-        }
+        let point = match &driver.objects().event(event)?.recorded {
+            Recorded::Captured(_) => return Err(CuResult::ERROR_CAPTURED_EVENT),
+            Recorded::Never => return Err(driver.never_recorded("the host")),
+            Recorded::At { point, .. } => point.clone(),
+        };
+        driver.wait_for(&point)?;
         driver.settle();
         Ok(())
     })
@@ -128,9 +146,11 @@ pub unsafe extern "C" fn cuEventElapsedTime_v2(
 }
 
 fn time_of(event: &Event) -> Outcome<Instant> {
-    match event.recorded {
+    match &event.recorded {
         Recorded::Captured(_) => Err(CuResult::ERROR_CAPTURED_EVENT),
-        Recorded::At(time) if event.flags & DISABLE_TIMING == 0 => Ok(time),
+        Recorded::At { time, .. } if event.flags & DISABLE_TIMING == 0 => {
+            time.get().copied().ok_or(CuResult::ERROR_NOT_READY)
+        }
         _ => Err(CuResult::ERROR_INVALID_HANDLE),
     }
 }

@@ -1,19 +1,30 @@
-//! Graphs: a capture's list of operations, done in their order at every launch.
+//! Graphs: what was captured, given to the card at every launch with what waits for what.
 
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
+use super::capture::Node;
 use super::guard::{Outcome, with_context, write};
 use super::operation::{HostAddress, Operation};
+use super::queue::{Place, Point, Task};
 use super::refused::refuse;
 use super::result::CuResult;
-use super::state::{Driver, new_handle};
+use super::state::{Driver, lock, new_handle};
+use super::stream::StreamKey;
+use super::waiting::Call;
 
 /// What was captured. Memory that was allocated in the capture lives as long as the graph, unless the
 /// program frees it earlier.
 pub struct Graph {
-    operations: Vec<Operation>,
+    nodes: Vec<Node>,
     memory: Vec<u64>,
+}
+
+/// A graph that can be launched.
+pub struct Executable {
+    graph: Arc<Graph>,
+    /// The end of its last launch, which the next one waits for, whatever its stream.
+    last: Point,
 }
 
 /// # Safety
@@ -28,7 +39,7 @@ pub unsafe extern "C" fn cuStreamEndCapture(stream: usize, graph: *mut usize) ->
         let captured = objects.captures.end(key)?;
         let handle = new_handle();
         let captured = Graph {
-            operations: captured.operations,
+            nodes: captured.nodes,
             memory: captured.memory,
         };
         objects.graphs.insert(handle, Arc::new(captured));
@@ -59,7 +70,11 @@ pub unsafe extern "C" fn cuGraphInstantiateWithFlags(
         let found = objects.graphs.get(&graph).cloned();
         let found = found.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
         let handle = new_handle();
-        objects.executables.insert(handle, found);
+        let executable_graph = Executable {
+            graph: found,
+            last: Point::default(),
+        };
+        objects.executables.insert(handle, executable_graph);
         // SAFETY: as the caller promises.
         unsafe { write(executable, handle) }
     })
@@ -86,10 +101,23 @@ pub unsafe extern "C" fn cuGraphInstantiate_v2(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphLaunch(executable: usize, stream: usize) -> CuResult {
     with_context(|driver| {
-        let found = driver.objects().executables.get(&executable).cloned();
+        let mut objects = driver.objects();
+        let found = objects.executables.get(&executable);
         let found = found.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
-        for operation in &found.operations {
-            driver.submit(stream, operation.clone())?;
+        let (graph, last) = (found.graph.clone(), found.last.clone());
+        let place = objects.place(stream)?;
+        if objects.captures.is_captured(place.key) {
+            // A graph within a graph: its nodes, one after the other.
+            for node in &graph.nodes {
+                objects.captures.record(place.key, node.operation.clone())?;
+            }
+            return Ok(());
+        }
+        objects.captures.refuse_legacy(place.key)?;
+        drop(objects);
+        let end = driver.launch_graph(executable, &graph, &place, last)?;
+        if let Some(found) = driver.objects().executables.get_mut(&executable) {
+            found.last = end;
         }
         Ok(())
     })
@@ -125,7 +153,7 @@ pub unsafe extern "C" fn cuGraphGetNodes(
         let found = found.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
         match nodes.is_null() {
             // SAFETY: as the caller promises.
-            true => unsafe { write(count, found.operations.len()) },
+            true => unsafe { write(count, found.nodes.len()) },
             false => Err(refuse("cuGraphGetNodes", "the nodes themselves")),
         }
     })
@@ -137,7 +165,14 @@ pub unsafe extern "C" fn cuGraphGetNodes(
 pub unsafe extern "C" fn cuGraphExecDestroy(executable: usize) -> CuResult {
     with_context(|driver| {
         let removed = driver.objects().executables.remove(&executable);
-        driver.forget_graph(removed)
+        let removed = removed.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
+        // A launch that is not done keeps its memory until it is.
+        if !removed.graph.memory.is_empty() {
+            driver.wait_for(&removed.last)?;
+        }
+        let of_this = |key| matches!(key, StreamKey::Branch(of, _) if of == executable);
+        lock(&driver.queue).close(of_this);
+        driver.forget_graph(Some(removed.graph))
     })
 }
 
@@ -152,6 +187,36 @@ pub unsafe extern "C" fn cuGraphDestroy(graph: usize) -> CuResult {
 }
 
 impl Driver {
+    /// Gives all nodes of a graph to the card; the end of the launch.
+    fn launch_graph(
+        &self,
+        executable: usize,
+        graph: &Graph,
+        place: &Place,
+        last: Point,
+    ) -> Outcome<Point> {
+        let begin = self.mark(place, &[last], Task::Nothing);
+        let mut points: Vec<Point> = Vec::with_capacity(graph.nodes.len());
+        for node in &graph.nodes {
+            let mut after: Vec<Point> = node
+                .after
+                .iter()
+                .map(|&node| points[node].clone())
+                .collect();
+            after.push(begin.clone());
+            let branch = match node.branch {
+                0 => place.clone(),
+                branch => Place {
+                    key: StreamKey::Branch(executable, branch),
+                    blocking: false,
+                    name: format!("branch {branch} of a graph").into(),
+                },
+            };
+            points.push(self.give(Call::Async, &branch, &after, node.operation.clone())?);
+        }
+        Ok(self.mark(place, &points, Task::Nothing))
+    }
+
     /// Frees the memory of a graph that nobody has any more.
     fn forget_graph(&self, graph: Option<Arc<Graph>>) -> Outcome {
         let graph = graph.ok_or(CuResult::ERROR_INVALID_HANDLE)?;

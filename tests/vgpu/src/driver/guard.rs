@@ -18,9 +18,10 @@ pub fn with_driver(work: impl FnOnce(&Arc<Driver>) -> Outcome) -> CuResult {
     }
 }
 
-/// Runs `work` if this thread has a living context without an error.
+/// Runs `work` if this thread has a living context without an error. Meanwhile the card goes on.
 pub fn with_context(work: impl FnOnce(&Arc<Driver>) -> Outcome) -> CuResult {
     with_driver(|driver| {
+        driver.go_on();
         context::check(driver)?;
         work(driver)
     })

@@ -1,14 +1,17 @@
 //! Who holds the card's memory: other processes, this one, and pools that keep what was freed.
 //!
-//! Memory that a pool gave out and got back is still the pool's until a synchronisation finds it above
-//! the pool's release threshold, or somebody trims it. Until then it is free to nobody else, and
-//! `cuMemGetInfo` counts it as used.
+//! A pool takes memory from the card in blocks. A block in which nothing is in use any more is still the pool's until
+//! a synchronisation finds the pool above its release threshold, somebody trims it, or the card has nothing else for an
+//! allocation. Until then it is free to nobody else, and `cuMemGetInfo` counts it as used.
 
 use std::collections::HashMap;
 
+use super::blocks::Blocks;
 use super::guard::Outcome;
 use super::result::CuResult;
 use super::state::{Driver, lock, new_handle};
+use crate::fault::What;
+use crate::memory::Stamp;
 
 /// Bytes of one unit of allocation.
 const GRANULARITY: u64 = 512;
@@ -29,18 +32,46 @@ pub struct Holdings {
 
 struct Live {
     bytes: u64,
-    pool: Option<usize>,
+    /// The pool that it came from, and where it lies there.
+    place: Option<(usize, u64)>,
+    /// Its free is queued.
+    freeing: bool,
 }
 
 /// A memory pool. Sizes in bytes.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub struct Pool {
     pub release_threshold: u64,
     pub used: u64,
     pub most_used: u64,
-    /// Freed memory that the pool did not give back.
-    pub kept: u64,
     pub most_reserved: u64,
+    blocks: Blocks,
+}
+
+impl Pool {
+    /// What it took from the card and did not give back.
+    pub fn reserved(&self) -> u64 {
+        self.blocks.bytes()
+    }
+
+    /// Takes room; where it lies.
+    fn take(&mut self, bytes: u64) -> u64 {
+        let start = self.blocks.take(bytes);
+        self.used += bytes;
+        self.most_used = self.most_used.max(self.used);
+        self.most_reserved = self.most_reserved.max(self.reserved());
+        start
+    }
+
+    fn give_back(&mut self, start: u64, bytes: u64) {
+        self.used -= bytes;
+        self.blocks.give_back(start);
+    }
+
+    /// Gives back what is not in use, but keeps at least so many bytes.
+    pub fn shrink(&mut self, keep: u64) {
+        self.blocks.shrink(keep);
+    }
 }
 
 impl Holdings {
@@ -94,64 +125,115 @@ impl Holdings {
 
     /// What nobody can have: what others hold and what pools keep.
     fn set_aside(&self) -> u64 {
-        let kept = self.pools.values().map(|pool| pool.kept);
+        let kept = self.pools.values().map(|pool| pool.reserved() - pool.used);
         self.others + kept.sum::<u64>()
     }
 }
 
 impl Driver {
-    /// Takes memory for this process, from a pool or from the card itself.
-    pub(super) fn take(&self, bytes: u64, pool: Option<usize>) -> Outcome<u64> {
+    /// Takes memory for this process, from a pool or from the card itself, for what comes after `born`.
+    pub(super) fn take(&self, bytes: u64, pool: Option<usize>, born: Stamp) -> Outcome<u64> {
         self.others_grow();
         if self.planned_to_fail("alloc") {
             return Err(CuResult::ERROR_OUT_OF_MEMORY);
         }
-        let rounded = bytes.next_multiple_of(GRANULARITY);
-        let mut holdings = lock(&self.holdings);
-        let kept = match pool {
-            Some(pool) => {
-                let pool = holdings.pool(pool)?;
-                let kept = pool.kept;
-                pool.kept = kept.saturating_sub(rounded);
-                kept
-            }
-            None => 0,
-        };
-        self.memory.set_used_by_others(holdings.set_aside());
-        let taken = self.memory.alloc(bytes);
         if let Some(pool) = pool {
-            let pool = holdings.pool(pool)?;
-            match taken {
-                Ok(_) => {
-                    pool.used += rounded;
-                    pool.most_used = pool.most_used.max(pool.used);
-                    pool.most_reserved = pool.most_reserved.max(pool.used + pool.kept);
-                }
-                Err(_) => pool.kept = kept,
-            }
+            lock(&self.holdings).pool(pool)?;
+        }
+        let rounded = bytes.next_multiple_of(GRANULARITY);
+        while !self.has_room(rounded, pool)? {
+            self.make_room()?;
+        }
+        let mut holdings = lock(&self.holdings);
+        let mut place = None;
+        if let Some(handle) = pool {
+            place = Some((handle, holdings.pool(handle)?.take(rounded)));
         }
         self.memory.set_used_by_others(holdings.set_aside());
+        let taken = self.memory.alloc_by(born, bytes);
         let address = taken.map_err(|_| CuResult::ERROR_OUT_OF_MEMORY)?;
         let live = Live {
             bytes: rounded,
-            pool,
+            place,
+            freeing: false,
         };
         holdings.live.insert(address, live);
         Ok(address)
     }
 
-    /// Gives memory back to the pool that it came from, or to the card.
-    pub(super) fn give_back(&self, address: u64) -> Outcome {
-        self.attempt(|memory| memory.free(address))?;
+    /// Whether a pool, or the card, has so much.
+    fn has_room(&self, bytes: u64, pool: Option<usize>) -> Outcome<bool> {
+        let free = self.memory.free_bytes();
+        let Some(pool) = pool else {
+            return Ok(bytes <= free);
+        };
+        let mut holdings = lock(&self.holdings);
+        let pool = holdings.pool(pool)?;
+        Ok(pool.blocks.missing(bytes) <= free)
+    }
+
+    /// Gets memory that nobody needs any more: what queued frees give back, then, as the programming guide's
+    /// "Resource Usage Policies" say, what pools keep.
+    fn make_room(&self) -> Outcome {
+        let frees = lock(&self.queue).frees();
+        if let Some(free) = frees.first() {
+            return self.run_until(&[*free]);
+        }
+        let mut holdings = lock(&self.holdings);
+        let before = holdings.set_aside();
+        holdings.pools.values_mut().for_each(|pool| pool.shrink(0));
+        let after = holdings.set_aside();
+        self.memory.set_used_by_others(after);
+        match after < before {
+            true => Ok(()),
+            false => Err(CuResult::ERROR_OUT_OF_MEMORY),
+        }
+    }
+
+    /// Notes that memory will be freed in the order of a stream, which it can be once.
+    pub(super) fn begin_free(&self, address: u64) -> Outcome {
+        let mut holdings = lock(&self.holdings);
+        match holdings.live.get_mut(&address) {
+            Some(live) if !live.freeing => {
+                live.freeing = true;
+                Ok(())
+            }
+            _ => {
+                drop(holdings);
+                self.remember(&What::NotAnAllocation.by_host(address).to_string());
+                Err(CuResult::ERROR_INVALID_VALUE)
+            }
+        }
+    }
+
+    /// Frees memory at once. What a pool gave out is freed without waiting for anything; for everything else
+    /// the whole card is waited for.
+    pub(super) fn free_at_once(&self, address: u64) -> Outcome {
+        let holdings = lock(&self.holdings);
+        let live = holdings.live.get(&address);
+        let from_pool = live.is_some_and(|live| live.place.is_some());
+        drop(holdings);
+        if !from_pool {
+            self.wait_for_all()?;
+        }
+        self.begin_free(address)?;
+        let stamp = lock(&self.queue).begin_by_host(&self.memory, "cuMemFree");
+        let freed = self.memory.by(stamp).free(address);
+        freed.map_err(|fault| self.lose(&fault))?;
+        self.returned(address);
+        Ok(())
+    }
+
+    /// Memory was freed: it is the pool's that it came from, or the card's.
+    pub(super) fn returned(&self, address: u64) {
         let mut holdings = lock(&self.holdings);
         if let Some(live) = holdings.live.remove(&address)
-            && let Some(pool) = live.pool.and_then(|pool| holdings.pools.get_mut(&pool))
+            && let Some((pool, start)) = live.place
+            && let Some(pool) = holdings.pools.get_mut(&pool)
         {
-            pool.used -= live.bytes;
-            pool.kept += live.bytes;
+            pool.give_back(start, live.bytes);
         }
         self.memory.set_used_by_others(holdings.set_aside());
-        Ok(())
     }
 
     /// Gives back what is still live of these allocations.
@@ -159,7 +241,7 @@ impl Driver {
         for address in addresses {
             let live = lock(&self.holdings).live.contains_key(address);
             if live {
-                self.give_back(*address)?;
+                self.free_at_once(*address)?;
             }
         }
         Ok(())
@@ -169,8 +251,7 @@ impl Driver {
     pub(super) fn settle(&self) {
         let mut holdings = lock(&self.holdings);
         for pool in holdings.pools.values_mut() {
-            let room = pool.release_threshold.saturating_sub(pool.used);
-            pool.kept = pool.kept.min(room);
+            pool.shrink(pool.release_threshold);
         }
         self.memory.set_used_by_others(holdings.set_aside());
     }

@@ -41,6 +41,18 @@ pub unsafe extern "C" fn cuMemHostAlloc(
     })
 }
 
+/// Whether these bytes are page-locked.
+pub fn is_locked(address: usize, bytes: usize) -> bool {
+    let holds =
+        |(start, length): (&usize, &usize)| *start <= address && address + bytes <= start + length;
+    let in_list = |list: &Mutex<Option<HashMap<usize, usize>>>| {
+        lock(list)
+            .as_ref()
+            .is_some_and(|list| list.iter().any(holds))
+    };
+    in_list(&LOCKED) || in_list(&REGISTERED)
+}
+
 fn layout(bytes: usize) -> Outcome<Layout> {
     if bytes == 0 {
         return Err(CuResult::ERROR_INVALID_VALUE);
@@ -60,11 +72,12 @@ pub unsafe extern "C" fn cuMemAllocHost_v2(address: *mut *mut c_void, bytes: usi
 /// Nobody uses the memory any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemFreeHost(address: *mut c_void) -> CuResult {
-    with_context(|_| {
+    with_context(|driver| {
         let mut locked = lock(&LOCKED);
         let bytes = locked
             .as_mut()
             .and_then(|all| all.remove(&(address as usize)));
+        driver.check_host_free(address as usize, bytes.unwrap_or(0))?;
         let layout = layout(bytes.ok_or(CuResult::ERROR_INVALID_VALUE)?)?;
         // SAFETY: it was allocated above with this layout, and is removed from the list only once.
         unsafe { dealloc(address.cast(), layout) };
@@ -101,11 +114,10 @@ pub unsafe extern "C" fn cuMemHostRegister_v2(
 /// None is needed: the memory itself is left alone.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemHostUnregister(address: usize) -> CuResult {
-    with_context(|_| {
+    with_context(|driver| {
         let mut registered = lock(&REGISTERED);
         let removed = registered.as_mut().and_then(|all| all.remove(&address));
-        removed
-            .map(|_| ())
-            .ok_or(CuResult::ERROR_HOST_MEMORY_NOT_REGISTERED)
+        let bytes = removed.ok_or(CuResult::ERROR_HOST_MEMORY_NOT_REGISTERED)?;
+        driver.check_host_free(address, bytes)
     })
 }

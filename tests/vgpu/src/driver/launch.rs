@@ -13,7 +13,7 @@ use super::result::CuResult;
 use super::state::Driver;
 use crate::exec::{self, Limits};
 use crate::fault::Fault;
-use crate::memory::Memory;
+use crate::memory::ForOperation;
 
 /// A kernel with everything that it is launched with.
 #[derive(Clone)]
@@ -26,8 +26,12 @@ pub struct Launch {
 }
 
 impl Launch {
+    pub fn name(&self) -> &str {
+        &self.function.name
+    }
+
     /// Runs the kernel to its end.
-    pub fn run(&self, memory: &Memory, limits: &Limits) -> Result<(), Fault> {
+    pub fn run(&self, memory: ForOperation, limits: &Limits) -> Result<(), Fault> {
         let fixed = self.function.text().map_or(0, |text| text.static_shared);
         let allowed = self.function.dynamic_shared.load(Ordering::Relaxed);
         let limits = Limits {
@@ -126,8 +130,14 @@ unsafe fn launch(
         };
         launch.check()?;
         fail_as_planned(driver, &launch)?;
+        driver.load_lazily(&lazy_name(launch.function.module))?;
         driver.submit(shape.stream, Operation::Launch(launch))
     })
+}
+
+/// What the code of a module is called.
+pub(super) fn lazy_name(module: usize) -> String {
+    format!("module {module:#x}")
 }
 
 /// A planned failure ends the context, like a kernel that dies.

@@ -1,8 +1,8 @@
 //! The CUDA driver API, as a program calls it: what `libcuda.so.1` exports.
 //!
-//! Execution is synchronous and in order, whatever the stream. A kernel that faults leaves an error on
-//! the context that every later call returns, as on a card: the launch itself still succeeds, unless
-//! `CUDA_LAUNCH_BLOCKING=1`. Handles are numbers, not pointers: a stale one is an error, never a crash.
+//! Streams are queues (`queue.rs`), and `VGPU_ORDER` says when what was given to them is done. A kernel that faults
+//! leaves an error on the context that every later call returns, as on a card: the launch itself still succeeds,
+//! unless `CUDA_LAUNCH_BLOCKING=1`. Handles are numbers, not pointers: a stale one is an error, never a crash.
 //! What is not implemented says its name and returns `CUDA_ERROR_NOT_SUPPORTED`.
 //!
 //! In reading order: results, the checks at the border to C, the state, then one file per area of the API.
@@ -17,10 +17,16 @@ pub mod device;
 
 pub mod context;
 
+pub mod host_side;
+pub mod operation;
+pub mod queue;
+pub mod waiting;
+
 pub mod event;
 pub mod stream;
 
 pub mod allocation;
+pub mod blocks;
 pub mod copy;
 pub mod holdings;
 pub mod host;
@@ -34,7 +40,6 @@ pub mod tensor_map;
 
 pub mod capture;
 pub mod graph;
-pub mod operation;
 
 pub mod lookup;
 pub mod refused;

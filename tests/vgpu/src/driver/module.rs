@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::guard::{Outcome, read_text, with_context, write};
+use super::launch::lazy_name;
 use super::refused::refuse;
 use super::result::CuResult;
 use super::state::{Driver, new_handle};
@@ -116,7 +117,10 @@ pub unsafe extern "C" fn cuModuleUnload(module: usize) -> CuResult {
             .functions
             .retain(|_, function| function.module != module);
         drop(objects);
+        // As drivers do: kernels that were launched still read its variables.
+        driver.wait_for_all()?;
         removed.unload(&driver.memory);
+        driver.unload_lazily(&lazy_name(module));
         Ok(())
     })
 }

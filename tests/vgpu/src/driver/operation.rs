@@ -1,23 +1,28 @@
-//! What the card can be given to do, now or when a graph is launched.
+//! What the card can be given to do.
 
+use std::borrow::Cow;
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::guard::Outcome;
+use super::host_side::HostSide;
 use super::launch::Launch;
 use super::state::Driver;
-use crate::fault::Fault;
-use crate::memory::Memory;
+use crate::fault::{Fault, What};
+use crate::memory::ForOperation;
 
 /// Work in plain code on the card's memory.
-pub type Work = Arc<dyn Fn(&Memory) -> Result<(), Fault> + Send + Sync>;
+pub type Work = Arc<dyn Fn(&ForOperation) -> Result<(), Fault> + Send + Sync>;
 
 /// Something to do on the card.
 #[derive(Clone)]
 pub enum Operation {
     Launch(Launch),
     /// What a library was asked for.
-    Library(Work),
+    Library {
+        /// The entry point.
+        name: &'static str,
+        work: Work,
+    },
     Set {
         address: u64,
         /// 1, 2 or 4 bytes.
@@ -54,11 +59,16 @@ pub enum Operation {
 pub struct HostAddress(pub usize);
 
 impl Operation {
-    /// Does it.
-    fn run(&self, driver: &Driver, memory: &Memory) -> Result<(), Fault> {
+    /// Does it. `side`: the host's side of a copy that was queued, and the copy's name.
+    pub(super) fn run(
+        &self,
+        driver: &Driver,
+        memory: ForOperation,
+        side: Option<(&str, &HostSide)>,
+    ) -> Result<(), Fault> {
         match self {
             Operation::Launch(launch) => launch.run(memory, &driver.limits),
-            Operation::Library(work) => work(memory),
+            Operation::Library { work, .. } => work(&memory),
             Operation::Set {
                 address,
                 pattern,
@@ -69,12 +79,18 @@ impl Operation {
                 from,
                 bytes,
             } => {
-                // SAFETY: the caller of the copy promised that these bytes may be read.
-                let from = unsafe { std::slice::from_raw_parts(from.0 as *const u8, *bytes) };
+                let from = match side {
+                    Some((copy, side)) => side.read(copy).map_err(What::alone)?,
+                    // SAFETY: the caller of the copy, which is done at once, promised that these bytes may be read.
+                    None => unsafe { std::slice::from_raw_parts(from.0 as *const u8, *bytes) },
+                };
                 memory.copy_in(*address, from)
             }
             Operation::CopyOut { to, address, bytes } => {
-                // SAFETY: the caller of the copy promised that these bytes may be written.
+                if let Some((copy, side)) = side {
+                    side.check(copy).map_err(What::alone)?;
+                }
+                // SAFETY: the caller of the copy promised that these bytes may be written, and is there still: checked.
                 let to = unsafe { std::slice::from_raw_parts_mut(to.0 as *mut u8, *bytes) };
                 memory.copy_out(*address, to)
             }
@@ -86,27 +102,59 @@ impl Operation {
         }
     }
 
+    /// What it is, for reports.
+    pub(super) fn what(&self) -> Cow<'static, str> {
+        match self {
+            Operation::Launch(launch) => format!("kernel `{}`", launch.name()).into(),
+            Operation::Library { name, .. } => format!("`{name}`").into(),
+            Operation::Set { .. } => "a fill".into(),
+            Operation::CopyIn { .. } => "a copy from the host".into(),
+            Operation::CopyOut { .. } => "a copy to the host".into(),
+            Operation::Copy { .. } => "a copy on the card".into(),
+            Operation::Call { .. } => "a function of the host's".into(),
+        }
+    }
+
     /// Whether a fault in it is the host's own mistake, which the call returns.
-    fn is_copy(&self) -> bool {
-        !matches!(self, Operation::Launch(_) | Operation::Library(_))
-    }
-}
-
-impl Driver {
-    /// Gives a stream something to do: it is done now, or written down if the stream is captured.
-    pub fn submit(&self, stream: usize, operation: Operation) -> Outcome {
-        let mut objects = self.objects();
-        let key = objects.stream_key(stream)?;
-        let now = objects.captures.record(key, operation)?;
-        drop(objects);
-        now.map_or(Ok(()), |operation| self.perform(&operation))
+    pub(super) fn is_copy(&self) -> bool {
+        !matches!(self, Operation::Launch(_) | Operation::Library { .. })
     }
 
-    /// Does something now.
-    pub(super) fn perform(&self, operation: &Operation) -> Outcome {
-        match operation.is_copy() {
-            true => self.attempt(|memory| operation.run(self, memory)),
-            false => self.execute(|memory| operation.run(self, memory)),
+    /// Whether it brings bytes of the host's.
+    pub(super) fn comes_in(&self) -> bool {
+        matches!(self, Operation::CopyIn { .. })
+    }
+
+    /// The host memory of a copy: its start and its bytes.
+    pub(super) fn host_side(&self) -> Option<(HostAddress, usize)> {
+        match self {
+            Operation::CopyIn { from, bytes, .. } => Some((*from, *bytes)),
+            Operation::CopyOut { to, bytes, .. } => Some((*to, *bytes)),
+            _ => None,
+        }
+    }
+
+    /// Host memory that it may write: its start and its bytes. A function may write all there is.
+    pub(super) fn writes_host(&self) -> Option<(usize, usize)> {
+        match self {
+            Operation::CopyOut { to, bytes, .. } => Some((to.0, *bytes)),
+            Operation::Call { .. } => Some((0, usize::MAX)),
+            _ => None,
+        }
+    }
+
+    /// The card's memory of a copy or a fill: starts and bytes.
+    pub(super) fn ranges(&self) -> Vec<(u64, u64)> {
+        match self {
+            Operation::Set {
+                address,
+                pattern,
+                count,
+            } => vec![(*address, pattern.len() as u64 * count)],
+            Operation::CopyIn { address, bytes, .. }
+            | Operation::CopyOut { address, bytes, .. } => vec![(*address, *bytes as u64)],
+            Operation::Copy { to, from, bytes } => vec![(*to, *bytes), (*from, *bytes)],
+            _ => Vec::new(),
         }
     }
 }

@@ -94,7 +94,7 @@ pub unsafe extern "C" fn cuDeviceSetMemPool(device: c_int, pool: usize) -> CuRes
     })
 }
 
-/// Gives back what the pool keeps, except for so many bytes.
+/// Gives back blocks in which nothing is in use, but keeps so many bytes.
 ///
 /// # Safety
 /// None is needed.
@@ -103,8 +103,7 @@ pub unsafe extern "C" fn cuMemPoolTrimTo(pool: usize, keep: usize) -> CuResult {
     with_context(|driver| {
         let mut holdings = lock(&driver.holdings);
         let pool = holdings.pool(pool)?;
-        let room = (keep as u64).saturating_sub(pool.used);
-        pool.kept = pool.kept.min(room);
+        pool.shrink(keep as u64);
         drop(holdings);
         driver.set_aside();
         Ok(())
@@ -134,7 +133,7 @@ pub unsafe extern "C" fn cuMemPoolGetAttribute(
             // SAFETY: as the caller promises.
             1..=3 => return unsafe { write(value.cast::<c_int>(), 1) },
             RELEASE_THRESHOLD => pool.release_threshold,
-            RESERVED => pool.used + pool.kept,
+            RESERVED => pool.reserved(),
             MOST_RESERVED => pool.most_reserved,
             USED => pool.used,
             MOST_USED => pool.most_used,
@@ -165,7 +164,7 @@ pub unsafe extern "C" fn cuMemPoolSetAttribute(
             MOST_RESERVED | MOST_USED if unsafe { read(value.cast::<u64>()) }? == 0 => {
                 match attribute {
                     MOST_USED => pool.most_used = pool.used,
-                    _ => pool.most_reserved = pool.used + pool.kept,
+                    _ => pool.most_reserved = pool.reserved(),
                 }
             }
             MOST_RESERVED | MOST_USED => return Err(CuResult::ERROR_INVALID_VALUE),

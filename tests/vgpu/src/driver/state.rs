@@ -10,9 +10,10 @@ use super::capture::Captures;
 use super::context::Context;
 use super::event::Event;
 use super::function::Function;
-use super::graph::Graph;
+use super::graph::{Executable, Graph};
 use super::holdings::Holdings;
 use super::module::LoadedImage;
+use super::queue::Queue;
 use super::result::CuResult;
 use super::stream::Stream;
 use crate::card::{Card, Failures};
@@ -29,10 +30,11 @@ pub struct Driver {
     pub memory: Memory,
     pub limits: Limits,
     failures: Failures,
-    /// Held while the card works: what is submitted from several threads runs one after the other.
-    execution: Mutex<()>,
-    /// Whether a launch reports its own fault (`CUDA_LAUNCH_BLOCKING`).
-    blocking: bool,
+    /// Held while the card works: one thing after the other.
+    pub(super) execution: Mutex<()>,
+    /// Whether every call waits for its work, and reports its fault (`CUDA_LAUNCH_BLOCKING`).
+    pub(super) blocking: bool,
+    pub(super) queue: Mutex<Queue>,
     pub(super) context: Mutex<Context>,
     pub(super) holdings: Mutex<Holdings>,
     pub(super) objects: Mutex<Objects>,
@@ -47,7 +49,7 @@ pub struct Objects {
     pub modules: HashMap<usize, LoadedImage>,
     pub functions: HashMap<usize, Arc<Function>>,
     pub graphs: HashMap<usize, Arc<Graph>>,
-    pub executables: HashMap<usize, Arc<Graph>>,
+    pub executables: HashMap<usize, Executable>,
     pub captures: Captures,
 }
 
@@ -103,6 +105,7 @@ impl Driver {
             limits,
             failures: Failures::new(card.fail.clone()),
             execution: Mutex::default(),
+            queue: Mutex::new(Queue::new(card.order)),
             blocking: env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|value| value == "1"),
             context: Mutex::default(),
             holdings: Mutex::new(Holdings::new(card.used_bytes)),
@@ -125,42 +128,11 @@ impl Driver {
         number.is_some()
     }
 
-    /// Does something on the card, alone; what goes wrong stays on the context.
-    pub(super) fn execute(
-        &self,
-        work: impl FnOnce(&Memory) -> Result<(), Fault>,
-    ) -> Result<(), CuResult> {
-        let alone = lock(&self.execution);
-        let done = work(&self.memory);
-        drop(alone);
-        let Err(fault) = done else {
-            return Ok(());
-        };
-        let error = code_of(&fault);
-        self.remember(&fault.to_string());
-        lock(&self.context).error = Some(error);
-        match self.blocking {
-            true => Err(error),
-            false => Ok(()),
-        }
-    }
-
-    /// Does a copy, a set or a free that the host asked for: the call itself fails, the context lives on.
-    pub(super) fn attempt(
-        &self,
-        work: impl FnOnce(&Memory) -> Result<(), Fault>,
-    ) -> Result<(), CuResult> {
-        let _alone = lock(&self.execution);
-        work(&self.memory).map_err(|fault| {
-            self.remember(&fault.to_string());
-            CuResult::ERROR_INVALID_VALUE
-        })
-    }
-
-    /// Leaves an error on the context, with what a person should know about it.
+    /// Leaves an error on the context, with what a person should know about it. What is queued is lost.
     pub(super) fn fail_context(&self, error: CuResult, message: &str) {
         self.remember(message);
         lock(&self.context).error = Some(error);
+        lock(&self.queue).give_up();
     }
 
     /// Says what went wrong and keeps it for `vgpu_last_fault`.
@@ -176,7 +148,7 @@ impl Driver {
 }
 
 /// The result that a real driver has for a fault; what only this card notices is a failed launch.
-fn code_of(fault: &Fault) -> CuResult {
+pub(super) fn code_of(fault: &Fault) -> CuResult {
     match fault.what {
         What::Unmapped { .. }
         | What::OutOfBounds { .. }

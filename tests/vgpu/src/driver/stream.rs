@@ -1,13 +1,15 @@
-//! Streams: names only, since everything is done at once and in order.
+//! Streams: what is given to one of them is done in the order in which it was given.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_uint};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::event::Recorded;
 use super::guard::{Outcome, with_context, write};
+use super::queue::Task;
 use super::refused::refuse;
 use super::result::CuResult;
-use super::state::{Objects, new_handle};
+use super::state::{Objects, lock, new_handle};
 
 /// `CU_STREAM_LEGACY` and `CU_STREAM_PER_THREAD`; the null stream is the legacy one.
 const LEGACY: usize = 1;
@@ -17,6 +19,8 @@ const NON_BLOCKING: c_uint = 1;
 
 /// A stream that the program made.
 pub struct Stream {
+    /// In the order in which they were made, from one.
+    pub number: usize,
     flags: c_uint,
     priority: c_int,
 }
@@ -27,8 +31,13 @@ pub enum StreamKey {
     Legacy,
     OfThread(usize),
     Made(usize),
+    /// What is done by no stream.
+    Host,
+    /// A branch, from one, of a graph's executable form: not the one that stays in the launch's stream.
+    Branch(usize, usize),
 }
 
+static STREAMS: AtomicUsize = AtomicUsize::new(0);
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -50,6 +59,7 @@ impl Objects {
     pub fn is_blocking(&self, key: StreamKey) -> bool {
         match key {
             StreamKey::Legacy | StreamKey::OfThread(_) => true,
+            StreamKey::Host | StreamKey::Branch(..) => false,
             StreamKey::Made(handle) => {
                 let stream = self.streams.get(&handle);
                 stream.is_some_and(|stream| stream.flags & NON_BLOCKING == 0)
@@ -81,10 +91,13 @@ pub unsafe extern "C" fn cuStreamCreateWithPriority(
         let handle = new_handle();
         // SAFETY: as the caller promises.
         unsafe { write(stream, handle) }?;
-        driver
-            .objects()
-            .streams
-            .insert(handle, Stream { flags, priority });
+        let number = STREAMS.fetch_add(1, Ordering::Relaxed) + 1;
+        let stream = Stream {
+            number,
+            flags,
+            priority,
+        };
+        driver.objects().streams.insert(handle, stream);
         Ok(())
     })
 }
@@ -97,7 +110,11 @@ pub unsafe extern "C" fn cuStreamDestroy_v2(stream: usize) -> CuResult {
         let mut objects = driver.objects();
         let removed = objects.streams.remove(&stream);
         removed.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
-        objects.captures.abandon(StreamKey::Made(stream));
+        let key = StreamKey::Made(stream);
+        objects.captures.abandon(key);
+        drop(objects);
+        // What it was given is done all the same.
+        lock(&driver.queue).close(|closed| closed == key);
         Ok(())
     })
 }
@@ -110,7 +127,10 @@ pub unsafe extern "C" fn cuStreamSynchronize(stream: usize) -> CuResult {
         let mut objects = driver.objects();
         let key = objects.stream_key(stream)?;
         objects.captures.refuse_waiting(key)?;
+        let place = objects.place(stream)?;
         drop(objects);
+        let point = driver.mark(&place, &[], Task::Nothing);
+        driver.wait_for(&point)?;
         driver.settle();
         Ok(())
     })
@@ -123,7 +143,10 @@ pub unsafe extern "C" fn cuStreamQuery(stream: usize) -> CuResult {
     with_context(|driver| {
         let mut objects = driver.objects();
         let key = objects.stream_key(stream)?;
-        objects.captures.refuse_waiting(key)
+        objects.captures.refuse_waiting(key)?;
+        drop(objects);
+        let end = lock(&driver.queue).end_of(key);
+        driver.reached(&end)
     })
 }
 
@@ -168,10 +191,17 @@ pub unsafe extern "C" fn cuStreamWaitEvent(stream: usize, event: usize, flags: c
             return Err(refuse("cuStreamWaitEvent", "a flag"));
         }
         let mut objects = driver.objects();
+        let place = objects.place(stream)?;
         let objects = &mut *objects;
-        let key = objects.stream_key(stream)?;
         let event = objects.events.get(&event);
         let event = event.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
-        objects.captures.wait(key, event)
+        objects.captures.wait(place.key, event)?;
+        let point = match &event.recorded {
+            Recorded::At { point, .. } => point.clone(),
+            Recorded::Captured(_) => return Ok(()),
+            Recorded::Never => return Err(driver.never_recorded(&place.name)),
+        };
+        driver.mark(&place, &[point], Task::Nothing);
+        Ok(())
     })
 }

@@ -8,7 +8,7 @@ use super::block::Block;
 use super::lanes::Lanes;
 use super::running::Running;
 use crate::fault::{Fault, What};
-use crate::memory::{Memory, OutOfMemory};
+use crate::memory::{ForOperation, Memory, OutOfMemory};
 use crate::ptx::ir::{Constant, Space};
 use crate::ptx::layout::{reached, shared};
 use crate::ptx::{Function, Module};
@@ -172,7 +172,7 @@ pub fn launch(
     block: [u32; 3],
     dynamic_shared: u32,
     params: &[u8],
-    memory: &Memory,
+    memory: ForOperation,
     limits: &Limits,
 ) -> Result<(), Fault> {
     let refuse = |what| Fault {

@@ -17,6 +17,7 @@ pub struct Status(pub c_uint);
 impl Status {
     pub const SUCCESS: Status = Status(0);
     pub const NOT_INITIALIZED: Status = Status(1);
+    pub const ALLOC_FAILED: Status = Status(3);
     pub const INVALID_VALUE: Status = Status(7);
     pub const ARCH_MISMATCH: Status = Status(8);
     pub const EXECUTION_FAILED: Status = Status(13);
@@ -64,8 +65,15 @@ pub fn submit(driver: &Driver, stream: usize, product: Product) -> Outcome {
     if driver.planned_to_fail(product.name) {
         return Err(Status::NOT_SUPPORTED);
     }
-    let work = move |memory: &crate::memory::Memory| product.run(memory);
-    let submitted = driver.submit(stream, Operation::Library(Arc::new(work)));
+    driver
+        .load_lazily(product.name)
+        .map_err(|_| Status::ALLOC_FAILED)?;
+    let work = move |memory: &crate::memory::ForOperation| product.run(memory);
+    let operation = Operation::Library {
+        name: product.name,
+        work: Arc::new(work),
+    };
+    let submitted = driver.submit(stream, operation);
     submitted.map_err(|_| Status::EXECUTION_FAILED)
 }
 

@@ -2,7 +2,7 @@
 
 use super::gemm::{Kind, Matrix, Real};
 use crate::fault::Fault;
-use crate::memory::Memory;
+use crate::memory::ForOperation;
 
 /// In column-major terms, as the library's: a bias is added to every column.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +25,7 @@ impl Epilogue {
     /// `values` is the product of one matrix of the batch, column after column.
     pub fn apply<R: Real>(
         &self,
-        memory: &Memory,
+        memory: &ForOperation,
         index: usize,
         shape: [usize; 2],
         values: &mut [R],

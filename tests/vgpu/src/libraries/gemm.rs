@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
 use crate::fault::{Fault, Place};
-use crate::memory::Memory;
+use crate::memory::ForOperation;
 
 /// What a matrix holds: a `cudaDataType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ pub enum Scale {
 }
 
 impl Scale {
-    fn read(self, memory: &Memory) -> Result<f64, Fault> {
+    fn read(self, memory: &ForOperation) -> Result<f64, Fault> {
         match self {
             Scale::Value(value) => Ok(value),
             Scale::At { address, kind } => {
@@ -196,7 +196,7 @@ pub struct Product {
 
 impl Product {
     /// Computes it. Nothing is read that the product does not need: with beta zero, C may hold anything.
-    pub fn run(&self, memory: &Memory) -> Result<(), Fault> {
+    pub fn run(&self, memory: &ForOperation) -> Result<(), Fault> {
         if self.m == 0 || self.n == 0 {
             return Ok(());
         }
@@ -215,7 +215,7 @@ impl Product {
         })
     }
 
-    fn run_in<R: Real>(&self, memory: &Memory) -> Result<(), Fault> {
+    fn run_in<R: Real>(&self, memory: &ForOperation) -> Result<(), Fault> {
         let (alpha, beta) = (self.alpha.read(memory)?, self.beta.read(memory)?);
         for index in 0..self.batch {
             self.run_one::<R>(memory, index, alpha, beta)?;
@@ -225,7 +225,7 @@ impl Product {
 
     fn run_one<R: Real>(
         &self,
-        memory: &Memory,
+        memory: &ForOperation,
         index: usize,
         alpha: f64,
         beta: f64,
@@ -272,7 +272,7 @@ impl Matrix {
     /// Only its elements are read, not what lies between its columns.
     pub fn read<R: Real>(
         &self,
-        memory: &Memory,
+        memory: &ForOperation,
         index: usize,
         [rows, columns]: [usize; 2],
         transposed: bool,
@@ -299,7 +299,7 @@ impl Matrix {
     /// Writes one matrix of the batch, given column after column.
     pub fn write<R: Real>(
         &self,
-        memory: &Memory,
+        memory: &ForOperation,
         index: usize,
         [rows, columns]: [usize; 2],
         values: Vec<R>,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use crate::driver::context;
 use crate::driver::operation::Operation;
 use crate::driver::state::{current, lock, new_handle};
-use crate::memory::Memory;
+use crate::memory::ForOperation;
 
 /// A `curandStatus_t`.
 #[repr(transparent)]
@@ -19,6 +19,7 @@ pub struct Status(pub c_uint);
 impl Status {
     pub const SUCCESS: Status = Status(0);
     pub const NOT_INITIALIZED: Status = Status(101);
+    pub const ALLOCATION_FAILED: Status = Status(102);
     pub const TYPE_ERROR: Status = Status(103);
     pub const LENGTH_NOT_MULTIPLE: Status = Status(105);
     pub const LAUNCH_FAILURE: Status = Status(201);
@@ -196,7 +197,7 @@ fn normal(numbers: [u32; 4]) -> f64 {
 
 /// Fills memory with values, each from four random words of its own.
 fn draw<const N: usize>(
-    name: &str,
+    name: &'static str,
     generator: usize,
     out: u64,
     count: usize,
@@ -224,14 +225,21 @@ fn draw<const N: usize>(
     if driver.planned_to_fail(name) || !out.is_multiple_of(N as u64) {
         return Status::LAUNCH_FAILURE;
     }
-    let fill = move |memory: &Memory| {
+    if driver.load_lazily(name).is_err() {
+        return Status::ALLOCATION_FAILED;
+    }
+    let fill = move |memory: &ForOperation| {
         let numbers = (0..count as u64).flat_map(|index| value(philox(seed, offset + index)));
         memory.copy_in(out, &numbers.collect::<Vec<u8>>())
     };
     if count == 0 {
         return Status::SUCCESS;
     }
-    match driver.submit(stream, Operation::Library(Arc::new(fill))) {
+    let operation = Operation::Library {
+        name,
+        work: Arc::new(fill),
+    };
+    match driver.submit(stream, operation) {
         Ok(()) => Status::SUCCESS,
         Err(_) => Status::LAUNCH_FAILURE,
     }

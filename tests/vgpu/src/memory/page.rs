@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::race::Touched;
+use super::operations::{Doing, Stamp};
+use super::race::{Access, Mark, Touched};
+use crate::fault::What;
 
 pub(super) const PAGE_BYTES: u64 = 64 << 10;
 
@@ -12,17 +14,60 @@ pub(super) struct Page {
     words: Box<[AtomicU32]>,
     /// One bit per byte.
     written: Box<[AtomicU32]>,
+    /// Who touched all of it at once.
+    whole: Touched,
     touched: OnceLock<Box<[Touched]>>,
 }
 
 impl Page {
-    pub fn new(bytes: u64) -> Self {
+    /// A page of an allocation that `born` made.
+    pub fn new(bytes: u64, born: Stamp) -> Self {
         let words = bytes.div_ceil(4) as usize;
         Self {
             words: (0..words).map(|_| AtomicU32::new(0)).collect(),
             written: (0..words.div_ceil(8)).map(|_| AtomicU32::new(0)).collect(),
+            whole: Touched::born(born),
             touched: OnceLock::new(),
         }
+    }
+
+    /// Forgets who touched it.
+    pub fn forget(&mut self) {
+        self.whole = Touched::default();
+        self.touched.take();
+    }
+
+    /// Checks an access of a kernel's against those of other operations to the page as a whole.
+    #[inline]
+    pub fn check_whole(&self, doing: &Doing, access: Access) -> Result<(), Box<What>> {
+        self.whole.check(doing, access, 15)
+    }
+
+    /// Notes that an operation reads or writes `bytes` bytes, other than by a kernel.
+    pub fn note(
+        &self,
+        doing: &Doing,
+        offset: usize,
+        bytes: usize,
+        access: Access,
+    ) -> Result<(), Box<What>> {
+        self.whole.check(doing, access, 15)?;
+        let (first, last) = (offset / 4, (offset + bytes).div_ceil(4));
+        if first == 0 && last == self.words.len() && offset == 0 {
+            let mut touched = self.touched.get().into_iter().flatten();
+            touched.try_for_each(|word| word.check(doing, access, 15))?;
+            self.whole.set(access, Mark::of_operation(doing, 15));
+            return Ok(());
+        }
+        for word in first..last {
+            let from = offset.max(word * 4) - word * 4;
+            let to = (offset + bytes).min(word * 4 + 4) - word * 4;
+            let touched = self.touched(word * 4);
+            let these = (15 << from & !(!0 << to)) as u64;
+            touched.check(doing, access, these)?;
+            touched.set(access, Mark::of_operation(doing, these));
+        }
+        Ok(())
     }
 
     /// Who touched the word at `offset` last.

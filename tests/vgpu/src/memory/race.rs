@@ -1,14 +1,16 @@
-//! What kernels do to global memory: checked accesses, and races between blocks of one launch.
+//! What kernels do to global memory: checked accesses, and races, between blocks of one launch and with other operations.
 //!
-//! Per four bytes we remember who wrote last and who read last. Two blocks that touch the same bytes in one launch, one
-//! of them writing, race unless both are strong accesses (atomic, volatile, relaxed and stronger), or unless the earlier
+//! Per four bytes we remember who wrote last and who read last. Two operations that touch the same bytes, one of them
+//! writing, race unless one happens before the other (`operations.rs`), or both accesses are strong.
+//! Two blocks that touch the same bytes in one launch, one of them writing, race unless both are strong accesses (atomic, volatile, relaxed and stronger), or unless the earlier
 //! one passed a fence since and the later one has acquired something (the pattern of "the last block sums up").
 //! The memory is short, so that a race can be missed, never invented.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError, RwLockReadGuard};
 
-use super::page::PAGE_BYTES;
+use super::operations::{Doing, Stamp};
+use super::page::{PAGE_BYTES, Page};
 use super::{Allocation, Spans};
 use crate::fault::What;
 
@@ -19,14 +21,72 @@ pub(super) struct Touched {
     read: AtomicU64,
 }
 
-/// epoch 24 | block 24 | fence 8 | bytes 4 | flags 4, in 64 bits.
+/// What is done to some bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+impl Touched {
+    /// Memory that this operation made: as if written by it.
+    pub fn born(Stamp(stamp): Stamp) -> Self {
+        Self {
+            write: AtomicU64::new(u64::from(stamp) << 40 | NO_BLOCK | 15 << 4),
+            read: AtomicU64::new(0),
+        }
+    }
+
+    pub fn set(&self, access: Access, mark: Mark) {
+        match access {
+            Access::Read => self.read.store(mark.0, Relaxed),
+            Access::Write => self.write.store(mark.0, Relaxed),
+        }
+    }
+
+    /// What other operations did to these bytes happens before this one's access.
+    #[inline]
+    pub fn check(&self, doing: &Doing, access: Access, bytes: u64) -> Result<(), Box<What>> {
+        let write = Mark(self.write.load(Relaxed));
+        if !doing.follows(write.epoch()) && write.bytes() & bytes != 0 {
+            return Err(write.unordered(doing, access, Access::Write));
+        }
+        if access == Access::Write {
+            let read = Mark(self.read.load(Relaxed));
+            if !doing.follows(read.epoch()) && read.bytes() & bytes != 0 {
+                return Err(read.unordered(doing, access, Access::Read));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// operation 24 | block 24 | fence 8 | bytes 4 | flags 4, in 64 bits.
 #[derive(Clone, Copy)]
-struct Mark(u64);
+pub(super) struct Mark(u64);
+
+/// The block of what no kernel did.
+const NO_BLOCK: u64 = 0xff_ffff << 16;
 
 /// Of a write: it was strong. Of a read: several blocks read.
 const FLAG: u64 = 1;
 
 impl Mark {
+    /// Of an operation that is no kernel.
+    pub fn of_operation(doing: &Doing, bytes: u64) -> Self {
+        Self(u64::from(doing.stamp) << 40 | NO_BLOCK | bytes << 4)
+    }
+
+    /// `doing` does this to what the mark's operation did that to.
+    #[cold]
+    fn unordered(self, doing: &Doing, this: Access, that: Access) -> Box<What> {
+        let word = |access| match access {
+            Access::Read => "reads",
+            Access::Write => "writes",
+        };
+        doing.unordered(word(this), self.epoch(), word(that))
+    }
+
     fn new(epoch: u32, actor: &Actor, bytes: u64, flag: bool) -> Self {
         let block = u64::from(actor.block & 0xff_ffff);
         Self(
@@ -80,7 +140,7 @@ pub(crate) struct Actor {
 /// Global memory while a kernel runs.
 pub(crate) struct Launch<'a> {
     spans: RwLockReadGuard<'a, Spans>,
-    epoch: u32,
+    doing: Doing<'a>,
     /// Fences passed, by block.
     fences: Vec<AtomicU8>,
     /// Atomics of 8 bytes take turns.
@@ -88,13 +148,11 @@ pub(crate) struct Launch<'a> {
 }
 
 impl<'a> Launch<'a> {
-    pub(super) fn new(spans: RwLockReadGuard<'a, Spans>, epoch: u32, blocks: u64) -> Self {
+    pub(super) fn new(spans: RwLockReadGuard<'a, Spans>, doing: Doing<'a>, blocks: u64) -> Self {
         let fences = (0..blocks.min(1 << 24)).map(|_| AtomicU8::new(0)).collect();
-        // An epoch of zero means "never".
-        let epoch = epoch % 0xff_ffff + 1;
         Self {
             spans,
-            epoch,
+            doing,
             fences,
             turns: (0..64).map(|_| Mutex::new(())).collect(),
         }
@@ -118,6 +176,7 @@ impl<'a> Launch<'a> {
             return Err(Box::new(What::NeverWritten { space: "global" }));
         }
         actor.acquired |= strong;
+        page.check_whole(&self.doing, Access::Read)?;
         for part in (0..size).step_by(4) {
             self.note_read(page.touched(at + part), actor, bytes_of(at, size), strong)?;
         }
@@ -136,9 +195,7 @@ impl<'a> Launch<'a> {
         let (allocation, offset) = self.find(address, size)?;
         let page = allocation.page(offset);
         let at = (offset % PAGE_BYTES) as usize;
-        for part in (0..size).step_by(4) {
-            self.note_write(page.touched(at + part), actor, bytes_of(at, size), strong)?;
-        }
+        self.note_writes(page, at, actor, size, strong)?;
         page.store(at, size, value);
         Ok(())
     }
@@ -158,9 +215,7 @@ impl<'a> Launch<'a> {
             return Err(Box::new(What::NeverWritten { space: "global" }));
         }
         actor.acquired = true;
-        for part in (0..size).step_by(4) {
-            self.note_write(page.touched(at + part), actor, bytes_of(at, size), true)?;
-        }
+        self.note_writes(page, at, actor, size, true)?;
         if size < 8 {
             return Ok(page.update(at, size, new));
         }
@@ -169,6 +224,21 @@ impl<'a> Launch<'a> {
         let old = page.load(at, size);
         page.store(at, size, new(old));
         Ok(old)
+    }
+
+    #[inline]
+    fn note_writes(
+        &self,
+        page: &Page,
+        at: usize,
+        actor: &Actor,
+        size: usize,
+        strong: bool,
+    ) -> Result<(), Box<What>> {
+        page.check_whole(&self.doing, Access::Write)?;
+        (0..size).step_by(4).try_for_each(|part| {
+            self.note_write(page.touched(at + part), actor, bytes_of(at, size), strong)
+        })
     }
 
     /// The text at `address`, as far as it goes.
@@ -200,6 +270,7 @@ impl<'a> Launch<'a> {
         if !address.is_multiple_of(size as u64) {
             return Err(Box::new(What::Misaligned { bytes: size as u64 }));
         }
+        found.0.used_by(&self.doing);
         Ok(found)
     }
 
@@ -212,10 +283,25 @@ impl<'a> Launch<'a> {
         actor.acquired && fences != mark.fence()
     }
 
+    /// `mark` is not of an operation that has no order with this one, unless both accesses are strong.
+    #[inline]
+    fn check_others(
+        &self,
+        mark: Mark,
+        bytes: u64,
+        strong: bool,
+        [this, that]: [Access; 2],
+    ) -> Result<(), Box<What>> {
+        match self.doing.follows(mark.epoch()) || strong || mark.bytes() & bytes == 0 {
+            true => Ok(()),
+            false => Err(mark.unordered(&self.doing, this, that)),
+        }
+    }
+
     /// `mark` was made in this launch by another block on some of these bytes.
     #[inline]
     fn meets(&self, mark: Mark, actor: &Actor, bytes: u64) -> bool {
-        mark.epoch() == self.epoch
+        mark.epoch() == self.doing.stamp
             && mark.block() != actor.block & 0xff_ffff
             && mark.bytes() & bytes != 0
     }
@@ -229,6 +315,12 @@ impl<'a> Launch<'a> {
         strong: bool,
     ) -> Result<(), Box<What>> {
         let write = Mark(touched.write.load(Relaxed));
+        self.check_others(
+            write,
+            bytes,
+            strong && write.flag(),
+            [Access::Read, Access::Write],
+        )?;
         if self.meets(write, actor, bytes)
             && !(strong && write.flag())
             && !self.ordered(write, actor)
@@ -243,8 +335,8 @@ impl<'a> Launch<'a> {
             return Ok(());
         }
         let old = Mark(touched.read.load(Relaxed));
-        let new = Mark::new(self.epoch, actor, bytes, false);
-        let new = if old.epoch() != self.epoch {
+        let new = Mark::new(self.doing.stamp, actor, bytes, false);
+        let new = if old.epoch() != self.doing.stamp {
             new
         } else {
             old.joined_by(new)
@@ -264,6 +356,7 @@ impl<'a> Launch<'a> {
         strong: bool,
     ) -> Result<(), Box<What>> {
         let write = Mark(touched.write.load(Relaxed));
+        self.check_others(write, bytes, strong && write.flag(), [Access::Write; 2])?;
         if self.meets(write, actor, bytes)
             && !(strong && write.flag())
             && !self.ordered(write, actor)
@@ -275,7 +368,8 @@ impl<'a> Launch<'a> {
             }));
         }
         let read = Mark(touched.read.load(Relaxed));
-        if read.epoch() == self.epoch && read.bytes() & bytes != 0 {
+        self.check_others(read, bytes, false, [Access::Write, Access::Read])?;
+        if read.epoch() == self.doing.stamp && read.bytes() & bytes != 0 {
             let raced = match read.flag() {
                 true => !actor.acquired,
                 false => self.meets(read, actor, bytes) && !self.ordered(read, actor),
@@ -288,7 +382,7 @@ impl<'a> Launch<'a> {
                 }));
             }
         }
-        let mut new = Mark::new(self.epoch, actor, bytes, strong);
+        let mut new = Mark::new(self.doing.stamp, actor, bytes, strong);
         if write.0 & !0xff == new.0 & !0xff {
             new.0 |= write.bytes() << 4;
         }

@@ -109,7 +109,7 @@ impl Program {
             block,
             shared,
             &buffer,
-            &self.memory,
+            self.memory.by_host(),
             &self.limits,
         )
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vgpu::card::Card;
 use vgpu::driver::allocation::{cuMemAlloc_v2, cuMemAllocAsync, cuMemFree_v2, cuMemGetInfo_v2};
-use vgpu::driver::context::{cuCtxSetCurrent, cuDevicePrimaryCtxRetain};
+use vgpu::driver::context::{cuCtxSetCurrent, cuCtxSynchronize, cuDevicePrimaryCtxRetain};
 use vgpu::driver::copy::{cuMemcpyDtoH_v2, cuMemcpyHtoD_v2};
 use vgpu::driver::lookup::vgpu_last_fault;
 use vgpu::driver::result::CuResult;
@@ -90,6 +90,9 @@ impl OnCard {
         let address = self.alloc(bytes.len()).unwrap();
         // SAFETY: the slice is as long as it says.
         check(unsafe { cuMemcpyHtoD_v2(address, bytes.as_ptr() as usize, bytes.len()) });
+        // The copy has taken the bytes, and need not have written them.
+        // SAFETY: no pointers.
+        check(unsafe { cuCtxSynchronize() });
         address
     }
 

@@ -1,0 +1,370 @@
+//! What the card was given and has not done: streams as queues, and what must be done before what.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use super::host_side::HostSide;
+use super::operation::Operation;
+use super::stream::StreamKey;
+use crate::memory::{Clock, Entry, Memory, Stamp};
+use crate::order::{Dice, Order};
+
+/// Something to do, once.
+pub enum Task {
+    Do(Operation, Option<HostSide>),
+    /// Gives stream-ordered memory back.
+    Free(u64),
+    /// An event looks at the clock.
+    Record(Arc<OnceLock<Instant>>),
+    /// What only others wait for: allocations, waits, the ends of a graph.
+    Nothing,
+}
+
+/// A place in the order of things, which others can wait for.
+#[derive(Clone, Default)]
+pub struct Point {
+    /// Done if it is not queued any more.
+    pub item: u64,
+    /// What is done then.
+    pub clock: Arc<Clock>,
+}
+
+pub struct Item {
+    pub task: Task,
+    pub stamp: Stamp,
+    /// For reports.
+    pub name: String,
+    /// What must be done before; the stream's own comes first.
+    follows: Vec<u64>,
+    /// How many of them are not done yet.
+    waits: usize,
+    /// Who waits for this one.
+    leads: Vec<u64>,
+}
+
+/// A stream, or a branch of a graph: one thing after the other.
+struct Lane {
+    track: usize,
+    /// Operations so far.
+    number: u32,
+    end: Point,
+    /// Whether it is in order with the legacy stream.
+    blocking: bool,
+    name: Cow<'static, str>,
+}
+
+/// Where something is added, and what the lane is called.
+#[derive(Clone)]
+pub struct Place {
+    pub key: StreamKey,
+    pub blocking: bool,
+    pub name: Cow<'static, str>,
+}
+
+pub struct Queue {
+    items: BTreeMap<u64, Item>,
+    /// Those that could be done now.
+    ready: Vec<u64>,
+    given: u64,
+    lanes: HashMap<StreamKey, Lane>,
+    /// The last operation of every track.
+    latest: Clock,
+    tracks: usize,
+    /// What the host has seen done.
+    pub host: Clock,
+    /// What was asked for, and was said not to be done.
+    asked: HashSet<u64>,
+    order: Order,
+    pub dice: Dice,
+    /// Calls until the next change of `pace`.
+    mood: usize,
+    /// Up to how many things are done at a call.
+    pace: usize,
+}
+
+/// Paces that a random order changes between: from a card that falls far behind to one that keeps up.
+const PACES: [usize; 4] = [1, 2, 5, 17];
+/// Calls that one of them lasts, at most.
+const LONGEST_MOOD: usize = 96;
+
+impl Queue {
+    pub fn new(order: Order) -> Self {
+        Self {
+            items: BTreeMap::new(),
+            ready: Vec::new(),
+            given: 0,
+            lanes: HashMap::new(),
+            latest: Clock::default(),
+            tracks: 0,
+            host: Clock::default(),
+            asked: HashSet::new(),
+            order,
+            dice: Dice::new(order),
+            mood: 0,
+            pace: 1,
+        }
+    }
+
+    /// As if nothing had ever been given, but for the dice.
+    pub fn restart(&mut self) {
+        let (dice, given) = (self.dice.clone(), self.given);
+        *self = Self {
+            dice,
+            given,
+            ..Self::new(self.order)
+        };
+    }
+
+    /// What is left will never be done.
+    pub fn give_up(&mut self) {
+        self.items.clear();
+        self.ready.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Adds something to the end of a lane; all of `after` must be done before, too. Operations (`what`) are noted.
+    pub fn add(
+        &mut self,
+        memory: &Memory,
+        place: &Place,
+        after: &[Point],
+        what: Option<Cow<'static, str>>,
+        task: Task,
+    ) -> Point {
+        let key = place.key;
+        let known = self.lanes.contains_key(&key);
+        let fresh = self.tracks;
+        self.tracks += usize::from(!known);
+        let lane = self.lanes.entry(key).or_insert_with(|| Lane {
+            track: fresh,
+            number: 0,
+            end: Point::default(),
+            blocking: place.blocking,
+            name: place.name.clone(),
+        });
+        let (track, end, name) = (lane.track, lane.end.clone(), lane.name.clone());
+        let mut follows = vec![end];
+        follows.extend(self.in_order_with_legacy(place));
+        follows.extend_from_slice(after);
+        let mut clock = self.host.clone();
+        follows.iter().for_each(|point| clock.join(&point.clock));
+        let mut number = None;
+        if what.is_some()
+            && let Some(lane) = self.lanes.get_mut(&key)
+        {
+            lane.number += 1;
+            clock.set(track, lane.number);
+            self.latest.set(track, lane.number);
+            number = Some(lane.number);
+        }
+        let clock = Arc::new(clock);
+        let mut full_name = name.to_string();
+        let mut stamp = Stamp::default();
+        if let (Some(what), Some(number)) = (what, number) {
+            full_name = format!("{what} in {name}");
+            stamp = memory.begin(Entry {
+                what,
+                place: name,
+                track,
+                number,
+                clock: clock.clone(),
+            });
+        }
+        let item = self.push(task, stamp, full_name, &follows);
+        let point = Point { item, clock };
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.end = point.clone();
+        }
+        point
+    }
+
+    /// Work in the legacy stream waits for all blocking streams, and theirs for it.
+    fn in_order_with_legacy(&self, place: &Place) -> Vec<Point> {
+        let others = self.lanes.iter().filter(|(key, lane)| match place.key {
+            StreamKey::Legacy => lane.blocking && **key != StreamKey::Legacy,
+            _ => place.blocking && **key == StreamKey::Legacy,
+        });
+        others.map(|(_, lane)| lane.end.clone()).collect()
+    }
+
+    fn push(&mut self, task: Task, stamp: Stamp, name: String, follows: &[Point]) -> u64 {
+        self.given += 1;
+        let id = self.given;
+        let mut queued: Vec<u64> = Vec::new();
+        for point in follows {
+            if let Some(before) = self.items.get_mut(&point.item)
+                && !queued.contains(&point.item)
+            {
+                before.leads.push(id);
+                queued.push(point.item);
+            }
+        }
+        if queued.is_empty() {
+            self.ready.push(id);
+        }
+        let item = Item {
+            task,
+            stamp,
+            name,
+            waits: queued.len(),
+            follows: queued,
+            leads: Vec::new(),
+        };
+        self.items.insert(id, item);
+        id
+    }
+
+    /// The end of a lane: everything that was given to it.
+    pub fn end_of(&self, key: StreamKey) -> Point {
+        self.lanes
+            .get(&key)
+            .map(|lane| lane.end.clone())
+            .unwrap_or_default()
+    }
+
+    /// Forgets a lane; what it was given is still done.
+    pub fn close(&mut self, closes: impl Fn(StreamKey) -> bool) {
+        self.lanes.retain(|key, _| !closes(*key));
+    }
+
+    pub fn is_done(&self, point: &Point) -> bool {
+        !self.items.contains_key(&point.item)
+    }
+
+    /// Whether the host is told that a point is not reached, which it can be as often as the card likes; but who
+    /// asks again and again is told the truth.
+    pub fn denies(&mut self, point: &Point) -> bool {
+        match self.order {
+            _ if self.is_done(point) => false,
+            Order::Random(_) => self.dice.coin(),
+            _ => self.asked.insert(point.item),
+        }
+    }
+
+    /// The host has seen this done.
+    pub fn seen(&mut self, clock: &Clock) {
+        self.host.join(clock);
+    }
+
+    /// The host has seen everything done.
+    pub fn seen_all(&mut self) {
+        self.host.join(&self.latest);
+    }
+
+    /// Everything that is queued.
+    pub fn all(&self) -> Vec<u64> {
+        self.items.keys().copied().collect()
+    }
+
+    /// Queued frees, oldest first.
+    pub fn frees(&self) -> Vec<u64> {
+        let frees = self
+            .items
+            .iter()
+            .filter(|(_, item)| matches!(item.task, Task::Free(_)));
+        frees.map(|(id, _)| *id).collect()
+    }
+
+    /// What to do next so that one of `wanted` gets done; nothing if they are.
+    pub fn next_for(&mut self, wanted: &[u64]) -> Option<u64> {
+        let target = *wanted.iter().find(|id| self.items.contains_key(id))?;
+        match self.order {
+            Order::Random(_) => self.any_ready(),
+            _ => Some(self.first_before(target)),
+        }
+    }
+
+    /// Something that could be done now.
+    pub fn any_ready(&mut self) -> Option<u64> {
+        match self.ready.len() {
+            0 => None,
+            count => Some(self.ready[self.dice.below(count)]),
+        }
+    }
+
+    /// What must be done first on the way to `target`: its own stream's work before that of others, so that
+    /// they are as late as they can be.
+    fn first_before(&self, target: u64) -> u64 {
+        let mut at = target;
+        let queued = |id: &&u64| self.items.contains_key(*id);
+        while let Some(item) = self.items.get(&at)
+            && let Some(before) = item.follows.iter().find(queued)
+        {
+            at = *before;
+        }
+        at
+    }
+
+    /// How many things the card does of its own while the host makes a call.
+    pub fn draw(&mut self) -> usize {
+        if !matches!(self.order, Order::Random(_)) || self.ready.is_empty() {
+            return 0;
+        }
+        if self.mood == 0 {
+            self.mood = 1 + self.dice.below(LONGEST_MOOD);
+            self.pace = PACES[self.dice.below(PACES.len())];
+        }
+        self.mood -= 1;
+        self.dice.below(self.pace)
+    }
+
+    /// Takes something to do it; `done` must follow.
+    pub fn take(&mut self, id: u64) -> Option<Item> {
+        self.ready.retain(|ready| *ready != id);
+        self.items.remove(&id)
+    }
+
+    /// Who waited for this item can go on.
+    pub fn done(&mut self, item: &Item) {
+        for id in &item.leads {
+            if let Some(waiting) = self.items.get_mut(id) {
+                waiting.waits -= 1;
+                if waiting.waits == 0 {
+                    self.ready.push(*id);
+                }
+            }
+        }
+    }
+
+    /// Host memory that queued copies use, with the name of the copy.
+    pub fn host_sides(&mut self) -> impl Iterator<Item = (&str, &mut HostSide)> {
+        self.items
+            .values_mut()
+            .filter_map(|item| match &mut item.task {
+                Task::Do(_, Some(side)) => Some((item.name.as_str(), side)),
+                _ => None,
+            })
+    }
+
+    pub fn stamp_of(&self, point: &Point) -> Stamp {
+        self.items
+            .get(&point.item)
+            .map(|item| item.stamp)
+            .unwrap_or_default()
+    }
+
+    /// Something that the host does itself, at once.
+    pub fn begin_by_host(&mut self, memory: &Memory, what: &'static str) -> Stamp {
+        let place = Place {
+            key: StreamKey::Host,
+            blocking: false,
+            name: "the host".into(),
+        };
+        let point = self.add(memory, &place, &[], Some(what.into()), Task::Nothing);
+        let stamp = self.stamp_of(&point);
+        if let Some(item) = self.take(point.item) {
+            self.done(&item);
+        }
+        self.seen(&point.clock);
+        stamp
+    }
+
+    pub fn order(&self) -> Order {
+        self.order
+    }
+}
