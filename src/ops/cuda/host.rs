@@ -9,6 +9,7 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use cudarc::driver::sys::CUresult;
 use cudarc::driver::{
     CudaContext, CudaEvent, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr,
     DriverError, ValidAsZeroBits, result,
@@ -71,17 +72,13 @@ impl<T: DeviceRepr + ValidAsZeroBits> Pinned<T> {
     ///
     /// # Errors
     /// The driver's; `CUDA_ERROR_OUT_OF_MEMORY` when the host has no memory that can be pinned.
-    ///
-    /// # Panics
-    /// When the size overflows.
     pub fn new(context: &Arc<CudaContext>, len: usize) -> Result<Self, DriverError> {
+        let none_left = DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY);
         let copied = context.new_event(None)?;
-        let bytes = size_of::<T>().checked_mul(len).expect("a size in memory");
+        let bytes = size_of::<T>().checked_mul(len).ok_or(none_left)?;
         // SAFETY: the context is this thread's since its event was made; the memory is freed in `drop`.
         let memory = unsafe { result::malloc_host(bytes, 0) }?.cast::<T>();
-        let memory = NonNull::new(memory).ok_or(DriverError(
-            cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY,
-        ))?;
+        let memory = NonNull::new(memory).ok_or(none_left)?;
         // SAFETY: `len` elements were allocated, aligned to a page, and zeros are values of T.
         unsafe { memory.write_bytes(0, len) };
         Ok(Self {

@@ -4,19 +4,20 @@
 //! (256 GiB, or several), so that whatever runs over an end falls into a gap and is caught. Bytes are accounted
 //! in granules of 512, as small allocations are on a card. Host memory is taken when a page is first written.
 
+mod allocation;
+mod for_operation;
 mod operations;
 mod page;
 mod race;
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::fault::{Fault, What};
-pub use operations::{Clock, Entry, Stamp};
+use allocation::Allocation;
+pub use for_operation::ForOperation;
 use operations::{Doing, Log};
-use page::{PAGE_BYTES, Page};
-use race::Access;
+pub use operations::{Clock, Entry, Stamp};
 pub(crate) use race::{Actor, Launch};
 
 /// Addresses that one allocation has for itself, as a power of two.
@@ -69,72 +70,6 @@ enum Span {
         /// Who freed it.
         by: String,
     },
-}
-
-struct Allocation {
-    bytes: u64,
-    pages: Box<[OnceLock<Page>]>,
-    born: Stamp,
-    /// The operation that used it last, so that most uses need not look further.
-    last_user: AtomicU32,
-    /// The last operation of each track that used it.
-    users: Mutex<Vec<(usize, u32)>>,
-}
-
-impl Allocation {
-    /// The page that holds `offset`, made if nothing was written there yet.
-    fn page(&self, offset: u64) -> &Page {
-        let index = (offset / PAGE_BYTES) as usize;
-        self.pages[index].get_or_init(|| {
-            let bytes = PAGE_BYTES.min(self.bytes - index as u64 * PAGE_BYTES);
-            Page::new(bytes, self.born)
-        })
-    }
-
-    fn written_page(&self, offset: u64) -> Option<&Page> {
-        self.pages[(offset / PAGE_BYTES) as usize].get()
-    }
-
-    /// Notes who uses it, so that it is not freed too early.
-    #[inline]
-    fn used_by(&self, doing: &Doing) {
-        if self.last_user.load(Ordering::Relaxed) != doing.stamp {
-            self.used_first_by(doing);
-        }
-    }
-
-    #[cold]
-    fn used_first_by(&self, doing: &Doing) {
-        let Some(track) = doing.entry().map(|entry| entry.track) else {
-            return;
-        };
-        self.last_user.store(doing.stamp, Ordering::Relaxed);
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        match users.iter_mut().find(|(other, _)| *other == track) {
-            Some((_, last)) => *last = (*last).max(doing.stamp),
-            None => users.push((track, doing.stamp)),
-        }
-    }
-
-    /// Forgets who used it.
-    fn forget(&mut self) {
-        self.born = Stamp::default();
-        *self.last_user.get_mut() = 0;
-        self.users = Mutex::default();
-        let pages = self.pages.iter_mut().filter_map(OnceLock::get_mut);
-        pages.for_each(Page::forget);
-    }
-
-    /// Checks that everything that used it, and what made it, happens before this operation.
-    fn check_free(&self, doing: &Doing) -> Result<(), Box<What>> {
-        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamps = users.iter().map(|(_, stamp)| (*stamp, "uses"));
-        let mut stamps = stamps.chain([(self.born.0, "makes")]);
-        match stamps.find(|(stamp, _)| !doing.follows(*stamp)) {
-            Some((user, how)) => Err(doing.unordered("frees", user, how)),
-            None => Ok(()),
-        }
-    }
 }
 
 impl Spans {
@@ -246,16 +181,7 @@ impl Memory {
         }
         spans.used += needed;
         let address = (spans.list.len() as u64) << SPAN_BITS;
-        let pages = (0..bytes.div_ceil(PAGE_BYTES))
-            .map(|_| OnceLock::new())
-            .collect();
-        spans.list.push(Span::Live(Allocation {
-            bytes,
-            pages,
-            born,
-            last_user: AtomicU32::default(),
-            users: Mutex::default(),
-        }));
+        spans.list.push(Span::Live(Allocation::new(bytes, born)));
         spans
             .list
             .extend((1..bytes.div_ceil(SPAN)).map(|_| Span::Reserved));
@@ -368,162 +294,4 @@ impl Memory {
     pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), Fault> {
         self.by_host().copy(to, from, bytes)
     }
-}
-
-/// The card's memory as one operation uses it: every access is checked against those of others.
-pub struct ForOperation<'a> {
-    memory: &'a Memory,
-    doing: Doing<'a>,
-}
-
-impl<'a> ForOperation<'a> {
-    /// Host to card.
-    ///
-    /// # Errors
-    /// Bytes outside a live allocation.
-    pub fn copy_in(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
-        let spans = self.memory.read();
-        let (allocation, start) = spans
-            .find(address, bytes.len() as u64)
-            .map_err(|w| w.by_host(address))?;
-        allocation.used_by(&self.doing);
-        for (at, offset) in pieces(start, bytes.len() as u64) {
-            let (page, offset) = (allocation.page(offset), (offset % PAGE_BYTES) as usize);
-            page.note(&self.doing, offset, at.len(), Access::Write)
-                .map_err(|what| what.by_host(address + at.start as u64))?;
-            page.copy_in(offset, &bytes[at]);
-        }
-        Ok(())
-    }
-
-    /// Card to host.
-    ///
-    /// # Errors
-    /// Bytes outside a live allocation, or never written.
-    pub fn copy_out(&self, address: u64, bytes: &mut [u8]) -> Result<(), Fault> {
-        let spans = self.memory.read();
-        let (allocation, start) = spans
-            .find(address, bytes.len() as u64)
-            .map_err(|w| w.by_host(address))?;
-        allocation.used_by(&self.doing);
-        for (at, offset) in pieces(start, bytes.len() as u64) {
-            let (first, in_page) = (address + at.start as u64, (offset % PAGE_BYTES) as usize);
-            let never = |missing| {
-                let what = What::NeverWritten { space: "global" };
-                what.by_host(first + missing as u64)
-            };
-            let page = allocation.written_page(offset).ok_or_else(|| never(0))?;
-            page.note(&self.doing, in_page, at.len(), Access::Read)
-                .map_err(|what| what.by_host(first))?;
-            page.copy_out(in_page, &mut bytes[at]).map_err(never)?;
-        }
-        Ok(())
-    }
-
-    /// `count` times a pattern of 1, 2 or 4 bytes.
-    ///
-    /// # Errors
-    /// Bytes outside a live allocation.
-    pub fn set(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), Fault> {
-        let bytes = count * pattern.len() as u64;
-        self.memory
-            .read()
-            .find(address, bytes)
-            .map_err(|w| w.by_host(address))?;
-        let block: Vec<u8> = pattern
-            .iter()
-            .copied()
-            .cycle()
-            .take(bytes.min(PAGE_BYTES) as usize)
-            .collect();
-        let mut done = 0;
-        while done < bytes {
-            let now = PAGE_BYTES.min(bytes - done);
-            self.copy_in(address + done, &block[..now as usize])?;
-            done += now;
-        }
-        Ok(())
-    }
-
-    /// Card to card; bytes never written stay so. The two may overlap.
-    ///
-    /// # Errors
-    /// Bytes outside a live allocation.
-    pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), Fault> {
-        let spans = self.memory.read();
-        let (source, source_at) = spans.find(from, bytes).map_err(|w| w.by_host(from))?;
-        let (target, target_at) = spans.find(to, bytes).map_err(|w| w.by_host(to))?;
-        source.used_by(&self.doing);
-        target.used_by(&self.doing);
-        // All of it first, for the two may overlap.
-        let mut held = vec![0; bytes as usize];
-        let mut written = vec![true; bytes as usize];
-        for (at, now) in pieces(source_at, bytes) {
-            let (bytes, written) = (&mut held[at.clone()], &mut written[at.clone()]);
-            match source.written_page(now) {
-                Some(page) => {
-                    let offset = (now % PAGE_BYTES) as usize;
-                    page.note(&self.doing, offset, bytes.len(), Access::Read)
-                        .map_err(|what| what.by_host(from + at.start as u64))?;
-                    page.copy_known(offset, bytes, written);
-                }
-                None => written.fill(false),
-            }
-        }
-        for (at, now) in pieces(target_at, bytes) {
-            let (bytes, written) = (&held[at.clone()], &written[at.clone()]);
-            if written.iter().any(|&w| w) || target.written_page(now).is_some() {
-                let (page, offset) = (target.page(now), (now % PAGE_BYTES) as usize);
-                page.note(&self.doing, offset, bytes.len(), Access::Write)
-                    .map_err(|what| what.by_host(to + at.start as u64))?;
-                page.set_known(offset, bytes, written);
-            }
-        }
-        Ok(())
-    }
-
-    /// # Errors
-    /// `address` is not the start of a live allocation, or nothing orders the end of its last use before this.
-    pub fn free(&self, address: u64) -> Result<(), Fault> {
-        let mut spans = self.memory.write();
-        let starts = address & (SPAN - 1) == 0;
-        let span = match spans.list.get_mut((address >> SPAN_BITS) as usize) {
-            Some(span) if starts => span,
-            _ => return Err(What::NotAnAllocation.by_host(address)),
-        };
-        let bytes = match span {
-            Span::Live(allocation) => {
-                let checked = allocation.check_free(&self.doing);
-                checked.map_err(|what| what.by_host(address))?;
-                allocation.bytes
-            }
-            Span::Freed { bytes, by } => {
-                let (bytes, by) = (*bytes, by.clone());
-                return Err(What::Freed { bytes, by }.by_host(address));
-            }
-            Span::Reserved => return Err(What::NotAnAllocation.by_host(address)),
-        };
-        *span = Span::Freed {
-            bytes,
-            by: self.doing.name(self.doing.stamp),
-        };
-        spans.used -= bytes.div_ceil(GRANULE) * GRANULE;
-        Ok(())
-    }
-
-    /// Holds every allocation in place while a kernel runs.
-    pub(crate) fn launch(self, blocks: u64) -> Launch<'a> {
-        Launch::new(self.memory.read(), self.doing, blocks)
-    }
-}
-
-/// Parts of `bytes` bytes from offset `start` on that lie in one page each: where they are in the whole, and their offset.
-fn pieces(start: u64, bytes: u64) -> impl Iterator<Item = (Range<usize>, u64)> {
-    let mut done = 0;
-    std::iter::from_fn(move || {
-        let offset = start + done;
-        let now = (PAGE_BYTES - offset % PAGE_BYTES).min(bytes - done);
-        done += now;
-        (now > 0).then_some(((done - now) as usize..done as usize, offset))
-    })
 }

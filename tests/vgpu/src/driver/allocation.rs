@@ -80,17 +80,17 @@ unsafe fn alloc_from(
 ) -> super::guard::Outcome {
     // SAFETY: as the caller promises.
     unsafe { write(address, 0) }?;
-    let place = driver.objects().place(stream)?;
+    let into = driver.objects().stream_ref(stream)?;
     if bytes == 0 {
         return Ok(());
     }
     // What is allocated in a capture is there from the beginning.
-    let born = match driver.objects().captures.is_captured(place.key) {
+    let born = match driver.objects().captures.is_captured(into.key) {
         true => Stamp::default(),
-        false => driver.begin_allocation(&place),
+        false => driver.begin_allocation(&into),
     };
     let taken = driver.take(bytes as u64, Some(pool), born)?;
-    driver.objects().captures.own(place.key, taken);
+    driver.objects().captures.own(into.key, taken);
     // SAFETY: as the caller promises.
     unsafe { write(address, taken) }
 }
@@ -101,14 +101,14 @@ unsafe fn alloc_from(
 pub unsafe extern "C" fn cuMemFreeAsync(address: u64, stream: usize) -> CuResult {
     with_context(|driver| {
         let mut objects = driver.objects();
-        let place = objects.place(stream)?;
-        let captured = address != 0 && objects.captures.frees(place.key, address)?;
+        let into = objects.stream_ref(stream)?;
+        let captured = address != 0 && objects.captures.frees(into.key, address)?;
         drop(objects);
         if captured || address == 0 {
             return Ok(());
         }
         driver.begin_free(address)?;
-        driver.queue_free(&place, address)
+        driver.queue_free(&into, address)
     })
 }
 

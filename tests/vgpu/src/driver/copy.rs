@@ -2,11 +2,11 @@
 
 use std::ffi::{c_uchar, c_uint, c_ushort};
 
+use super::giving::Call;
 use super::guard::{Outcome, with_context};
 use super::operation::{HostAddress, Operation};
 use super::result::CuResult;
 use super::state::Driver;
-use super::waiting::Call;
 
 /// Where a copy or a fill is put.
 #[derive(Clone, Copy)]

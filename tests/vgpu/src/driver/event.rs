@@ -75,14 +75,14 @@ pub unsafe extern "C" fn cuEventDestroy_v2(event: usize) -> CuResult {
 pub unsafe extern "C" fn cuEventRecord(event: usize, stream: usize) -> CuResult {
     with_context(|driver| {
         let mut objects = driver.objects();
-        let place = objects.place(stream)?;
-        let mark = objects.captures.mark(place.key)?;
+        let into = objects.stream_ref(stream)?;
+        let mark = objects.captures.mark(into.key)?;
         let event = objects.event(event)?;
         event.recorded = match mark {
             Some(mark) => Recorded::Captured(mark),
             None => {
                 let time = Arc::default();
-                let point = driver.mark(&place, &[], Task::Record(Arc::clone(&time)));
+                let point = driver.mark(&into, &[], Task::Record(Arc::clone(&time)));
                 Recorded::At { point, time }
             }
         };

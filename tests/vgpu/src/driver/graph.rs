@@ -4,14 +4,14 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use super::capture::Node;
+use super::giving::Call;
 use super::guard::{Outcome, with_context, write};
 use super::operation::{HostAddress, Operation};
-use super::queue::{Place, Point, Task};
+use super::queue::{Point, StreamRef, Task};
 use super::refused::refuse;
 use super::result::CuResult;
 use super::state::{Driver, lock, new_handle};
 use super::stream::StreamKey;
-use super::waiting::Call;
 
 /// What was captured. Memory that was allocated in the capture lives as long as the graph, unless the
 /// program frees it earlier.
@@ -105,17 +105,17 @@ pub unsafe extern "C" fn cuGraphLaunch(executable: usize, stream: usize) -> CuRe
         let found = objects.executables.get(&executable);
         let found = found.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
         let (graph, last) = (found.graph.clone(), found.last.clone());
-        let place = objects.place(stream)?;
-        if objects.captures.is_captured(place.key) {
+        let into = objects.stream_ref(stream)?;
+        if objects.captures.is_captured(into.key) {
             // A graph within a graph: its nodes, one after the other.
             for node in &graph.nodes {
-                objects.captures.record(place.key, node.operation.clone())?;
+                objects.captures.record(into.key, node.operation.clone())?;
             }
             return Ok(());
         }
-        objects.captures.refuse_legacy(place.key)?;
+        objects.captures.refuse_legacy(into.key)?;
         drop(objects);
-        let end = driver.launch_graph(executable, &graph, &place, last)?;
+        let end = driver.launch_graph(executable, &graph, &into, last)?;
         if let Some(found) = driver.objects().executables.get_mut(&executable) {
             found.last = end;
         }
@@ -192,10 +192,10 @@ impl Driver {
         &self,
         executable: usize,
         graph: &Graph,
-        place: &Place,
+        into: &StreamRef,
         last: Point,
     ) -> Outcome<Point> {
-        let begin = self.mark(place, &[last], Task::Nothing);
+        let begin = self.mark(into, &[last], Task::Nothing);
         let mut points: Vec<Point> = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
             let mut after: Vec<Point> = node
@@ -205,8 +205,8 @@ impl Driver {
                 .collect();
             after.push(begin.clone());
             let branch = match node.branch {
-                0 => place.clone(),
-                branch => Place {
+                0 => into.clone(),
+                branch => StreamRef {
                     key: StreamKey::Branch(executable, branch),
                     blocking: false,
                     name: format!("branch {branch} of a graph").into(),
@@ -214,7 +214,7 @@ impl Driver {
             };
             points.push(self.give(Call::Async, &branch, &after, node.operation.clone())?);
         }
-        Ok(self.mark(place, &points, Task::Nothing))
+        Ok(self.mark(into, &points, Task::Nothing))
     }
 
     /// Frees the memory of a graph that nobody has any more.

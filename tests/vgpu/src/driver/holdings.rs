@@ -177,7 +177,7 @@ impl Driver {
     fn make_room(&self) -> Outcome {
         let frees = lock(&self.queue).frees();
         if let Some(free) = frees.first() {
-            return self.run_until(&[*free]);
+            return self.run_until(*free);
         }
         let mut holdings = lock(&self.holdings);
         let before = holdings.set_aside();

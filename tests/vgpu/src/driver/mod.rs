@@ -17,8 +17,10 @@ pub mod device;
 
 pub mod context;
 
-pub mod host_side;
 pub mod operation;
+
+pub mod giving;
+pub mod host_side;
 pub mod queue;
 pub mod waiting;
 

@@ -52,12 +52,11 @@ struct Lane {
     end: Point,
     /// Whether it is in order with the legacy stream.
     blocking: bool,
-    name: Cow<'static, str>,
 }
 
-/// Where something is added, and what the lane is called.
+/// A stream as the queue knows it.
 #[derive(Clone)]
-pub struct Place {
+pub struct StreamRef {
     pub key: StreamKey,
     pub blocking: bool,
     pub name: Cow<'static, str>,
@@ -127,67 +126,68 @@ impl Queue {
         self.items.is_empty()
     }
 
-    /// Adds something to the end of a lane; all of `after` must be done before, too. Operations (`what`) are noted.
+    /// Adds something to the end of a stream; all of `after` must be done before, too. Operations (`what`) are noted.
     pub fn add(
         &mut self,
         memory: &Memory,
-        place: &Place,
+        into: &StreamRef,
         after: &[Point],
         what: Option<Cow<'static, str>>,
         task: Task,
     ) -> Point {
-        let key = place.key;
-        let known = self.lanes.contains_key(&key);
-        let fresh = self.tracks;
-        self.tracks += usize::from(!known);
-        let lane = self.lanes.entry(key).or_insert_with(|| Lane {
-            track: fresh,
-            number: 0,
-            end: Point::default(),
-            blocking: place.blocking,
-            name: place.name.clone(),
-        });
-        let (track, end, name) = (lane.track, lane.end.clone(), lane.name.clone());
-        let mut follows = vec![end];
-        follows.extend(self.in_order_with_legacy(place));
+        let mut follows = vec![self.end_of(into.key)];
+        follows.extend(self.in_order_with_legacy(into));
         follows.extend_from_slice(after);
         let mut clock = self.host.clone();
         follows.iter().for_each(|point| clock.join(&point.clock));
-        let mut number = None;
-        if what.is_some()
-            && let Some(lane) = self.lanes.get_mut(&key)
-        {
-            lane.number += 1;
-            clock.set(track, lane.number);
-            self.latest.set(track, lane.number);
-            number = Some(lane.number);
-        }
+        let operation = what.map(|what| (what, self.count(into, &mut clock)));
         let clock = Arc::new(clock);
-        let mut full_name = name.to_string();
-        let mut stamp = Stamp::default();
-        if let (Some(what), Some(number)) = (what, number) {
-            full_name = format!("{what} in {name}");
-            stamp = memory.begin(Entry {
-                what,
-                place: name,
-                track,
-                number,
-                clock: clock.clone(),
-            });
-        }
-        let item = self.push(task, stamp, full_name, &follows);
-        let point = Point { item, clock };
-        if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.end = point.clone();
-        }
-        point
+        let (stamp, name) = match operation {
+            None => (Stamp::default(), into.name.to_string()),
+            Some((what, (track, number))) => {
+                let name = format!("{what} in {}", into.name);
+                let entry = Entry {
+                    what,
+                    place: into.name.clone(),
+                    track,
+                    number,
+                    clock: clock.clone(),
+                };
+                (memory.begin(entry), name)
+            }
+        };
+        let item = self.push(task, stamp, name, &follows);
+        let end = Point { item, clock };
+        self.lane(into).end = end.clone();
+        end
+    }
+
+    /// One more operation of a stream: its track, and its number there, which its clock gets.
+    fn count(&mut self, into: &StreamRef, clock: &mut Clock) -> (usize, u32) {
+        let lane = self.lane(into);
+        lane.number += 1;
+        let (track, number) = (lane.track, lane.number);
+        clock.set(track, number);
+        self.latest.set(track, number);
+        (track, number)
+    }
+
+    fn lane(&mut self, of: &StreamRef) -> &mut Lane {
+        let fresh = self.tracks;
+        self.tracks += usize::from(!self.lanes.contains_key(&of.key));
+        self.lanes.entry(of.key).or_insert_with(|| Lane {
+            track: fresh,
+            number: 0,
+            end: Point::default(),
+            blocking: of.blocking,
+        })
     }
 
     /// Work in the legacy stream waits for all blocking streams, and theirs for it.
-    fn in_order_with_legacy(&self, place: &Place) -> Vec<Point> {
-        let others = self.lanes.iter().filter(|(key, lane)| match place.key {
+    fn in_order_with_legacy(&self, into: &StreamRef) -> Vec<Point> {
+        let others = self.lanes.iter().filter(|(key, lane)| match into.key {
             StreamKey::Legacy => lane.blocking && **key != StreamKey::Legacy,
-            _ => place.blocking && **key == StreamKey::Legacy,
+            _ => into.blocking && **key == StreamKey::Legacy,
         });
         others.map(|(_, lane)| lane.end.clone()).collect()
     }
@@ -270,12 +270,12 @@ impl Queue {
         frees.map(|(id, _)| *id).collect()
     }
 
-    /// What to do next so that one of `wanted` gets done; nothing if they are.
-    pub fn next_for(&mut self, wanted: &[u64]) -> Option<u64> {
-        let target = *wanted.iter().find(|id| self.items.contains_key(id))?;
+    /// What to do next so that an item gets done; nothing if it is.
+    pub fn next_for(&mut self, wanted: u64) -> Option<u64> {
         match self.order {
+            _ if !self.items.contains_key(&wanted) => None,
             Order::Random(_) => self.any_ready(),
-            _ => Some(self.first_before(target)),
+            _ => Some(self.first_before(wanted)),
         }
     }
 
@@ -341,21 +341,20 @@ impl Queue {
             })
     }
 
+    /// The operation of something that is queued.
     pub fn stamp_of(&self, point: &Point) -> Stamp {
-        self.items
-            .get(&point.item)
-            .map(|item| item.stamp)
-            .unwrap_or_default()
+        let item = self.items.get(&point.item);
+        item.map(|item| item.stamp).unwrap_or_default()
     }
 
     /// Something that the host does itself, at once.
     pub fn begin_by_host(&mut self, memory: &Memory, what: &'static str) -> Stamp {
-        let place = Place {
+        let into = StreamRef {
             key: StreamKey::Host,
             blocking: false,
             name: "the host".into(),
         };
-        let point = self.add(memory, &place, &[], Some(what.into()), Task::Nothing);
+        let point = self.add(memory, &into, &[], Some(what.into()), Task::Nothing);
         let stamp = self.stamp_of(&point);
         if let Some(item) = self.take(point.item) {
             self.done(&item);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::event::Recorded;
 use super::guard::{Outcome, with_context, write};
-use super::queue::Task;
+use super::queue::{StreamRef, Task};
 use super::refused::refuse;
 use super::result::CuResult;
 use super::state::{Objects, lock, new_handle};
@@ -53,6 +53,26 @@ impl Objects {
             made if self.streams.contains_key(&made) => Ok(StreamKey::Made(made)),
             _ => Err(CuResult::ERROR_INVALID_HANDLE),
         }
+    }
+
+    /// Where work for a stream is queued.
+    pub fn stream_ref(&self, stream: usize) -> Outcome<StreamRef> {
+        let key = self.stream_key(stream)?;
+        let name = match key {
+            StreamKey::Host => "the host".into(),
+            StreamKey::Legacy => "the legacy stream".into(),
+            StreamKey::OfThread(_) => "a thread's own stream".into(),
+            StreamKey::Made(handle) => self.streams.get(&handle).map_or_else(
+                || "a stream".into(),
+                |stream| format!("stream {}", stream.number).into(),
+            ),
+            StreamKey::Branch(_, branch) => format!("branch {branch} of a graph").into(),
+        };
+        Ok(StreamRef {
+            key,
+            blocking: self.is_blocking(key),
+            name,
+        })
     }
 
     /// Whether work in the legacy stream waits for this stream.
@@ -127,9 +147,9 @@ pub unsafe extern "C" fn cuStreamSynchronize(stream: usize) -> CuResult {
         let mut objects = driver.objects();
         let key = objects.stream_key(stream)?;
         objects.captures.refuse_waiting(key)?;
-        let place = objects.place(stream)?;
+        let into = objects.stream_ref(stream)?;
         drop(objects);
-        let point = driver.mark(&place, &[], Task::Nothing);
+        let point = driver.mark(&into, &[], Task::Nothing);
         driver.wait_for(&point)?;
         driver.settle();
         Ok(())
@@ -191,17 +211,17 @@ pub unsafe extern "C" fn cuStreamWaitEvent(stream: usize, event: usize, flags: c
             return Err(refuse("cuStreamWaitEvent", "a flag"));
         }
         let mut objects = driver.objects();
-        let place = objects.place(stream)?;
+        let into = objects.stream_ref(stream)?;
         let objects = &mut *objects;
         let event = objects.events.get(&event);
         let event = event.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
-        objects.captures.wait(place.key, event)?;
+        objects.captures.wait(into.key, event)?;
         let point = match &event.recorded {
             Recorded::At { point, .. } => point.clone(),
             Recorded::Captured(_) => return Ok(()),
-            Recorded::Never => return Err(driver.never_recorded(&place.name)),
+            Recorded::Never => return Err(driver.never_recorded(&into.name)),
         };
-        driver.mark(&place, &[point], Task::Nothing);
+        driver.mark(&into, &[point], Task::Nothing);
         Ok(())
     })
 }

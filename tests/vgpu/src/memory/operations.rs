@@ -72,6 +72,10 @@ pub(super) struct Log {
 impl Log {
     fn push(&mut self, entry: Option<Entry>) -> Stamp {
         let stamp = self.forgotten + self.list.len() as u32 + 1;
+        assert!(
+            stamp <= LAST_STAMP,
+            "more operations than can be told apart, and the host has not waited for them"
+        );
         if let Some(entry) = &entry {
             if self.tracks.len() <= entry.track {
                 self.tracks.resize_with(entry.track + 1, VecDeque::new);
@@ -91,9 +95,9 @@ impl Log {
         self.push(None)
     }
 
-    /// No stamp is left.
+    /// Half of the stamps are used: time to begin again.
     pub fn is_full(&self) -> bool {
-        self.forgotten + self.list.len() as u32 >= LAST_STAMP
+        self.forgotten + self.list.len() as u32 >= LAST_STAMP / 2
     }
 
     /// Forgets what the host has seen done, which happens before everything that is given to the card from

@@ -9,9 +9,10 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError, RwLockReadGuard};
 
+use super::Spans;
+use super::allocation::Allocation;
 use super::operations::{Doing, Stamp};
 use super::page::{PAGE_BYTES, Page};
-use super::{Allocation, Spans};
 use crate::fault::What;
 
 /// The last write and the last read of a word.
