@@ -27,7 +27,8 @@ struct Packets {
 
 struct Slot {
     host: Pinned<u32>,
-    cudarcs: PinnedHostSlice<u32>,
+    /// In place of it, where cudarc is to wait.
+    cudarcs: Option<PinnedHostSlice<u32>>,
     ahead: CudaSlice<u32>,
     arrived: CudaEvent,
     left: CudaEvent,
@@ -43,8 +44,13 @@ impl Packets {
             let ahead = main.alloc_zeros(WORDS)?;
             Ok::<_, DriverError>(Slot {
                 host: Pinned::new(&context, WORDS)?,
-                // SAFETY: plain numbers, which are written before they are read.
-                cudarcs: unsafe { context.alloc_pinned_with_flags(WORDS, 0) }?,
+                cudarcs: match planted {
+                    // SAFETY: plain numbers, which are written before they are read.
+                    "cudarc is to wait" => {
+                        Some(unsafe { context.alloc_pinned_with_flags(WORDS, 0) }?)
+                    }
+                    _ => None,
+                },
                 ahead,
                 arrived: context.new_event(None)?,
                 left: match planted {
@@ -68,12 +74,15 @@ impl Packets {
         if self.planted != "left is not awaited" {
             copies.wait(&slot.left)?;
         }
-        if self.planted == "cudarc is to wait" {
-            slot.cudarcs.as_mut_slice()?.fill(packet);
-            copies.memcpy_htod(&slot.cudarcs, &mut slot.ahead)?;
-        } else {
-            slot.host.write()?.fill(packet);
-            slot.host.send(copies, &mut slot.ahead)?;
+        match &mut slot.cudarcs {
+            Some(host) => {
+                host.as_mut_slice()?.fill(packet);
+                copies.memcpy_htod(&*host, &mut slot.ahead)?;
+            }
+            None => {
+                slot.host.write()?.fill(packet);
+                slot.host.send(copies, &mut slot.ahead)?;
+            }
         }
         slot.arrived.record(copies)?;
         main.wait(&slot.arrived)?;
@@ -82,7 +91,7 @@ impl Packets {
     }
 }
 
-/// What arrived of every packet, which is looked at before the next is sent only if one is told to.
+/// What arrived of every packet, looked at when all were sent.
 fn arrived(planted: &str) -> Result<Vec<u32>, DriverError> {
     let mut packets = Packets::new(planted)?;
     let mut seen = Vec::new();

@@ -16,8 +16,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::fault::{Fault, What};
 use allocation::Allocation;
 pub use for_operation::ForOperation;
-use operations::{Doing, Log};
 pub use operations::{Clock, Entry, Stamp};
+use operations::{Doing, Log};
 pub(crate) use race::{Actor, Launch};
 
 /// Addresses that one allocation has for itself, as a power of two.
