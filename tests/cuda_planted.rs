@@ -1,5 +1,5 @@
-//! Faults that the trainer had and a virtual GPU cannot see that does everything at once, put back as they stood: each
-//! is found and named. What else is planted is in tests/vgpu/tests/driver_order.rs.
+//! The faults in how the trainer sent packets, beside a copy of its way that has none: each is found and named. What
+//! else is planted, memory that the host overwrites under a copy among it, is in tests/vgpu/tests/driver_order.rs.
 #![cfg(feature = "cuda")]
 // The first of them is about what cudarc's own copies do without event tracking.
 #![allow(clippy::disallowed_methods)]

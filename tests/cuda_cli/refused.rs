@@ -123,6 +123,34 @@ fn a_copy_may_find_no_memory_wherever_a_run_makes_one() {
 }
 
 #[test]
+fn a_copy_of_stored_weights_may_find_no_memory() {
+    let saving = format!("{LADDER} checkpoint.checkpoint_interval=2");
+    let Some(clean) = Place::new() else { return };
+    clean.train(&saving, "").succeeded();
+    // The first copy is the launch's, the next ones are of weights and moments.
+    for copy in [2, 20, 40] {
+        let failing = Place::new().unwrap().failing(&format!("copy={copy}"));
+        let place = clean.copied_to(failing);
+        let run = place
+            .train(&saving, "--resume out/ckpt-00000002")
+            .succeeded();
+        let told = "trying once more with";
+        assert!(run.stderr.contains(told), "{copy}: {}", run.stderr);
+        assert_same_numbers(&place, &clean, 4);
+    }
+    let evaluate = |place: &Place| place.train(&saving, "--resume --eval-only").succeeded();
+    let expected = evaluate(&clean).stdout;
+    let failing = clean.copied_to(Place::new().unwrap().failing("copy=2"));
+    let run = evaluate(&failing);
+    assert_eq!(run.stdout, expected);
+    assert!(
+        run.stderr.contains("trying once more with"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
 fn an_update_that_finds_no_memory_is_not_done_twice_nor_saved_as_another_step() {
     let Some(clean) = Place::new() else { return };
     clean.train(LADDER, "").succeeded();

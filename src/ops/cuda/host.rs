@@ -3,7 +3,7 @@
 //! CUDA leaves open whether an asynchronous copy from or to pageable memory has ended when the call returns
 //! ("might be synchronous", CUDA Driver API, "API synchronization behavior"). So [`upload`] and [`download`] wait for
 //! the stream, and what must not wait is copied from [`Pinned`] memory, which knows its last copy.
-//! These are the only copies between host and GPU: clippy.toml disallows those of cudarc elsewhere.
+//! These are the only copies between host and GPU: clippy.toml disallows those of cudarc and candle elsewhere.
 #![allow(clippy::disallowed_methods)]
 
 use std::ptr::NonNull;

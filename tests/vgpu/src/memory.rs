@@ -149,7 +149,7 @@ impl Memory {
         self.spans.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What other processes hold from now on.
+    /// What is not there for allocations: other processes hold it, or pools keep it.
     pub fn set_used_by_others(&self, bytes: u64) {
         self.used_by_others.store(bytes, Ordering::Relaxed);
     }
@@ -218,15 +218,14 @@ impl Memory {
         self.log.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what the host has seen done; nothing may be left to do.
-    pub fn forget_done(&self, host: &Clock) {
-        let mut log = self.log();
-        log.forget(host);
-        if !log.is_full() {
-            return;
-        }
-        drop(log);
-        self.forget_operations();
+    /// Forgets operations that everything still to be done comes after, as this clock says.
+    pub fn forget_done(&self, known: &Clock) {
+        self.log().forget(known);
+    }
+
+    /// Whether so many operations were noted that they should be forgotten when nothing is left to do.
+    pub fn is_full(&self) -> bool {
+        self.log().is_full()
     }
 
     /// Forgets all operations: stamps begin again, so that none of the old ones may be left.

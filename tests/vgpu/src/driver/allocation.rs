@@ -85,7 +85,8 @@ unsafe fn alloc_from(
         return Ok(());
     }
     // What is allocated in a capture is there from the beginning.
-    let born = match driver.objects().captures.is_captured(into.key) {
+    let captured = driver.objects().captures.is_captured(into.key);
+    let born = match captured {
         true => Stamp::default(),
         false => driver.begin_allocation(&into),
     };

@@ -100,14 +100,17 @@ impl Driver {
 
     /// Takes memory for code that is used for the first time, if the card is one that does.
     pub fn load_lazily(&self, code: &str) -> Outcome {
-        let mut context = lock(&self.context);
         let bytes = self.card.lazy_bytes;
-        if bytes == 0 || context.lazy.contains_key(code) {
+        if bytes == 0 || lock(&self.context).lazy.contains_key(code) {
             return Ok(());
         }
-        let loaded = self.memory.alloc(bytes);
-        let address = loaded.map_err(|_| CuResult::ERROR_OUT_OF_MEMORY)?;
-        context.lazy.insert(code.to_owned(), address);
+        let address = loop {
+            match self.memory.alloc(bytes) {
+                Ok(address) => break address,
+                Err(_) => self.make_room()?,
+            }
+        };
+        lock(&self.context).lazy.insert(code.to_owned(), address);
         Ok(())
     }
 

@@ -8,24 +8,24 @@ use super::operation::{HostAddress, Operation};
 use super::result::CuResult;
 use super::state::Driver;
 
-/// Where a copy or a fill is put.
+/// The form of a copy or a fill: in the legacy stream, or in any.
 #[derive(Clone, Copy)]
-enum Order {
-    AtOnce,
+enum Form {
+    Blocking,
     In(usize),
 }
 
-fn give(driver: &Driver, order: Order, operation: Operation) -> Outcome {
-    match order {
-        Order::AtOnce => {
+fn give(driver: &Driver, form: Form, operation: Operation) -> Outcome {
+    match form {
+        Form::Blocking => {
             driver.objects().captures.refuse_outside_work()?;
             driver.submit_as(Call::Blocking, 0, operation)
         }
-        Order::In(stream) => driver.submit(stream, operation),
+        Form::In(stream) => driver.submit(stream, operation),
     }
 }
 
-fn fill(order: Order, address: u64, pattern: &[u8], count: usize) -> CuResult {
+fn fill(form: Form, address: u64, pattern: &[u8], count: usize) -> CuResult {
     with_context(|driver| {
         if count == 0 {
             return Ok(());
@@ -38,11 +38,11 @@ fn fill(order: Order, address: u64, pattern: &[u8], count: usize) -> CuResult {
             pattern: pattern.to_vec(),
             count: count as u64,
         };
-        give(driver, order, fill)
+        give(driver, form, fill)
     })
 }
 
-fn copy_in(order: Order, address: u64, from: usize, bytes: usize) -> CuResult {
+fn copy_in(form: Form, address: u64, from: usize, bytes: usize) -> CuResult {
     with_context(|driver| {
         if bytes == 0 {
             return Ok(());
@@ -53,27 +53,27 @@ fn copy_in(order: Order, address: u64, from: usize, bytes: usize) -> CuResult {
             from,
             bytes,
         };
-        give(driver, order, copy)
+        give(driver, form, copy)
     })
 }
 
-fn copy_out(order: Order, to: usize, address: u64, bytes: usize) -> CuResult {
+fn copy_out(form: Form, to: usize, address: u64, bytes: usize) -> CuResult {
     with_context(|driver| {
         if bytes == 0 {
             return Ok(());
         }
         let to = host(to)?;
-        give(driver, order, Operation::CopyOut { to, address, bytes })
+        give(driver, form, Operation::CopyOut { to, address, bytes })
     })
 }
 
-fn copy_on_card(order: Order, to: u64, from: u64, bytes: usize) -> CuResult {
+fn copy_on_card(form: Form, to: u64, from: u64, bytes: usize) -> CuResult {
     with_context(|driver| {
         if bytes == 0 {
             return Ok(());
         }
         let bytes = bytes as u64;
-        give(driver, order, Operation::Copy { to, from, bytes })
+        give(driver, form, Operation::Copy { to, from, bytes })
     })
 }
 
@@ -90,13 +90,13 @@ macro_rules! both {
         $(#[$safety])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $now($($name: $kind),*) -> CuResult {
-            ($body)(Order::AtOnce)
+            ($body)(Form::Blocking)
         }
 
         $(#[$safety])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $later($($name: $kind,)* stream: usize) -> CuResult {
-            ($body)(Order::In(stream))
+            ($body)(Form::In(stream))
         }
     };
 }
@@ -105,19 +105,19 @@ both! {
     /// # Safety
     /// `bytes` of `from` may be read until the copy is done.
     cuMemcpyHtoD_v2 cuMemcpyHtoDAsync_v2 (to: u64, from: usize, bytes: usize)
-    |order| copy_in(order, to, from, bytes)
+    |form| copy_in(form, to, from, bytes)
 }
 both! {
     /// # Safety
     /// `bytes` of `to` may be written until the copy is done.
     cuMemcpyDtoH_v2 cuMemcpyDtoHAsync_v2 (to: usize, from: u64, bytes: usize)
-    |order| copy_out(order, to, from, bytes)
+    |form| copy_out(form, to, from, bytes)
 }
 both! {
     /// # Safety
     /// None is needed.
     cuMemcpyDtoD_v2 cuMemcpyDtoDAsync_v2 (to: u64, from: u64, bytes: usize)
-    |order| copy_on_card(order, to, from, bytes)
+    |form| copy_on_card(form, to, from, bytes)
 }
 both! {
     /// Both contexts are the only one.
@@ -126,23 +126,23 @@ both! {
     /// None is needed.
     cuMemcpyPeer cuMemcpyPeerAsync
     (to: u64, _to_context: usize, from: u64, _from_context: usize, bytes: usize)
-    |order| copy_on_card(order, to, from, bytes)
+    |form| copy_on_card(form, to, from, bytes)
 }
 both! {
     /// # Safety
     /// None is needed.
     cuMemsetD8_v2 cuMemsetD8Async (address: u64, value: c_uchar, count: usize)
-    |order| fill(order, address, &[value], count)
+    |form| fill(form, address, &[value], count)
 }
 both! {
     /// # Safety
     /// None is needed.
     cuMemsetD16_v2 cuMemsetD16Async (address: u64, value: c_ushort, count: usize)
-    |order| fill(order, address, &value.to_le_bytes(), count)
+    |form| fill(form, address, &value.to_le_bytes(), count)
 }
 both! {
     /// # Safety
     /// None is needed.
     cuMemsetD32_v2 cuMemsetD32Async (address: u64, value: c_uint, count: usize)
-    |order| fill(order, address, &value.to_le_bytes(), count)
+    |form| fill(form, address, &value.to_le_bytes(), count)
 }

@@ -8,7 +8,7 @@ use super::capture::Mark;
 use super::guard::{Outcome, with_context, write};
 use super::queue::{Point, Task};
 use super::result::CuResult;
-use super::state::{Objects, new_handle};
+use super::state::{Driver, Objects, new_handle};
 
 /// `CU_EVENT_DISABLE_TIMING`.
 const DISABLE_TIMING: c_uint = 2;
@@ -76,9 +76,10 @@ pub unsafe extern "C" fn cuEventRecord(event: usize, stream: usize) -> CuResult 
     with_context(|driver| {
         let mut objects = driver.objects();
         let into = objects.stream_ref(stream)?;
+        objects.event(event)?;
         let mark = objects.captures.mark(into.key)?;
-        let event = objects.event(event)?;
-        event.recorded = match mark {
+        drop(objects);
+        let recorded = match mark {
             Some(mark) => Recorded::Captured(mark),
             None => {
                 let time = Arc::default();
@@ -86,6 +87,7 @@ pub unsafe extern "C" fn cuEventRecord(event: usize, stream: usize) -> CuResult 
                 Recorded::At { point, time }
             }
         };
+        driver.objects().event(event)?.recorded = recorded;
         Ok(())
     })
 }
@@ -100,7 +102,7 @@ pub unsafe extern "C" fn cuEventQuery(event: usize) -> CuResult {
             Recorded::Never => return Ok(()),
             Recorded::At { point, .. } => point.clone(),
         };
-        driver.reached(&point)
+        driver.reached(event, &point)
     })
 }
 
@@ -131,11 +133,7 @@ pub unsafe extern "C" fn cuEventElapsedTime_v2(
     end: usize,
 ) -> CuResult {
     with_context(|driver| {
-        let mut objects = driver.objects();
-        let (start, end) = (
-            time_of(objects.event(start)?)?,
-            time_of(objects.event(end)?)?,
-        );
+        let (start, end) = (time_of(driver, start)?, time_of(driver, end)?);
         let elapsed = match end.checked_duration_since(start) {
             Some(elapsed) => elapsed.as_secs_f64(),
             None => -(start - end).as_secs_f64(),
@@ -145,14 +143,21 @@ pub unsafe extern "C" fn cuEventElapsedTime_v2(
     })
 }
 
-fn time_of(event: &Event) -> Outcome<Instant> {
-    match &event.recorded {
-        Recorded::Captured(_) => Err(CuResult::ERROR_CAPTURED_EVENT),
-        Recorded::At { time, .. } if event.flags & DISABLE_TIMING == 0 => {
-            time.get().copied().ok_or(CuResult::ERROR_NOT_READY)
-        }
-        _ => Err(CuResult::ERROR_INVALID_HANDLE),
-    }
+/// When the card got to an event.
+fn time_of(driver: &Driver, handle: usize) -> Outcome<Instant> {
+    let (point, time) = match driver.objects().event(handle)? {
+        Event {
+            recorded: Recorded::Captured(_),
+            ..
+        } => return Err(CuResult::ERROR_CAPTURED_EVENT),
+        Event {
+            recorded: Recorded::At { point, time },
+            flags,
+        } if *flags & DISABLE_TIMING == 0 => (point.clone(), Arc::clone(time)),
+        _ => return Err(CuResult::ERROR_INVALID_HANDLE),
+    };
+    driver.reached(handle, &point)?;
+    time.get().copied().ok_or(CuResult::ERROR_NOT_READY)
 }
 
 /// # Safety

@@ -4,9 +4,10 @@ use super::guard::Outcome;
 use super::host::is_locked;
 use super::host_side::HostSide;
 use super::operation::Operation;
-use super::queue::{Point, Queue, StreamRef, Task};
+use super::queue::{Point, Queue, StreamRef, Task, When};
 use super::result::CuResult;
 use super::state::{Driver, lock};
+use super::stream::StreamKey;
 use crate::memory::Stamp;
 use crate::order::Order;
 
@@ -54,7 +55,7 @@ impl Driver {
             .is_some_and(|(at, bytes)| !is_locked(at.0, bytes));
         let staged = call == Call::Blocking && pageable && operation.comes_in();
         if staged {
-            let end = lock(&self.queue).end_of(into.key);
+            let end = self.end_of(into);
             self.wait_for(&end)?;
         }
         // Copies on the card and fills are asynchronous in any form, and bytes that were taken need not have arrived.
@@ -67,12 +68,12 @@ impl Driver {
                 Order::Random(_) => pageable && !staged && queue.dice.coin(),
                 _ => false,
             };
-        let side = match at_once {
-            true => None,
-            false => self.host_side(&mut queue, &operation, staged),
+        let when = match at_once {
+            true => When::AtOnce,
+            false => When::Queued(self.host_side(&mut queue, &operation, staged)),
         };
         let what = Some(operation.what());
-        let task = Task::Do(operation, side);
+        let task = Task::Do(operation, when);
         let point = queue.add(&self.memory, into, after, what, task);
         drop(queue);
         if at_once {
@@ -101,7 +102,7 @@ impl Driver {
         staged: bool,
     ) -> Option<HostSide> {
         let (at, bytes) = operation.host_side()?;
-        let used = queue.host_sides().any(|(_, side)| side.uses(at.0, bytes));
+        let used = queue.calls_host() || queue.host_sides().any(|(_, side)| side.uses(at.0, bytes));
         // SAFETY: the caller of the copy promised that the memory may be used.
         unsafe { HostSide::of(operation, staged, used) }
     }
@@ -141,6 +142,14 @@ impl Driver {
         match self.defers() {
             true => Ok(()),
             false => self.run_until(item),
+        }
+    }
+
+    /// The end of everything that a stream was given, for the legacy stream with what it waits for.
+    pub(super) fn end_of(&self, stream: &StreamRef) -> Point {
+        match stream.key {
+            StreamKey::Legacy => self.mark(stream, &[], Task::Nothing),
+            key => lock(&self.queue).end_of(key),
         }
     }
 

@@ -10,7 +10,7 @@ use super::operation::{HostAddress, Operation};
 use super::queue::{Point, StreamRef, Task};
 use super::refused::refuse;
 use super::result::CuResult;
-use super::state::{Driver, lock, new_handle};
+use super::state::{Driver, new_handle};
 use super::stream::StreamKey;
 
 /// What was captured. Memory that was allocated in the capture lives as long as the graph, unless the
@@ -168,10 +168,8 @@ pub unsafe extern "C" fn cuGraphExecDestroy(executable: usize) -> CuResult {
         let removed = removed.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
         // A launch that is not done keeps its memory until it is.
         if !removed.graph.memory.is_empty() {
-            driver.wait_for(&removed.last)?;
+            driver.run_until(removed.last.item)?;
         }
-        let of_this = |key| matches!(key, StreamKey::Branch(of, _) if of == executable);
-        lock(&driver.queue).close(of_this);
         driver.forget_graph(Some(removed.graph))
     })
 }

@@ -174,7 +174,7 @@ impl Driver {
 
     /// Gets memory that nobody needs any more: what queued frees give back, then, as the programming guide's
     /// "Resource Usage Policies" say, what pools keep.
-    fn make_room(&self) -> Outcome {
+    pub(super) fn make_room(&self) -> Outcome {
         let frees = lock(&self.queue).frees();
         if let Some(free) = frees.first() {
             return self.run_until(*free);
@@ -239,8 +239,11 @@ impl Driver {
     /// Gives back what is still live of these allocations.
     pub(super) fn give_back_leftovers(&self, addresses: &[u64]) -> Outcome {
         for address in addresses {
-            let live = lock(&self.holdings).live.contains_key(address);
-            if live {
+            let holdings = lock(&self.holdings);
+            let live = holdings.live.get(address);
+            let left = live.is_some_and(|live| !live.freeing);
+            drop(holdings);
+            if left {
                 self.free_at_once(*address)?;
             }
         }

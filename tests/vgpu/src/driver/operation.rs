@@ -90,15 +90,14 @@ impl Operation {
                 if let Some((copy, side)) = side {
                     side.check(copy).map_err(What::alone)?;
                 }
-                // SAFETY: the caller of the copy promised that these bytes may be written, and is there still: checked.
+                // SAFETY: the caller of the copy promised that these bytes may be written until it is done; memory that was
+                // unmapped or changed since was found above.
                 let to = unsafe { std::slice::from_raw_parts_mut(to.0 as *mut u8, *bytes) };
                 memory.copy_out(*address, to)
             }
             Operation::Copy { to, from, bytes } => memory.copy(*to, *from, *bytes),
-            Operation::Call { function, argument } => {
-                function(argument.0 as *mut c_void);
-                Ok(())
-            }
+            // The program's own code, which memory is not held for.
+            Operation::Call { .. } => Ok(()),
         }
     }
 
@@ -115,9 +114,9 @@ impl Operation {
         }
     }
 
-    /// Whether a fault in it is the host's own mistake, which the call returns.
-    pub(super) fn is_copy(&self) -> bool {
-        !matches!(self, Operation::Launch(_) | Operation::Library { .. })
+    /// Whether code runs on the card; a fault in everything else is the host's own mistake.
+    pub(super) fn runs_code(&self) -> bool {
+        matches!(self, Operation::Launch(_) | Operation::Library { .. })
     }
 
     /// Whether it brings bytes of the host's.

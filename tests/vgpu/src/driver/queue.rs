@@ -13,13 +13,21 @@ use crate::order::{Dice, Order};
 
 /// Something to do, once.
 pub enum Task {
-    Do(Operation, Option<HostSide>),
+    Do(Operation, When),
     /// Gives stream-ordered memory back.
     Free(u64),
     /// An event looks at the clock.
     Record(Arc<OnceLock<Instant>>),
     /// What only others wait for: allocations, waits, the ends of a graph.
     Nothing,
+}
+
+/// When an operation is done.
+pub enum When {
+    /// During the call, which then says what is wrong with a copy.
+    AtOnce,
+    /// Later; with the host's side of a copy.
+    Queued(Option<HostSide>),
 }
 
 /// A place in the order of things, which others can wait for.
@@ -34,6 +42,8 @@ pub struct Point {
 pub struct Item {
     pub task: Task,
     pub stamp: Stamp,
+    /// What happens before it.
+    clock: Arc<Clock>,
     /// For reports.
     pub name: String,
     /// What must be done before; the stream's own comes first.
@@ -73,8 +83,10 @@ pub struct Queue {
     tracks: usize,
     /// What the host has seen done.
     pub host: Clock,
-    /// What was asked for, and was said not to be done.
-    asked: HashSet<u64>,
+    /// Events and streams whose last question was answered with no.
+    denied: HashSet<usize>,
+    /// Items that are being done.
+    running: usize,
     order: Order,
     pub dice: Dice,
     /// Calls until the next change of `pace`.
@@ -98,7 +110,8 @@ impl Queue {
             latest: Clock::default(),
             tracks: 0,
             host: Clock::default(),
-            asked: HashSet::new(),
+            denied: HashSet::new(),
+            running: 0,
             order,
             dice: Dice::new(order),
             mood: 0,
@@ -106,7 +119,7 @@ impl Queue {
         }
     }
 
-    /// As if nothing had ever been given, but for the dice.
+    /// Forgets all streams and everything that they were given; items and the dice go on.
     pub fn restart(&mut self) {
         let (dice, given) = (self.dice.clone(), self.given);
         *self = Self {
@@ -122,8 +135,16 @@ impl Queue {
         self.ready.clear();
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+    /// Whether nothing is left to do, or being done.
+    pub fn is_idle(&self) -> bool {
+        self.items.is_empty() && self.running == 0
+    }
+
+    /// What everything knows that is still to be done, or to be given; nothing while something is being done.
+    pub fn known(&self) -> Option<Clock> {
+        let mut known = self.host.clone();
+        self.items.values().for_each(|item| known.meet(&item.clock));
+        (self.running == 0).then_some(known)
     }
 
     /// Adds something to the end of a stream; all of `after` must be done before, too. Operations (`what`) are noted.
@@ -156,7 +177,7 @@ impl Queue {
                 (memory.begin(entry), name)
             }
         };
-        let item = self.push(task, stamp, name, &follows);
+        let item = self.push(task, (stamp, name), &clock, &follows);
         let end = Point { item, clock };
         self.lane(into).end = end.clone();
         end
@@ -192,7 +213,13 @@ impl Queue {
         others.map(|(_, lane)| lane.end.clone()).collect()
     }
 
-    fn push(&mut self, task: Task, stamp: Stamp, name: String, follows: &[Point]) -> u64 {
+    fn push(
+        &mut self,
+        task: Task,
+        (stamp, name): (Stamp, String),
+        clock: &Arc<Clock>,
+        follows: &[Point],
+    ) -> u64 {
         self.given += 1;
         let id = self.given;
         let mut queued: Vec<u64> = Vec::new();
@@ -210,6 +237,7 @@ impl Queue {
         let item = Item {
             task,
             stamp,
+            clock: clock.clone(),
             name,
             waits: queued.len(),
             follows: queued,
@@ -227,23 +255,23 @@ impl Queue {
             .unwrap_or_default()
     }
 
-    /// Forgets a lane; what it was given is still done.
-    pub fn close(&mut self, closes: impl Fn(StreamKey) -> bool) {
-        self.lanes.retain(|key, _| !closes(*key));
-    }
-
     pub fn is_done(&self, point: &Point) -> bool {
         !self.items.contains_key(&point.item)
     }
 
     /// Whether the host is told that a point is not reached, which it can be as often as the card likes; but who
-    /// asks again and again is told the truth.
-    pub fn denies(&mut self, point: &Point) -> bool {
-        match self.order {
+    /// asks again about the same event or stream is told the truth.
+    pub fn denies(&mut self, asked: usize, point: &Point) -> bool {
+        let no = match self.order {
             _ if self.is_done(point) => false,
             Order::Random(_) => self.dice.coin(),
-            _ => self.asked.insert(point.item),
-        }
+            _ => !self.denied.contains(&asked),
+        };
+        match no {
+            true => self.denied.insert(asked),
+            false => self.denied.remove(&asked),
+        };
+        no
     }
 
     /// The host has seen this done.
@@ -316,11 +344,14 @@ impl Queue {
     /// Takes something to do it; `done` must follow.
     pub fn take(&mut self, id: u64) -> Option<Item> {
         self.ready.retain(|ready| *ready != id);
-        self.items.remove(&id)
+        let item = self.items.remove(&id);
+        self.running += usize::from(item.is_some());
+        item
     }
 
     /// Who waited for this item can go on.
     pub fn done(&mut self, item: &Item) {
+        self.running -= 1;
         for id in &item.leads {
             if let Some(waiting) = self.items.get_mut(id) {
                 waiting.waits -= 1;
@@ -336,9 +367,15 @@ impl Queue {
         self.items
             .values_mut()
             .filter_map(|item| match &mut item.task {
-                Task::Do(_, Some(side)) => Some((item.name.as_str(), side)),
+                Task::Do(_, When::Queued(Some(side))) => Some((item.name.as_str(), side)),
                 _ => None,
             })
+    }
+
+    /// Whether a function of the host's is queued, which may look at any of its memory.
+    pub fn calls_host(&self) -> bool {
+        let mut tasks = self.items.values().map(|item| &item.task);
+        tasks.any(|task| matches!(task, Task::Do(Operation::Call { .. }, _)))
     }
 
     /// The operation of something that is queued.

@@ -9,7 +9,7 @@ use super::guard::{Outcome, with_context, write};
 use super::queue::{StreamRef, Task};
 use super::refused::refuse;
 use super::result::CuResult;
-use super::state::{Objects, lock, new_handle};
+use super::state::{Objects, new_handle};
 
 /// `CU_STREAM_LEGACY` and `CU_STREAM_PER_THREAD`; the null stream is the legacy one.
 const LEGACY: usize = 1;
@@ -131,10 +131,8 @@ pub unsafe extern "C" fn cuStreamDestroy_v2(stream: usize) -> CuResult {
         let removed = objects.streams.remove(&stream);
         removed.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
         let key = StreamKey::Made(stream);
-        objects.captures.abandon(key);
-        drop(objects);
         // What it was given is done all the same.
-        lock(&driver.queue).close(|closed| closed == key);
+        objects.captures.abandon(key);
         Ok(())
     })
 }
@@ -147,10 +145,10 @@ pub unsafe extern "C" fn cuStreamSynchronize(stream: usize) -> CuResult {
         let mut objects = driver.objects();
         let key = objects.stream_key(stream)?;
         objects.captures.refuse_waiting(key)?;
-        let into = objects.stream_ref(stream)?;
+        let stream = objects.stream_ref(stream)?;
         drop(objects);
-        let point = driver.mark(&into, &[], Task::Nothing);
-        driver.wait_for(&point)?;
+        let end = driver.end_of(&stream);
+        driver.wait_for(&end)?;
         driver.settle();
         Ok(())
     })
@@ -164,9 +162,10 @@ pub unsafe extern "C" fn cuStreamQuery(stream: usize) -> CuResult {
         let mut objects = driver.objects();
         let key = objects.stream_key(stream)?;
         objects.captures.refuse_waiting(key)?;
+        let asked = objects.stream_ref(stream)?;
         drop(objects);
-        let end = lock(&driver.queue).end_of(key);
-        driver.reached(&end)
+        let end = driver.end_of(&asked);
+        driver.reached(stream, &end)
     })
 }
 

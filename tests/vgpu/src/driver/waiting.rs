@@ -1,8 +1,11 @@
 //! Waiting for the card, which does what must be done until then, and finding out what went wrong.
 
+use std::ffi::c_void;
+
 use super::context;
 use super::guard::Outcome;
-use super::queue::{Item, Point, Queue, Task};
+use super::operation::Operation;
+use super::queue::{Item, Point, Queue, Task, When};
 use super::result::CuResult;
 use super::state::{Driver, code_of, lock};
 use crate::fault::{Fault, What};
@@ -35,14 +38,17 @@ impl Driver {
     }
 
     fn forget_done(&self, queue: &Queue) {
-        if queue.is_empty() {
-            self.memory.forget_done(&queue.host);
+        if let Some(known) = queue.known() {
+            self.memory.forget_done(&known);
+        }
+        if queue.is_idle() && self.memory.is_full() {
+            self.memory.forget_operations();
         }
     }
 
-    /// Whether the host, who does not wait, is told that a point is reached.
-    pub(super) fn reached(&self, point: &Point) -> Outcome {
-        if lock(&self.queue).denies(point) {
+    /// Whether the host, who does not wait, is told that a point is reached. `asked` is the event's or stream's handle.
+    pub(super) fn reached(&self, asked: usize, point: &Point) -> Outcome {
+        if lock(&self.queue).denies(asked, point) {
             return Err(CuResult::ERROR_NOT_READY);
         }
         self.wait_for(point)
@@ -106,8 +112,15 @@ impl Driver {
                 self.returned(*address);
                 Ok(())
             }
-            Task::Do(operation, side) => {
-                let side = side.as_ref().map(|side| (item.name.as_str(), side));
+            Task::Do(Operation::Call { function, argument }, _) => {
+                function(argument.0 as *mut c_void);
+                Ok(())
+            }
+            Task::Do(operation, when) => {
+                let side = match when {
+                    When::Queued(Some(side)) => Some((item.name.as_str(), side)),
+                    _ => None,
+                };
                 operation.run(self, self.memory.by(item.stamp), side)
             }
         }
@@ -116,12 +129,13 @@ impl Driver {
     /// What the host asked for and cannot have is its own mistake, and the context lives on, where a call
     /// can say so; everything else ends the context.
     fn failed(&self, item: &Item, fault: &Fault) -> Outcome {
-        let copy = matches!(&item.task, Task::Do(operation, _) if operation.is_copy());
+        let copy =
+            matches!(&item.task, Task::Do(operation, When::AtOnce) if !operation.runs_code());
         let order = matches!(
             fault.what,
             What::Unordered { .. } | What::HostUsed { .. } | What::HostChanged { .. }
         );
-        if copy && !order && !self.defers() {
+        if copy && !order {
             self.remember(&fault.to_string());
             return Err(CuResult::ERROR_INVALID_VALUE);
         }

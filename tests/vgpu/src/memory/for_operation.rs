@@ -98,24 +98,17 @@ impl<'a> ForOperation<'a> {
         let mut written = vec![true; bytes as usize];
         for (at, now) in pieces(source_at, bytes) {
             let (bytes, written) = (&mut held[at.clone()], &mut written[at.clone()]);
-            match source.written_page(now) {
-                Some(page) => {
-                    let offset = (now % PAGE_BYTES) as usize;
-                    page.note(&self.doing, offset, bytes.len(), Access::Read)
-                        .map_err(|what| what.by_host(from + at.start as u64))?;
-                    page.copy_known(offset, bytes, written);
-                }
-                None => written.fill(false),
-            }
+            let (page, offset) = (source.page(now), (now % PAGE_BYTES) as usize);
+            page.note(&self.doing, offset, bytes.len(), Access::Read)
+                .map_err(|what| what.by_host(from + at.start as u64))?;
+            page.copy_known(offset, bytes, written);
         }
         for (at, now) in pieces(target_at, bytes) {
             let (bytes, written) = (&held[at.clone()], &written[at.clone()]);
-            if written.iter().any(|&w| w) || target.written_page(now).is_some() {
-                let (page, offset) = (target.page(now), (now % PAGE_BYTES) as usize);
-                page.note(&self.doing, offset, bytes.len(), Access::Write)
-                    .map_err(|what| what.by_host(to + at.start as u64))?;
-                page.set_known(offset, bytes, written);
-            }
+            let (page, offset) = (target.page(now), (now % PAGE_BYTES) as usize);
+            page.note(&self.doing, offset, bytes.len(), Access::Write)
+                .map_err(|what| what.by_host(to + at.start as u64))?;
+            page.set_known(offset, bytes, written);
         }
         Ok(())
     }

@@ -28,6 +28,14 @@ impl Clock {
         self.0[track] = number;
     }
 
+    /// Knows only what the other knows, too.
+    pub fn meet(&mut self, other: &Clock) {
+        self.0.truncate(other.0.len());
+        for (to, from) in self.0.iter_mut().zip(&other.0) {
+            *to = (*to).min(*from);
+        }
+    }
+
     /// Knows what the other knows, too.
     pub fn join(&mut self, other: &Clock) {
         self.0.resize(self.0.len().max(other.0.len()), 0);
@@ -37,7 +45,7 @@ impl Clock {
     }
 }
 
-/// An operation by its number among all; zero for what the host did itself, or what is long done.
+/// An operation by its number among all; zero for what happens before all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp(pub(super) u32);
 
@@ -74,7 +82,7 @@ impl Log {
         let stamp = self.forgotten + self.list.len() as u32 + 1;
         assert!(
             stamp <= LAST_STAMP,
-            "more operations than can be told apart, and the host has not waited for them"
+            "more operations than can be told apart, and never nothing to do"
         );
         if let Some(entry) = &entry {
             if self.tracks.len() <= entry.track {
@@ -100,11 +108,11 @@ impl Log {
         self.forgotten + self.list.len() as u32 >= LAST_STAMP / 2
     }
 
-    /// Forgets what the host has seen done, which happens before everything that is given to the card from
-    /// now on. Nothing else may be left to do: that could have been given before.
-    pub fn forget(&mut self, host: &Clock) {
+    /// Forgets what everything that is still to be done knows: what the host has seen done, and all that is queued
+    /// comes after.
+    pub fn forget(&mut self, known: &Clock) {
         while let Some(front) = self.list.front() {
-            if matches!(front, Some(entry) if host.of(entry.track) < entry.number) {
+            if matches!(front, Some(entry) if known.of(entry.track) < entry.number) {
                 return;
             }
             if let Some(Some(entry)) = self.list.pop_front() {
