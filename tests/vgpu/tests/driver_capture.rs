@@ -2,7 +2,7 @@
 
 mod on_card;
 
-use on_card::{OnCard, PER_THREAD, check, tiny};
+use on_card::{OnCard, PER_THREAD, check, event, stream, tiny};
 use vgpu::driver::allocation::{cuMemFreeAsync, cuMemGetInfo_v2};
 use vgpu::driver::capture::{cuStreamBeginCapture_v2, cuStreamIsCapturing};
 use vgpu::driver::context::cuCtxSynchronize;
@@ -15,18 +15,6 @@ use vgpu::driver::stream::*;
 const GLOBAL: u32 = 0;
 const THREAD_LOCAL: u32 = 1;
 const RELAXED: u32 = 2;
-
-fn stream() -> usize {
-    let mut stream = 0;
-    check(unsafe { cuStreamCreate(&mut stream, 1) });
-    stream
-}
-
-fn event() -> usize {
-    let mut event = 0;
-    check(unsafe { cuEventCreate(&mut event, 2) });
-    event
-}
 
 fn begin(stream: usize) {
     check(unsafe { cuStreamBeginCapture_v2(stream, THREAD_LOCAL) });

@@ -5,7 +5,7 @@ mod on_card;
 
 use std::ffi::c_void;
 
-use on_card::{OnCard, check, on};
+use on_card::{OnCard, check, event, on, stream};
 use vgpu::driver::allocation::{cuMemAllocAsync, cuMemFree_v2, cuMemFreeAsync};
 use vgpu::driver::capture::cuStreamBeginCapture_v2;
 use vgpu::driver::context::cuCtxSynchronize;
@@ -25,19 +25,6 @@ const BYTES: usize = 256;
 
 fn in_order(order: &str) -> OnCard {
     on(&format!("like = \"tiny-64MiB\"\norder = \"{order}\""))
-}
-
-/// A stream that is in order with no other.
-fn stream() -> usize {
-    let mut stream = 0;
-    check(unsafe { cuStreamCreate(&mut stream, 1) });
-    stream
-}
-
-fn event() -> usize {
-    let mut event = 0;
-    check(unsafe { cuEventCreate(&mut event, 2) });
-    event
 }
 
 fn record(event: usize, stream: usize) {
@@ -259,7 +246,7 @@ fn a_wait_for_an_event_that_was_never_recorded_is_named() {
         assert_found(&card, &["stream", "never recorded"]);
         drop(card);
         let card = in_order(order);
-        let event = self::event();
+        let event = on_card::event();
         let waited = unsafe { cuEventSynchronize(event) };
         assert_eq!(waited, CuResult::ERROR_LAUNCH_FAILED);
         assert_found(&card, &["the host waits", "never recorded"]);
@@ -602,7 +589,7 @@ fn who_asks_again_and_again_is_answered() {
         check(fill(address, 1, stream));
         check(ask(|| unsafe { cuStreamQuery(stream) }));
         // The host has seen all of it done, and tells the other stream.
-        check(fill(address, 2, self::stream()));
+        check(fill(address, 2, on_card::stream()));
         check(ask(|| unsafe { cuStreamQuery(0) }));
     }
 }

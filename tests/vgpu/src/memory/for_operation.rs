@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use super::allocation::Allocation;
 use super::operations::Doing;
 use super::page::PAGE_BYTES;
 use super::race::{Access, Launch};
-use super::{GRANULE, Memory, SPAN, SPAN_BITS, Span};
+use super::{GRANULE, Memory, SPAN, SPAN_BITS, Span, Spans};
 use crate::fault::{Fault, What};
 
 /// The card's memory as one operation uses it: every access is checked against those of others.
@@ -15,16 +16,26 @@ pub struct ForOperation<'a> {
 }
 
 impl<'a> ForOperation<'a> {
+    /// The allocation that holds these bytes, noted as used by this operation, and their offset there.
+    fn find<'s>(
+        &self,
+        spans: &'s Spans,
+        address: u64,
+        bytes: u64,
+    ) -> Result<(&'s Allocation, u64), Fault> {
+        let found = spans.find(address, bytes);
+        let (allocation, offset) = found.map_err(|what| what.by_host(address))?;
+        allocation.used_by(&self.doing);
+        Ok((allocation, offset))
+    }
+
     /// Host to card.
     ///
     /// # Errors
     /// Bytes outside a live allocation.
     pub fn copy_in(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
         let spans = self.memory.read();
-        let (allocation, start) = spans
-            .find(address, bytes.len() as u64)
-            .map_err(|w| w.by_host(address))?;
-        allocation.used_by(&self.doing);
+        let (allocation, start) = self.find(&spans, address, bytes.len() as u64)?;
         for (at, offset) in pieces(start, bytes.len() as u64) {
             let (page, offset) = (allocation.page(offset), (offset % PAGE_BYTES) as usize);
             page.note(&self.doing, offset, at.len(), Access::Write)
@@ -40,10 +51,7 @@ impl<'a> ForOperation<'a> {
     /// Bytes outside a live allocation, or never written.
     pub fn copy_out(&self, address: u64, bytes: &mut [u8]) -> Result<(), Fault> {
         let spans = self.memory.read();
-        let (allocation, start) = spans
-            .find(address, bytes.len() as u64)
-            .map_err(|w| w.by_host(address))?;
-        allocation.used_by(&self.doing);
+        let (allocation, start) = self.find(&spans, address, bytes.len() as u64)?;
         for (at, offset) in pieces(start, bytes.len() as u64) {
             let (first, in_page) = (address + at.start as u64, (offset % PAGE_BYTES) as usize);
             let never = |missing| {
@@ -89,10 +97,8 @@ impl<'a> ForOperation<'a> {
     /// Bytes outside a live allocation.
     pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), Fault> {
         let spans = self.memory.read();
-        let (source, source_at) = spans.find(from, bytes).map_err(|w| w.by_host(from))?;
-        let (target, target_at) = spans.find(to, bytes).map_err(|w| w.by_host(to))?;
-        source.used_by(&self.doing);
-        target.used_by(&self.doing);
+        let (source, source_at) = self.find(&spans, from, bytes)?;
+        let (target, target_at) = self.find(&spans, to, bytes)?;
         // All of it first, for the two may overlap.
         let mut held = vec![0; bytes as usize];
         let mut written = vec![true; bytes as usize];

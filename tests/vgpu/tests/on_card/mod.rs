@@ -8,9 +8,11 @@ use vgpu::card::Card;
 use vgpu::driver::allocation::{cuMemAlloc_v2, cuMemAllocAsync, cuMemFree_v2, cuMemGetInfo_v2};
 use vgpu::driver::context::{cuCtxSetCurrent, cuCtxSynchronize, cuDevicePrimaryCtxRetain};
 use vgpu::driver::copy::{cuMemcpyDtoH_v2, cuMemcpyHtoD_v2};
+use vgpu::driver::event::cuEventCreate;
 use vgpu::driver::lookup::vgpu_last_fault;
 use vgpu::driver::result::CuResult;
 use vgpu::driver::state::{Driver, start};
+use vgpu::driver::stream::cuStreamCreate;
 
 /// A process has one card; tests of a file take turns.
 static TURN: Mutex<()> = Mutex::new(());
@@ -44,6 +46,22 @@ pub fn on(file: &str) -> OnCard {
         context,
         _turn: turn,
     }
+}
+
+/// A stream that is in order with no other.
+pub fn stream() -> usize {
+    let mut stream = 0;
+    // SAFETY: the pointer is to a variable.
+    check(unsafe { cuStreamCreate(&mut stream, 1) });
+    stream
+}
+
+/// An event without a time.
+pub fn event() -> usize {
+    let mut event = 0;
+    // SAFETY: the pointer is to a variable.
+    check(unsafe { cuEventCreate(&mut event, 2) });
+    event
 }
 
 /// The call succeeded.
