@@ -20,7 +20,7 @@ use crate::rng::Seed;
 /// What an operation says: nothing, or why the device did not do it. On a GPU it may still be under way.
 pub type Done = Result<(), Refused>;
 
-/// Why there is no micro-batch.
+/// A micro-batch that was not loaded.
 #[derive(Debug)]
 pub enum LoadError {
     /// Its samples could not be read.

@@ -21,8 +21,8 @@ const CUDA_CONTEXT_BYTES: u64 = 448 * MIB;
 /// small ones.
 const STEP_NUMBERS_BYTES: u64 = 64 << 10;
 
-/// What a GPU's memory pool takes from the card at a time (the granularity of `cuMemCreate`), so that its last block
-/// may be all but empty. An assumption until a card has told.
+/// Block of a GPU's memory pool, whose last one may be all but empty. The granularity of `cuMemCreate`; that pools
+/// have it, too, is an assumption until a card has told.
 const POOL_BLOCK_BYTES: u64 = 2 * MIB;
 
 /// Code, tables and stacks that a run touches after it was planned.

@@ -31,7 +31,7 @@ pub fn upload<T: DeviceRepr>(
     stream.synchronize()
 }
 
-/// As [`upload`], to memory that is allocated for it.
+/// Allocates memory on the GPU and uploads `from` to it, as [`upload`] does.
 ///
 /// # Errors
 /// The driver's, also when there is no memory.
