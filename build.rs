@@ -46,8 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     #[cfg(feature = "cuda")]
     {
         let toolkit = cuda_imports::toolkit()?;
-        let cudarc = locked_version(&lock, "cudarc").unwrap_or("unknown");
-        cuda_imports::make(&out, &toolkit, cudarc)?;
+        cuda_imports::make(&out, &toolkit)?;
         kernels::compile(&out, &toolkit)?;
     }
     Ok(())

@@ -9,64 +9,54 @@
 use std::error::Error;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::{env, fs};
 
 const SOURCES: &str = "build/cuda_imports";
 
+/// The functions of every library; tests/cuda_imports.rs compares them with what cudarc declares.
+const FUNCTIONS: &str = include_str!("cuda_imports/functions.txt");
+
 /// A library that is found at run time.
 struct Library {
-    /// cudarc's module of it.
-    module: &'static str,
     /// As in `-lNAME`.
     name: &'static str,
-    version: Version,
+    /// What follows `.so.` in the names of its file, in the order in which they are looked for.
+    versions: &'static [u32],
     /// What its functions return while it is missing; a status that its header documents.
     missing: i32,
 }
 
-/// What follows `.so.` in the file's name.
-enum Version {
-    Fixed(u32),
-    /// That of the toolkit.
-    Cuda,
-}
-
 const LIBRARIES: [Library; 5] = [
     Library {
-        module: "driver",
         name: "cuda",
-        version: Version::Fixed(1),
+        versions: &[1],
         missing: 34, // CUDA_ERROR_STUB_LIBRARY
     },
     Library {
-        module: "cublas",
         name: "cublas",
-        version: Version::Cuda,
+        versions: &[13, 12],
         missing: 1, // CUBLAS_STATUS_NOT_INITIALIZED
     },
     Library {
-        module: "cublaslt",
         name: "cublasLt",
-        version: Version::Cuda,
+        versions: &[13, 12],
         missing: 1, // CUBLAS_STATUS_NOT_INITIALIZED
     },
     Library {
-        module: "curand",
         name: "curand",
-        version: Version::Fixed(10),
+        // That of CUDA 12 and of 13.
+        versions: &[10],
         missing: 203, // CURAND_STATUS_INITIALIZATION_FAILED
     },
     Library {
-        module: "nvrtc",
         name: "nvrtc",
-        version: Version::Cuda,
+        versions: &[13, 12],
         missing: 11, // NVRTC_ERROR_INTERNAL_ERROR
     },
 ];
 
 /// Writes the archives below `out` and tells cargo where they are.
-pub fn make(out: &Path, toolkit: &Path, cudarc_version: &str) -> Result<(), Box<dyn Error>> {
+pub fn make(out: &Path, toolkit: &Path) -> Result<(), Box<dyn Error>> {
     let folder = out.join("cuda_imports");
     fs::create_dir_all(&folder)?;
     // Ours comes before any folder of shared libraries.
@@ -75,36 +65,28 @@ pub fn make(out: &Path, toolkit: &Path, cudarc_version: &str) -> Result<(), Box<
     fs::copy(cudart(toolkit)?, folder.join("libcudart.a"))?;
     let (major, minor) = cuda_version(toolkit)?;
     println!("cargo::rustc-env=TAPER_CUDA_VERSION={major}.{minor}");
-    let bindings = cudarc_sources(cudarc_version)?;
     for library in &LIBRARIES {
-        let module = bindings.join(library.module).join("sys/mod.rs");
-        let text = fs::read_to_string(&module)
-            .map_err(|error| format!("cannot read `{}`: {error}", module.display()))?;
-        archive(library, major, &functions(&text)?, &folder)
-            .map_err(|error| format!("lib{}.a: {error}", library.name))?;
+        archive(library, &folder).map_err(|error| format!("lib{}.a: {error}", library.name))?;
     }
     Ok(())
 }
 
 /// Compiles the trampolines of one library into `lib{name}.a`.
-fn archive(
-    library: &Library,
-    cuda: u32,
-    functions: &[Function],
-    folder: &Path,
-) -> Result<(), Box<dyn Error>> {
+fn archive(library: &Library, folder: &Path) -> Result<(), Box<dyn Error>> {
     let name = library.name;
-    let version = match library.version {
-        Version::Fixed(version) => version,
-        Version::Cuda => cuda,
-    };
+    let files = library
+        .versions
+        .iter()
+        .fold(String::new(), |files, version| {
+            files + &format!("\"lib{name}.so.{version}\", ")
+        });
     let c = format!(
         "#include <stddef.h>\n\
          #include \"imports.h\"\n\
-         static const char *const file_names[] = {{\"lib{name}.so.{version}\", \"lib{name}.so\", NULL}};\n\
+         static const char *const file_names[] = {{{files}NULL}};\n\
          struct taper_cuda_library taper_cuda_library_{name} = {{file_names, NULL, TAPER_CUDA_UNTRIED}};\n\
          int taper_cuda_status_{name}(void) {{ return {}; }}\n\
-         const char *taper_cuda_text_{name}(void) {{ return \"lib{name}.so.{version} is missing\"; }}\n\
+         const char *taper_cuda_text_{name}(void) {{ return \"lib{name}.so is missing\"; }}\n\
          size_t taper_cuda_zero_{name}(void) {{ return 0; }}\n",
         library.missing
     );
@@ -112,13 +94,9 @@ fn archive(
         "#define LIBRARY taper_cuda_library_{name}\n\
          #include \"trampoline.inc\"\n"
     );
-    for function in functions {
-        let missing = match function.returns {
-            Returns::Status => "status",
-            Returns::Text => "text",
-            Returns::SizeOrNothing => "zero",
-        };
-        let symbol = function.symbol;
+    for line in functions(name)? {
+        // Behind the name: what is returned while the library is missing, if that is no status.
+        let (symbol, missing) = line.split_once(' ').unwrap_or((line, "status"));
         writeln!(assembly, "IMPORT {symbol}, taper_cuda_{missing}_{name}")?;
     }
     let (library_c, imports) = (
@@ -141,66 +119,12 @@ fn archive(
     Ok(())
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Function<'a> {
-    symbol: &'a str,
-    returns: Returns,
-}
-
-/// What a function answers while its library is missing.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Returns {
-    Status,
-    Text,
-    SizeOrNothing,
-}
-
-/// Every function that a file of bindgen's declares, whichever version of CUDA it is for: the linker
-/// drops what is not called.
-fn functions(bindings: &str) -> Result<Vec<Function<'_>>, Box<dyn Error>> {
-    let mut functions = Vec::new();
-    for block in bindings.split("extern \"C\" {").skip(1) {
-        let declaration = block.split('}').next().unwrap_or_default().trim();
-        let Some((symbol, rest)) = declaration
-            .strip_prefix("fn ")
-            .and_then(|rest| rest.split_once('('))
-        else {
-            return Err(format!("not one function: `{declaration}`").into());
-        };
-        let returns = rest.rsplit_once(") -> ").map(|(_, returns)| returns);
-        let returns = match returns.map(|returns| returns.trim_end_matches(';')) {
-            None | Some("usize") => Returns::SizeOrNothing,
-            Some("*const ::core::ffi::c_char") => Returns::Text,
-            Some(status) if status.contains("tatus") || status.contains("esult") => Returns::Status,
-            Some(other) => return Err(format!("`{symbol}` returns `{other}`").into()),
-        };
-        functions.push(Function { symbol, returns });
-    }
-    functions.sort();
-    functions.dedup();
-    if functions.is_empty() {
-        return Err("cudarc declares no function".into());
-    }
-    Ok(functions)
-}
-
-/// The `src` folder of cudarc, wherever cargo took it from.
-fn cudarc_sources(version: &str) -> Result<PathBuf, Box<dyn Error>> {
-    let output = Command::new(env::var("CARGO")?)
-        .args(["metadata", "--format-version=1", "--features=cuda"])
-        .args(["--locked", "--offline"])
-        .output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
-    }
-    let metadata = String::from_utf8(output.stdout)?;
-    let identity = format!("\"name\":\"cudarc\",\"version\":\"{version}\"");
-    let manifest = metadata
-        .split_once(&identity)
-        .and_then(|(_, package)| package.split_once("\"manifest_path\":\""))
-        .and_then(|(_, rest)| rest.split('"').next())
-        .ok_or("`cargo metadata` does not tell where cudarc is")?;
-    Ok(Path::new(manifest).with_file_name("src"))
+/// The lines of a library's section of [`FUNCTIONS`].
+fn functions(library: &str) -> Result<impl Iterator<Item = &'static str>, String> {
+    let (_, section) = FUNCTIONS
+        .split_once(&format!("\n[{library}]\n"))
+        .ok_or("there is no list of its functions")?;
+    Ok(section.lines().take_while(|line| !line.is_empty()))
 }
 
 /// The root of the CUDA toolkit.

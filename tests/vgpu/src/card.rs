@@ -1,7 +1,7 @@
 //! What the card is: a built-in one, or a TOML file that may start from a built-in one and change it.
 //!
-//! `VGPU_CARD` holds a name or a path. `VGPU_FAIL` adds to the failures that the file plans, `VGPU_ORDER` and
-//! `VGPU_LAZY_MIB` replace what it says of these.
+//! `VGPU_CARD` holds a name or a path. `VGPU_FAIL` adds to the failures that the file plans, `VGPU_DRIVER`,
+//! `VGPU_ORDER` and `VGPU_LAZY_MIB` replace what it says of these.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::{env, fs, io};
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
+use crate::driver::age::oldest_driver;
 use crate::libraries;
 use crate::order::{ORDER_VARIABLE, Order};
 
@@ -18,14 +19,19 @@ use crate::order::{ORDER_VARIABLE, Order};
 pub const CARD_VARIABLE: &str = "VGPU_CARD";
 /// The environment variable that plans failures.
 pub const FAIL_VARIABLE: &str = "VGPU_FAIL";
+/// The environment variable that says which CUDA the driver is for: `12.1`.
+pub const DRIVER_VARIABLE: &str = "VGPU_DRIVER";
 /// The environment variable that says what is taken lazily, in MiB.
 pub const LAZY_VARIABLE: &str = "VGPU_LAZY_MIB";
 
-const BUILT_IN: [(&str, &str); 5] = [
-    ("rtx3060", include_str!("../cards/rtx3060.toml")),
+const BUILT_IN: [(&str, &str); 8] = [
     ("t4", include_str!("../cards/t4.toml")),
     ("a100", include_str!("../cards/a100.toml")),
+    ("rtx3060", include_str!("../cards/rtx3060.toml")),
+    ("rtx4090", include_str!("../cards/rtx4090.toml")),
     ("h100", include_str!("../cards/h100.toml")),
+    ("b200", include_str!("../cards/b200.toml")),
+    ("rtx5090", include_str!("../cards/rtx5090.toml")),
     ("tiny-64MiB", include_str!("../cards/tiny-64MiB.toml")),
 ];
 
@@ -67,10 +73,8 @@ pub struct Card {
     pub memory_bus_bits: u32,
     pub memory_mhz: u32,
     pub clock_mhz: u32,
-    /// The CUDA version of the driver.
+    /// The CUDA version of the driver, and of the libraries beside it.
     pub driver: (u32, u32),
-    /// The newest PTX that the driver understands.
-    pub ptx_isa: (u32, u32),
     /// When what was given to the card is done.
     #[serde(default, deserialize_with = "order")]
     pub order: Order,
@@ -123,6 +127,8 @@ pub enum CardError {
     Fail(String),
     #[error("`{ORDER_VARIABLE}` is wrong: {0}")]
     Order(String),
+    #[error("`{DRIVER_VARIABLE}` is wrong: {0}")]
+    Driver(String),
     #[error("`{LAZY_VARIABLE}` is wrong: expected a number of MiB, found `{0}`")]
     Lazy(String),
 }
@@ -144,6 +150,14 @@ impl Card {
             let parsed: Option<u64> = mib.parse().ok();
             let bytes = parsed.and_then(|mib| mib.checked_mul(1 << 20));
             card.lazy_bytes = bytes.ok_or(CardError::Lazy(mib))?;
+        }
+        if let Ok(version) = env::var(DRIVER_VARIABLE) {
+            card.driver = parse_version(&version).ok_or_else(|| {
+                CardError::Driver(format!(
+                    "expected a version such as 12.1, found `{version}`"
+                ))
+            })?;
+            card.check().map_err(CardError::Driver)?;
         }
         if let Ok(order) = env::var(ORDER_VARIABLE) {
             card.order = order.parse().map_err(CardError::Order)?;
@@ -173,10 +187,24 @@ impl Card {
     pub fn parse(text: &str) -> Result<Card, String> {
         let table = resolve(text)?;
         let card: Card = Value::Table(table).try_into().map_err(one_line)?;
-        if card.used_bytes > card.total_bytes {
+        card.check()?;
+        Ok(card)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.used_bytes > self.total_bytes {
             return Err("`used_bytes` is more than `total_bytes`".into());
         }
-        Ok(card)
+        let ((major, minor), oldest) = (self.driver, oldest_driver(self.compute_capability));
+        if self.driver < oldest {
+            let (card, card_minor) = self.compute_capability;
+            return Err(format!(
+                "a driver for CUDA {major}.{minor} does not know compute capability {card}.{card_minor}, \
+                 which came with {}.{}",
+                oldest.0, oldest.1
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -196,6 +224,12 @@ fn resolve(text: &str) -> Result<Table, String> {
     let mut merged = resolve(base)?;
     merged.extend(table);
     Ok(merged)
+}
+
+/// `12.1` -> (12, 1)
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 fn one_line(error: toml::de::Error) -> String {
@@ -360,7 +394,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_card_is_said() {
         let cases = [
-            ("like = \"gtx\"", "`like` must be one of rtx3060"),
+            ("like = \"gtx\"", "`like` must be one of t4"),
             ("like = \"t4\"\nsms = 3", "unknown field `sms`"),
             (
                 "like = \"t4\"\ntotal_bytes = \"3.5 MB\"",
@@ -376,6 +410,10 @@ mod tests {
             ),
             ("like = \"t4\"\nfail = [\"alloc=0\"]", "expected `alloc=5`"),
             ("name = \"x\"", "missing field"),
+            (
+                "like = \"rtx5090\"\ndriver = [12, 1]",
+                "does not know compute capability 12.0, which came with 12.8",
+            ),
         ];
         for (text, expected) in cases {
             let error = Card::parse(text).unwrap_err();
@@ -383,7 +421,7 @@ mod tests {
         }
         let error = Card::open("rtx9090").unwrap_err().to_string();
         assert!(
-            error.contains("`rtx9090` is neither a card (rtx3060, t4"),
+            error.contains("`rtx9090` is neither a card (t4, a100"),
             "{error}"
         );
     }

@@ -12,8 +12,10 @@ use vgpu::driver::context::*;
 use vgpu::driver::device::*;
 use vgpu::driver::event::*;
 use vgpu::driver::lookup::*;
+use vgpu::driver::module::cuModuleLoadData;
 use vgpu::driver::result::{CuResult, cuGetErrorName, cuGetErrorString};
 use vgpu::driver::stream::*;
+use vgpu::libraries::blas_lt::cublasLtGetVersion;
 use vgpu::libraries::nvml;
 
 fn attribute(attribute: u32) -> i32 {
@@ -183,6 +185,41 @@ fn functions_are_found_by_name_in_their_newest_version() {
     assert_eq!(look_up("cuMemAlloc"), Ok(alloc));
     assert_eq!(look_up("cuMemAlloc_v2"), Ok(alloc));
     assert_eq!(look_up("cuNoSuchThing"), Err(CuResult::ERROR_NOT_FOUND));
+}
+
+#[test]
+fn an_older_driver_has_no_newer_functions_and_takes_no_newer_ptx() {
+    let card = on("like = \"rtx3060\"\ndriver = [12, 1]");
+    let (old, new) = (
+        cuEventElapsedTime as *const (),
+        cuEventElapsedTime_v2 as *const (),
+    );
+    assert_eq!(look_up("cuEventElapsedTime"), Ok(old));
+    assert_eq!(
+        look_up("cuEventElapsedTime_v2"),
+        Err(CuResult::ERROR_NOT_FOUND)
+    );
+    assert_eq!(look_up("cuLogsCurrent"), Err(CuResult::ERROR_NOT_FOUND));
+    let load = |version: &str| {
+        let text = format!(".version {version}\n.target sm_80\n.address_size 64\n");
+        let (text, mut module) = (CString::new(text).unwrap(), 0);
+        unsafe { cuModuleLoadData(&mut module, text.as_ptr()) }
+    };
+    assert_eq!(load("8.1"), CuResult::SUCCESS);
+    assert_eq!(load("8.2"), CuResult::ERROR_UNSUPPORTED_PTX_VERSION);
+    let mut version = 0;
+    assert_eq!(
+        unsafe { cuDriverGetVersion(&mut version) },
+        CuResult::SUCCESS
+    );
+    assert_eq!((version, cublasLtGetVersion()), (12_010, 120_100));
+    drop(card);
+
+    let _card = on("like = \"rtx3060\"");
+    assert_eq!(look_up("cuEventElapsedTime"), Ok(new));
+    assert_eq!(load("9.0"), CuResult::SUCCESS);
+    assert_eq!(load("9.1"), CuResult::ERROR_UNSUPPORTED_PTX_VERSION);
+    assert_eq!(cublasLtGetVersion(), 130_000);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use super::guard::{read_text, write};
 use super::refused::{REFUSED, refuse};
 use super::result::CuResult;
 use super::state::{current, lock};
-use super::{allocation, capture, context, copy, device, event, function, graph, host, launch};
+use super::{
+    age, allocation, capture, context, copy, device, event, function, graph, host, launch,
+};
 use super::{module, occupancy, pool, result, stream, tensor_map};
 
 /// Every implemented function by its name.
@@ -71,14 +73,25 @@ implemented! {
         cuTensorMapEncodeTiled;
 }
 
+/// A function by its full name, implemented or refused, whatever the driver's age.
+pub(super) fn function(name: &str) -> Option<*const ()> {
+    let mut all = IMPLEMENTED.iter().chain(REFUSED);
+    let entry = all.find(|(known, _)| *known == name);
+    entry.map(|(_, function)| *function)
+}
+
 /// Finds a function the way a driver does: the newest version that it has under a name.
 fn find(name: &str) -> Option<*const ()> {
+    let exists = |name: &str| current().is_none_or(|driver| age::has(driver.card.driver, name));
     let versions = ["_v4", "_v3", "_v2", ""].map(|version| format!("{name}{version}"));
     let among = |table: &[(&str, *const ())]| {
-        let mut found = versions.iter().filter_map(|name| {
-            let entry = table.iter().find(|(known, _)| known == name);
-            entry.map(|(_, function)| *function)
-        });
+        let mut found = versions
+            .iter()
+            .filter(|name| exists(name))
+            .filter_map(|name| {
+                let entry = table.iter().find(|(known, _)| known == name);
+                entry.map(|(_, function)| *function)
+            });
         found.next()
     };
     among(IMPLEMENTED).or_else(|| among(REFUSED))

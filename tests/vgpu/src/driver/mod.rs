@@ -43,5 +43,6 @@ pub mod tensor_map;
 pub mod capture;
 pub mod graph;
 
+pub mod age;
 pub mod lookup;
 pub mod refused;

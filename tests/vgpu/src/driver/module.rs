@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_uint};
 use std::fs;
 use std::sync::Arc;
 
+use super::age;
 use super::guard::{Outcome, read_text, with_context, write};
 use super::launch::lazy_name;
 use super::refused::refuse;
@@ -165,8 +166,9 @@ impl Driver {
             CuResult::ERROR_INVALID_PTX
         })?;
         let (major, minor) = self.card.compute_capability;
-        if module.version > self.card.ptx_isa {
-            let ((is, is_minor), (has, has_minor)) = (module.version, self.card.ptx_isa);
+        let understood = age::ptx_isa(self.card.driver);
+        if module.version > understood {
+            let ((is, is_minor), (has, has_minor)) = (module.version, understood);
             self.remember(&format!(
                 "the module is PTX {is}.{is_minor}, the driver understands no more than {has}.{has_minor}"
             ));

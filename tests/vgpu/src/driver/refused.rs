@@ -1,4 +1,4 @@
-//! What the driver API of CUDA 13.0 has and this driver has not: every call says its name.
+//! What the driver API has (CUDA 13.0 and older) and this driver has not: every call says its name.
 
 use super::result::CuResult;
 use super::state::say;

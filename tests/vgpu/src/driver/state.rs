@@ -80,6 +80,14 @@ pub fn start_from_environment() -> Result<(), CuResult> {
     Ok(())
 }
 
+/// The CUDA version of the card's driver; libraries are asked for theirs before there is a card, too.
+pub fn cuda() -> (u32, u32) {
+    let started = current().map(|driver| driver.card.driver);
+    started
+        .or_else(|| Some(Card::from_environment().ok()?.driver))
+        .unwrap_or_default()
+}
+
 /// A handle that nothing had before. Multiples of 16, far from the addresses of the card.
 pub fn new_handle() -> usize {
     NEXT_HANDLE.fetch_add(1, Ordering::Relaxed) << 4 | 0x7600_0000_0000

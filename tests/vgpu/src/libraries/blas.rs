@@ -7,10 +7,13 @@ use std::sync::Mutex;
 use super::blas_status::{Compute, Outcome, Status, card, refuse, scale, submit};
 use super::epilogue::Epilogue;
 use super::gemm::{Kind, Matrix, Precision, Product};
-use crate::driver::state::{lock, new_handle};
+use crate::driver::state::{cuda, lock, new_handle};
 
-/// 13.0.0, as `cublasGetVersion` counts.
-const VERSION: c_int = 130_000;
+/// That of the card's CUDA, as `cublasGetVersion` counts: 12.1.0 is 120100.
+pub(super) fn version_of_blas() -> c_int {
+    let (major, minor) = cuda();
+    (major * 10_000 + minor * 100) as c_int
+}
 
 /// `CUBLAS_TF32_TENSOR_OP_MATH`.
 const TF32: c_uint = 3;
@@ -76,17 +79,18 @@ pub unsafe extern "C" fn cublasDestroy_v2(handle: usize) -> Status {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cublasGetVersion_v2(_handle: usize, version: *mut c_int) -> Status {
     // SAFETY: as the caller promises.
-    unsafe { write(version, VERSION) }.into()
+    unsafe { write(version, version_of_blas()) }.into()
 }
 
 /// # Safety
 /// `value` is null or may be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cublasGetProperty(property: c_uint, value: *mut c_int) -> Status {
+    let version = version_of_blas();
     let found = match property {
-        0 => VERSION / 10_000,
-        1 => VERSION / 100 % 100,
-        2 => VERSION % 100,
+        0 => version / 10_000,
+        1 => version / 100 % 100,
+        2 => version % 100,
         _ => return Status::INVALID_VALUE,
     };
     // SAFETY: as the caller promises.

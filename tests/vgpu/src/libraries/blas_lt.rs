@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::c_uint;
 use std::sync::Mutex;
 
+use super::blas::version_of_blas;
 use super::blas_status::{Outcome, Status, card, refuse};
 use crate::driver::guard;
 use crate::driver::state::{lock, new_handle};
@@ -92,10 +93,10 @@ pub unsafe extern "C" fn cublasLtCreate(handle: *mut usize) -> Status {
         .into()
 }
 
-/// 13.0.0, as `cublasLtGetVersion` counts.
+/// That of cuBLAS.
 #[unsafe(no_mangle)]
 pub extern "C" fn cublasLtGetVersion() -> usize {
-    130_000
+    version_of_blas() as usize
 }
 
 /// Defines how something is forgotten.

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::f64::consts::TAU;
-use std::ffi::c_uint;
+use std::ffi::{c_int, c_uint};
 use std::sync::{Arc, Mutex};
 
 use crate::driver::context;
+use crate::driver::guard;
 use crate::driver::operation::Operation;
-use crate::driver::state::{current, lock, new_handle};
+use crate::driver::state::{cuda, current, lock, new_handle};
 use crate::memory::ForOperation;
 
 /// A `curandStatus_t`.
@@ -48,6 +49,18 @@ fn with<T>(handle: usize, work: impl FnOnce(&mut Generator) -> T) -> Result<T, S
     let mut generators = lock(&GENERATORS);
     let generator = generators.as_mut().and_then(|all| all.get_mut(&handle));
     generator.map(work).ok_or(Status::NOT_INITIALIZED)
+}
+
+/// 10.3 of CUDA 12 or 10.4 of CUDA 13, as `curandGetVersion` counts: 10.3.0 is 10300.
+///
+/// # Safety
+/// `version` is null or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curandGetVersion(version: *mut c_int) -> Status {
+    let minor = if cuda() < (13, 0) { 3 } else { 4 };
+    // SAFETY: as the caller promises.
+    let outcome = unsafe { guard::write(version, 10_000 + minor * 100) };
+    outcome.map_err(|_| Status::TYPE_ERROR).into()
 }
 
 /// # Safety
