@@ -24,18 +24,14 @@ const LIBRARIES: [(&str, &str); 5] = [
 /// The `src` folder of cudarc, wherever cargo took it from.
 fn cudarc_sources() -> PathBuf {
     // Packages of other systems may not be here.
-    let host = Command::new("rustc")
-        .args(["--print", "host-tuple"])
-        .output();
-    let host = String::from_utf8(host.expect("rustc runs").stdout).unwrap();
     let output = Command::new(env!("CARGO"))
         .args([
             "metadata",
             "--format-version=1",
+            "--features=cuda",
             "--locked",
-            "--filter-platform",
         ])
-        .args(["--filter-platform", host.trim()])
+        .args(["--filter-platform", "host-tuple"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
