@@ -7,6 +7,11 @@ use taper::commands::{bench, doctor, plan, prepare, sample, train};
 use taper::error::Error;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "cuda")]
+    // SAFETY: the first thing that the program does, in its only thread.
+    unsafe {
+        taper::device::load_code_lazily()
+    };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(message) => {

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use taper::device::{Cpu, DeviceProfile, Gpu, GpuProcess, Gpus, Hardware};
+use taper::device::{
+    Cpu, DeviceProfile, FoundLibrary, Gpu, GpuProcess, Gpus, Hardware, Libraries, MissingLibrary,
+};
 use taper::doctor::{
     Contents, Data, Finding, Holder, Machine, Nvcc, Place, Report, Status, Swap, examine,
 };
@@ -41,6 +43,7 @@ fn healthy() -> Machine {
         holders: vec![holder(77, "firefox", 3 * GIB), holder(5, "sshd", MIB)],
         gpus: Gpus::NoLibrary,
         build_cuda: None,
+        libraries: None,
         nvcc: Nvcc::Missing,
         data: Data {
             folder: "data".into(),
@@ -179,27 +182,85 @@ fn a_gpu_held_by_nobody_that_can_be_seen_or_named() {
 }
 
 #[test]
-fn a_build_with_cuda_is_compared_with_the_driver() {
+fn a_build_with_cuda_says_which_driver_is_needed_for_what() {
     let mut machine = healthy();
     machine.build_cuda = Some((13, 0));
     let words = ["this build has CUDA 13.0"];
     assert_finding(&machine, "toolkit", Status::Ok, &words);
+    let needs = [
+        "12.1 (530) for compute capability 7.5",
+        "13.0 (580) for cuBLAS 13",
+    ];
+    assert_finding(&machine, "needs", Status::Ok, &needs);
+    // That it is older than the toolkit is no obstacle.
     machine.gpus = found(vec![]);
-    let words = ["13.0", "12.2", "update the NVIDIA driver"];
-    assert_finding(&machine, "toolkit", Status::Note, &words);
+    assert_finding(&machine, "needs", Status::Ok, &needs);
+    machine.gpus = Gpus::Found {
+        driver_version: None,
+        cuda_version: Some((11, 8)),
+        gpus: Vec::new(),
+        unreadable: Vec::new(),
+    };
+    let words = [
+        "this one is for CUDA 11.8",
+        "update the NVIDIA driver to 530",
+    ];
+    assert_finding(&machine, "needs", Status::Problem, &words);
 }
 
 #[test]
-fn a_driver_older_than_the_toolkit_is_noted() {
+fn the_files_of_cuda_s_libraries_are_named_or_where_they_were_looked_for() {
     let mut machine = healthy();
-    machine.gpus = found(vec![]);
+    machine.build_cuda = Some((13, 0));
+    machine.gpus = found(vec![gpu("rtx3060", 11_000, vec![])]);
+    let mut libraries = Libraries {
+        found: vec![FoundLibrary {
+            name: "cuBLAS",
+            version: "12.1.3".into(),
+            file: "/site-packages/nvidia/cublas/lib/libcublas.so.12".into(),
+        }],
+        looked_in: vec!["ld.so's path".into(), "`/usr/local/cuda`".into()],
+        ..Libraries::default()
+    };
+    machine.libraries = Some(libraries.clone());
+    let words = ["12.1.3", "nvidia/cublas/lib/libcublas.so.12"];
+    assert_finding(&machine, "cuBLAS", Status::Ok, &words);
+
+    libraries.missing = vec![MissingLibrary {
+        name: "cuRAND",
+        files: vec!["libcurand.so.10".into()],
+    }];
+    libraries.passed_over = vec!["`/x/libcurand.so.10` is cuRAND 10.4.0".into()];
+    machine.libraries = Some(libraries);
+    let words = [
+        "cuRAND not found; looked for `libcurand.so.10` in ld.so's path, in `/usr/local/cuda`",
+        "; `/x/libcurand.so.10` is cuRAND 10.4.0",
+        "pip install nvidia-cublas-cu12 nvidia-curand-cu12",
+    ];
+    assert_finding(&machine, "cuda", Status::Problem, &words);
+}
+
+#[test]
+fn a_gpu_too_old_or_newer_than_the_kernels_is_told_from_others() {
+    let mut machine = healthy();
+    machine.gpus = found(vec![gpu("v100", 16_000, vec![])]);
+    let words = [
+        "7.0",
+        "too old to train on, which takes 7.5",
+        "--set system.device=cpu",
+    ];
+    assert_finding(&machine, "gpu", Status::Note, &words);
+    machine.gpus = found(vec![gpu("rtx5090", 32_000, vec![])]);
+    let words = ["12.0, newer than the kernels, of which it runs those for 8.0"];
+    assert_finding(&machine, "gpu", Status::Ok, &words);
+}
+
+#[test]
+fn the_toolkit_on_the_path_is_named() {
+    let mut machine = healthy();
     machine.nvcc = Nvcc::Found {
         version: Some((13, 0)),
     };
-    let words = ["13.0", "12.2", "update the NVIDIA driver"];
-    assert_finding(&machine, "toolkit", Status::Note, &words);
-    // Without a driver there is nothing to compare with.
-    machine.gpus = Gpus::NoLibrary;
     assert_finding(&machine, "toolkit", Status::Ok, &["13.0"]);
     machine.nvcc = Nvcc::Found { version: None };
     assert_finding(&machine, "toolkit", Status::Ok, &["does not tell"]);

@@ -23,6 +23,16 @@ static void give_reason(const char *format, const char *subject, const char *det
     snprintf(reasons + used, sizeof reasons - used, format, used > 0 ? "\n" : "", subject, detail);
 }
 
+// Lets a library be called that was opened elsewhere, unless it is open already. What was missed before stays missing.
+void taper_cuda_serve(struct taper_cuda_library *library, void *handle) {
+    pthread_mutex_lock(&lock);
+    if (library->state != TAPER_CUDA_OPEN) {
+        library->handle = handle;
+        library->state = TAPER_CUDA_OPEN;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 static void open_library(struct taper_cuda_library *library) {
     library->state = TAPER_CUDA_MISSING;
     const char *detail = "";

@@ -1,5 +1,11 @@
 //! What follows from a GPU's compute capability, (major, minor).
 
+/// Kernels are compiled for this one and newer ones: the oldest that nvcc 13 knows (Turing, 2018).
+pub const OLDEST_COMPUTE_CAPABILITY: (u32, u32) = (7, 5);
+
+/// The newest one that some kernels are written for (Hopper). Newer GPUs run those for 8.0.
+pub const NEWEST_COMPUTE_CAPABILITY: (u32, u32) = (9, 0);
+
 /// Tensor cores take bf16 from Ampere on.
 pub(super) fn has_bf16(compute_capability: (u32, u32)) -> bool {
     compute_capability >= (8, 0)

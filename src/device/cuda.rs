@@ -9,7 +9,9 @@ use cudarc::driver::{CudaContext, DriverError};
 use super::capability::cores_per_sm;
 use super::gpu::Reading;
 use super::nvml::processes_of;
-use super::{Cuda, DeviceError, DeviceProfile, GpuProcess, Gpus, Hardware, gpus};
+use super::{
+    Cuda, DeviceError, DeviceProfile, GpuProcess, Gpus, Hardware, OLDEST_CUDA, gpus, load_libraries,
+};
 use crate::ops::cuda;
 
 /// Looks at the GPU that CUDA counts as `ordinal`. Creates a context, which takes some hundred MiB
@@ -19,7 +21,29 @@ use crate::ops::cuda;
 /// # Errors
 /// [`DeviceError`] when there is no driver, no such GPU, or when the driver fails.
 pub fn probe(ordinal: usize) -> Result<DeviceProfile, DeviceError> {
+    supported_cuda()?;
     read(ordinal).map_err(|error| explain(error, ordinal))
+}
+
+/// Has CUDA load a kernel's code when it is first launched, unless the environment says otherwise: before CUDA 12.2 a
+/// library brought all of its kernels into the GPU's memory ("Lazy Loading" in the CUDA C++ Programming Guide).
+///
+/// # Safety
+/// No other thread runs yet.
+pub unsafe fn load_code_lazily() {
+    const MODE: &str = "CUDA_MODULE_LOADING";
+    if std::env::var_os(MODE).is_none() {
+        // SAFETY: as the caller promises.
+        unsafe { std::env::set_var(MODE, "LAZY") };
+    }
+}
+
+/// The driver's CUDA; `None` where there is no driver, which shows at the next call.
+fn supported_cuda() -> Result<Option<(u32, u32)>, DeviceError> {
+    match cuda::supported_version() {
+        Some(has) if has < OLDEST_CUDA => Err(DeviceError::OldDriver { has }),
+        supported => Ok(supported),
+    }
 }
 
 fn read(ordinal: usize) -> Result<DeviceProfile, DriverError> {
@@ -109,6 +133,11 @@ pub fn explain(error: DriverError, ordinal: usize) -> DeviceError {
 /// [`DeviceError`] when there is no driver, no such GPU, when one of CUDA's libraries does not start, or
 /// when the driver fails.
 pub fn open(ordinal: usize) -> Result<CudaDevice, DeviceError> {
+    if let Some(cuda) = supported_cuda()?
+        && let Some(reason) = load_libraries(cuda).explain()
+    {
+        return Err(DeviceError::NoLibrary { reason, cuda });
+    }
     let device = CudaDevice::new_with_stream(ordinal).map_err(|error| match cause(error) {
         Some(CudaError::Cuda(error)) => explain(error, ordinal),
         Some(other) => DeviceError::Library {

@@ -1,6 +1,7 @@
 //! Why a device cannot be had.
 
-use super::named;
+use super::libraries::Libraries;
+use super::{OLDEST_COMPUTE_CAPABILITY, OLDEST_CUDA, REQUIREMENTS, named};
 
 /// Why a device cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,16 @@ pub enum DeviceError {
     /// CUDA's driver library is missing, or lacks what is needed; `reason` says which.
     #[error("no GPU can be used: {reason}")]
     NoDriver { reason: String },
+    #[error(
+        "the NVIDIA driver is for CUDA {}.{}; a run on a GPU needs one for {}.{} or newer",
+        .has.0, .has.1, OLDEST_CUDA.0, OLDEST_CUDA.1
+    )]
+    OldDriver { has: (u32, u32) },
+    #[error(
+        "{name} has compute capability {}.{}; kernels are there for {}.{} and newer (Turing, 2018)",
+        .has.0, .has.1, OLDEST_COMPUTE_CAPABILITY.0, OLDEST_COMPUTE_CAPABILITY.1
+    )]
+    OldGpu { name: String, has: (u32, u32) },
     #[error("the NVIDIA driver finds no GPU")]
     NoGpu,
     #[error("there is no GPU {ordinal}; the driver counts {count}, from 0")]
@@ -25,10 +36,15 @@ pub enum DeviceError {
     },
     #[error("GPU {ordinal} has no memory left, not even to start")]
     OutOfMemory { ordinal: usize },
+    /// cuBLAS or cuRAND is not there; `reason` says where it was looked for. `cuda` is the driver's.
+    #[error("a library of CUDA is missing: {reason}")]
+    NoLibrary { reason: String, cuda: (u32, u32) },
     /// cuBLAS or cuRAND, which candle starts with every device.
     #[error("a library of CUDA does not start on GPU {ordinal}: {reason}")]
     Library { ordinal: usize, reason: String },
 }
+
+const ON_THE_CPU: &str = "use the CPU with `--set system.device=cpu`";
 
 impl DeviceError {
     /// What to type instead, or what to do about the machine.
@@ -37,19 +53,30 @@ impl DeviceError {
             DeviceError::UnknownCard { name } => match named::nearest(name) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => {
-                    let names = named::all().iter().map(|card| card.aliases[0]);
+                    let new_enough =
+                        |card: &&named::Card| card.compute_capability >= OLDEST_COMPUTE_CAPABILITY;
+                    let cards = named::all().iter().filter(new_enough);
+                    let names = cards.map(|card| card.aliases[0]);
                     format!("known are {}", Vec::from_iter(names).join(", "))
                 }
             },
             DeviceError::NoCuda => {
-                "build it with `cargo build --release --features cuda`, or use the CPU with \
-                 `--set system.device=cpu`"
-                    .into()
+                format!("build it with `cargo build --release --features cuda`, or {ON_THE_CPU}")
             }
             DeviceError::NoDriver { .. } => {
-                "install the NVIDIA driver for CUDA 13.0 or newer, or use the CPU with \
-                 `--set system.device=cpu`"
-                    .into()
+                let oldest = &REQUIREMENTS[0];
+                format!(
+                    "install the NVIDIA driver for CUDA {}.{} ({}) or newer, or {ON_THE_CPU}",
+                    oldest.cuda.0, oldest.cuda.1, oldest.driver
+                )
+            }
+            DeviceError::OldDriver { .. } => {
+                let driver = REQUIREMENTS[0].driver;
+                format!("update the NVIDIA driver to {driver} or newer, or {ON_THE_CPU}")
+            }
+            DeviceError::OldGpu { .. } => format!("use a newer GPU, or {ON_THE_CPU}"),
+            DeviceError::NoLibrary { cuda, .. } => {
+                format!("{}; or {ON_THE_CPU}", Libraries::hint(*cuda))
             }
             DeviceError::NoGpu => {
                 "look for it with `nvidia-smi -L`; CUDA_VISIBLE_DEVICES may hide it".into()
@@ -58,11 +85,9 @@ impl DeviceError {
             DeviceError::OutOfMemory { .. } => {
                 "see who holds its memory with `taper doctor`, and free some".into()
             }
-            DeviceError::Library { .. } => {
-                "see what `taper doctor` says of the GPU and its free memory, or use the CPU with \
-                 `--set system.device=cpu`"
-                    .into()
-            }
+            DeviceError::Library { .. } => format!(
+                "see what `taper doctor` says of the GPU and its free memory, or {ON_THE_CPU}"
+            ),
             DeviceError::Driver { .. } => {
                 "see whether `nvidia-smi` works; after an update of the driver, restart the machine"
                     .into()

@@ -9,23 +9,30 @@ mod cuda;
 mod error;
 mod find;
 mod gpu;
+mod libraries;
 mod memory_size;
 pub mod named;
 mod nvml;
+mod requirements;
 
 use serde::Serialize;
 
 use crate::ops::gemm::Inputs;
 
+pub use capability::{NEWEST_COMPUTE_CAPABILITY, OLDEST_COMPUTE_CAPABILITY};
 pub(crate) use cpu::kib_field;
 pub use cpu::{peak_resident_bytes, resident_bytes};
 #[cfg(feature = "cuda")]
-pub use cuda::{explain, open};
+pub use cuda::{explain, load_code_lazily, open};
 pub use error::DeviceError;
 pub use find::{Found, find};
 pub use gpu::{Gpu, GpuProcess, Gpus};
+#[cfg(feature = "cuda")]
+pub use libraries::load as load_libraries;
+pub use libraries::{FoundLibrary, Libraries, MissingLibrary};
 pub use memory_size::parse_bytes;
 pub use nvml::gpus;
+pub use requirements::{OLDEST_CUDA, REQUIREMENTS, Requirement};
 
 /// One device: the CPU of this machine, a GPU in it, or a named card that is not here.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::folders::{Data, Place};
 use crate::config::Config;
-use crate::device::{self, DeviceProfile, Gpus, kib_field};
+use crate::device::{self, DeviceProfile, Gpus, Libraries, kib_field};
 
 /// How many of the processes that hold most memory are of interest.
 const HOLDERS: usize = 3;
@@ -30,6 +30,8 @@ pub struct Machine {
     pub gpus: Gpus,
     /// The CUDA version that this build's kernels are for, (major, minor).
     pub build_cuda: Option<(u32, u32)>,
+    /// Of CUDA, beside the driver; only in a build with CUDA, where there is a driver.
+    pub libraries: Option<Libraries>,
     pub nvcc: Nvcc,
     pub data: Data,
     pub checkpoints: Place,
@@ -63,6 +65,7 @@ impl Machine {
     pub fn probe(config: Option<&Config>) -> Self {
         let root = Path::new("/");
         let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
+        let gpus = device::gpus();
         let (meminfo, cpuinfo) = (read("proc/meminfo"), read("proc/cpuinfo"));
         Self {
             cpu: DeviceProfile::cpu(),
@@ -71,12 +74,25 @@ impl Machine {
             physical_bytes: kib_field(&meminfo, "MemTotal"),
             swap: swap(&meminfo),
             holders: holders(root),
-            gpus: device::gpus(),
+            libraries: libraries(&gpus),
+            gpus,
             build_cuda: option_env!("TAPER_CUDA_VERSION").and_then(version),
             nvcc: nvcc(),
             data: Data::probe(config),
             checkpoints: Place::probe(config),
         }
+    }
+}
+
+fn libraries(gpus: &Gpus) -> Option<Libraries> {
+    match gpus {
+        #[cfg(feature = "cuda")]
+        Gpus::Found {
+            cuda_version: Some(cuda),
+            gpus,
+            ..
+        } if !gpus.is_empty() => Some(device::load_libraries(*cuda)),
+        _ => None,
     }
 }
 

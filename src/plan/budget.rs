@@ -13,9 +13,17 @@ const MIB: u64 = 1 << 20;
 /// Of what a CPU has available, the share left to others: the kernel kills when nothing is left.
 const CPU_HEADROOM: f64 = 0.05;
 
-/// A CUDA context with lazily loaded kernels, for a card that is not here; on one that is, free
-/// memory is read after the context was made. An assumption: 300 to 500 MiB are commonly seen.
-const CUDA_CONTEXT_BYTES: u64 = 448 * MIB;
+/// A CUDA context, for a card that is not here; on one that is, free memory is read after the context was made. An
+/// assumption: with what is loaded later, 300 to 500 MiB are commonly seen.
+const CUDA_CONTEXT_BYTES: u64 = 192 * MIB;
+
+/// Code that a GPU's memory takes when it is first used: handles and kernels of cuBLAS, taper's own kernels. An
+/// assumption, until a card has told.
+const LAZY_CODE_BYTES: u64 = 256 * MIB;
+
+/// The share of a card that such code is taken for at most; less than [`LAZY_CODE_BYTES`] only of virtual cards, whose
+/// code is no larger than they say.
+const LAZY_CODE_SHARE: u64 = 16;
 
 /// What one update reads and gives: a few numbers in a handful of buffers, of which a GPU's pool makes no
 /// small ones.
@@ -119,6 +127,10 @@ pub(super) fn reserve(device: &DeviceProfile, threads: usize, packed_bytes: usiz
                 row("numbers of a step", STEP_NUMBERS_BYTES),
                 row("last block of the pool", POOL_BLOCK_BYTES),
             ];
+            let most = device
+                .total_bytes
+                .map_or(u64::MAX, |total| total / LAZY_CODE_SHARE);
+            rows.push(row("code loaded when used", LAZY_CODE_BYTES.min(most)));
             if cuda.driver_version.is_none() {
                 rows.push(row("CUDA context", CUDA_CONTEXT_BYTES));
             }

@@ -23,6 +23,8 @@ pub(super) struct Draft {
     pub threads: Choice<usize>,
     pub gemm: Choice<Effort>,
     pub pinned: Option<usize>,
+    /// The most sequences of a micro-batch that kernels take.
+    pub countable: usize,
     pub measure: Measure,
     pub ladder: Vec<Launch>,
     pub budget: Choice<Option<u64>>,
@@ -46,12 +48,13 @@ impl Draft {
         let threads = resolve::threads(config, device);
         let sequences_per_step = config.sequences_per_step();
         let pinned = config.train.batch_size.pinned();
+        let countable = resolve::countable_sequences(&model, device);
         let rungs = Rungs {
             sequences_per_step,
             block_size: model.block_size,
-            n_embd: model.n_embd,
             vocab_size: model.vocab_size,
             element_bytes: precision.element_bytes() as usize,
+            countable,
             pinned,
             // Nothing is kept in an evaluation, so nothing is recomputed.
             recomputes: match job {
@@ -75,7 +78,9 @@ impl Draft {
             job,
         );
         let mut ladder = rungs.ladder(&predictor, |rung| measure.bytes(rung));
-        if let Some(rung) = origin.rung {
+        if let Some(rung) = origin.rung
+            && rung.micro_batch <= countable
+        {
             let bytes = measure.bytes(rung);
             let below = |launch: &Launch| {
                 launch.bytes < bytes && launch.rung.micro_batch <= rung.micro_batch
@@ -99,6 +104,7 @@ impl Draft {
             threads,
             gemm,
             pinned,
+            countable,
             measure,
             ladder,
             budget: budget(device, config.system.memory_limit.map(|limit| limit.0)),

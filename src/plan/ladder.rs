@@ -39,9 +39,10 @@ const TILE_ROWS: usize = 64;
 pub(super) struct Rungs<'a> {
     pub sequences_per_step: usize,
     pub block_size: usize,
-    pub n_embd: usize,
     pub vocab_size: usize,
     pub element_bytes: usize,
+    /// The largest micro-batch that kernels take.
+    pub countable: usize,
     /// The largest micro-batch, asked for by the user.
     pub pinned: Option<usize>,
     /// In order of preference.
@@ -87,9 +88,8 @@ impl Rungs<'_> {
     /// Every divisor of the step, with every recompute and every useful chunk of logits.
     fn all(&self) -> impl Iterator<Item = Rung> {
         let sequences = self.sequences_per_step;
-        let most = self.pinned.unwrap_or(sequences).min(sequences);
-        // The values of the residual stream are counted with 32 bits on a GPU.
-        let most = most.min((1 << 31) / (self.block_size * self.n_embd)).max(1);
+        let asked = self.pinned.unwrap_or(sequences).min(sequences);
+        let most = asked.min(self.countable);
         let divisors = (1..=most).filter(move |size| sequences.is_multiple_of(*size));
         divisors.flat_map(move |micro_batch| {
             let mut chunks = LOGITS_CHUNK_BYTES

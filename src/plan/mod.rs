@@ -177,8 +177,10 @@ impl Request<'_> {
             NamedChoice::new("device", &resolve::device(device, self.because)),
             NamedChoice::new("dtype", &draft.dtype),
         ];
-        if let Hardware::Cpu(_) = device.hardware {
-            choices.push(NamedChoice::new("threads", &draft.threads));
+        match &device.hardware {
+            Hardware::Cpu(_) => choices.push(NamedChoice::new("threads", &draft.threads)),
+            Hardware::Cuda(cuda) => choices
+                .extend(resolve::kernels(cuda).map(|choice| NamedChoice::new("kernels", &choice))),
         }
         choices.extend([
             NamedChoice::new("vocab_size", &draft.vocab_size),

@@ -57,6 +57,12 @@ impl Picture<'_> {
                     Job::Evaluate => "the losses are the same".into(),
                 }
             ),
+            pinned if self.countable_ends_at(pinned.unwrap_or(sequences).min(sequences)) => {
+                format!(
+                    "the largest divisor of {all} that is not above {}, the most sequences that kernels take at once",
+                    count(self.draft.countable as u64)
+                )
+            }
             _ if self.resumed => {
                 "as in the checkpoint, so that the resumed run is the same bit for bit; \
                  another `train.batch_size` plans anew"
@@ -81,6 +87,16 @@ impl Picture<'_> {
             value: times(rung.micro_batch),
             because,
         }
+    }
+
+    /// Whether kernels take fewer sequences than the `asked`, and that is why there are not more.
+    fn countable_ends_at(&self, asked: usize) -> bool {
+        let (sequences, most) = (self.config.sequences_per_step(), self.draft.countable);
+        let larger = self.wanted().rung.micro_batch + 1..=most.min(asked);
+        asked > most
+            && !larger
+                .into_iter()
+                .any(|size| sequences.is_multiple_of(size))
     }
 
     pub fn recompute(&self) -> Choice<Recompute> {

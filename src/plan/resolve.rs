@@ -5,7 +5,10 @@ use crate::config::{
     AutotuneRequest, BackendRequest, Config, DtypeRequest, GraphRequest, RecomputeRequest,
 };
 use crate::data::DatasetInfo;
-use crate::device::{Cpu, Cuda, DeviceProfile, Hardware};
+use crate::device::{
+    Cpu, Cuda, DeviceError, DeviceProfile, Hardware, NEWEST_COMPUTE_CAPABILITY,
+    OLDEST_COMPUTE_CAPABILITY,
+};
 use crate::error::{Error, Result};
 use crate::memory::Precision;
 use crate::model::{Recompute, Rung};
@@ -34,10 +37,17 @@ pub(super) fn device(device: &DeviceProfile, because: &str) -> Choice<String> {
 const GPU_MAX_HEAD_SIZE: usize = 128;
 
 /// # Errors
-/// When the device has no kernels for a model of these sizes.
+/// When the device has no kernels, or none for a model of these sizes.
 pub(super) fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result<()> {
     let size = model.n_embd / model.n_head;
     match &device.hardware {
+        Hardware::Cuda(cuda) if cuda.compute_capability < OLDEST_COMPUTE_CAPABILITY => {
+            Err(DeviceError::OldGpu {
+                name: device.name.clone(),
+                has: cuda.compute_capability,
+            }
+            .into())
+        }
         Hardware::Cuda(_) if size > GPU_MAX_HEAD_SIZE => Err(Error::Usage {
             what: format!(
                 "heads of {size} channels (`model.n_embd` {} over `model.n_head` {}), where the kernels \
@@ -50,6 +60,33 @@ pub(super) fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result
         }),
         _ => Ok(()),
     }
+}
+
+/// Which kernels a GPU runs that is newer than all of them; `None` for others.
+pub(super) fn kernels(cuda: &Cuda) -> Option<Choice<&'static str>> {
+    let ((major, minor), newest) = (cuda.compute_capability, NEWEST_COMPUTE_CAPABILITY);
+    (cuda.compute_capability > newest).then(|| Choice {
+        value: "PTX for 8.0",
+        because: format!(
+            "compute capability {major}.{minor} is newer than this build, whose kernels end at {}.{}: the driver \
+             compiles those for 8.0, which do without what is new in {major}.{minor}",
+            newest.0, newest.1
+        ),
+    })
+}
+
+/// Blocks of a grid in its third dimension, of which attention has one for every sequence: "Technical Specifications
+/// per Compute Capability" of the CUDA C++ Programming Guide.
+const GPU_MAX_SEQUENCES: usize = 65_535;
+
+/// The most sequences of a micro-batch that kernels take. The values of the residual stream are counted with 32 bits.
+pub(super) fn countable_sequences(model: &ModelDims, device: &DeviceProfile) -> usize {
+    let by_values = (1 << 31) / (model.block_size * model.n_embd);
+    let by_kernels = match device.hardware {
+        Hardware::Cpu(_) => usize::MAX,
+        Hardware::Cuda(_) => GPU_MAX_SEQUENCES,
+    };
+    by_values.min(by_kernels).max(1)
 }
 
 /// Whether micro-steps are recorded: where one launch of a kernel over the micro-batch's residual stream is

@@ -1,7 +1,9 @@
 //! The runs computed with PyTorch in f32, trained on a GPU.
 
 use half::{bf16, f16};
+use taper::memory::Precision;
 use taper::ops::cuda::GpuElement;
+use taper::ops::kernels;
 
 use crate::common::parity::{Allowed, ours};
 use crate::{backend, open};
@@ -10,6 +12,11 @@ fn reproduce<T: GpuElement>(allowed: Allowed, cuda_graph: bool) {
     let Some(device) = open() else {
         return;
     };
+    let has = kernels::compute_capability(&device).unwrap();
+    if T::PRECISION == Precision::Bfloat16 && has < (8, 0) {
+        eprintln!("skipped, for this GPU has no bf16");
+        return;
+    }
     for run in ours() {
         println!("{}", run.folder.display());
         for micro_batch in [run.batch_size, run.sequences()] {

@@ -1,12 +1,12 @@
 //! Every automatic decision says why, in words that help.
 
-use taper::device::{Hardware, named};
+use taper::device::{DeviceProfile, Hardware};
 use taper::memory::Precision;
 use taper::model::{Recompute, Rung};
 use taper::ops::gemm::Inputs;
 use taper::plan::{AUTOTUNE_MIN_SMS, Origin, Request};
 
-use super::{Asked, GIB, card, choice, config, cpu, on_card, shown, with_free};
+use super::{Asked, GIB, card, cards, choice, config, cpu, on_card, shown, with_free};
 
 #[test]
 fn the_dtype_is_the_fastest_that_the_card_trains_in() {
@@ -15,11 +15,6 @@ fn the_dtype_is_the_fastest_that_the_card_trains_in() {
             "t4",
             "float16",
             "compute capability 7.5 has no bfloat16 (8.0 has): float16 with a loss scaler",
-        ),
-        (
-            "v100",
-            "float16",
-            "compute capability 7.0 has no bfloat16 (8.0 has): float16 with a loss scaler",
         ),
         (
             "rtx2080ti",
@@ -37,6 +32,75 @@ fn the_dtype_is_the_fastest_that_the_card_trains_in() {
     assert_eq!(
         choice(&plan, "dtype"),
         ("float32", "the CPU trains in float32")
+    );
+}
+
+#[test]
+fn a_card_without_kernels_is_refused_by_name() {
+    for (preset, name) in [("quickstart", "v100"), ("eval_gpt2", "v100-32")] {
+        let refused = shown(&on_card(config(preset, ""), name).try_plan().unwrap_err());
+        assert!(refused.contains("error: Tesla V100-SXM2-"), "{refused}");
+        let words =
+            "has compute capability 7.0; kernels are there for 7.5 and newer (Turing, 2018)";
+        assert!(refused.contains(words), "{refused}");
+        assert!(refused.contains("hint: use a newer GPU"), "{refused}");
+    }
+}
+
+#[test]
+fn a_card_newer_than_the_kernels_is_told_which_it_runs() {
+    let kernels = |name| {
+        let plan = on_card(config("quickstart", ""), name).plan();
+        let mut choices = plan.choices.into_iter();
+        choices
+            .find(|choice| choice.name == "kernels")
+            .map(|choice| choice.because)
+    };
+    for name in ["t4", "rtx3060", "rtx4090", "h200"] {
+        assert_eq!(kernels(name), None, "{name}");
+    }
+    for (name, has) in [("b200", "10.0"), ("rtx5090", "12.0"), ("gb10", "12.1")] {
+        let because = kernels(name).unwrap();
+        assert!(
+            because.starts_with(&format!("compute capability {has} is newer")),
+            "{because}"
+        );
+    }
+}
+
+#[test]
+fn a_micro_batch_is_no_larger_than_kernels_count() {
+    let asked = |settings: &str, device: DeviceProfile| {
+        let settings = format!("model.block_size=8 model.n_embd=16 model.n_head=1 {settings}");
+        let plan = Asked::new(config("quickstart", &settings), device, 96).plan();
+        let because = choice(&plan, "micro-batch").1.to_owned();
+        (plan.launch().rung.micro_batch, because)
+    };
+    let card = card("h100");
+    // A block for every sequence in the third dimension of attention's grid.
+    let all = "train.sequences_per_step=262144 train.batch_size=262144";
+    let (micro_batch, because) = asked(all, card.clone());
+    assert_eq!(micro_batch, 32_768);
+    let words = "the largest divisor of 262,144 that is not above 65,535, the most sequences that kernels take at once";
+    assert_eq!(because, words);
+    // A CPU has no grid.
+    assert_eq!(asked(all, cpu(4, &[])).0, 262_144);
+    // As many as kernels take, and fewer, are asked for and given.
+    let (micro_batch, because) = asked(
+        "train.sequences_per_step=65535 train.batch_size=65535",
+        card.clone(),
+    );
+    assert_eq!(
+        (micro_batch, because.as_str()),
+        (65_535, "`train.batch_size` says so")
+    );
+    let (micro_batch, because) = asked(
+        "train.sequences_per_step=262144 train.batch_size=1024",
+        card,
+    );
+    assert_eq!(
+        (micro_batch, because.as_str()),
+        (1024, "`train.batch_size` says so")
     );
 }
 
@@ -75,20 +139,23 @@ fn a_dtype_asked_for_is_taken_or_refused() {
 /// TorchInductor's bound is a Choice here: both numbers, what is limited, what is not, how to force it.
 #[test]
 fn every_card_is_told_how_far_the_search_goes_and_why() {
-    for card in named::all() {
+    for card in cards() {
+        let sm_count = match &card.hardware {
+            Hardware::Cuda(cuda) => cuda.sm_count,
+            Hardware::Cpu(_) => panic!("a card is a GPU"),
+        };
         let asked = |autotune: &str| {
             let config = config("quickstart", &format!("gemm.autotune={autotune}"));
-            let plan = Asked::new(config, card.profile(), 96).plan();
+            let plan = Asked::new(config, card.clone(), 96).plan();
             let (value, because) = choice(&plan, "gemm autotune");
             (value.to_owned(), because.to_owned())
         };
-        let small = card.sm_count < AUTOTUNE_MIN_SMS;
+        let small = sm_count < AUTOTUNE_MIN_SMS;
         let (value, because) = asked("auto");
         assert_eq!(value, if small { "limited" } else { "full" });
         let numbers = format!(
-            "{} SMs are there, the full search needs 68, as in TorchInductor (`is_big_gpu` in \
-             torch/_inductor/utils.py)",
-            card.sm_count
+            "{sm_count} SMs are there, the full search needs 68, as in TorchInductor (`is_big_gpu` in \
+             torch/_inductor/utils.py)"
         );
         let limits = ": fewer candidates are timed for each matrix product; precision, micro-batch \
                       and all else are not limited, and training goes on; `--set gemm.autotune=full` \

@@ -2,7 +2,7 @@
 
 use taper::config::Config;
 use taper::data::DatasetInfo;
-use taper::device::{Cpu, DeviceProfile, Hardware, named};
+use taper::device::{Cpu, DeviceProfile, Hardware, OLDEST_COMPUTE_CAPABILITY, named};
 use taper::error::{Error, Result};
 use taper::plan::{Choice, Job, ModelDims, Origin, Plan, Refusal, Request};
 
@@ -59,9 +59,11 @@ fn cpu(cores: usize, vector_extensions: &[&'static str]) -> DeviceProfile {
     }
 }
 
-/// Every card there is.
+/// Every card that there are kernels for.
 fn cards() -> Vec<DeviceProfile> {
-    named::all().iter().map(|card| card.profile()).collect()
+    let new_enough = |card: &&named::Card| card.compute_capability >= OLDEST_COMPUTE_CAPABILITY;
+    let cards = named::all().iter().filter(new_enough);
+    cards.map(|card| card.profile()).collect()
 }
 
 /// What [`Request`] borrows.

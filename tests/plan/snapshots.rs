@@ -19,9 +19,10 @@ fn vocab_size(dataset: &str) -> usize {
 /// OpenAI's GPT-2 has the sizes of the presets that start from it.
 fn weights(asked: &Asked) -> Option<ModelDims> {
     let from_gpt2 = asked.config.train.init_from == "gpt2";
-    from_gpt2.then(|| ModelDims {
+    let planned = asked.try_plan().ok().filter(|_| from_gpt2)?;
+    Some(ModelDims {
         vocab_size: 50_257,
-        ..asked.plan().model
+        ..planned.model
     })
 }
 

@@ -1,7 +1,10 @@
 //! The GPUs, who holds their memory, and CUDA's toolkit.
 
 use super::{Finding, Machine};
-use crate::device::{Gpu, GpuProcess, Gpus, Hardware};
+use crate::device::{
+    FoundLibrary, Gpu, GpuProcess, Gpus, Hardware, Libraries, NEWEST_COMPUTE_CAPABILITY,
+    OLDEST_COMPUTE_CAPABILITY, OLDEST_CUDA, REQUIREMENTS, Requirement,
+};
 use crate::doctor::probe::Nvcc;
 use crate::units::{bytes, count};
 
@@ -50,6 +53,20 @@ fn gpu(gpu: &Gpu) -> Finding {
             ", {} SMs, compute capability {major}.{minor}",
             cuda.sm_count
         );
+        let (oldest, newest) = (OLDEST_COMPUTE_CAPABILITY, NEWEST_COMPUTE_CAPABILITY);
+        if cuda.compute_capability < oldest {
+            return Finding::note(
+                "gpu",
+                format!(
+                    "{text}: too old to train on, which takes {}.{}",
+                    oldest.0, oldest.1
+                ),
+                "use another GPU with `--set system.device=cuda:1`, or the CPU with `--set system.device=cpu`",
+            );
+        }
+        if cuda.compute_capability > newest {
+            text += ", newer than the kernels, of which it runs those for 8.0";
+        }
     }
     let (Some(free), Some(total)) = (profile.available_bytes, profile.total_bytes) else {
         return Finding::ok("gpu", text + ", free memory unknown");
@@ -83,16 +100,12 @@ fn gpu_process(process: &GpuProcess) -> String {
     }
 }
 
-/// Kernels are PTX of the version of CUDA that compiled them, which only drivers of that version or
-/// newer take.
 pub(super) fn toolkit(machine: &Machine) -> Finding {
     const BUILD: &str = "this build has no CUDA and needs none";
-    let supported = match &machine.gpus {
-        Gpus::Found { cuda_version, .. } => *cuda_version,
-        _ => None,
-    };
-    if let Some(built) = machine.build_cuda {
-        return built_in(built, supported);
+    if let Some((major, minor)) = machine.build_cuda {
+        // It brings its kernels.
+        let text = format!("this build has CUDA {major}.{minor} and needs none");
+        return Finding::ok("toolkit", text);
     }
     match &machine.nvcc {
         Nvcc::Missing => Finding::ok("toolkit", format!("{BUILD}; `nvcc` is not on the PATH")),
@@ -107,35 +120,51 @@ pub(super) fn toolkit(machine: &Machine) -> Finding {
         ),
         Nvcc::Found {
             version: Some((major, minor)),
-        } => match supported {
-            Some(driver) if driver < (*major, *minor) => Finding::note(
-                "toolkit",
-                format!(
-                    "{BUILD}; `nvcc` is of CUDA {major}.{minor}, newer than the driver's {}.{}",
-                    driver.0, driver.1
-                ),
-                format!("update the NVIDIA driver to one for CUDA {major}.{minor}"),
-            ),
-            _ => Finding::ok(
-                "toolkit",
-                format!("{BUILD}; `nvcc` is of CUDA {major}.{minor}"),
-            ),
-        },
+        } => Finding::ok(
+            "toolkit",
+            format!("{BUILD}; `nvcc` is of CUDA {major}.{minor}"),
+        ),
     }
 }
 
-/// A build with CUDA brings its kernels: it needs a driver, and no toolkit.
-fn built_in((major, minor): (u32, u32), supported: Option<(u32, u32)>) -> Finding {
-    let text = format!("this build has CUDA {major}.{minor} and needs none");
-    match supported {
-        Some(driver) if driver < (major, minor) => Finding::note(
-            "toolkit",
+/// Which driver is needed for what, in a build that can use one.
+pub(super) fn requirements(machine: &Machine) -> Option<Finding> {
+    machine.build_cuda?;
+    let needs = REQUIREMENTS.map(|Requirement { cuda, driver, what }| {
+        let (major, minor) = cuda;
+        format!("{major}.{minor} ({driver}) for {what}")
+    });
+    let text = format!("a driver for CUDA {}", needs.join(", "));
+    let supported = match &machine.gpus {
+        Gpus::Found { cuda_version, .. } => *cuda_version,
+        _ => None,
+    };
+    Some(match supported {
+        Some(has) if has < OLDEST_CUDA => Finding::problem(
+            "needs",
+            format!("{text}; this one is for CUDA {}.{}", has.0, has.1),
             format!(
-                "{text}; the driver is only for CUDA {}.{}",
-                driver.0, driver.1
+                "update the NVIDIA driver to {} or newer",
+                REQUIREMENTS[0].driver
             ),
-            format!("update the NVIDIA driver to one for CUDA {major}.{minor}"),
         ),
-        _ => Finding::ok("toolkit", text),
+        _ => Finding::ok("needs", text),
+    })
+}
+
+/// Which file serves for each of CUDA's libraries.
+pub(super) fn libraries(machine: &Machine) -> Vec<Finding> {
+    let Some(libraries) = &machine.libraries else {
+        return Vec::new();
+    };
+    let found = |library: &FoundLibrary| {
+        let text = format!("{}, `{}`", library.version, library.file.display());
+        Finding::ok(library.name, text)
+    };
+    let mut findings: Vec<Finding> = libraries.found.iter().map(found).collect();
+    if let (Some(text), Gpus::Found { cuda_version, .. }) = (libraries.explain(), &machine.gpus) {
+        let hint = Libraries::hint(cuda_version.unwrap_or(OLDEST_CUDA));
+        findings.push(Finding::problem("cuda", text, hint));
     }
+    findings
 }

@@ -67,6 +67,8 @@ pub fn examine(machine: &Machine) -> Vec<Finding> {
     findings.extend(memory_limit(machine));
     findings.extend(gpus::gpus(&machine.gpus));
     findings.push(gpus::toolkit(machine));
+    findings.extend(gpus::requirements(machine));
+    findings.extend(gpus::libraries(machine));
     findings.push(libraries());
     findings.push(folders::data(&machine.data));
     findings.push(folders::checkpoints(&machine.checkpoints));

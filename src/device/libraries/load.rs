@@ -1,0 +1,272 @@
+//! Opens CUDA's libraries where they are, and gives them to the trampolines that candle and taper call.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::path::{Path, PathBuf};
+
+use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
+
+use super::places::{Place, Searched};
+use super::{FoundLibrary, Libraries, MissingLibrary};
+
+/// A version of CUDA, (major, minor).
+type Cuda = (u32, u32);
+
+/// Major, minor, patch.
+type Version = (u32, u32, u32);
+
+/// Libraries that come together: those of one folder serve, or none of them.
+struct Family {
+    members: &'static [Member],
+    /// What follows `.so.` in the names of the files, in the order in which they are looked for.
+    versions: &'static [u32],
+    /// The CUDA that a driver must be for. NVIDIA's "CUDA Compatibility" promises that a driver serves what is of its
+    /// own major version, whichever the minor one.
+    needs: fn(Version) -> Cuda,
+}
+
+struct Member {
+    name: &'static str,
+    /// `cublasLt` of `libcublasLt.so.13`.
+    stem: &'static str,
+    imports: fn() -> *mut Imports,
+    version: fn(&Handle) -> Option<(Version, *const c_void)>,
+}
+
+/// `struct taper_cuda_library` of build/cuda_imports/imports.h.
+#[repr(C)]
+struct Imports {
+    _opaque: [u8; 0],
+}
+
+unsafe extern "C" {
+    static mut taper_cuda_library_cublas: Imports;
+    static mut taper_cuda_library_cublasLt: Imports;
+    static mut taper_cuda_library_curand: Imports;
+    fn taper_cuda_serve(library: *mut Imports, handle: *mut c_void);
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        // The second one needs the first, and takes the one that is open.
+        members: &[
+            Member {
+                name: "cuBLASLt",
+                stem: "cublasLt",
+                imports: || &raw mut taper_cuda_library_cublasLt,
+                version: blas_lt_version,
+            },
+            Member {
+                name: "cuBLAS",
+                stem: "cublas",
+                imports: || &raw mut taper_cuda_library_cublas,
+                version: blas_version,
+            },
+        ],
+        versions: &[13, 12],
+        needs: |(major, ..)| (major, 0),
+    },
+    Family {
+        members: &[Member {
+            name: "cuRAND",
+            stem: "curand",
+            imports: || &raw mut taper_cuda_library_curand,
+            version: rand_version,
+        }],
+        versions: &[10],
+        // 10.3 is CUDA 12's, 10.4 is CUDA 13's; the name of the file is the same.
+        needs: |(_, minor, _)| if minor < 4 { (12, 0) } else { (13, 0) },
+    },
+];
+
+/// Looks for the libraries that a run needs, for a driver that supports `driver`, and opens them: in each place the
+/// newest that the driver serves.
+///
+/// What is open already stays; nothing is called before this that would open something else.
+pub fn load(driver: Cuda) -> Libraries {
+    let mut report = Libraries::default();
+    let mut places: Vec<Searched> = Vec::new();
+    for family in &FAMILIES {
+        let opened = (0..Place::ALL.len()).find_map(|index| {
+            // Asking Python takes some hundredths of a second: only when it is its turn, and once.
+            if places.len() == index {
+                places.push(Place::ALL[index].search());
+            }
+            family.open(&places[index], driver, &mut report.passed_over)
+        });
+        match opened {
+            Some(opened) => report.found.extend(opened.into_iter().map(Opened::serve)),
+            None => report
+                .missing
+                .extend(family.members.iter().map(|member| MissingLibrary {
+                    name: member.name,
+                    files: family.files(member),
+                })),
+        }
+    }
+    report.looked_in = places.into_iter().map(|place| place.name).collect();
+    report
+}
+
+impl Family {
+    /// Newest first.
+    fn files(&self, member: &Member) -> Vec<String> {
+        let file = |version| format!("lib{}.so.{version}", member.stem);
+        self.versions.iter().map(file).collect()
+    }
+
+    /// All members from one folder of a place.
+    fn open(
+        &self,
+        place: &Searched,
+        driver: Cuda,
+        passed_over: &mut Vec<String>,
+    ) -> Option<Vec<Opened>> {
+        let nowhere = [PathBuf::new()];
+        let folders = place.folders.as_deref().unwrap_or(&nowhere);
+        folders.iter().find_map(|folder| {
+            self.versions.iter().find_map(|version| {
+                let opened: Result<Vec<Opened>, Option<String>> = self
+                    .members
+                    .iter()
+                    .map(|member| {
+                        let file = format!("lib{}.so.{version}", member.stem);
+                        Opened::new(member, &folder.join(file), driver, self.needs)
+                    })
+                    .collect();
+                match opened {
+                    Ok(opened) => Some(opened),
+                    Err(reason) => {
+                        passed_over.extend(reason);
+                        None
+                    }
+                }
+            })
+        })
+    }
+}
+
+struct Opened {
+    member: &'static Member,
+    handle: Handle,
+    version: Version,
+    file: PathBuf,
+}
+
+impl Opened {
+    /// # Errors
+    /// Why the file is passed over; `None` if it is not there.
+    fn new(
+        member: &'static Member,
+        path: &Path,
+        driver: Cuda,
+        needs: fn(Version) -> Cuda,
+    ) -> Result<Self, Option<String>> {
+        let alone = path.components().count() == 1;
+        if !alone && !path.exists() {
+            return Err(None);
+        }
+        let shown = path.display();
+        // SAFETY: NVIDIA's libraries are made to be loaded at any time.
+        let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+        let handle = handle.map_err(|error| {
+            let reason = error.to_string();
+            // The loader says it of a file that it does not find, and of another one that this one needs.
+            let absent = alone && reason.starts_with(&*path.to_string_lossy());
+            (!absent).then(|| format!("`{shown}` cannot be loaded: {reason}"))
+        })?;
+        let (version, address) = (member.version)(&handle)
+            .ok_or_else(|| Some(format!("`{shown}` does not tell its version")))?;
+        let found = if alone { file_of(address) } else { None };
+        let file = found.unwrap_or_else(|| path.to_path_buf());
+        let needed = needs(version);
+        if needed > driver {
+            return Err(Some(format!(
+                "`{}` is {} {}, which needs a driver for CUDA {}.{}",
+                file.display(),
+                member.name,
+                text(version),
+                needed.0,
+                needed.1
+            )));
+        }
+        Ok(Self {
+            member,
+            handle,
+            version,
+            file,
+        })
+    }
+
+    /// Lets the trampolines call it from here on. It stays open.
+    fn serve(self) -> FoundLibrary {
+        // SAFETY: a library's record, which bind.c guards itself, and a handle that nobody closes.
+        unsafe { taper_cuda_serve((self.member.imports)(), self.handle.into_raw()) };
+        FoundLibrary {
+            name: self.member.name,
+            version: text(self.version),
+            file: self.file,
+        }
+    }
+}
+
+fn text((major, minor, patch): Version) -> String {
+    format!("{major}.{minor}.{patch}")
+}
+
+/// The file that an address belongs to, as the loader found it.
+fn file_of(address: *const c_void) -> Option<PathBuf> {
+    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: writes to the variable, which may be all zeros.
+    let info = unsafe {
+        if libc::dladdr(address, info.as_mut_ptr()) == 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    if info.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: a C string of the loader's that lives as long as the library is open.
+    let file = unsafe { CStr::from_ptr(info.dli_fname) };
+    Some(file.to_str().ok()?.into())
+}
+
+/// `120103` of `cublasLtGetVersion` is 12.1.3.
+fn blas_lt_version(handle: &Handle) -> Option<(Version, *const c_void)> {
+    // SAFETY: `size_t cublasLtGetVersion(void)` of cublasLt.h.
+    let get =
+        unsafe { handle.get::<unsafe extern "C" fn() -> usize>(b"cublasLtGetVersion\0") }.ok()?;
+    // SAFETY: it needs nothing, and no GPU.
+    let number = u32::try_from(unsafe { get() }).ok()?;
+    let version = (number / 10_000, number / 100 % 100, number % 100);
+    Some((version, *get as *const c_void))
+}
+
+/// `cublasGetProperty` tells a part at a time.
+fn blas_version(handle: &Handle) -> Option<(Version, *const c_void)> {
+    type GetProperty = unsafe extern "C" fn(c_int, *mut c_int) -> c_int;
+    // SAFETY: `cublasStatus_t cublasGetProperty(libraryPropertyType, int *)` of cublas_api.h.
+    let get = unsafe { handle.get::<GetProperty>(b"cublasGetProperty\0") }.ok()?;
+    let part = |property| {
+        let mut value = 0;
+        // SAFETY: the pointer is to a variable.
+        let status = unsafe { get(property, &mut value) };
+        u32::try_from(value).ok().filter(|_| status == 0)
+    };
+    // MAJOR_VERSION, MINOR_VERSION, PATCH_LEVEL of library_types.h.
+    Some(((part(0)?, part(1)?, part(2)?), *get as *const c_void))
+}
+
+/// `10302` of `curandGetVersion` is 10.3.2.
+fn rand_version(handle: &Handle) -> Option<(Version, *const c_void)> {
+    // SAFETY: `curandStatus_t curandGetVersion(int *)` of curand.h.
+    let get =
+        unsafe { handle.get::<unsafe extern "C" fn(*mut c_int) -> c_int>(b"curandGetVersion\0") }
+            .ok()?;
+    let mut number = 0;
+    // SAFETY: the pointer is to a variable.
+    let status = unsafe { get(&mut number) };
+    let number = u32::try_from(number).ok().filter(|_| status == 0)?;
+    let version = (number / 1000, number / 100 % 10, number % 100);
+    Some((version, *get as *const c_void))
+}
