@@ -42,6 +42,7 @@ fn healthy() -> Machine {
         }),
         holders: vec![holder(77, "firefox", 3 * GIB), holder(5, "sshd", MIB)],
         gpus: Gpus::NoLibrary,
+        driver_cuda: None,
         build_cuda: None,
         libraries: None,
         nvcc: Nvcc::Missing,
@@ -193,14 +194,9 @@ fn a_build_with_cuda_says_which_driver_is_needed_for_what() {
     ];
     assert_finding(&machine, "needs", Status::Ok, &needs);
     // That it is older than the toolkit is no obstacle.
-    machine.gpus = found(vec![]);
+    machine.driver_cuda = Some((12, 2));
     assert_finding(&machine, "needs", Status::Ok, &needs);
-    machine.gpus = Gpus::Found {
-        driver_version: None,
-        cuda_version: Some((11, 8)),
-        gpus: Vec::new(),
-        unreadable: Vec::new(),
-    };
+    machine.driver_cuda = Some((11, 8));
     let words = [
         "this one is for CUDA 11.8",
         "update the NVIDIA driver to 530",
@@ -212,7 +208,7 @@ fn a_build_with_cuda_says_which_driver_is_needed_for_what() {
 fn the_files_of_cuda_s_libraries_are_named_or_where_they_were_looked_for() {
     let mut machine = healthy();
     machine.build_cuda = Some((13, 0));
-    machine.gpus = found(vec![gpu("rtx3060", 11_000, vec![])]);
+    machine.driver_cuda = Some((12, 2));
     let mut libraries = Libraries {
         found: vec![FoundLibrary {
             name: "cuBLAS",
@@ -243,16 +239,21 @@ fn the_files_of_cuda_s_libraries_are_named_or_where_they_were_looked_for() {
 #[test]
 fn a_gpu_too_old_or_newer_than_the_kernels_is_told_from_others() {
     let mut machine = healthy();
-    machine.gpus = found(vec![gpu("v100", 16_000, vec![])]);
-    let words = [
-        "7.0",
-        "too old to train on, which takes 7.5",
-        "--set system.device=cpu",
-    ];
+    machine.build_cuda = Some((13, 0));
+    let v100 = || gpu("v100", 16_000, vec![]);
+    machine.gpus = found(vec![v100()]);
+    let words = ["7.0: kernels are there for 7.5", "--set system.device=cpu"];
+    assert_finding(&machine, "gpu", Status::Problem, &words);
+    machine.gpus = found(vec![v100(), gpu("rtx3060", 11_900, vec![])]);
+    let words = ["choose the newer GPU with `--set system.device=cuda:"];
     assert_finding(&machine, "gpu", Status::Note, &words);
     machine.gpus = found(vec![gpu("rtx5090", 32_000, vec![])]);
     let words = ["12.0, newer than the kernels, of which it runs those for 8.0"];
     assert_finding(&machine, "gpu", Status::Ok, &words);
+    // A build without CUDA has no kernels to compare with.
+    machine.build_cuda = None;
+    machine.gpus = found(vec![v100()]);
+    assert_finding(&machine, "gpu", Status::Ok, &["compute capability 7.0, "]);
 }
 
 #[test]

@@ -64,7 +64,7 @@ void *taper_cuda_bind(struct taper_cuda_import *import) {
     if (library->state == TAPER_CUDA_OPEN) {
         target = dlsym(library->handle, import->name);
         if (target == NULL && import->target == taper_cuda_unbound) {
-            give_reason("%s`%s` has no `%s`: it is older than this build", library->file_names[0],
+            give_reason("%s`%s`, or what serves in its place, has no `%s`", library->file_names[0],
                         import->name);
         }
     }

@@ -4,13 +4,14 @@
 use candle_core::CudaDevice;
 use candle_core::cuda::CudaError;
 use cudarc::driver::sys::{CUdevice_attribute as Attribute, CUresult};
-use cudarc::driver::{CudaContext, DriverError};
+use cudarc::driver::{CudaContext, DriverError, result};
 
 use super::capability::cores_per_sm;
 use super::gpu::Reading;
 use super::nvml::processes_of;
 use super::{
-    Cuda, DeviceError, DeviceProfile, GpuProcess, Gpus, Hardware, OLDEST_CUDA, gpus, load_libraries,
+    Cuda, DeviceError, DeviceProfile, GpuProcess, Gpus, Hardware, OLDEST_COMPUTE_CAPABILITY,
+    OLDEST_CUDA, gpus, load_libraries,
 };
 use crate::ops::cuda;
 
@@ -21,8 +22,31 @@ use crate::ops::cuda;
 /// # Errors
 /// [`DeviceError`] when there is no driver, no such GPU, or when the driver fails.
 pub fn probe(ordinal: usize) -> Result<DeviceProfile, DeviceError> {
-    supported_cuda()?;
-    read(ordinal).map_err(|error| explain(error, ordinal))
+    let explain = |error| explain(error, ordinal);
+    // Where there is no GPU, or none with kernels, neither the driver's age nor a library is missed.
+    let (name, has) = identity(ordinal).map_err(explain)?;
+    if has < OLDEST_COMPUTE_CAPABILITY {
+        return Err(DeviceError::OldGpu { name, has });
+    }
+    let cuda = supported_cuda()?;
+    let profile = read(ordinal).map_err(explain)?;
+    require_libraries(cuda)?;
+    Ok(profile)
+}
+
+/// Name and compute capability, by functions that every driver has and without a context.
+fn identity(ordinal: usize) -> Result<(String, (u32, u32)), DriverError> {
+    result::init()?;
+    let ordinal =
+        i32::try_from(ordinal).map_err(|_| DriverError(CUresult::CUDA_ERROR_INVALID_DEVICE))?;
+    let device = result::device::get(ordinal)?;
+    let attribute = |which| {
+        // SAFETY: the device is one that the driver has just given.
+        unsafe { result::device::get_attribute(device, which) }.map(i32::unsigned_abs)
+    };
+    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok((result::device::get_name(device)?, (major, minor)))
 }
 
 /// Has CUDA load a kernel's code when it is first launched, unless the environment says otherwise: before CUDA 12.2 a
@@ -43,6 +67,14 @@ fn supported_cuda() -> Result<Option<(u32, u32)>, DeviceError> {
     match cuda::supported_version() {
         Some(has) if has < OLDEST_CUDA => Err(DeviceError::OldDriver { has }),
         supported => Ok(supported),
+    }
+}
+
+/// Opens what candle starts with every device, for a driver that supports `cuda`.
+fn require_libraries(cuda: Option<(u32, u32)>) -> Result<(), DeviceError> {
+    match cuda.and_then(|cuda| Some((cuda, load_libraries(cuda).explain()?))) {
+        Some((cuda, reason)) => Err(DeviceError::NoLibrary { reason, cuda }),
+        None => Ok(()),
     }
 }
 
@@ -133,11 +165,7 @@ pub fn explain(error: DriverError, ordinal: usize) -> DeviceError {
 /// [`DeviceError`] when there is no driver, no such GPU, when one of CUDA's libraries does not start, or
 /// when the driver fails.
 pub fn open(ordinal: usize) -> Result<CudaDevice, DeviceError> {
-    if let Some(cuda) = supported_cuda()?
-        && let Some(reason) = load_libraries(cuda).explain()
-    {
-        return Err(DeviceError::NoLibrary { reason, cuda });
-    }
+    require_libraries(supported_cuda()?)?;
     let device = CudaDevice::new_with_stream(ordinal).map_err(|error| match cause(error) {
         Some(CudaError::Cuda(error)) => explain(error, ordinal),
         Some(other) => DeviceError::Library {

@@ -1,4 +1,4 @@
-//! Which driver is needed for what. docs/drivers.md says where each of them comes from.
+//! Requirements of the driver. docs/drivers.md says where each of them comes from.
 
 /// A version of CUDA that a driver supports, and what needs it.
 #[derive(Clone, Copy, Debug)]

@@ -28,9 +28,11 @@ pub struct Machine {
     /// The other processes that hold most memory, the largest first.
     pub holders: Vec<Holder>,
     pub gpus: Gpus,
+    /// The newest CUDA that the driver supports, (major, minor); of builds with CUDA also where NVML is missing.
+    pub driver_cuda: Option<(u32, u32)>,
     /// The CUDA version that this build's kernels are for, (major, minor).
     pub build_cuda: Option<(u32, u32)>,
-    /// Of CUDA, beside the driver; only in a build with CUDA, where there is a driver.
+    /// CUDA's libraries; `None` in a build without CUDA, and where no driver can serve any.
     pub libraries: Option<Libraries>,
     pub nvcc: Nvcc,
     pub data: Data,
@@ -66,6 +68,7 @@ impl Machine {
         let root = Path::new("/");
         let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
         let gpus = device::gpus();
+        let driver_cuda = driver_cuda(&gpus);
         let (meminfo, cpuinfo) = (read("proc/meminfo"), read("proc/cpuinfo"));
         Self {
             cpu: DeviceProfile::cpu(),
@@ -74,8 +77,9 @@ impl Machine {
             physical_bytes: kib_field(&meminfo, "MemTotal"),
             swap: swap(&meminfo),
             holders: holders(root),
-            libraries: libraries(&gpus),
+            libraries: libraries(driver_cuda),
             gpus,
+            driver_cuda,
             build_cuda: option_env!("TAPER_CUDA_VERSION").and_then(version),
             nvcc: nvcc(),
             data: Data::probe(config),
@@ -84,16 +88,26 @@ impl Machine {
     }
 }
 
-fn libraries(gpus: &Gpus) -> Option<Libraries> {
-    match gpus {
-        #[cfg(feature = "cuda")]
-        Gpus::Found {
-            cuda_version: Some(cuda),
-            gpus,
-            ..
-        } if !gpus.is_empty() => Some(device::load_libraries(*cuda)),
-        _ => None,
-    }
+/// NVML's word, else the driver's own.
+fn driver_cuda(gpus: &Gpus) -> Option<(u32, u32)> {
+    let told = match gpus {
+        Gpus::Found { cuda_version, .. } => *cuda_version,
+        Gpus::NoLibrary | Gpus::Failed { .. } => None,
+    };
+    #[cfg(feature = "cuda")]
+    let told = told.or_else(crate::ops::cuda::supported_version);
+    told
+}
+
+#[cfg(feature = "cuda")]
+fn libraries(driver: Option<(u32, u32)>) -> Option<Libraries> {
+    let served = driver.filter(|cuda| *cuda >= device::OLDEST_CUDA)?;
+    Some(device::load_libraries(served).clone())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn libraries(_: Option<(u32, u32)>) -> Option<Libraries> {
+    None
 }
 
 fn cores(cpuinfo: &str) -> Option<usize> {

@@ -51,7 +51,7 @@ impl KernelError {
         match self {
             Self::Unknown { .. } | Self::ComputeCapability { .. } => None,
             Self::Load { .. } => {
-                Some("`taper doctor` compares this build with the driver; a newer driver may help")
+                Some("`taper doctor` says which driver is needed for what; a newer one may help")
             }
             Self::Limits(_) => Some("run `taper doctor`"),
         }

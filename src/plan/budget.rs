@@ -21,9 +21,10 @@ const CUDA_CONTEXT_BYTES: u64 = 192 * MIB;
 /// assumption, until a card has told.
 const LAZY_CODE_BYTES: u64 = 256 * MIB;
 
-/// The share of a card that such code is taken for at most; less than [`LAZY_CODE_BYTES`] only of virtual cards, whose
-/// code is no larger than they say.
-const LAZY_CODE_SHARE: u64 = 16;
+/// No card that there are kernels for has less memory (2 GB are the least). A virtual one may, and has no code but
+/// what it says: a sixteenth of it is kept.
+const SMALLEST_CARD_BYTES: u64 = 1536 * MIB;
+const SMALLER_CARDS_SHARE: u64 = 16;
 
 /// What one update reads and gives: a few numbers in a handful of buffers, of which a GPU's pool makes no
 /// small ones.
@@ -127,10 +128,11 @@ pub(super) fn reserve(device: &DeviceProfile, threads: usize, packed_bytes: usiz
                 row("numbers of a step", STEP_NUMBERS_BYTES),
                 row("last block of the pool", POOL_BLOCK_BYTES),
             ];
-            let most = device
-                .total_bytes
-                .map_or(u64::MAX, |total| total / LAZY_CODE_SHARE);
-            rows.push(row("code loaded when used", LAZY_CODE_BYTES.min(most)));
+            let code = match device.total_bytes {
+                Some(total) if total < SMALLEST_CARD_BYTES => total / SMALLER_CARDS_SHARE,
+                _ => LAZY_CODE_BYTES,
+            };
+            rows.push(row("code loaded when used", code));
             if cuda.driver_version.is_none() {
                 rows.push(row("CUDA context", CUDA_CONTEXT_BYTES));
             }

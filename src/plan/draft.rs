@@ -25,6 +25,8 @@ pub(super) struct Draft {
     pub pinned: Option<usize>,
     /// The most sequences of a micro-batch that kernels take.
     pub countable: usize,
+    /// Whether the ladder begins with a checkpoint's rung.
+    pub resumed: bool,
     pub measure: Measure,
     pub ladder: Vec<Launch>,
     pub budget: Choice<Option<u64>>,
@@ -78,9 +80,8 @@ impl Draft {
             job,
         );
         let mut ladder = rungs.ladder(&predictor, |rung| measure.bytes(rung));
-        if let Some(rung) = origin.rung
-            && rung.micro_batch <= countable
-        {
+        let stored = origin.rung.filter(|rung| rung.micro_batch <= countable);
+        if let Some(rung) = stored {
             let bytes = measure.bytes(rung);
             let below = |launch: &Launch| {
                 launch.bytes < bytes && launch.rung.micro_batch <= rung.micro_batch
@@ -105,6 +106,7 @@ impl Draft {
             gemm,
             pinned,
             countable,
+            resumed: stored.is_some(),
             measure,
             ladder,
             budget: budget(device, config.system.memory_limit.map(|limit| limit.0)),

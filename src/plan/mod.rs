@@ -155,7 +155,6 @@ impl Request<'_> {
         let Self {
             config,
             device,
-            origin,
             job,
             ..
         } = *self;
@@ -171,7 +170,7 @@ impl Request<'_> {
             draft: &draft,
             chosen,
             config,
-            resumed: origin.rung.is_some(),
+            resumed: draft.resumed,
         };
         let mut choices = vec![
             NamedChoice::new("device", &resolve::device(device, self.because)),

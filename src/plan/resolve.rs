@@ -62,14 +62,14 @@ pub(super) fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result
     }
 }
 
-/// Which kernels a GPU runs that is newer than all of them; `None` for others.
+/// Kernels of a GPU that is newer than all of them; `None` for others.
 pub(super) fn kernels(cuda: &Cuda) -> Option<Choice<&'static str>> {
     let ((major, minor), newest) = (cuda.compute_capability, NEWEST_COMPUTE_CAPABILITY);
     (cuda.compute_capability > newest).then(|| Choice {
         value: "PTX for 8.0",
         because: format!(
-            "compute capability {major}.{minor} is newer than this build, whose kernels end at {}.{}: the driver \
-             compiles those for 8.0, which do without what is new in {major}.{minor}",
+            "compute capability {major}.{minor} is newer than this build, whose kernels end at {}.{}: it runs \
+             those for 8.0, which do without what is new in {major}.{minor}",
             newest.0, newest.1
         ),
     })

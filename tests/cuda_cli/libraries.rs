@@ -1,7 +1,7 @@
 //! Drivers of other ages, and CUDA's libraries in the places where people have them.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -51,30 +51,52 @@ impl Machine {
         }
     }
 
-    /// Puts a cuBLASLt into a folder that is of CUDA 13 and can do nothing but tell it.
+    /// Puts libraries of CUDA 13 into a folder. cuBLAS's tell by their names, and are not to be opened; cuRAND's can
+    /// only tell its version.
     fn has_cuda_13(&self, folder: &str) {
-        fs::create_dir_all(self.path(folder)).unwrap();
-        let source = self.path("13.c");
-        fs::write(
-            &source,
-            "unsigned long cublasLtGetVersion(void) { return 130002; }\n",
-        )
-        .unwrap();
-        let library = self.path(folder).join("libcublasLt.so.13");
+        let folder = self.path(folder);
+        fs::create_dir_all(&folder).unwrap();
+        for file in ["libcublas.so.13", "libcublasLt.so.13"] {
+            fs::write(folder.join(file), "no library at all").unwrap();
+        }
+        let source = self.path("rand.c");
+        let version = "int curandGetVersion(int *version) { *version = 10400; return 0; }\n";
+        fs::write(&source, version).unwrap();
         let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-o"]).arg(library).arg(source);
+        compiler
+            .args(["-shared", "-o"])
+            .arg(folder.join(RAND[0]))
+            .arg(source);
         assert!(compiler.status().unwrap().success());
     }
 
+    /// Makes Python one that prints these lines.
+    fn has_python(&self, environment: &str, lines: &[&Path]) {
+        let folder = self.path(environment).join("bin");
+        fs::create_dir_all(&folder).unwrap();
+        let lines = lines
+            .iter()
+            .map(|line| format!("echo '{}'\n", line.display()));
+        let python = folder.join("python3");
+        fs::write(&python, format!("#!/bin/sh\n{}", lines.collect::<String>())).unwrap();
+        fs::set_permissions(python, Permissions::from_mode(0o755)).unwrap();
+    }
+
     fn taper(&self, arguments: &[&str]) -> Outcome {
+        outcome(&mut self.command(arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.place.command(arguments);
         command
             .env("VGPU_DRIVER", self.driver)
             .env("LD_LIBRARY_PATH", self.path("driver"))
             .env("PYTHONPATH", self.path("site-packages"))
             .env("CUDA_HOME", self.path("toolkit"))
+            .env("CONDA_PREFIX", self.path("conda"))
+            .env_remove("VIRTUAL_ENV")
             .env_remove("CUDA_PATH");
-        outcome(&mut command)
+        command
     }
 
     fn train(&self, settings: &str, flags: &[&str]) -> Outcome {
@@ -102,7 +124,7 @@ fn pytorchs_libraries_of_cuda_12_serve_a_driver_for_12_1() {
     };
     machine.has("site-packages/nvidia/cublas/lib", &BLAS);
     machine.has("site-packages/nvidia/curand/lib", &RAND);
-    // PyTorch for CUDA 13, whose libraries this driver cannot serve.
+    // PyTorch for CUDA 13, whose libraries this driver cannot serve, comes first.
     machine.has_cuda_13("site-packages/nvidia/cu13/lib");
 
     let doctor = machine.taper(&["doctor"]).succeeded();
@@ -176,6 +198,55 @@ fn a_toolkit_comes_before_python_and_the_loaders_path_before_both() {
 }
 
 #[test]
+fn condas_libraries_lie_below_pythons_root() {
+    let Some(machine) = Machine::new("12.1") else {
+        return;
+    };
+    let root = machine.path("conda");
+    machine.has_python("conda", &[&root]);
+    machine.has("conda/lib", &BLAS);
+    machine.has("conda/lib", &RAND);
+    let doctor = machine.taper(&["doctor"]).succeeded();
+    let expected = root.join("lib/libcublas.so.12");
+    assert_serves(&doctor, "cuBLAS", "12.1.0", &expected);
+}
+
+#[test]
+fn one_library_of_two_is_not_taken_from_another_folder() {
+    let Some(machine) = Machine::new("12.1") else {
+        return;
+    };
+    machine.has("toolkit/lib64", &BLAS[1..]);
+    machine.has("toolkit/lib", &BLAS[..1]);
+    machine.has("toolkit/lib", &RAND);
+    let words = [
+        "cuBLASLt and cuBLAS not found",
+        "lib64/libcublasLt.so.12` is there without `libcublas.so.12`",
+    ];
+    machine.train("", &[]).refused(&words);
+}
+
+#[test]
+fn code_is_loaded_when_it_is_used_by_drivers_that_have_to_be_told_so() {
+    let Some(mut machine) = Machine::new("12.1") else {
+        return;
+    };
+    machine.has("toolkit/lib64", &BLAS);
+    machine.has("toolkit/lib64", &RAND);
+    // All of it at once would leave nothing.
+    machine.place = machine.place.with_card("eager_bytes = \"11.6GiB\"");
+    let run = |mode: Option<&str>| {
+        let mut command = machine.command(&tiny("gemm.autotune=off", &[]));
+        command.env_remove("CUDA_MODULE_LOADING");
+        command.envs(mode.map(|mode| ("CUDA_MODULE_LOADING", mode)));
+        outcome(&mut command)
+    };
+    // What somebody has set stays.
+    run(Some("EAGER")).refused(&["has no memory left", "taper doctor"]);
+    run(None).succeeded();
+}
+
+#[test]
 fn libraries_that_are_not_there_are_an_error_that_says_where_they_were_looked_for() {
     let Some(machine) = Machine::new("12.1") else {
         return;
@@ -187,7 +258,8 @@ fn libraries_that_are_not_there_are_an_error_that_says_where_they_were_looked_fo
         "`libcublasLt.so.13`, `libcublasLt.so.12`",
         "CUDA_HOME (`",
         site_packages.to_str().unwrap(),
-        "cu13/lib/libcublasLt.so.13` is cuBLASLt 13.0.2, which needs a driver for CUDA 13.0",
+        "cu13/lib/libcublasLt.so.13` needs a driver for CUDA 13.0",
+        "cu13/lib/libcurand.so.10, cuRAND 10.4.0` needs a driver for CUDA 13.0",
         "pip install nvidia-cublas-cu12 nvidia-curand-cu12",
         "--set system.device=cpu",
     ];
@@ -221,4 +293,6 @@ fn a_driver_that_is_too_old_is_refused_with_the_one_that_is_needed() {
         "{}",
         doctor.stdout
     );
+    // No library would help.
+    assert!(!doctor.stdout.contains("pip install"), "{}", doctor.stdout);
 }

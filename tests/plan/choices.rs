@@ -85,6 +85,27 @@ fn a_micro_batch_is_no_larger_than_kernels_count() {
     assert_eq!(because, words);
     // A CPU has no grid.
     assert_eq!(asked(all, cpu(4, &[])).0, 262_144);
+    // A checkpoint of a CPU may have stood on more: no rung of this GPU's, and none that is said to be kept.
+    let more = |micro_batch| Rung {
+        micro_batch,
+        recompute: Recompute::None,
+        logits_rows: 64,
+    };
+    let settings = format!("model.block_size=8 model.n_embd=16 model.n_head=1 {all}");
+    let stored = Asked::new(config("quickstart", &settings), card.clone(), 96);
+    for (rung, micro_batch, kept) in [(131_072, 32_768, false), (4096, 4096, true)] {
+        let request = Request {
+            origin: Origin {
+                rung: Some(more(rung)),
+                ..stored.request().origin
+            },
+            ..stored.request()
+        };
+        let plan = request.plan().unwrap();
+        assert_eq!(plan.launch().rung.micro_batch, micro_batch);
+        let because = choice(&plan, "micro-batch").1;
+        assert_eq!(because.contains("as in the checkpoint"), kept, "{because}");
+    }
     // As many as kernels take, and fewer, are asked for and given.
     let (micro_batch, because) = asked(
         "train.sequences_per_step=65535 train.batch_size=65535",

@@ -1,7 +1,9 @@
 //! Opens CUDA's libraries where they are, and gives them to the trampolines that candle and taper call.
 
+use std::error::Error;
 use std::ffi::{CStr, c_int, c_void};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 
@@ -17,11 +19,18 @@ type Version = (u32, u32, u32);
 /// Libraries that come together: those of one folder serve, or none of them.
 struct Family {
     members: &'static [Member],
-    /// What follows `.so.` in the names of the files, in the order in which they are looked for.
-    versions: &'static [u32],
-    /// The CUDA that a driver must be for. NVIDIA's "CUDA Compatibility" promises that a driver serves what is of its
-    /// own major version, whichever the minor one.
-    needs: fn(Version) -> Cuda,
+    /// Numbers behind `.so.` in the names of the files, in the order in which they are looked for.
+    numbers: &'static [u32],
+    needs: Needs,
+}
+
+/// Source of the CUDA version that a library needs of the driver. NVIDIA's "CUDA Compatibility" promises that a driver serves
+/// libraries of its own major version, whichever the minor one.
+enum Needs {
+    /// The file's number is CUDA's major version.
+    OfNumber,
+    /// The number is the same for all, so that the library has to be opened and asked.
+    OfVersion(fn(Version) -> Cuda),
 }
 
 struct Member {
@@ -62,8 +71,8 @@ const FAMILIES: [Family; 2] = [
                 version: blas_version,
             },
         ],
-        versions: &[13, 12],
-        needs: |(major, ..)| (major, 0),
+        numbers: &[13, 12],
+        needs: Needs::OfNumber,
     },
     Family {
         members: &[Member {
@@ -72,17 +81,23 @@ const FAMILIES: [Family; 2] = [
             imports: || &raw mut taper_cuda_library_curand,
             version: rand_version,
         }],
-        versions: &[10],
-        // 10.3 is CUDA 12's, 10.4 is CUDA 13's; the name of the file is the same.
-        needs: |(_, minor, _)| if minor < 4 { (12, 0) } else { (13, 0) },
+        numbers: &[10],
+        // 10.3 is CUDA 12's, 10.4 is CUDA 13's.
+        needs: Needs::OfVersion(|(_, minor, _)| if minor < 4 { (12, 0) } else { (13, 0) }),
     },
 ];
 
-/// Looks for the libraries that a run needs, for a driver that supports `driver`, and opens them: in each place the
-/// newest that the driver serves.
+/// Looks for the libraries that a run needs, for a driver that supports `driver`, and opens them: of the first folder that
+/// has some, the newest that the driver serves.
 ///
-/// What is open already stays; nothing is called before this that would open something else.
-pub fn load(driver: Cuda) -> Libraries {
+/// Once for a process, whose driver is one: what is open already stays. Nothing is called before this that would open
+/// something else.
+pub fn load(driver: Cuda) -> &'static Libraries {
+    static LOADED: OnceLock<Libraries> = OnceLock::new();
+    LOADED.get_or_init(|| search(driver))
+}
+
+fn search(driver: Cuda) -> Libraries {
     let mut report = Libraries::default();
     let mut places: Vec<Searched> = Vec::new();
     for family in &FAMILIES {
@@ -91,77 +106,124 @@ pub fn load(driver: Cuda) -> Libraries {
             if places.len() == index {
                 places.push(Place::ALL[index].search());
             }
-            family.open(&places[index], driver, &mut report.passed_over)
+            family.find(&places[index], driver, &mut report.passed_over)
         });
         match opened {
             Some(opened) => report.found.extend(opened.into_iter().map(Opened::serve)),
-            None => report
-                .missing
-                .extend(family.members.iter().map(|member| MissingLibrary {
+            None => report.missing.extend(family.members.iter().map(|member| {
+                MissingLibrary {
                     name: member.name,
-                    files: family.files(member),
-                })),
+                    files: family
+                        .numbers
+                        .iter()
+                        .map(|number| member.file(*number))
+                        .collect(),
+                }
+            })),
         }
     }
     report.looked_in = places.into_iter().map(|place| place.name).collect();
     report
 }
 
-impl Family {
-    /// Newest first.
-    fn files(&self, member: &Member) -> Vec<String> {
-        let file = |version| format!("lib{}.so.{version}", member.stem);
-        self.versions.iter().map(file).collect()
-    }
+/// Reason that a file does not serve; `None` if there is no such file.
+type PassedOver = Option<String>;
 
+impl Family {
     /// All members from one folder of a place.
-    fn open(
+    fn find(
         &self,
         place: &Searched,
         driver: Cuda,
         passed_over: &mut Vec<String>,
     ) -> Option<Vec<Opened>> {
-        let nowhere = [PathBuf::new()];
-        let folders = place.folders.as_deref().unwrap_or(&nowhere);
+        let by_name = [PathBuf::new()];
+        let folders = place.folders.as_deref().unwrap_or(&by_name);
         folders.iter().find_map(|folder| {
-            self.versions.iter().find_map(|version| {
-                let opened: Result<Vec<Opened>, Option<String>> = self
-                    .members
-                    .iter()
-                    .map(|member| {
-                        let file = format!("lib{}.so.{version}", member.stem);
-                        Opened::new(member, &folder.join(file), driver, self.needs)
-                    })
-                    .collect();
-                match opened {
-                    Ok(opened) => Some(opened),
-                    Err(reason) => {
-                        passed_over.extend(reason);
-                        None
-                    }
-                }
+            self.numbers.iter().find_map(|number| {
+                let opened = self.open(folder, *number, driver);
+                opened.map_err(|reason| passed_over.extend(reason)).ok()
             })
         })
     }
+
+    /// All members of one number; `folder` is empty where the loader knows the folders.
+    fn open(&self, folder: &Path, number: u32, driver: Cuda) -> Result<Vec<Opened>, PassedOver> {
+        let mut opened: Vec<Opened> = Vec::new();
+        for member in self.members {
+            let path = folder.join(member.file(number));
+            if let Needs::OfNumber = self.needs {
+                let there = !alone(&path) && path.exists();
+                let there = there.then(|| path.display().to_string());
+                enough(driver, (number, 0), there.as_deref())?;
+            }
+            let next =
+                Opened::new(member, &path).map_err(|reason| match (reason, opened.last()) {
+                    (None, Some(other)) => {
+                        let (file, other) = (member.file(number), other.file.display());
+                        Some(format!("`{other}` is there without `{file}`"))
+                    }
+                    (reason, _) => reason,
+                })?;
+            opened.push(next);
+        }
+        let first = &opened[0];
+        if let Needs::OfVersion(needs) = self.needs {
+            let there = format!(
+                "{}, {} {}",
+                first.file.display(),
+                first.member.name,
+                text(first.version)
+            );
+            enough(driver, needs(first.version), Some(&there))?;
+        }
+        let beside = |other: &&Opened| {
+            other.version == first.version && other.file.parent() == first.file.parent()
+        };
+        match opened.iter().find(|other| !beside(other)) {
+            None => Ok(opened),
+            Some(other) => Err(Some(format!(
+                "`{}` and `{}` do not belong together",
+                first.file.display(),
+                other.file.display()
+            ))),
+        }
+    }
 }
 
+/// True for a file name without a folder, which the loader looks for in its own folders.
+fn alone(path: &Path) -> bool {
+    path.components().count() == 1
+}
+
+/// # Errors
+/// When the driver is too old for what is `there`.
+fn enough(driver: Cuda, needed: Cuda, there: Option<&str>) -> Result<(), PassedOver> {
+    let (major, minor) = needed;
+    match needed <= driver {
+        true => Ok(()),
+        false => Err(there.map(|it| format!("`{it}` needs a driver for CUDA {major}.{minor}"))),
+    }
+}
+
+impl Member {
+    fn file(&self, number: u32) -> String {
+        format!("lib{}.so.{number}", self.stem)
+    }
+}
+
+/// A library that is open. It stays so, whether it serves or not: what has run code of its own may not bear being
+/// closed.
 struct Opened {
     member: &'static Member,
-    handle: Handle,
+    handle: *mut c_void,
     version: Version,
     file: PathBuf,
 }
 
 impl Opened {
-    /// # Errors
-    /// Why the file is passed over; `None` if it is not there.
-    fn new(
-        member: &'static Member,
-        path: &Path,
-        driver: Cuda,
-        needs: fn(Version) -> Cuda,
-    ) -> Result<Self, Option<String>> {
-        let alone = path.components().count() == 1;
+    fn new(member: &'static Member, path: &Path) -> Result<Self, PassedOver> {
+        let alone = alone(path);
         if !alone && !path.exists() {
             return Err(None);
         }
@@ -169,38 +231,31 @@ impl Opened {
         // SAFETY: NVIDIA's libraries are made to be loaded at any time.
         let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
         let handle = handle.map_err(|error| {
-            let reason = error.to_string();
+            // dlerror's words are the source's.
+            let reason = error
+                .source()
+                .map_or(error.to_string(), ToString::to_string);
             // The loader says it of a file that it does not find, and of another one that this one needs.
             let absent = alone && reason.starts_with(&*path.to_string_lossy());
             (!absent).then(|| format!("`{shown}` cannot be loaded: {reason}"))
         })?;
-        let (version, address) = (member.version)(&handle)
-            .ok_or_else(|| Some(format!("`{shown}` does not tell its version")))?;
+        let told = (member.version)(&handle);
+        let handle = handle.into_raw();
+        let (version, address) =
+            told.ok_or_else(|| Some(format!("`{shown}` does not tell its version")))?;
         let found = if alone { file_of(address) } else { None };
-        let file = found.unwrap_or_else(|| path.to_path_buf());
-        let needed = needs(version);
-        if needed > driver {
-            return Err(Some(format!(
-                "`{}` is {} {}, which needs a driver for CUDA {}.{}",
-                file.display(),
-                member.name,
-                text(version),
-                needed.0,
-                needed.1
-            )));
-        }
         Ok(Self {
             member,
             handle,
             version,
-            file,
+            file: found.unwrap_or_else(|| path.to_path_buf()),
         })
     }
 
-    /// Lets the trampolines call it from here on. It stays open.
+    /// Lets the trampolines call it from here on.
     fn serve(self) -> FoundLibrary {
         // SAFETY: a library's record, which bind.c guards itself, and a handle that nobody closes.
-        unsafe { taper_cuda_serve((self.member.imports)(), self.handle.into_raw()) };
+        unsafe { taper_cuda_serve((self.member.imports)(), self.handle) };
         FoundLibrary {
             name: self.member.name,
             version: text(self.version),

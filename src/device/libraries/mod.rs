@@ -1,7 +1,7 @@
 //! CUDA's libraries, beside the driver: which of them a run on a GPU needs, and which files serve it.
 //!
-//! They are looked for when a GPU is opened, in the order of `places.rs`, and none that the driver is too old for is
-//! opened. [`Libraries`] says what was found, for `taper doctor` and for the error of a run.
+//! They are looked for when a GPU is looked at, in the order of `places.rs`; those that the driver is too old for are passed
+//! over. [`Libraries`] says what was found, for `taper doctor` and for the error of a run.
 
 #[cfg(feature = "cuda")]
 mod load;
@@ -15,21 +15,21 @@ use serde::Serialize;
 #[cfg(feature = "cuda")]
 pub use load::load;
 
-/// What a search for CUDA's libraries found.
+/// Result of the search for CUDA's libraries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Libraries {
     pub found: Vec<FoundLibrary>,
     pub missing: Vec<MissingLibrary>,
-    /// Where was looked, in order; the search ends where it finds something.
+    /// Places in the order of the search, which ends where it finds something.
     pub looked_in: Vec<String>,
-    /// Files that are there and were not taken, and why.
+    /// Files that are there and do not serve, with the reason.
     pub passed_over: Vec<String>,
 }
 
 /// A library that is open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FoundLibrary {
-    /// As NVIDIA spells it: `cuBLASLt`.
+    /// NVIDIA's spelling: `cuBLASLt`.
     pub name: &'static str,
     /// The library's own: `12.1.3`.
     pub version: String,
@@ -45,7 +45,7 @@ pub struct MissingLibrary {
 }
 
 impl Libraries {
-    /// What is missing, and where it was looked for; `None` if nothing is.
+    /// Message about the missing libraries and the places of the search; `None` if none is missing.
     pub fn explain(&self) -> Option<String> {
         let names: Vec<&str> = self.missing.iter().map(|library| library.name).collect();
         let files = self.missing.iter().flat_map(|library| &library.files);
@@ -65,16 +65,16 @@ impl Libraries {
         Some(text)
     }
 
-    /// How to come by what is missing, with a driver for `cuda`.
+    /// Commands that bring the missing libraries, for a driver that supports `cuda`.
     pub fn hint(cuda: (u32, u32)) -> &'static str {
         match cuda {
-            (12, _) => {
+            (..=12, _) => {
                 "install them with `pip install nvidia-cublas-cu12 nvidia-curand-cu12` (PyTorch for CUDA 12 brings them), \
                  or set CUDA_HOME or LD_LIBRARY_PATH to where they are"
             }
             _ => {
-                "install them with `pip install nvidia-cublas nvidia-curand` (PyTorch for CUDA 13 brings them), or set \
-                 CUDA_HOME or LD_LIBRARY_PATH to where they are"
+                "install them with `pip install nvidia-cublas nvidia-curand nvidia-cuda-runtime` (PyTorch for CUDA 13 brings them), or \
+                 set CUDA_HOME or LD_LIBRARY_PATH to where they are"
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Where CUDA's libraries may be: ld.so's own path, a toolkit, and Python's packages, which PyTorch fills.
+//! Places of CUDA's libraries: ld.so's own path, a toolkit, and Python's packages, which PyTorch fills.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ pub enum Place {
     Python,
 }
 
-/// What a place turned out to be.
+/// A place with its folders.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Searched {
-    /// For people.
+    /// Name in messages.
     pub name: String,
-    /// `None` for the loader, which knows its folders itself.
+    /// Folders in the order in which they are looked into; `None` for the loader, which knows its own.
     pub folders: Option<Vec<PathBuf>>,
 }
 
@@ -38,41 +38,50 @@ impl Place {
                 folders: None,
             },
             Place::Toolkit => {
-                toolkit(env::var_os("CUDA_HOME").or_else(|| env::var_os("CUDA_PATH")))
+                toolkit(["CUDA_HOME", "CUDA_PATH"].map(|name| (name, env::var_os(name))))
             }
             Place::Python => python(),
         }
     }
 }
 
-/// Where toolkits are installed unless somebody says otherwise.
+/// Root of a toolkit that was installed without asking for another.
 const USUAL: &str = "/usr/local/cuda";
 
-/// The folders of a toolkit: `lib64` in NVIDIA's installers, `lib` in wheels and Conda's packages.
-fn toolkit(home: Option<OsString>) -> Searched {
-    let (home, name) = match home.filter(|home| !home.is_empty()) {
-        Some(home) => {
-            let name = format!("CUDA_HOME (`{}`)", Path::new(&home).display());
-            (PathBuf::from(home), name)
-        }
-        None => (USUAL.into(), format!("`{USUAL}` (CUDA_HOME is not set)")),
+/// Folders of libraries below a toolkit's root: `lib64` in NVIDIA's installers, `lib` in wheels and Conda's packages.
+const BELOW_A_ROOT: [&str; 4] = [
+    "lib64",
+    "lib",
+    "targets/x86_64-linux/lib",
+    "targets/sbsa-linux/lib",
+];
+
+/// The folders of the first toolkit that a variable names, which need not be one to run with, and of the usual one.
+fn toolkit(variables: [(&str, Option<OsString>); 2]) -> Searched {
+    let mut set = variables
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let named = set.find(|(_, value)| !value.is_empty());
+    let name = match &named {
+        Some((name, root)) => format!("{name} (`{}`) and `{USUAL}`", Path::new(root).display()),
+        None => format!("`{USUAL}` (CUDA_HOME is not set)"),
     };
-    let folders = [
-        "lib64",
-        "lib",
-        "targets/x86_64-linux/lib",
-        "targets/sbsa-linux/lib",
-    ];
+    let roots = named
+        .map(|(_, root)| root.into())
+        .into_iter()
+        .chain([USUAL.into()]);
+    let folders = roots.flat_map(|root: PathBuf| BELOW_A_ROOT.map(|folder| root.join(folder)));
     Searched {
         name,
-        folders: Some(folders.map(|folder| home.join(folder)).to_vec()),
+        folders: Some(without_links(folders)),
     }
 }
 
-/// What Python imports from says where its packages are: in a virtual environment, for the user, for everybody.
-const PRINT_PATHS: &str = "import sys; print('\\n'.join(sys.path))";
+/// Prints Python's root, then where it imports from: a virtual environment's packages, the user's, everybody's.
+const PRINT_PATHS: &str = "import sys; print('\\n'.join([sys.prefix, *sys.path]))";
 
-/// The folders of NVIDIA's packages: `nvidia/cublas/lib` for CUDA 12, `nvidia/cu13/lib` for CUDA 13.
+/// The folders of NVIDIA's packages, `nvidia/cublas/lib` for CUDA 12 and `nvidia/cu13/lib` for CUDA 13, and those of Conda's,
+/// which lie below Python's root.
 fn python() -> Searched {
     let python = interpreter(env::var_os("VIRTUAL_ENV").or_else(|| env::var_os("CONDA_PREFIX")));
     let shown = python.display();
@@ -96,27 +105,47 @@ fn python() -> Searched {
             ));
         }
     };
-    let packages = paths.lines().filter(|line| !line.is_empty());
-    let nvidia: Vec<PathBuf> = packages
-        .map(|folder| Path::new(folder).join("nvidia"))
+    packages(&paths)
+}
+
+/// The folders of libraries below what [`PRINT_PATHS`] printed.
+fn packages(printed: &str) -> Searched {
+    let mut lines = printed
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(Path::new);
+    let prefix = lines.next().unwrap_or(Path::new("/usr"));
+    let nvidia: Vec<PathBuf> = lines
+        .map(|folder| folder.join("nvidia"))
         .filter(|nvidia| nvidia.is_dir())
         .collect();
-    if nvidia.is_empty() {
-        return nowhere(format!("the packages of `{shown}` (none is NVIDIA's)"));
-    }
-    let names: Vec<String> = nvidia
+    let mut names: Vec<String> = nvidia
         .iter()
         .map(|path| format!("`{}`", path.display()))
         .collect();
+    names.push(format!("`{}`", prefix.join("lib").display()));
+    let below = BELOW_A_ROOT.map(|folder| prefix.join(folder));
+    let folders = nvidia
+        .iter()
+        .flat_map(|folder| libraries_below(folder))
+        .chain(below);
     Searched {
         name: format!("Python's packages {}", names.join(", ")),
-        folders: Some(
-            nvidia
-                .iter()
-                .flat_map(|folder| libraries_below(folder))
-                .collect(),
-        ),
+        folders: Some(without_links(folders)),
     }
+}
+
+/// Folders that are there, each once.
+fn without_links(folders: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut seen = Vec::new();
+    let mut is_new = |folder: &PathBuf| match folder.canonicalize() {
+        Ok(real) if !seen.contains(&real) => {
+            seen.push(real);
+            true
+        }
+        _ => false,
+    };
+    folders.filter(|folder| is_new(folder)).collect()
 }
 
 fn nowhere(name: String) -> Searched {
@@ -133,7 +162,7 @@ fn interpreter(environment: Option<OsString>) -> PathBuf {
         .unwrap_or_else(|| "python3".into())
 }
 
-/// `lib` of every package, by name.
+/// `lib` of every package, by name, which puts `cu13` before CUDA 12's `cublas`.
 fn libraries_below(nvidia: &Path) -> Vec<PathBuf> {
     let packages = fs::read_dir(nvidia).into_iter().flatten().flatten();
     let libraries = packages.map(|package| package.path().join("lib"));
@@ -147,14 +176,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_toolkit_that_is_named_takes_the_place_of_the_usual_one() {
-        let named = toolkit(Some("/opt/cuda".into()));
-        assert_eq!(named.name, "CUDA_HOME (`/opt/cuda`)");
-        assert_eq!(named.folders.unwrap()[0], Path::new("/opt/cuda/lib64"));
-        for unset in [None, Some("".into())] {
-            let usual = toolkit(unset);
-            assert_eq!(usual.name, "`/usr/local/cuda` (CUDA_HOME is not set)");
+    fn a_toolkit_that_is_named_comes_before_the_usual_one() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("targets/x86_64-linux/lib")).unwrap();
+        std::os::unix::fs::symlink("targets/x86_64-linux/lib", root.path().join("lib64")).unwrap();
+        let home = || Some(root.path().as_os_str().to_owned());
+        let shown = root.path().display();
+        for (variables, name) in [
+            (
+                [("CUDA_HOME", home()), ("CUDA_PATH", Some("/x".into()))],
+                "CUDA_HOME",
+            ),
+            (
+                [("CUDA_HOME", Some("".into())), ("CUDA_PATH", home())],
+                "CUDA_PATH",
+            ),
+        ] {
+            let named = toolkit(variables);
+            assert_eq!(
+                named.name,
+                format!("{name} (`{shown}`) and `/usr/local/cuda`")
+            );
+            // Not once more under the name that the link goes to.
+            let folders = named.folders.unwrap();
+            assert_eq!(folders[0], root.path().join("lib64"));
+            assert!(!folders.contains(&root.path().join("targets/x86_64-linux/lib")));
         }
+        let usual = toolkit([("CUDA_HOME", None), ("CUDA_PATH", None)]);
+        assert_eq!(usual.name, "`/usr/local/cuda` (CUDA_HOME is not set)");
+    }
+
+    #[test]
+    fn packages_of_conda_lie_below_pythons_root() {
+        let root = tempfile::tempdir().unwrap();
+        let site = root.path().join("lib/python3.12/site-packages");
+        fs::create_dir_all(site.join("nvidia/cublas/lib")).unwrap();
+        let printed = format!("{}\n\n{}\n", root.path().display(), site.display());
+        let folders = packages(&printed).folders.unwrap();
+        assert_eq!(
+            folders,
+            [site.join("nvidia/cublas/lib"), root.path().join("lib")]
+        );
     }
 
     #[test]

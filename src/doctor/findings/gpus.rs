@@ -8,8 +8,8 @@ use crate::device::{
 use crate::doctor::probe::Nvcc;
 use crate::units::{bytes, count};
 
-pub(super) fn gpus(gpus: &Gpus) -> Vec<Finding> {
-    match gpus {
+pub(super) fn gpus(machine: &Machine) -> Vec<Finding> {
+    match &machine.gpus {
         Gpus::NoLibrary => vec![Finding::ok("gpu", "none: there is no NVIDIA driver")],
         Gpus::Failed { reason } => vec![Finding::note(
             "gpu",
@@ -30,7 +30,12 @@ pub(super) fn gpus(gpus: &Gpus) -> Vec<Finding> {
             if gpus.is_empty() && unreadable.is_empty() {
                 findings.push(Finding::ok("gpu", "none"));
             }
-            findings.extend(gpus.iter().map(gpu));
+            let built = machine.build_cuda.is_some();
+            let another = gpus.iter().any(|gpu| !is_too_old(gpu));
+            findings.extend(gpus.iter().map(|gpu| match built && is_too_old(gpu) {
+                true => too_old(gpu, another),
+                false => available(gpu, built),
+            }));
             findings.extend(unreadable.iter().map(|reason| {
                 let text = format!("does not answer: {reason}");
                 Finding::note(
@@ -44,29 +49,56 @@ pub(super) fn gpus(gpus: &Gpus) -> Vec<Finding> {
     }
 }
 
-fn gpu(gpu: &Gpu) -> Finding {
-    let profile = &gpu.profile;
-    let mut text = profile.name.clone();
-    if let Hardware::Cuda(cuda) = &profile.hardware {
+fn compute_capability(gpu: &Gpu) -> Option<(u32, u32)> {
+    match &gpu.profile.hardware {
+        Hardware::Cuda(cuda) => Some(cuda.compute_capability),
+        Hardware::Cpu(_) => None,
+    }
+}
+
+fn is_too_old(gpu: &Gpu) -> bool {
+    compute_capability(gpu).is_some_and(|has| has < OLDEST_COMPUTE_CAPABILITY)
+}
+
+/// `NVIDIA GeForce RTX 3060, 28 SMs, compute capability 8.6`
+fn description(gpu: &Gpu) -> String {
+    let mut text = gpu.profile.name.clone();
+    if let Hardware::Cuda(cuda) = &gpu.profile.hardware {
         let (major, minor) = cuda.compute_capability;
         text += &format!(
             ", {} SMs, compute capability {major}.{minor}",
             cuda.sm_count
         );
-        let (oldest, newest) = (OLDEST_COMPUTE_CAPABILITY, NEWEST_COMPUTE_CAPABILITY);
-        if cuda.compute_capability < oldest {
-            return Finding::note(
-                "gpu",
-                format!(
-                    "{text}: too old to train on, which takes {}.{}",
-                    oldest.0, oldest.1
-                ),
-                "use another GPU with `--set system.device=cuda:1`, or the CPU with `--set system.device=cpu`",
-            );
-        }
-        if cuda.compute_capability > newest {
-            text += ", newer than the kernels, of which it runs those for 8.0";
-        }
+    }
+    text
+}
+
+/// A GPU without kernels, which a run refuses.
+fn too_old(gpu: &Gpu, another: bool) -> Finding {
+    let (major, minor) = OLDEST_COMPUTE_CAPABILITY;
+    let text = format!(
+        "{}: kernels are there for {major}.{minor} and newer",
+        description(gpu)
+    );
+    match another {
+        true => Finding::note(
+            "gpu",
+            text,
+            "choose the newer GPU with `--set system.device=cuda:0`, or the number that CUDA gives it",
+        ),
+        false => Finding::problem(
+            "gpu",
+            text,
+            "train on the CPU with `--set system.device=cpu`",
+        ),
+    }
+}
+
+fn available(gpu: &Gpu, built: bool) -> Finding {
+    let profile = &gpu.profile;
+    let mut text = description(gpu);
+    if built && compute_capability(gpu) > Some(NEWEST_COMPUTE_CAPABILITY) {
+        text += ", newer than the kernels, of which it runs those for 8.0";
     }
     let (Some(free), Some(total)) = (profile.available_bytes, profile.total_bytes) else {
         return Finding::ok("gpu", text + ", free memory unknown");
@@ -127,19 +159,15 @@ pub(super) fn toolkit(machine: &Machine) -> Finding {
     }
 }
 
-/// Which driver is needed for what, in a build that can use one.
+/// Requirements of the driver, in a build that can use one.
 pub(super) fn requirements(machine: &Machine) -> Option<Finding> {
     machine.build_cuda?;
     let needs = REQUIREMENTS.map(|Requirement { cuda, driver, what }| {
         let (major, minor) = cuda;
         format!("{major}.{minor} ({driver}) for {what}")
     });
-    let text = format!("a driver for CUDA {}", needs.join(", "));
-    let supported = match &machine.gpus {
-        Gpus::Found { cuda_version, .. } => *cuda_version,
-        _ => None,
-    };
-    Some(match supported {
+    let text = format!("a driver for CUDA {}", needs.join("; "));
+    Some(match machine.driver_cuda {
         Some(has) if has < OLDEST_CUDA => Finding::problem(
             "needs",
             format!("{text}; this one is for CUDA {}.{}", has.0, has.1),
@@ -152,7 +180,7 @@ pub(super) fn requirements(machine: &Machine) -> Option<Finding> {
     })
 }
 
-/// Which file serves for each of CUDA's libraries.
+/// CUDA's libraries with the files that serve, and those that are missing.
 pub(super) fn libraries(machine: &Machine) -> Vec<Finding> {
     let Some(libraries) = &machine.libraries else {
         return Vec::new();
@@ -162,8 +190,8 @@ pub(super) fn libraries(machine: &Machine) -> Vec<Finding> {
         Finding::ok(library.name, text)
     };
     let mut findings: Vec<Finding> = libraries.found.iter().map(found).collect();
-    if let (Some(text), Gpus::Found { cuda_version, .. }) = (libraries.explain(), &machine.gpus) {
-        let hint = Libraries::hint(cuda_version.unwrap_or(OLDEST_CUDA));
+    if let Some(text) = libraries.explain() {
+        let hint = Libraries::hint(machine.driver_cuda.unwrap_or(OLDEST_CUDA));
         findings.push(Finding::problem("cuda", text, hint));
     }
     findings

@@ -65,7 +65,7 @@ impl Finding {
 pub fn examine(machine: &Machine) -> Vec<Finding> {
     let mut findings = vec![cpu(machine), cores(machine), memory(machine)];
     findings.extend(memory_limit(machine));
-    findings.extend(gpus::gpus(&machine.gpus));
+    findings.extend(gpus::gpus(machine));
     findings.push(gpus::toolkit(machine));
     findings.extend(gpus::requirements(machine));
     findings.extend(gpus::libraries(machine));

@@ -218,7 +218,7 @@ fn planned_failures_of_modules_and_launches_happen() {
 
 #[test]
 fn modules_that_the_card_cannot_run_are_refused() {
-    let card = on("like = \"t4\"\nptx_isa = [7, 8]");
+    let card = on("like = \"t4\"\ndriver = [11, 8]");
     assert_eq!(load("not PTX"), Err(CuResult::ERROR_INVALID_PTX));
     let newer = PTX.replace(".version 7.5", ".version 8.0");
     assert_eq!(load(&newer), Err(CuResult::ERROR_UNSUPPORTED_PTX_VERSION));

@@ -1,12 +1,13 @@
-//! What a driver of an older CUDA lacks: newer functions, newer PTX, and newer cards.
+//! The age of a driver: functions, PTX and cards that are newer than it, and code that it loads early.
 //!
 //! A function that the card's driver is too old for is not exported: the dynamic symbol loses its value when this
 //! library is loaded, so that `dlsym` does not find it.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ptr;
+use std::{env, io, process, ptr};
 
 use super::lookup;
+use super::state::say;
 use crate::card::Card;
 
 /// A version of CUDA, (major, minor).
@@ -163,6 +164,16 @@ pub fn oldest_driver(compute_capability: (u32, u32)) -> Cuda {
     }
 }
 
+/// Whether a driver loads all code of a library at once: before CUDA 12.2 unless CUDA_MODULE_LOADING is LAZY, from then on only
+/// if it is EAGER ("Lazy Loading" in the CUDA C++ Programming Guide).
+pub fn loads_eagerly(driver: Cuda) -> bool {
+    match env::var("CUDA_MODULE_LOADING") {
+        Ok(mode) if mode == "LAZY" => false,
+        Ok(mode) if mode == "EAGER" => true,
+        _ => driver < (12, 2),
+    }
+}
+
 /// Takes what is newer than the environment's driver out of the symbols of this library.
 extern "C" fn hide_what_is_newer() {
     // What is wrong with the card is said when the driver is started.
@@ -225,20 +236,23 @@ unsafe fn hide(name: &str, function: *const ()) {
     if unsafe { CStr::from_ptr(info.dli_sname.cast::<c_char>()) }.to_bytes() != name.as_bytes() {
         return;
     }
-    const PAGE: usize = 4096;
-    let first = entry as usize / PAGE * PAGE;
-    let pages = (entry as usize + size_of::<Symbol>()).next_multiple_of(PAGE) - first;
-    // SAFETY: these pages hold the symbol, and are a private copy of the file's.
+    // SAFETY: always answered.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let first = entry as usize / page * page;
+    let bytes = (entry as usize + size_of::<Symbol>()).next_multiple_of(page) - first;
+    // SAFETY: these pages hold the symbol, and are a private copy of the file's, which stays writable.
     unsafe {
         if libc::mprotect(
             first as *mut c_void,
-            pages,
+            bytes,
             libc::PROT_READ | libc::PROT_WRITE,
-        ) == 0
+        ) != 0
         {
-            (*entry.cast::<Symbol>()).value = 0;
-            libc::mprotect(first as *mut c_void, pages, libc::PROT_READ);
+            let error = io::Error::last_os_error();
+            say(&format!("`{name}` cannot be hidden: {error}"));
+            process::abort();
         }
+        (*entry.cast::<Symbol>()).value = 0;
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
+use super::age;
 use super::device::check_device;
 use super::guard::{Outcome, with_context, with_driver, write};
 use super::result::CuResult;
@@ -55,7 +56,8 @@ impl Driver {
     fn retain(&self) -> Outcome<usize> {
         let mut context = lock(&self.context);
         if context.retained == 0 {
-            context.own = match self.card.context_bytes {
+            let eager = age::loads_eagerly(self.card.driver).then_some(self.card.eager_bytes);
+            context.own = match self.card.context_bytes + eager.unwrap_or(0) {
                 0 => None,
                 bytes => {
                     let own = self.memory.alloc(bytes);

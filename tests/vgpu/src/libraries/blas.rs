@@ -9,7 +9,7 @@ use super::epilogue::Epilogue;
 use super::gemm::{Kind, Matrix, Precision, Product};
 use crate::driver::state::{cuda, lock, new_handle};
 
-/// That of the card's CUDA, as `cublasGetVersion` counts: 12.1.0 is 120100.
+/// Version of the card's CUDA, as `cublasGetVersion` counts: 12.1.0 is 120100.
 pub(super) fn version_of_blas() -> c_int {
     let (major, minor) = cuda();
     (major * 10_000 + minor * 100) as c_int

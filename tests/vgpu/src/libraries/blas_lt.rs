@@ -93,7 +93,7 @@ pub unsafe extern "C" fn cublasLtCreate(handle: *mut usize) -> Status {
         .into()
 }
 
-/// That of cuBLAS.
+/// Version of cuBLAS.
 #[unsafe(no_mangle)]
 pub extern "C" fn cublasLtGetVersion() -> usize {
     version_of_blas() as usize
