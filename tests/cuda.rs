@@ -20,15 +20,41 @@ fn plan_for(device: &str, folder: &Path) -> Output {
 /// A `libcuda.so.1` of these C functions in a folder of its own.
 fn driver(functions: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("driver.c");
+    compile(functions, &folder.path().join("libcuda.so.1"));
+    folder
+}
+
+/// Makes a shared library of C functions.
+fn compile(functions: &str, library: &Path) {
+    let source = library.with_extension("c");
     fs::write(&source, functions).unwrap();
     let built = Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
-        .args([&folder.path().join("libcuda.so.1"), &source])
+        .args([library, &source])
         .status()
         .unwrap();
     assert!(built.success());
-    folder
+}
+
+/// Puts libraries of CUDA 13 beside a driver, which can do nothing but tell their versions.
+fn add_libraries(folder: &Path) {
+    let libraries = [
+        (
+            "libcublasLt.so.13",
+            "unsigned long cublasLtGetVersion(void) { return 130000; }",
+        ),
+        (
+            "libcublas.so.13",
+            "int cublasGetProperty(int part, int *value) { *value = part == 0 ? 13 : 0; return 0; }",
+        ),
+        (
+            "libcurand.so.10",
+            "int curandGetVersion(int *version) { *version = 10400; return 0; }",
+        ),
+    ];
+    for (file, functions) in libraries {
+        compile(functions, &folder.join(file));
+    }
 }
 
 /// Exit code 1, and each of these words on stderr.
@@ -72,8 +98,8 @@ fn a_missing_driver_is_named_and_can_be_helped() {
 fn a_function_that_the_driver_lacks_is_named() {
     let folder = driver("int cuInit(unsigned flags) { return 0; }");
     let words = [
-        "`libcuda.so.1` has no `cuDeviceGet`",
-        "older than this build",
+        "/libcuda.so.1` has no `cuDeviceGet`",
+        "older than CUDA 12.1",
     ];
     assert_refused(&plan_for("cuda", folder.path()), &words);
 }
@@ -139,6 +165,13 @@ const ONE_CARD: &str = r#"
 #[test]
 fn a_card_that_is_here_is_planned_for_as_it_is_now() {
     let folder = driver(ONE_CARD);
+    let missing = [
+        "cuBLAS and cuRAND not found",
+        "`libcublas.so.13`",
+        "pip install",
+    ];
+    assert_refused(&plan_for("cuda", folder.path()), &missing);
+    add_libraries(folder.path());
     let output = plan_for("cuda", folder.path());
     let stdout = String::from_utf8_lossy(&output.stdout);
     for word in ["RTX 3060", "28 SMs", "8.6", "2.68 GiB"] {

@@ -6,6 +6,7 @@
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -64,8 +65,10 @@ void *taper_cuda_bind(struct taper_cuda_import *import) {
     if (library->state == TAPER_CUDA_OPEN) {
         target = dlsym(library->handle, import->name);
         if (target == NULL && import->target == taper_cuda_unbound) {
-            give_reason("%s`%s`, or what serves in its place, has no `%s`", library->file_names[0],
-                        import->name);
+            struct link_map *file = NULL;
+            int known = dlinfo(library->handle, RTLD_DI_LINKMAP, &file) == 0;
+            give_reason("%s`%s` has no `%s`: it is older than CUDA 12.1",
+                        known ? file->l_name : library->file_names[0], import->name);
         }
     }
     if (target == NULL) {

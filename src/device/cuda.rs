@@ -20,7 +20,8 @@ use crate::ops::cuda;
 /// card, or of its nearest relative.
 ///
 /// # Errors
-/// [`DeviceError`] when there is no driver, no such GPU, or when the driver fails.
+/// [`DeviceError`] when there is no driver or no such GPU, when either is too old, when a library is missing, or when the
+/// driver fails.
 pub fn probe(ordinal: usize) -> Result<DeviceProfile, DeviceError> {
     let explain = |error| explain(error, ordinal);
     // Where there is no GPU, or none with kernels, neither the driver's age nor a library is missed.

@@ -1,7 +1,7 @@
 //! Cards older than the kernels, and newer.
 
 use crate::process::tiny;
-use crate::runs::{Place, json_lines};
+use crate::runs::{Place, assert_close, json_lines};
 
 #[test]
 fn a_card_from_before_turing_is_refused_by_name() {
@@ -43,4 +43,23 @@ fn a_card_newer_than_the_kernels_is_told_which_it_runs() {
             );
         }
     }
+}
+
+/// Attention of heads of 64 channels takes more than 48 KiB on tensor cores.
+#[test]
+fn a_card_without_room_for_a_tile_trains_by_the_simple_kernels() {
+    let settings = "model.n_embd=64 model.n_head=1 gemm.backend=ptx system.dtype=bfloat16";
+    let losses = |place: Place| {
+        place.train(settings, "").succeeded();
+        place.losses()
+    };
+    let Some(place) = Place::new() else { return };
+    let roomy = losses(place);
+    let small = Place::new()
+        .unwrap()
+        .with_card("shared_per_block_optin = \"48KiB\"");
+    let small = losses(small);
+    assert_close(&small, &roomy, 1e-3);
+    // Other kernels round otherwise.
+    assert_ne!(small, roomy);
 }

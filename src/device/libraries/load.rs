@@ -149,32 +149,24 @@ impl Family {
 
     /// All members of one number; `folder` is empty where the loader knows the folders.
     fn open(&self, folder: &Path, number: u32, driver: Cuda) -> Result<Vec<Opened>, PassedOver> {
+        let file = |member: &Member| folder.join(member.file(number));
+        let by_name = folder.as_os_str().is_empty();
+        // Half of a family is not opened: what is open would serve the other half's needs later, wherever that lies.
+        let there = match by_name {
+            true => None,
+            false => Some(self.all_there(file)?),
+        };
+        if let Needs::OfNumber = self.needs {
+            enough(driver, (number, 0), there.as_deref())?;
+        }
         let mut opened: Vec<Opened> = Vec::new();
         for member in self.members {
-            let path = folder.join(member.file(number));
-            if let Needs::OfNumber = self.needs {
-                let there = !alone(&path) && path.exists();
-                let there = there.then(|| path.display().to_string());
-                enough(driver, (number, 0), there.as_deref())?;
-            }
-            let next =
-                Opened::new(member, &path).map_err(|reason| match (reason, opened.last()) {
-                    (None, Some(other)) => {
-                        let (file, other) = (member.file(number), other.file.display());
-                        Some(format!("`{other}` is there without `{file}`"))
-                    }
-                    (reason, _) => reason,
-                })?;
-            opened.push(next);
+            opened.push(Opened::new(member, &file(member), by_name)?);
         }
         let first = &opened[0];
         if let Needs::OfVersion(needs) = self.needs {
-            let there = format!(
-                "{}, {} {}",
-                first.file.display(),
-                first.member.name,
-                text(first.version)
-            );
+            let (file, version) = (first.file.display(), text(first.version));
+            let there = format!("{file}, {} {version}", first.member.name);
             enough(driver, needs(first.version), Some(&there))?;
         }
         let beside = |other: &&Opened| {
@@ -189,11 +181,23 @@ impl Family {
             ))),
         }
     }
-}
 
-/// True for a file name without a folder, which the loader looks for in its own folders.
-fn alone(path: &Path) -> bool {
-    path.components().count() == 1
+    /// The first member's file, if every member has one.
+    fn all_there(&self, file: impl Fn(&Member) -> PathBuf) -> Result<String, PassedOver> {
+        let files = self.members.iter().map(file);
+        let (there, absent): (Vec<_>, Vec<_>) = files.partition(|file| file.exists());
+        match (there.first(), absent.first()) {
+            (None, _) => Err(None),
+            (Some(there), None) => Ok(there.display().to_string()),
+            (Some(there), Some(absent)) => {
+                let absent = absent.file_name().unwrap_or_default().to_string_lossy();
+                Err(Some(format!(
+                    "`{}` is there without `{absent}`",
+                    there.display()
+                )))
+            }
+        }
+    }
 }
 
 /// # Errors
@@ -222,11 +226,8 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(member: &'static Member, path: &Path) -> Result<Self, PassedOver> {
-        let alone = alone(path);
-        if !alone && !path.exists() {
-            return Err(None);
-        }
+    /// `by_name` where `path` is a name alone, which the loader looks for.
+    fn new(member: &'static Member, path: &Path, by_name: bool) -> Result<Self, PassedOver> {
         let shown = path.display();
         // SAFETY: NVIDIA's libraries are made to be loaded at any time.
         let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
@@ -236,14 +237,14 @@ impl Opened {
                 .source()
                 .map_or(error.to_string(), ToString::to_string);
             // The loader says it of a file that it does not find, and of another one that this one needs.
-            let absent = alone && reason.starts_with(&*path.to_string_lossy());
+            let absent = by_name && reason.starts_with(&*path.to_string_lossy());
             (!absent).then(|| format!("`{shown}` cannot be loaded: {reason}"))
         })?;
         let told = (member.version)(&handle);
         let handle = handle.into_raw();
         let (version, address) =
             told.ok_or_else(|| Some(format!("`{shown}` does not tell its version")))?;
-        let found = if alone { file_of(address) } else { None };
+        let found = if by_name { file_of(address) } else { None };
         Ok(Self {
             member,
             handle,
