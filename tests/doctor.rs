@@ -245,11 +245,16 @@ fn a_gpu_too_old_or_newer_than_the_kernels_is_told_from_others() {
     let words = ["7.0: kernels are there for 7.5", "--set system.device=cpu"];
     assert_finding(&machine, "gpu", Status::Problem, &words);
     machine.gpus = found(vec![v100(), gpu("rtx3060", 11_900, vec![])]);
-    let words = ["choose the newer GPU with `--set system.device=cuda:"];
+    let words = ["CUDA_DEVICE_ORDER=PCI_BUS_ID", "--set system.device=cuda:1"];
     assert_finding(&machine, "gpu", Status::Note, &words);
     machine.gpus = found(vec![gpu("rtx5090", 32_000, vec![])]);
     let words = ["12.0, newer than the kernels, of which it runs those for 8.0"];
     assert_finding(&machine, "gpu", Status::Ok, &words);
+    // Not listed, and there all the same.
+    machine.gpus = Gpus::NoLibrary;
+    machine.driver_cuda = Some((12, 2));
+    assert_finding(&machine, "gpu", Status::Note, &["libnvidia-ml.so.1"]);
+    machine.driver_cuda = None;
     // A build without CUDA has no kernels to compare with.
     machine.build_cuda = None;
     machine.gpus = found(vec![v100()]);

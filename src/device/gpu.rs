@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::capability::{cores_per_sm, has_bf16, has_tensor_cores, shared_memory_per_block_bytes};
-use super::{Cuda, DeviceProfile, Hardware, named};
+use super::{Cuda, DeviceProfile, Hardware, OLDEST_COMPUTE_CAPABILITY, named};
 
 /// What NVIDIA's management library says about this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,6 +33,22 @@ pub struct Gpu {
     /// A card that is not in the table of named ones has the cache and rates of this relative,
     /// scaled by the number of SMs.
     pub estimated_from: Option<&'static str>,
+}
+
+impl Gpu {
+    /// (major, minor)
+    pub fn compute_capability(&self) -> Option<(u32, u32)> {
+        match &self.profile.hardware {
+            Hardware::Cuda(cuda) => Some(cuda.compute_capability),
+            Hardware::Cpu(_) => None,
+        }
+    }
+
+    /// Whether there are no kernels for it.
+    pub fn is_too_old(&self) -> bool {
+        self.compute_capability()
+            .is_some_and(|has| has < OLDEST_COMPUTE_CAPABILITY)
+    }
 }
 
 /// A process that holds memory of a GPU.

@@ -28,7 +28,8 @@ pub struct Machine {
     /// The other processes that hold most memory, the largest first.
     pub holders: Vec<Holder>,
     pub gpus: Gpus,
-    /// The newest CUDA that the driver supports, (major, minor); of builds with CUDA also where NVML is missing.
+    /// The newest CUDA that the driver of a GPU here supports, (major, minor); in a build with CUDA also where NVML is
+    /// missing.
     pub driver_cuda: Option<(u32, u32)>,
     /// The CUDA version that this build's kernels are for, (major, minor).
     pub build_cuda: Option<(u32, u32)>,
@@ -77,7 +78,7 @@ impl Machine {
             physical_bytes: kib_field(&meminfo, "MemTotal"),
             swap: swap(&meminfo),
             holders: holders(root),
-            libraries: libraries(driver_cuda),
+            libraries: libraries(&gpus, driver_cuda),
             gpus,
             driver_cuda,
             build_cuda: option_env!("TAPER_CUDA_VERSION").and_then(version),
@@ -88,25 +89,37 @@ impl Machine {
     }
 }
 
-/// NVML's word, else the driver's own.
+/// The CUDA of the driver of a GPU that is here: NVML's word, else the driver's own.
 fn driver_cuda(gpus: &Gpus) -> Option<(u32, u32)> {
-    let told = match gpus {
-        Gpus::Found { cuda_version, .. } => *cuda_version,
-        Gpus::NoLibrary | Gpus::Failed { .. } => None,
-    };
-    #[cfg(feature = "cuda")]
-    let told = told.or_else(crate::ops::cuda::supported_version);
-    told
+    match gpus {
+        Gpus::Found {
+            gpus, unreadable, ..
+        } if gpus.is_empty() && unreadable.is_empty() => None,
+        Gpus::Found {
+            cuda_version: Some(cuda),
+            ..
+        } => Some(*cuda),
+        #[cfg(feature = "cuda")]
+        _ if crate::ops::cuda::device_count() > 0 => crate::ops::cuda::supported_version(),
+        _ => None,
+    }
 }
 
+/// CUDA's libraries, where the driver can serve some and a GPU can be trained on, as far as is known.
 #[cfg(feature = "cuda")]
-fn libraries(driver: Option<(u32, u32)>) -> Option<Libraries> {
+fn libraries(gpus: &Gpus, driver: Option<(u32, u32)>) -> Option<Libraries> {
     let served = driver.filter(|cuda| *cuda >= device::OLDEST_CUDA)?;
+    if let Gpus::Found { gpus, .. } = gpus
+        && gpus.iter().all(device::Gpu::is_too_old)
+        && !gpus.is_empty()
+    {
+        return None;
+    }
     Some(device::load_libraries(served).clone())
 }
 
 #[cfg(not(feature = "cuda"))]
-fn libraries(_: Option<(u32, u32)>) -> Option<Libraries> {
+fn libraries(_: &Gpus, _: Option<(u32, u32)>) -> Option<Libraries> {
     None
 }
 

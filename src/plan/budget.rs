@@ -21,9 +21,9 @@ const CUDA_CONTEXT_BYTES: u64 = 192 * MIB;
 /// assumption, until a card has told.
 const LAZY_CODE_BYTES: u64 = 256 * MIB;
 
-/// No card that there are kernels for has less memory (2 GB are the least). A virtual one may, and has no code but
-/// what it says: a sixteenth of it is kept.
-const SMALLEST_CARD_BYTES: u64 = 1536 * MIB;
+/// No card that there are kernels for has less memory, not even a slice of one (1 GB is the least of NVIDIA's vGPU
+/// profiles). A card of a test may, and has no code but what it says: a sixteenth of it is kept.
+const SMALLEST_CARD_BYTES: u64 = 768 * MIB;
 const SMALLER_CARDS_SHARE: u64 = 16;
 
 /// What one update reads and gives: a few numbers in a handful of buffers, of which a GPU's pool makes no

@@ -12,12 +12,12 @@ const VOCABULARY: u64 = 18_432;
 
 const MIB: u64 = 1 << 20;
 
-/// 1 GiB, of which the context takes 150 MiB and others so much that 81.5 MiB are left.
-const FREE_BYTES: u64 = 163 * MIB / 2;
-const CARD: &str = "total_bytes = \"1024MiB\"\nused_bytes = \"792.5MiB\"";
+/// 512 MiB, of which the context takes 150 MiB and others so much that 49.5 MiB are left.
+const FREE_BYTES: u64 = 99 * MIB / 2;
+const CARD: &str = "total_bytes = \"512MiB\"\nused_bytes = \"312.5MiB\"";
 
 /// What of it a plan keeps for code that is loaded later: a sixteenth of the card.
-const CODE_BYTES: u64 = 64 * MIB;
+const CODE_BYTES: u64 = 32 * MIB;
 
 fn settings(dtype: &str, steps: u64) -> String {
     format!(
@@ -81,8 +81,8 @@ fn a_crowded_card_trains_in_bf16_with_the_losses_of_an_empty_one() {
 
 #[test]
 fn code_that_is_loaded_when_it_is_first_used_has_room_in_the_plan() {
-    // A MiB for every kernel, and for every function of a library: some fifty of them.
-    let lazy = format!("{CARD}\nlazy_bytes = \"1MiB\"");
+    // Half a MiB for every kernel, and for every function of a library: some fifty of them.
+    let lazy = format!("{CARD}\nlazy_bytes = \"512KiB\"");
     let Some(place) = Place::new() else { return };
     let (place, settings) = (place.with_card(&lazy), settings("bfloat16", 3));
     let run = place.train(&settings, "--json").succeeded();
@@ -93,9 +93,9 @@ fn code_that_is_loaded_when_it_is_first_used_has_room_in_the_plan() {
 #[test]
 fn what_does_not_fit_at_all_is_refused_before_anything_is_written() {
     let Some(place) = Place::new() else { return };
-    let place = place.with_card("total_bytes = \"1024MiB\"\nused_bytes = \"795MiB\"");
+    let place = place.with_card("total_bytes = \"512MiB\"\nused_bytes = \"315MiB\"");
     let settings = settings("float32", 20);
     let refused = place.train(&settings, "");
-    refused.refused(&["the smallest launch needs", "79.0 MiB may be used", "fits"]);
+    refused.refused(&["the smallest launch needs", "47.0 MiB may be used", "fits"]);
     assert_eq!(place.contents(), []);
 }

@@ -29,13 +29,25 @@ const BLAS: [&str; 2] = ["libcublas.so.12", "libcublasLt.so.12"];
 const RAND: [&str; 1] = ["libcurand.so.10"];
 
 impl Machine {
+    /// Nothing where CUDA's libraries lie in places that every program looks into.
     fn new(driver: &'static str) -> Option<Self> {
+        let place = Place::new()?;
+        let known = Command::new("sh")
+            .args(["-c", "ldconfig -p || /sbin/ldconfig -p"])
+            .output();
+        let known = String::from_utf8_lossy(&known.unwrap().stdout).into_owned();
+        let in_the_way = known.contains("libcublas") || known.contains("libcurand");
+        if in_the_way || Path::new("/usr/local/cuda").exists() {
+            eprintln!("skipped, for this machine has CUDA's libraries");
+            return None;
+        }
         let machine = Self {
-            place: Place::new()?,
+            place,
             driver,
             root: tempdir().unwrap(),
         };
         machine.has("driver", &["libcuda.so.1", "libnvidia-ml.so.1"]);
+        machine.has_python();
         Some(machine)
     }
 
@@ -70,15 +82,17 @@ impl Machine {
         assert!(compiler.status().unwrap().success());
     }
 
-    /// Makes Python one that prints these lines.
-    fn has_python(&self, environment: &str, lines: &[&Path]) {
-        let folder = self.path(environment).join("bin");
-        fs::create_dir_all(&folder).unwrap();
-        let lines = lines
-            .iter()
-            .map(|line| format!("echo '{}'\n", line.display()));
-        let python = folder.join("python3");
-        fs::write(&python, format!("#!/bin/sh\n{}", lines.collect::<String>())).unwrap();
+    /// Makes Python one of Conda's, which says that its packages are in `site-packages`.
+    fn has_python(&self) {
+        let (root, packages) = (self.path("conda"), self.path("site-packages"));
+        fs::create_dir_all(root.join("bin")).unwrap();
+        let python = root.join("bin/python3");
+        let (root, packages) = (root.display(), packages.display());
+        fs::write(
+            &python,
+            format!("#!/bin/sh\necho '{root}'\necho '{packages}'\n"),
+        )
+        .unwrap();
         fs::set_permissions(python, Permissions::from_mode(0o755)).unwrap();
     }
 
@@ -91,7 +105,6 @@ impl Machine {
         command
             .env("VGPU_DRIVER", self.driver)
             .env("LD_LIBRARY_PATH", self.path("driver"))
-            .env("PYTHONPATH", self.path("site-packages"))
             .env("CUDA_HOME", self.path("toolkit"))
             .env("CONDA_PREFIX", self.path("conda"))
             .env_remove("VIRTUAL_ENV")
@@ -202,12 +215,10 @@ fn condas_libraries_lie_below_pythons_root() {
     let Some(machine) = Machine::new("12.1") else {
         return;
     };
-    let root = machine.path("conda");
-    machine.has_python("conda", &[&root]);
     machine.has("conda/lib", &BLAS);
     machine.has("conda/lib", &RAND);
     let doctor = machine.taper(&["doctor"]).succeeded();
-    let expected = root.join("lib/libcublas.so.12");
+    let expected = machine.path("conda/lib/libcublas.so.12");
     assert_serves(&doctor, "cuBLAS", "12.1.0", &expected);
 }
 

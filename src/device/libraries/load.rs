@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::ffi::{CStr, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -151,28 +152,32 @@ impl Family {
     fn open(&self, folder: &Path, number: u32, driver: Cuda) -> Result<Vec<Opened>, PassedOver> {
         let file = |member: &Member| folder.join(member.file(number));
         let by_name = folder.as_os_str().is_empty();
-        // Half of a family is not opened: what is open would serve the other half's needs later, wherever that lies.
         let there = match by_name {
-            true => None,
-            false => Some(self.all_there(file)?),
+            true => format!("{} on ld.so's path", self.members[0].file(number)),
+            false => self.all_there(file)?,
         };
         if let Needs::OfNumber = self.needs {
-            enough(driver, (number, 0), there.as_deref())?;
+            enough(driver, (number, 0), &there)?;
+        }
+        // By its name the last one is opened first, which brings the others or fails as a whole.
+        let mut members: Vec<&Member> = self.members.iter().collect();
+        if by_name {
+            members.reverse();
         }
         let mut opened: Vec<Opened> = Vec::new();
-        for member in self.members {
+        for member in members {
             opened.push(Opened::new(member, &file(member), by_name)?);
         }
         let first = &opened[0];
         if let Needs::OfVersion(needs) = self.needs {
             let (file, version) = (first.file.display(), text(first.version));
-            let there = format!("{file}, {} {version}", first.member.name);
-            enough(driver, needs(first.version), Some(&there))?;
+            enough(
+                driver,
+                needs(first.version),
+                &format!("{file}, {} {version}", first.member.name),
+            )?;
         }
-        let beside = |other: &&Opened| {
-            other.version == first.version && other.file.parent() == first.file.parent()
-        };
-        match opened.iter().find(|other| !beside(other)) {
+        match opened.iter().find(|other| !first.belongs_to(other)) {
             None => Ok(opened),
             Some(other) => Err(Some(format!(
                 "`{}` and `{}` do not belong together",
@@ -202,11 +207,13 @@ impl Family {
 
 /// # Errors
 /// When the driver is too old for what is `there`.
-fn enough(driver: Cuda, needed: Cuda, there: Option<&str>) -> Result<(), PassedOver> {
+fn enough(driver: Cuda, needed: Cuda, there: &str) -> Result<(), PassedOver> {
     let (major, minor) = needed;
     match needed <= driver {
         true => Ok(()),
-        false => Err(there.map(|it| format!("`{it}` needs a driver for CUDA {major}.{minor}"))),
+        false => Err(Some(format!(
+            "`{there}` needs a driver for CUDA {major}.{minor}"
+        ))),
     }
 }
 
@@ -220,7 +227,7 @@ impl Member {
 /// closed.
 struct Opened {
     member: &'static Member,
-    handle: *mut c_void,
+    handle: ManuallyDrop<Handle>,
     version: Version,
     file: PathBuf,
 }
@@ -240,10 +247,9 @@ impl Opened {
             let absent = by_name && reason.starts_with(&*path.to_string_lossy());
             (!absent).then(|| format!("`{shown}` cannot be loaded: {reason}"))
         })?;
-        let told = (member.version)(&handle);
-        let handle = handle.into_raw();
-        let (version, address) =
-            told.ok_or_else(|| Some(format!("`{shown}` does not tell its version")))?;
+        let handle = ManuallyDrop::new(handle);
+        let (version, address) = (member.version)(&handle)
+            .ok_or_else(|| Some(format!("`{shown}` does not tell its version")))?;
         let found = if by_name { file_of(address) } else { None };
         Ok(Self {
             member,
@@ -253,10 +259,22 @@ impl Opened {
         })
     }
 
+    /// Whether two members have one version, lie in one folder, and use the same cuBLASLt: a library's needs are served
+    /// by whatever is open under the name, wherever it lies.
+    fn belongs_to(&self, other: &Opened) -> bool {
+        let blas_lt = |opened: &Opened| blas_lt_version(&opened.handle).map(|(_, address)| address);
+        let same = match (blas_lt(self), blas_lt(other)) {
+            (Some(one), Some(another)) => one == another,
+            _ => true,
+        };
+        same && self.version == other.version && self.file.parent() == other.file.parent()
+    }
+
     /// Lets the trampolines call it from here on.
     fn serve(self) -> FoundLibrary {
+        let handle = ManuallyDrop::into_inner(self.handle).into_raw();
         // SAFETY: a library's record, which bind.c guards itself, and a handle that nobody closes.
-        unsafe { taper_cuda_serve((self.member.imports)(), self.handle) };
+        unsafe { taper_cuda_serve((self.member.imports)(), handle) };
         FoundLibrary {
             name: self.member.name,
             version: text(self.version),
@@ -287,7 +305,7 @@ fn file_of(address: *const c_void) -> Option<PathBuf> {
     Some(file.to_str().ok()?.into())
 }
 
-/// `120103` of `cublasLtGetVersion` is 12.1.3.
+/// `120103` of `cublasLtGetVersion` is 12.1.3. Found in what a library needs, too.
 fn blas_lt_version(handle: &Handle) -> Option<(Version, *const c_void)> {
     // SAFETY: `size_t cublasLtGetVersion(void)` of cublasLt.h.
     let get =

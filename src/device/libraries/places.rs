@@ -232,6 +232,23 @@ mod tests {
     }
 
     #[test]
+    fn python_tells_its_root_and_where_it_imports_from() {
+        let printed = Command::new("python3").args(["-c", PRINT_PATHS]).output();
+        let Ok(printed) = printed else {
+            eprintln!("skipped, for there is no Python");
+            return;
+        };
+        assert!(printed.status.success(), "{printed:?}");
+        let printed = String::from_utf8_lossy(&printed.stdout);
+        let root = Path::new(printed.lines().next().unwrap());
+        assert!(root.is_absolute() && root.is_dir(), "{printed}");
+        assert!(
+            printed.lines().skip(1).any(|line| Path::new(line).is_dir()),
+            "{printed}"
+        );
+    }
+
+    #[test]
     fn an_environment_without_an_interpreter_is_passed_over() {
         assert_eq!(interpreter(None), Path::new("python3"));
         assert_eq!(interpreter(Some("/nowhere".into())), Path::new("python3"));

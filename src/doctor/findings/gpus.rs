@@ -10,6 +10,11 @@ use crate::units::{bytes, count};
 
 pub(super) fn gpus(machine: &Machine) -> Vec<Finding> {
     match &machine.gpus {
+        Gpus::NoLibrary if machine.driver_cuda.is_some() => vec![Finding::note(
+            "gpu",
+            "CUDA finds one; NVIDIA's management library, which would list it, is missing".into(),
+            "install `libnvidia-ml.so.1`, which comes with the driver (in a container: the capability `utility`)",
+        )],
         Gpus::NoLibrary => vec![Finding::ok("gpu", "none: there is no NVIDIA driver")],
         Gpus::Failed { reason } => vec![Finding::note(
             "gpu",
@@ -31,9 +36,9 @@ pub(super) fn gpus(machine: &Machine) -> Vec<Finding> {
                 findings.push(Finding::ok("gpu", "none"));
             }
             let built = machine.build_cuda.is_some();
-            let another = gpus.iter().any(|gpu| !is_too_old(gpu));
-            findings.extend(gpus.iter().map(|gpu| match built && is_too_old(gpu) {
-                true => too_old(gpu, another),
+            let newer = gpus.iter().position(|gpu| !gpu.is_too_old());
+            findings.extend(gpus.iter().map(|gpu| match built && gpu.is_too_old() {
+                true => too_old(gpu, newer),
                 false => available(gpu, built),
             }));
             findings.extend(unreadable.iter().map(|reason| {
@@ -49,17 +54,6 @@ pub(super) fn gpus(machine: &Machine) -> Vec<Finding> {
     }
 }
 
-fn compute_capability(gpu: &Gpu) -> Option<(u32, u32)> {
-    match &gpu.profile.hardware {
-        Hardware::Cuda(cuda) => Some(cuda.compute_capability),
-        Hardware::Cpu(_) => None,
-    }
-}
-
-fn is_too_old(gpu: &Gpu) -> bool {
-    compute_capability(gpu).is_some_and(|has| has < OLDEST_COMPUTE_CAPABILITY)
-}
-
 /// `NVIDIA GeForce RTX 3060, 28 SMs, compute capability 8.6`
 fn description(gpu: &Gpu) -> String {
     let mut text = gpu.profile.name.clone();
@@ -73,20 +67,23 @@ fn description(gpu: &Gpu) -> String {
     text
 }
 
-/// A GPU without kernels, which a run refuses.
-fn too_old(gpu: &Gpu, another: bool) -> Finding {
+/// A GPU without kernels, which a run refuses; `newer` is the index, by bus, of one that has some.
+fn too_old(gpu: &Gpu, newer: Option<usize>) -> Finding {
     let (major, minor) = OLDEST_COMPUTE_CAPABILITY;
     let text = format!(
         "{}: kernels are there for {major}.{minor} and newer",
         description(gpu)
     );
-    match another {
-        true => Finding::note(
+    match newer {
+        Some(index) => Finding::note(
             "gpu",
             text,
-            "choose the newer GPU with `--set system.device=cuda:0`, or the number that CUDA gives it",
+            format!(
+                "choose the newer GPU with `CUDA_DEVICE_ORDER=PCI_BUS_ID` in the environment and \
+                 `--set system.device=cuda:{index}`"
+            ),
         ),
-        false => Finding::problem(
+        None => Finding::problem(
             "gpu",
             text,
             "train on the CPU with `--set system.device=cpu`",
@@ -97,7 +94,7 @@ fn too_old(gpu: &Gpu, another: bool) -> Finding {
 fn available(gpu: &Gpu, built: bool) -> Finding {
     let profile = &gpu.profile;
     let mut text = description(gpu);
-    if built && compute_capability(gpu) > Some(NEWEST_COMPUTE_CAPABILITY) {
+    if built && gpu.compute_capability() > Some(NEWEST_COMPUTE_CAPABILITY) {
         text += ", newer than the kernels, of which it runs those for 8.0";
     }
     let (Some(free), Some(total)) = (profile.available_bytes, profile.total_bytes) else {

@@ -58,6 +58,11 @@ pub fn is_out_of_memory(error: &DriverError) -> bool {
     error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY
 }
 
+/// GPUs that the driver counts; none where there is no driver.
+pub fn device_count() -> u32 {
+    CudaContext::device_count().map_or(0, i32::unsigned_abs)
+}
+
 /// The newest CUDA version that the driver supports, (major, minor).
 pub fn supported_version() -> Option<(u32, u32)> {
     let mut version = 0;

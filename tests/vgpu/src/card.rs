@@ -55,8 +55,7 @@ pub struct Card {
     /// What the context takes when it is created.
     #[serde(default, deserialize_with = "bytes")]
     pub context_bytes: u64,
-    /// What all code takes at once, beside the context, when a driver that is older than CUDA 12.2 is not told to load it
-    /// lazily.
+    /// What all code takes at once, beside the context, when it is loaded eagerly.
     #[serde(default, deserialize_with = "bytes")]
     pub eager_bytes: u64,
     /// What a module takes at its first launch, and an entry point of a library at its first call.

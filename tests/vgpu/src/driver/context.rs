@@ -103,7 +103,8 @@ impl Driver {
     /// Takes memory for code that is used for the first time, if the card is one that does.
     pub fn load_lazily(&self, code: &str) -> Outcome {
         let bytes = self.card.lazy_bytes;
-        if bytes == 0 || lock(&self.context).lazy.contains_key(code) {
+        let loaded = self.card.eager_bytes > 0 && age::loads_eagerly(self.card.driver);
+        if bytes == 0 || loaded || lock(&self.context).lazy.contains_key(code) {
             return Ok(());
         }
         let address = loop {
