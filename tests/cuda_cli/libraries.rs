@@ -270,7 +270,7 @@ fn libraries_that_are_not_there_are_an_error_that_says_where_they_were_looked_fo
         "CUDA_HOME (`",
         site_packages.to_str().unwrap(),
         "cu13/lib/libcublasLt.so.13` needs a driver for CUDA 13.0",
-        "cu13/lib/libcurand.so.10, cuRAND 10.4.0` needs a driver for CUDA 13.0",
+        "cu13/lib/libcurand.so.10`, cuRAND 10.4.0, needs a driver for CUDA 13.0",
         "pip install nvidia-cublas-cu12 nvidia-curand-cu12",
         "--set system.device=cpu",
     ];

@@ -153,8 +153,11 @@ impl Family {
         let file = |member: &Member| folder.join(member.file(number));
         let by_name = folder.as_os_str().is_empty();
         let there = match by_name {
-            true => format!("{} on ld.so's path", self.members[0].file(number)),
-            false => self.all_there(file)?,
+            true => format!(
+                "`{}`, not looked for on ld.so's path,",
+                self.members[0].file(number)
+            ),
+            false => format!("`{}`", self.all_there(file)?),
         };
         if let Needs::OfNumber = self.needs {
             enough(driver, (number, 0), &there)?;
@@ -171,11 +174,8 @@ impl Family {
         let first = &opened[0];
         if let Needs::OfVersion(needs) = self.needs {
             let (file, version) = (first.file.display(), text(first.version));
-            enough(
-                driver,
-                needs(first.version),
-                &format!("{file}, {} {version}", first.member.name),
-            )?;
+            let there = format!("`{file}`, {} {version},", first.member.name);
+            enough(driver, needs(first.version), &there)?;
         }
         match opened.iter().find(|other| !first.belongs_to(other)) {
             None => Ok(opened),
@@ -212,7 +212,7 @@ fn enough(driver: Cuda, needed: Cuda, there: &str) -> Result<(), PassedOver> {
     match needed <= driver {
         true => Ok(()),
         false => Err(Some(format!(
-            "`{there}` needs a driver for CUDA {major}.{minor}"
+            "{there} needs a driver for CUDA {major}.{minor}"
         ))),
     }
 }
