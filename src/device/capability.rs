@@ -6,6 +6,11 @@ pub const OLDEST_COMPUTE_CAPABILITY: (u32, u32) = (7, 5);
 /// The newest one that some kernels are written for (Hopper). Newer GPUs run those for 8.0.
 pub const NEWEST_COMPUTE_CAPABILITY: (u32, u32) = (9, 0);
 
+/// True from [`OLDEST_COMPUTE_CAPABILITY`] on.
+pub fn has_kernels(compute_capability: (u32, u32)) -> bool {
+    compute_capability >= OLDEST_COMPUTE_CAPABILITY
+}
+
 /// Tensor cores take bf16 from Ampere on.
 pub(super) fn has_bf16(compute_capability: (u32, u32)) -> bool {
     compute_capability >= (8, 0)

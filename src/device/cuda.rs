@@ -10,8 +10,8 @@ use super::capability::cores_per_sm;
 use super::gpu::Reading;
 use super::nvml::processes_of;
 use super::{
-    Cuda, DeviceError, DeviceProfile, GpuProcess, Gpus, Hardware, OLDEST_COMPUTE_CAPABILITY,
-    OLDEST_CUDA, gpus, load_libraries,
+    Cuda, DeviceError, DeviceProfile, GpuProcess, Gpus, Hardware, OLDEST_CUDA, gpus, has_kernels,
+    load_libraries,
 };
 use crate::ops::cuda;
 
@@ -26,7 +26,7 @@ pub fn probe(ordinal: usize) -> Result<DeviceProfile, DeviceError> {
     let explain = |error| explain(error, ordinal);
     // Where there is no GPU, or none with kernels, neither the driver's age nor a library is missed.
     let (name, has) = identity(ordinal).map_err(explain)?;
-    if has < OLDEST_COMPUTE_CAPABILITY {
+    if !has_kernels(has) {
         return Err(DeviceError::OldGpu { name, has });
     }
     let cuda = supported_cuda()?;
@@ -163,8 +163,8 @@ pub fn explain(error: DriverError, ordinal: usize) -> DeviceError {
 /// candle's device on the GPU that CUDA counts as `ordinal`, with a stream of its own.
 ///
 /// # Errors
-/// [`DeviceError`] when there is no driver, no such GPU, when one of CUDA's libraries does not start, or
-/// when the driver fails.
+/// [`DeviceError`] when there is no driver or no such GPU, when the driver is too old or fails, or when one of CUDA's
+/// libraries is missing or does not start.
 pub fn open(ordinal: usize) -> Result<CudaDevice, DeviceError> {
     require_libraries(supported_cuda()?)?;
     let device = CudaDevice::new_with_stream(ordinal).map_err(|error| match cause(error) {

@@ -1,7 +1,7 @@
 //! Why a device cannot be had.
 
 use super::libraries::Libraries;
-use super::{OLDEST_COMPUTE_CAPABILITY, OLDEST_CUDA, REQUIREMENTS, named};
+use super::{OLDEST_COMPUTE_CAPABILITY, OLDEST_CUDA, REQUIREMENTS, has_kernels, named};
 
 /// Why a device cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +53,9 @@ impl DeviceError {
             DeviceError::UnknownCard { name } => match named::nearest(name) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => {
-                    let new_enough =
-                        |card: &&named::Card| card.compute_capability >= OLDEST_COMPUTE_CAPABILITY;
-                    let cards = named::all().iter().filter(new_enough);
+                    let cards = named::all()
+                        .iter()
+                        .filter(|card| has_kernels(card.compute_capability));
                     let names = cards.map(|card| card.aliases[0]);
                     format!("known are {}", Vec::from_iter(names).join(", "))
                 }

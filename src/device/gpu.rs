@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::capability::{cores_per_sm, has_bf16, has_tensor_cores, shared_memory_per_block_bytes};
-use super::{Cuda, DeviceProfile, Hardware, OLDEST_COMPUTE_CAPABILITY, named};
+use super::{Cuda, DeviceProfile, Hardware, has_kernels, named};
 
 /// What NVIDIA's management library says about this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,10 +44,10 @@ impl Gpu {
         }
     }
 
-    /// Whether there are no kernels for it.
+    /// True below the oldest compute capability that has kernels.
     pub fn is_too_old(&self) -> bool {
         self.compute_capability()
-            .is_some_and(|has| has < OLDEST_COMPUTE_CAPABILITY)
+            .is_some_and(|has| !has_kernels(has))
     }
 }
 

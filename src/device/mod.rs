@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::ops::gemm::Inputs;
 
-pub use capability::{NEWEST_COMPUTE_CAPABILITY, OLDEST_COMPUTE_CAPABILITY};
+pub use capability::{NEWEST_COMPUTE_CAPABILITY, OLDEST_COMPUTE_CAPABILITY, has_kernels};
 pub(crate) use cpu::kib_field;
 pub use cpu::{peak_resident_bytes, resident_bytes};
 #[cfg(feature = "cuda")]

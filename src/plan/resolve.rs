@@ -6,8 +6,7 @@ use crate::config::{
 };
 use crate::data::DatasetInfo;
 use crate::device::{
-    Cpu, Cuda, DeviceError, DeviceProfile, Hardware, NEWEST_COMPUTE_CAPABILITY,
-    OLDEST_COMPUTE_CAPABILITY,
+    Cpu, Cuda, DeviceError, DeviceProfile, Hardware, NEWEST_COMPUTE_CAPABILITY, has_kernels,
 };
 use crate::error::{Error, Result};
 use crate::memory::Precision;
@@ -41,13 +40,11 @@ const GPU_MAX_HEAD_SIZE: usize = 128;
 pub(super) fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result<()> {
     let size = model.n_embd / model.n_head;
     match &device.hardware {
-        Hardware::Cuda(cuda) if cuda.compute_capability < OLDEST_COMPUTE_CAPABILITY => {
-            Err(DeviceError::OldGpu {
-                name: device.name.clone(),
-                has: cuda.compute_capability,
-            }
-            .into())
+        Hardware::Cuda(cuda) if !has_kernels(cuda.compute_capability) => Err(DeviceError::OldGpu {
+            name: device.name.clone(),
+            has: cuda.compute_capability,
         }
+        .into()),
         Hardware::Cuda(_) if size > GPU_MAX_HEAD_SIZE => Err(Error::Usage {
             what: format!(
                 "heads of {size} channels (`model.n_embd` {} over `model.n_head` {}), where the kernels \

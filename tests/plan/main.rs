@@ -2,7 +2,7 @@
 
 use taper::config::Config;
 use taper::data::DatasetInfo;
-use taper::device::{Cpu, DeviceProfile, Hardware, OLDEST_COMPUTE_CAPABILITY, named};
+use taper::device::{Cpu, DeviceProfile, Hardware, has_kernels, named};
 use taper::error::{Error, Result};
 use taper::plan::{Choice, Job, ModelDims, Origin, Plan, Refusal, Request};
 
@@ -61,7 +61,7 @@ fn cpu(cores: usize, vector_extensions: &[&'static str]) -> DeviceProfile {
 
 /// Every card that there are kernels for.
 fn cards() -> Vec<DeviceProfile> {
-    let new_enough = |card: &&named::Card| card.compute_capability >= OLDEST_COMPUTE_CAPABILITY;
+    let new_enough = |card: &&named::Card| has_kernels(card.compute_capability);
     let cards = named::all().iter().filter(new_enough);
     cards.map(|card| card.profile()).collect()
 }

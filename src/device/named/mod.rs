@@ -152,8 +152,7 @@ impl Card {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::OLDEST_COMPUTE_CAPABILITY;
-    use super::super::capability::cores_per_sm;
+    use super::super::capability::{cores_per_sm, has_kernels};
     use super::*;
 
     fn cuda(name: &str) -> Cuda {
@@ -286,7 +285,7 @@ mod tests {
         let hint = error.hint();
         for card in all()
             .iter()
-            .filter(|card| card.compute_capability >= OLDEST_COMPUTE_CAPABILITY)
+            .filter(|card| has_kernels(card.compute_capability))
         {
             assert!(hint.contains(card.aliases[0]), "{hint}");
         }
