@@ -25,6 +25,7 @@ fn print_exports() {
         c"cuEventElapsedTime_v2",
         c"cuMemAdvise_v2",
         c"cuInit",
+        c"cublasLtMatmulAlgoConfigGetAttribute",
     ] {
         // SAFETY: the handle is the library's.
         let found = !unsafe { libc::dlsym(handle, name.as_ptr()) }.is_null();
@@ -53,7 +54,8 @@ fn functions_that_are_newer_than_the_driver_are_not_exported() {
         "cuEventElapsedTime_v2",
         "cuMemAdvise_v2",
     );
-    assert_eq!(exports("12.1"), [old, "cuInit"]);
-    assert_eq!(exports("12.2"), [old, advise, "cuInit"]);
-    assert_eq!(exports("13.0"), [old, new, advise, "cuInit"]);
+    let [driver, library] = ["cuInit", "cublasLtMatmulAlgoConfigGetAttribute"];
+    assert_eq!(exports("12.1"), [old, driver, library]);
+    assert_eq!(exports("12.2"), [old, advise, driver, library]);
+    assert_eq!(exports("13.0"), [old, new, advise, driver, library]);
 }

@@ -6,6 +6,7 @@ use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
 use super::age;
+use super::counts::{Asked, Wait};
 use super::device::check_device;
 use super::guard::{Outcome, with_context, with_driver, write};
 use super::result::CuResult;
@@ -65,6 +66,7 @@ impl Driver {
                 }
             };
             context.handle = new_handle();
+            self.counts.add(Asked::Context);
         }
         context.retained += 1;
         Ok(context.handle)
@@ -82,7 +84,7 @@ impl Driver {
         }
         // The end of the context is the last to wait for what was given to it.
         drop(context);
-        let _ = self.wait_for_all();
+        let _ = self.wait_for_all(Wait::Release);
         let mut context = lock(&self.context);
         let lazy = std::mem::take(&mut context.lazy);
         let own = context
@@ -283,7 +285,7 @@ pub unsafe extern "C" fn cuCtxGetDevice(device: *mut c_int) -> CuResult {
 pub unsafe extern "C" fn cuCtxSynchronize() -> CuResult {
     with_context(|driver| {
         driver.objects().captures.refuse_outside_work()?;
-        driver.wait_for_all()?;
+        driver.wait_for_all(Wait::Context)?;
         driver.settle();
         Ok(())
     })

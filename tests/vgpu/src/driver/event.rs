@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::capture::Mark;
+use super::counts::Wait;
 use super::guard::{Outcome, with_context, write};
 use super::queue::{Point, Task};
 use super::result::CuResult;
@@ -116,7 +117,7 @@ pub unsafe extern "C" fn cuEventSynchronize(event: usize) -> CuResult {
             Recorded::Never => return Err(driver.never_recorded("the host")),
             Recorded::At { point, .. } => point.clone(),
         };
-        driver.wait_for(&point)?;
+        driver.wait_for(&point, Wait::Event)?;
         driver.settle();
         Ok(())
     })

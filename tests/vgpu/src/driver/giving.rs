@@ -1,5 +1,6 @@
 //! Giving work to the card: to the end of a stream's queue, to be done when `VGPU_ORDER` says.
 
+use super::counts::{Asked, Wait};
 use super::guard::Outcome;
 use super::host::is_locked;
 use super::host_side::HostSide;
@@ -50,13 +51,14 @@ impl Driver {
         if operation.host_side().is_some() && self.planned_to_fail("copy") {
             return Err(CuResult::ERROR_OUT_OF_MEMORY);
         }
+        self.count(call, &operation);
         let pageable = operation
             .host_side()
             .is_some_and(|(at, bytes)| !is_locked(at.0, bytes));
         let staged = call == Call::Blocking && pageable && operation.comes_in();
         if staged {
             let end = self.end_of(into);
-            self.wait_for(&end)?;
+            self.reach(&end)?;
         }
         // Copies on the card and fills are asynchronous in any form, and bytes that were taken need not have arrived.
         let waits = call == Call::Blocking && !staged && operation.host_side().is_some();
@@ -88,6 +90,18 @@ impl Driver {
             self.has_seen(&point);
         }
         Ok(point)
+    }
+
+    /// Counts an operation, and that the host waits for its copy.
+    fn count(&self, call: Call, operation: &Operation) {
+        self.counts.add(Asked::Operation(operation));
+        if call == Call::Blocking && operation.host_side().is_some() {
+            let wait = match operation.comes_in() {
+                true => Wait::CopyIn,
+                false => Wait::CopyOut,
+            };
+            self.counts.add(Asked::Wait(wait));
+        }
     }
 
     /// Whether work may be done after the call that gives it.

@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use super::capture::Node;
+use super::counts::Asked;
 use super::giving::Call;
 use super::guard::{Outcome, with_context, write};
 use super::operation::{HostAddress, Operation};
@@ -193,6 +194,7 @@ impl Driver {
         into: &StreamRef,
         last: Point,
     ) -> Outcome<Point> {
+        self.counts.add(Asked::GraphLaunch);
         let begin = self.mark(into, &[last], Task::Nothing);
         let mut points: Vec<Point> = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
@@ -210,6 +212,7 @@ impl Driver {
                     name: format!("branch {branch} of a graph").into(),
                 },
             };
+            self.counts.add(Asked::GraphNode);
             points.push(self.give(Call::Async, &branch, &after, node.operation.clone())?);
         }
         Ok(self.mark(into, &points, Task::Nothing))

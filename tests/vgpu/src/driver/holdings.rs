@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::blocks::Blocks;
+use super::counts::{Asked, Wait};
 use super::guard::Outcome;
 use super::result::CuResult;
 use super::state::{Driver, lock, new_handle};
@@ -158,6 +159,7 @@ impl Driver {
             freeing: false,
         };
         holdings.live.insert(address, live);
+        self.counts.add(Asked::Allocation { bytes });
         Ok(address)
     }
 
@@ -214,7 +216,7 @@ impl Driver {
         let from_pool = live.is_some_and(|live| live.place.is_some());
         drop(holdings);
         if !from_pool {
-            self.wait_for_all()?;
+            self.wait_for_all(Wait::Free)?;
         }
         self.begin_free(address)?;
         let stamp = lock(&self.queue).begin_by_host(&self.memory, "cuMemFree");

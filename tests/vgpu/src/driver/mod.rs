@@ -17,6 +17,7 @@ pub mod device;
 
 pub mod context;
 
+pub mod counts;
 pub mod operation;
 
 pub mod giving;

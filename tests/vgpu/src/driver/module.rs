@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::age;
+use super::counts::{Asked, Wait};
 use super::guard::{Outcome, read_text, with_context, write};
 use super::launch::lazy_name;
 use super::refused::refuse;
@@ -119,7 +120,7 @@ pub unsafe extern "C" fn cuModuleUnload(module: usize) -> CuResult {
             .retain(|_, function| function.module != module);
         drop(objects);
         // As drivers do: kernels that were launched still read its variables.
-        driver.wait_for_all()?;
+        driver.wait_for_all(Wait::Unload)?;
         removed.unload(&driver.memory);
         driver.unload_lazily(&lazy_name(module));
         Ok(())
@@ -203,6 +204,7 @@ impl Driver {
             loaded: Arc::new(loaded),
         };
         self.objects().modules.insert(handle, image);
+        self.counts.add(Asked::Module);
         Ok(handle)
     }
 }

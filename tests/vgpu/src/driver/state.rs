@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::capture::Captures;
 use super::context::Context;
+use super::counts::Counts;
 use super::event::Event;
 use super::function::Function;
 use super::graph::{Executable, Graph};
@@ -30,6 +31,7 @@ pub struct Driver {
     pub memory: Memory,
     pub limits: Limits,
     failures: Failures,
+    pub(super) counts: Counts,
     /// Held while the card works: one thing after the other.
     pub(super) execution: Mutex<()>,
     /// Whether every call waits for its work, and reports its fault (`CUDA_LAUNCH_BLOCKING`).
@@ -59,9 +61,10 @@ pub fn current() -> Option<Arc<Driver>> {
     driver.clone()
 }
 
-/// Puts a card into this process, in place of the one that it had: as if the process were a new one.
+/// Puts a card into this process, in place of the one that it had: as if the process were a new one. Nothing is
+/// counted on it.
 pub fn start(card: Card) -> Arc<Driver> {
-    let driver = Arc::new(Driver::new(card));
+    let driver = Arc::new(Driver::new(card, Counts::default()));
     let mut slot = DRIVER.write().unwrap_or_else(PoisonError::into_inner);
     *slot = Some(driver.clone());
     driver
@@ -71,11 +74,13 @@ pub fn start(card: Card) -> Arc<Driver> {
 pub fn start_from_environment() -> Result<(), CuResult> {
     let mut slot = DRIVER.write().unwrap_or_else(PoisonError::into_inner);
     if slot.is_none() {
-        let card = Card::from_environment().map_err(|error| {
-            say(&error.to_string());
+        let refuse = |error: String| {
+            say(&error);
             CuResult::ERROR_OPERATING_SYSTEM
-        })?;
-        *slot = Some(Arc::new(Driver::new(card)));
+        };
+        let card = Card::from_environment().map_err(|error| refuse(error.to_string()))?;
+        let counts = Counts::from_environment().map_err(refuse)?;
+        *slot = Some(Arc::new(Driver::new(card, counts)));
     }
     Ok(())
 }
@@ -103,7 +108,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Driver {
-    fn new(card: Card) -> Driver {
+    fn new(card: Card, counts: Counts) -> Driver {
         let limits = Limits {
             sm_count: card.sm_count,
             ..Limits::default()
@@ -112,6 +117,7 @@ impl Driver {
             memory: Memory::new(card.total_bytes, card.used_bytes),
             limits,
             failures: Failures::new(card.fail.clone()),
+            counts,
             execution: Mutex::default(),
             queue: Mutex::new(Queue::new(card.order)),
             blocking: env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|value| value == "1"),

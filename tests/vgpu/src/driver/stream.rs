@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_uint};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::counts::Wait;
 use super::event::Recorded;
 use super::guard::{Outcome, with_context, write};
 use super::queue::{StreamRef, Task};
@@ -148,7 +149,7 @@ pub unsafe extern "C" fn cuStreamSynchronize(stream: usize) -> CuResult {
         let stream = objects.stream_ref(stream)?;
         drop(objects);
         let end = driver.end_of(&stream);
-        driver.wait_for(&end)?;
+        driver.wait_for(&end, Wait::Stream)?;
         driver.settle();
         Ok(())
     })

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 
 use super::context;
+use super::counts::{Asked, Wait};
 use super::guard::Outcome;
 use super::operation::Operation;
 use super::queue::{Item, Point, Queue, Task, When};
@@ -12,7 +13,13 @@ use crate::fault::{Fault, What};
 
 impl Driver {
     /// The host waits until a point is reached.
-    pub(super) fn wait_for(&self, point: &Point) -> Outcome {
+    pub(super) fn wait_for(&self, point: &Point, why: Wait) -> Outcome {
+        self.counts.add(Asked::Wait(why));
+        self.reach(point)
+    }
+
+    /// Goes on until a point is reached, and lets the host see that.
+    pub(super) fn reach(&self, point: &Point) -> Outcome {
         self.run_until(point.item)?;
         self.has_seen(point);
         Ok(())
@@ -26,7 +33,8 @@ impl Driver {
     }
 
     /// The host waits until everything is done.
-    pub(super) fn wait_for_all(&self) -> Outcome {
+    pub(super) fn wait_for_all(&self, why: Wait) -> Outcome {
+        self.counts.add(Asked::Wait(why));
         let all = lock(&self.queue).all();
         for item in all {
             self.run_until(item)?;
@@ -51,7 +59,7 @@ impl Driver {
         if lock(&self.queue).denies(asked, point) {
             return Err(CuResult::ERROR_NOT_READY);
         }
-        self.wait_for(point)
+        self.reach(point)
     }
 
     /// The card goes on while the host makes a call, as far as it likes to.

@@ -224,6 +224,7 @@ impl Call {
             beta: unsafe { scale(self.beta, compute.sums, blas.scales_on_card) }?,
             precision: compute.precision,
             double: compute.sums == Kind::F64,
+            halves: false,
             epilogue: Epilogue::default(),
         };
         submit(&driver, blas.stream, product)

@@ -46,9 +46,21 @@ pub(super) struct Layout {
 }
 
 /// A `cublasLtMatmulPreference_t`.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct Preference {
     pub workspace_bytes: u64,
+    /// Bits of the `cublasLtReductionScheme_t`s that an algorithm may have.
+    pub reductions: u32,
+}
+
+impl Default for Preference {
+    /// No workspace, and `CUBLASLT_REDUCTION_SCHEME_MASK`: all of them.
+    fn default() -> Self {
+        Self {
+            workspace_bytes: 0,
+            reductions: 7,
+        }
+    }
 }
 
 static OBJECTS: Mutex<Option<Objects>> = Mutex::new(None);
@@ -255,7 +267,7 @@ pub unsafe extern "C" fn cublasLtMatmulPreferenceCreate(preference: *mut usize) 
     unsafe { write(preference, new) }.into()
 }
 
-/// Alignments, reduction schemes and search modes make no difference to what is found here.
+/// Alignments and search modes make no difference to what is found here.
 ///
 /// # Safety
 /// `bytes` of `value` may be read.
@@ -272,7 +284,9 @@ pub unsafe extern "C" fn cublasLtMatmulPreferenceSetAttribute(
         match which {
             // SAFETY: as the caller promises.
             1 => preference.workspace_bytes = unsafe { attribute(value, bytes) }?,
-            0 | 3 | 5..=9 | 12 => {}
+            // SAFETY: as the caller promises.
+            3 => preference.reductions = unsafe { attribute(value, bytes) }?,
+            0 | 5..=9 | 12 => {}
             _ => {
                 let attribute = format!("attribute {which}");
                 return Err(refuse("cublasLtMatmulPreferenceSetAttribute", &attribute));

@@ -62,6 +62,16 @@ impl Kind {
             Kind::F64 => values.flat_map(|v| v.to_f64().to_le_bytes()).collect(),
         }
     }
+
+    /// A value as it would be read again after it was written.
+    fn round<R: Real>(self, value: R) -> R {
+        match self {
+            Kind::F16 => R::from_f32(f16::from_f32(value.to_f32()).to_f32()),
+            Kind::Bf16 => R::from_f32(bf16::from_f32(value.to_f32()).to_f32()),
+            Kind::F32 => R::from_f32(value.to_f32()),
+            Kind::F64 => value,
+        }
+    }
 }
 
 fn elements<R, const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> R) -> Vec<R> {
@@ -191,6 +201,8 @@ pub struct Product {
     pub precision: Precision,
     /// Whether sums run in f64.
     pub double: bool,
+    /// Whether K is cut in two, each part of a sum is rounded to D's type, and what they add up to is, too.
+    pub halves: bool,
     pub epilogue: Epilogue,
 }
 
@@ -251,12 +263,23 @@ impl Product {
         columns.for_each(|(column, out)| {
             let b = &b[column * k..][..k];
             for (row, out) in out.iter_mut().enumerate() {
-                let sum = alpha.mul(dot(&a[row * k..][..k], b));
+                let sum = self.sum(alpha, &a[row * k..][..k], b);
                 *out = sum.add(beta.mul(*out));
             }
         });
         self.epilogue.apply(memory, index, [m, n], &mut product)?;
         self.d.write(memory, index, [m, n], product)
+    }
+
+    /// An element of alpha A B.
+    fn sum<R: Real>(&self, alpha: R, a: &[R], b: &[R]) -> R {
+        if !self.halves {
+            return alpha.mul(dot(a, b));
+        }
+        let ((a, a_rest), (b, b_rest)) = (in_two(a), in_two(b));
+        let parts = [dot(a, b), dot(a_rest, b_rest)];
+        let [first, second] = parts.map(|part| self.d.kind.round(alpha.mul(part)));
+        self.d.kind.round(first.add(second))
     }
 }
 
@@ -321,6 +344,10 @@ impl Matrix {
 fn turned<R: Real>(values: &[R], runs: usize, length: usize) -> Vec<R> {
     let positions = (0..length).flat_map(|offset| (0..runs).map(move |run| run * length + offset));
     positions.map(|position| values[position]).collect()
+}
+
+fn in_two<R>(values: &[R]) -> (&[R], &[R]) {
+    values.split_at(values.len().div_ceil(2))
 }
 
 /// Sixteen sums side by side, which a compiler turns into vectors.

@@ -1,7 +1,4 @@
 //! cuBLASLt's heuristic and its product.
-//!
-//! There are several algorithms. All compute the same; they differ in the workspace that they ask for,
-//! so that choosing one, and being short of workspace, can be tested.
 
 use std::ffi::c_int;
 use std::sync::Arc;
@@ -12,12 +9,8 @@ use super::blas_lt::{Layout, Operation, with, write};
 use super::blas_status::{Compute, Outcome, Status, card, refuse, scale, submit};
 use super::epilogue::{Epilogue, Gelu};
 use super::gemm::{Kind, Matrix, Product, Scale};
+use super::lt_algorithm::{Algorithm, Configuration, recommended};
 use crate::driver::state::Driver;
-
-/// A `cublasLtMatmulAlgo_t`: which one, under a mark that says that it is one of ours.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Algorithm([u64; 8]);
 
 /// A `cublasLtMatmulHeuristicResult_t`.
 #[repr(C)]
@@ -28,10 +21,6 @@ pub struct Found {
     waves: f32,
     reserved: [c_int; 4],
 }
-
-const MARK: u64 = u64::from_le_bytes(*b"vgpualgo");
-/// What the algorithms ask for, in the order in which they are recommended.
-const WORKSPACES: [u64; 4] = [4 << 20, 0, 1 << 20, 32 << 20];
 
 /// The matrices of a call, with their layouts: A, B, C, D.
 struct Call {
@@ -136,20 +125,17 @@ pub unsafe extern "C" fn cublasLtMatmulAlgoGetHeuristic(
     let found = checked(handle).and_then(|driver| {
         // SAFETY: as the caller promises.
         unsafe { write(count, 0) }?;
-        call.product(&driver)?;
+        let (_, _, [_, _, k, _], _) = call.product(&driver)?;
         if driver.planned_to_fail(call.name) {
             return Err(Status::NOT_SUPPORTED);
         }
         let preference = with(|objects| objects.preferences.get(&preference).copied());
-        let most = preference.ok_or(Status::INVALID_VALUE)?.workspace_bytes;
-        let fitting = WORKSPACES
-            .iter()
-            .enumerate()
-            .filter(|(_, needs)| **needs <= most);
-        for (place, (which, needs)) in fitting.take(wanted.max(0) as usize).enumerate() {
+        let algorithms = recommended(preference.ok_or(Status::INVALID_VALUE)?, k);
+        let algorithms = algorithms.take(wanted.max(0) as usize);
+        for (place, (algorithm, configuration)) in algorithms.enumerate() {
             let result = Found {
-                algorithm: Algorithm([MARK, which as u64, 0, 0, 0, 0, 0, 0]),
-                workspace_bytes: *needs as usize,
+                algorithm,
+                workspace_bytes: configuration.workspace_bytes as usize,
                 state: Status::SUCCESS,
                 waves: 1.0,
                 reserved: [0; 4],
@@ -203,7 +189,7 @@ pub unsafe extern "C" fn cublasLtMatmul(
     let done = checked(handle).and_then(|driver| {
         let (operation, compute, [m, n, k, batch], [a, b, c, d]) = call.product(&driver)?;
         // SAFETY: as the caller promises.
-        unsafe { check_workspace(&driver, algorithm, workspace, workspace_bytes) }?;
+        let chosen = unsafe { chosen(&driver, algorithm, workspace, workspace_bytes) }?;
         let on_card = operation.scales_on_card;
         // SAFETY: as the caller promises.
         let mut alpha = unsafe { scale(alpha, compute.sums, on_card) }?;
@@ -227,6 +213,7 @@ pub unsafe extern "C" fn cublasLtMatmul(
             beta: unsafe { scale(beta, compute.sums, on_card) }?,
             precision: compute.precision,
             double: compute.sums == Kind::F64,
+            halves: chosen.is_some_and(Configuration::halves),
             epilogue: epilogue(&operation, d)?,
         };
         submit(&driver, stream, product)
@@ -266,27 +253,26 @@ fn epilogue(operation: &Operation, d: Matrix) -> Outcome<Epilogue> {
     Ok(Epilogue { bias, gelu })
 }
 
-/// The algorithm is one of ours, and its workspace is there. None chosen: one without workspace.
+/// The algorithm, which is one of ours and has its workspace. None chosen: one without workspace.
 ///
 /// # Safety
 /// `algorithm` is null or may be read.
-unsafe fn check_workspace(
+unsafe fn chosen(
     driver: &Driver,
     algorithm: *const Algorithm,
     workspace: u64,
     bytes: usize,
-) -> Outcome {
+) -> Outcome<Option<&'static Configuration>> {
     if algorithm.is_null() {
-        return Ok(());
+        return Ok(None);
     }
     // SAFETY: not null, and as the caller promises.
-    let Algorithm([mark, which, ..]) = unsafe { algorithm.read_unaligned() };
-    let needs = WORKSPACES.get(which as usize).filter(|_| mark == MARK);
-    let needs = *needs.ok_or(Status::INVALID_VALUE)?;
+    let configuration = unsafe { algorithm.read_unaligned() }.configuration()?;
+    let needs = configuration.workspace_bytes;
     let lies = driver.memory.allocation_of(workspace);
     let there = lies.is_some_and(|(start, length)| workspace + needs <= start + length);
     match needs == 0 || (needs <= bytes as u64 && there) {
-        true => Ok(()),
+        true => Ok(Some(configuration)),
         false => Err(Status::INVALID_VALUE),
     }
 }

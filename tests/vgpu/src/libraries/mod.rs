@@ -9,6 +9,7 @@ pub mod gemm;
 pub mod blas;
 pub mod blas_lt;
 pub mod blas_status;
+pub mod lt_algorithm;
 pub mod lt_matmul;
 pub mod refused;
 

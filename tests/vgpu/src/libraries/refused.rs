@@ -30,9 +30,8 @@ refused! { BLAS:
     cublasGemmGroupedBatchedEx cublasSgemmBatched cublasDgemmBatched cublasHgemmStridedBatched
     cublasLtLoggerOpenFile cublasLtLoggerSetLevel cublasLtLoggerSetFile cublasLtLoggerSetMask
     cublasLtMatmulAlgoInit cublasLtMatmulAlgoGetIds cublasLtMatmulAlgoConfigSetAttribute
-    cublasLtMatmulAlgoConfigGetAttribute cublasLtMatmulAlgoCapGetAttribute cublasLtMatrixTransform
-    cublasLtMatrixLayoutGetAttribute cublasLtMatmulDescGetAttribute
-    cublasLtMatmulPreferenceGetAttribute
+    cublasLtMatmulAlgoCapGetAttribute cublasLtMatrixTransform cublasLtMatrixLayoutGetAttribute
+    cublasLtMatmulDescGetAttribute cublasLtMatmulPreferenceGetAttribute
 }
 
 refused! { RAND:

@@ -8,10 +8,11 @@ use vgpu::card::Card;
 use vgpu::driver::allocation::{cuMemAlloc_v2, cuMemAllocAsync, cuMemFree_v2, cuMemGetInfo_v2};
 use vgpu::driver::context::{cuCtxSetCurrent, cuCtxSynchronize, cuDevicePrimaryCtxRetain};
 use vgpu::driver::copy::{cuMemcpyDtoH_v2, cuMemcpyHtoD_v2};
+use vgpu::driver::device::cuInit;
 use vgpu::driver::event::cuEventCreate;
 use vgpu::driver::lookup::vgpu_last_fault;
 use vgpu::driver::result::CuResult;
-use vgpu::driver::state::{Driver, start};
+use vgpu::driver::state::{Driver, current, start};
 use vgpu::driver::stream::cuStreamCreate;
 
 /// A process has one card; tests of a file take turns.
@@ -34,8 +35,21 @@ pub fn tiny() -> OnCard {
 
 /// The card that a file with this text describes.
 pub fn on(file: &str) -> OnCard {
+    with_context(|| start(Card::parse(file).unwrap()))
+}
+
+/// The card that the environment of this process asks for.
+pub fn of_environment() -> OnCard {
+    with_context(|| {
+        // SAFETY: no pointers.
+        check(unsafe { cuInit(0) });
+        current().unwrap()
+    })
+}
+
+fn with_context(driver: impl FnOnce() -> Arc<Driver>) -> OnCard {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let driver = start(Card::parse(file).unwrap());
+    let driver = driver();
     let mut context = 0;
     // SAFETY: the pointer is to a variable.
     check(unsafe { cuDevicePrimaryCtxRetain(&mut context, 0) });

@@ -1,6 +1,8 @@
 //! Batches of matrices with small whole numbers, whose products every type holds exactly.
 #![allow(dead_code)]
 
+pub mod lt;
+
 use half::{bf16, f16};
 use vgpu::libraries::blas_status::Status;
 
@@ -106,6 +108,16 @@ impl Batch {
             stride,
             values,
             address,
+        }
+    }
+
+    /// Matrices that all hold these values, one after the other.
+    pub fn holding(card: &OnCard, kind: u32, rows: usize, columns: usize, each: &[f64]) -> Batch {
+        let values = each.repeat(BATCH);
+        Batch {
+            address: card.put(&encode(kind, &values)),
+            values,
+            ..Batch::new(card, kind, rows, columns, false, 0)
         }
     }
 
