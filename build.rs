@@ -1,6 +1,6 @@
-//! Makes the quickstart corpus, taper's own source in one text, and notes candle's version; both are
-//! embedded in the binary. With the feature `cuda`, makes what CUDA's libraries are linked from, and taper's
-//! own kernels.
+//! Makes the quickstart corpus, taper's own source in one text, and notes the versions of candle and of the `gemm`
+//! crate; all are embedded in the binary. With the feature `cuda`, makes what CUDA's libraries are linked from, and
+//! taper's own kernels.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("quickstart.txt"), corpus)?;
 
     let lock = fs::read_to_string("Cargo.lock").unwrap_or_default();
-    let candle = locked_version(&lock, "candle-core").unwrap_or("unknown");
-    println!("cargo::rustc-env=TAPER_CANDLE_CORE={candle}");
+    for (name, package) in [("CANDLE_CORE", "candle-core"), ("GEMM", "gemm")] {
+        let version = locked_version(&lock, package).unwrap_or("unknown");
+        println!("cargo::rustc-env=TAPER_{name}={version}");
+    }
     #[cfg(feature = "cuda")]
     {
         let toolkit = cuda_imports::toolkit()?;

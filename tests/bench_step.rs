@@ -306,7 +306,7 @@ fn text_names_the_formula_the_ceiling_and_every_part() {
         "\n  speed        ",
         "the median of 2, ",
         "nanoGPT's 6 N + 12 L H Q T = ",
-        ", the ceiling: the best of large square products in this run\n",
+        ", the ceiling: a large square product in this run\n",
         " planned; ",
         " resident at its peak, ",
         " GB/s\n",

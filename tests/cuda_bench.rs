@@ -164,7 +164,7 @@ fn text_has_the_datasheet_and_the_ceiling() {
     for words in [
         ", recorded as CUDA graphs\n",
         ", the datasheet's\n",
-        ", the ceiling: the best of large square products in this run\n",
+        ", the ceiling: a large square product in this run\n",
         " of the card in use more than before, ",
         " % of the datasheet\n",
     ] {

@@ -3,22 +3,36 @@
 #[cfg(feature = "cuda")]
 use candle_core::CudaDevice;
 
+use indicatif::ProgressBar;
+
 use crate::device::DeviceProfile;
 use crate::ops::cpu::OnCpu;
 use crate::ops::gemm::{Cache, Cpu, Products, Table, cache_folder, cpu};
 use crate::plan::Plan;
 
-/// The CPU; `stored` is what a checkpoint says of products.
-pub(super) fn cpu(plan: &Plan, device: &DeviceProfile, stored: Table) -> OnCpu<f32> {
+/// What the search for the fastest products begins with, and where it shows how far it is.
+pub(super) struct Search {
+    /// A checkpoint's.
+    pub stored: Table,
+    pub progress: ProgressBar,
+}
+
+/// The CPU.
+pub(super) fn cpu(plan: &Plan, device: &DeviceProfile, search: Search) -> OnCpu<f32> {
+    let cache = cpu_cache(plan, device);
+    let products = Products::new(Cpu::new(plan.inputs), plan.gemm, cache, search.stored);
+    OnCpu::new(plan.threads, products.with_progress(search.progress))
+}
+
+/// What searches on this CPU found, with as many threads and as far as the plan's.
+pub(super) fn cpu_cache(plan: &Plan, device: &DeviceProfile) -> Option<Cache> {
     let name = format!("cpu-{}-threads-{}", plan.threads, plan.gemm);
     let header = cpu::header(device, plan.threads);
-    let cache = cache_folder().map(|folder| Cache::new(&folder, &name, header));
-    let products = Products::new(Cpu::new(plan.inputs), plan.gemm, cache, stored);
-    OnCpu::new(plan.threads, products)
+    cache_folder().map(|folder| Cache::new(&folder, &name, header))
 }
 
 #[cfg(feature = "cuda")]
-pub(super) use gpu::Opened;
+pub(super) use gpu::{Opened, cache as gpu_cache};
 
 #[cfg(feature = "cuda")]
 mod gpu {
@@ -27,6 +41,17 @@ mod gpu {
     use crate::device::{DeviceError, explain, open};
     use crate::ops::cuda::{GpuElement, OnGpu};
     use crate::ops::gemm::{Dispatch, gpu::Gpu};
+
+    /// What searches on a GPU found, as far as the plan's.
+    pub(in crate::commands) fn cache(
+        gpu: &Gpu,
+        plan: &Plan,
+        (ordinal, profile): (usize, &DeviceProfile),
+    ) -> Option<Cache> {
+        let name = format!("cuda-{ordinal}-{}-{}", plan.gemm, gpu.backend());
+        let header = gpu.header(profile);
+        cache_folder().map(|folder| Cache::new(&folder, &name, header))
+    }
 
     /// A GPU that was opened for a plan.
     pub(in crate::commands) struct Opened<'a> {
@@ -63,14 +88,13 @@ mod gpu {
         pub fn backend<T: GpuElement>(
             &self,
             request: BackendRequest,
-            stored: Table,
+            search: Search,
         ) -> Result<OnGpu<T>, DeviceError> {
             let explained = |error| explain(error, self.ordinal);
             let gpu = Gpu::on(&self.device, self.profile, request).map_err(explained)?;
-            let name = format!("cuda-{}-{}", self.ordinal, self.plan.gemm);
-            let header = gpu.header(self.profile);
-            let cache = cache_folder().map(|folder| Cache::new(&folder, &name, header));
-            let products = Dispatch::new(gpu, self.plan.gemm, cache, stored);
+            let cache = cache(&gpu, self.plan, (self.ordinal, self.profile));
+            let products = Dispatch::new(gpu, self.plan.gemm, cache, search.stored);
+            let products = products.with_progress(search.progress);
             let how = (self.plan.inputs, self.plan.cuda_graph);
             OnGpu::new(&self.device, products, how).map_err(explained)
         }

@@ -23,7 +23,9 @@ use crate::memory::Precision;
 use crate::model::init_values;
 use crate::ops::gemm::Table;
 use crate::plan::{Job, Origin, Plan, Request};
-use crate::report::{DataSummary, MetricsLog, ReportOptions, Reporter, Startup, Warning};
+use crate::report::{
+    DataSummary, MetricsLog, ReportOptions, Reporter, Startup, Warning, search_bar,
+};
 use crate::session::{Session, evaluate_weights};
 
 /// Train GPT-2
@@ -57,7 +59,8 @@ pub struct TrainArgs {
 
 pub fn run(args: TrainArgs) -> Result<()> {
     let interrupt = Interrupt::install()?;
-    let mut reporter = Reporter::new(ReportOptions::detect(args.quiet, args.json));
+    let options = ReportOptions::detect(args.quiet, args.json);
+    let mut reporter = Reporter::new(options);
 
     let config = Config::load(&args.config, &overrides(&args))?;
     let mut dataset = Dataset::open(&config.data)?;
@@ -94,9 +97,12 @@ pub fn run(args: TrainArgs) -> Result<()> {
         dataset: &dataset,
         interrupt: &interrupt,
     };
-    let stored = run.start.stored_products(&config)?;
+    let search = backends::Search {
+        stored: run.start.stored_products(&config)?,
+        progress: search_bar(options),
+    };
     in_thread_pool(plan.threads, || match found.ordinal {
-        None => run.on(backends::cpu(&plan, device, stored), memory, &mut reporter),
+        None => run.on(backends::cpu(&plan, device, search), memory, &mut reporter),
         #[cfg(feature = "cuda")]
         Some(ordinal) => {
             let gpu = backends::Opened::new(ordinal, &plan, device)?;
@@ -104,13 +110,13 @@ pub fn run(args: TrainArgs) -> Result<()> {
             let backend = config.gemm.backend;
             match plan.precision {
                 Precision::Float32 => {
-                    run.on(gpu.backend::<f32>(backend, stored)?, memory, &mut reporter)
+                    run.on(gpu.backend::<f32>(backend, search)?, memory, &mut reporter)
                 }
                 Precision::Bfloat16 => {
-                    run.on(gpu.backend::<bf16>(backend, stored)?, memory, &mut reporter)
+                    run.on(gpu.backend::<bf16>(backend, search)?, memory, &mut reporter)
                 }
                 Precision::Float16 => {
-                    run.on(gpu.backend::<f16>(backend, stored)?, memory, &mut reporter)
+                    run.on(gpu.backend::<f16>(backend, search)?, memory, &mut reporter)
                 }
             }
         }

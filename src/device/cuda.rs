@@ -1,6 +1,8 @@
 //! Asks the CUDA driver about a GPU of this machine, in a context on it: what a run would find there. And
 //! opens it for one.
 
+use std::sync::Arc;
+
 use candle_core::CudaDevice;
 use candle_core::cuda::CudaError;
 use cudarc::driver::sys::{CUdevice_attribute as Attribute, CUresult};
@@ -15,14 +17,13 @@ use super::{
 };
 use crate::ops::cuda;
 
-/// Looks at the GPU that CUDA counts as `ordinal`. Creates a context, which takes some hundred MiB
-/// of the card while this runs and is not part of `available_bytes`. Rates are those of the named
-/// card, or of its nearest relative.
+/// Looks at the GPU that CUDA counts as `ordinal`, in a context that takes some hundred MiB of the card as long as it
+/// is held; they are not part of `available_bytes`. Rates are those of the named card, or of its nearest relative.
 ///
 /// # Errors
 /// [`DeviceError`] when there is no driver or no such GPU, when either is too old, when a library is missing, or when the
 /// driver fails.
-pub fn probe(ordinal: usize) -> Result<DeviceProfile, DeviceError> {
+pub fn probe(ordinal: usize) -> Result<(DeviceProfile, Arc<CudaContext>), DeviceError> {
     let explain = |error| explain(error, ordinal);
     // Where there is no GPU, or none with kernels, neither the driver's age nor a library is missed.
     let (name, has) = identity(ordinal).map_err(explain)?;
@@ -30,9 +31,10 @@ pub fn probe(ordinal: usize) -> Result<DeviceProfile, DeviceError> {
         return Err(DeviceError::OldGpu { name, has });
     }
     let cuda = supported_cuda()?;
-    let profile = read(ordinal).map_err(explain)?;
+    let context = CudaContext::new(ordinal).map_err(explain)?;
+    let profile = read(&context).map_err(explain)?;
     require_libraries(cuda)?;
-    Ok(profile)
+    Ok((profile, context))
 }
 
 /// Name and compute capability, by functions that every driver has and without a context.
@@ -79,8 +81,7 @@ fn require_libraries(cuda: Option<(u32, u32)>) -> Result<(), DeviceError> {
     }
 }
 
-fn read(ordinal: usize) -> Result<DeviceProfile, DriverError> {
-    let context = CudaContext::new(ordinal)?;
+fn read(context: &CudaContext) -> Result<DeviceProfile, DriverError> {
     // The driver answers with small positive numbers.
     let attribute = |which| context.attribute(which).map(i32::unsigned_abs);
     let (major, minor) = context.compute_capability()?;

@@ -113,7 +113,7 @@ impl DeviceProfile {
     /// [`DeviceError::NoCuda`] in a build without CUDA; others when the GPU cannot be used.
     pub fn gpu(ordinal: usize) -> Result<Self, DeviceError> {
         #[cfg(feature = "cuda")]
-        return cuda::probe(ordinal);
+        return cuda::probe(ordinal).map(|(profile, _)| profile);
         #[cfg(not(feature = "cuda"))]
         {
             let _ = ordinal;

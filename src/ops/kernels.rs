@@ -1,9 +1,8 @@
 //! taper's own kernels: PTX that build/kernels.rs embedded, found by name and loaded through candle.
 
 use candle_core::cuda_backend::{CudaDevice, CudaError};
-use cudarc::driver::sys::{CUdevice_attribute as Attribute, CUresult};
+use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaFunction, DriverError};
-use sha2::{Digest, Sha256};
 
 /// One kernel, compiled for one compute capability; a module of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +31,12 @@ pub enum KernelError {
         name: String,
         source: candle_core::Error,
     },
-    #[error("the GPU does not tell its limits: {0}")]
-    Limits(#[from] DriverError),
 }
 
 impl KernelError {
     /// The driver's own word, where it had one.
     pub(super) fn status(&self) -> Option<CUresult> {
         let error = match self {
-            Self::Limits(error) => error.0,
             Self::Load { source, .. } => driver_error(source)?.0,
             Self::Unknown { .. } | Self::ComputeCapability { .. } => return None,
         };
@@ -53,7 +49,6 @@ impl KernelError {
             Self::Load { .. } => {
                 Some("`taper doctor` says which driver is needed for what; a newer one may help")
             }
-            Self::Limits(_) => Some("run `taper doctor`"),
         }
     }
 }
@@ -78,16 +73,6 @@ pub fn all() -> impl Iterator<Item = Kernel> {
     KERNELS
         .iter()
         .map(|&(name, compute, ptx)| Kernel { name, compute, ptx })
-}
-
-/// Changes with any kernel's code.
-pub fn fingerprint() -> String {
-    let mut hash = Sha256::new();
-    for kernel in all() {
-        hash.update(kernel.ptx);
-    }
-    let bytes = hash.finalize();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Kernel {
@@ -138,35 +123,6 @@ impl Kernel {
                 source,
             })
     }
-}
-
-/// Of a GPU that is open, (major, minor).
-///
-/// # Errors
-/// The driver's, when it does not tell.
-pub fn compute_capability(device: &CudaDevice) -> Result<(u32, u32), DriverError> {
-    let (major, minor) = device.cuda_stream().context().compute_capability()?;
-    Ok((major as u32, minor as u32))
-}
-
-/// SMs of a GPU that is open.
-///
-/// # Errors
-/// [`KernelError::Limits`]
-pub fn sm_count(device: &CudaDevice) -> Result<usize, KernelError> {
-    let count = Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-    let count = device.cuda_stream().context().attribute(count)?;
-    Ok(count.max(1) as usize)
-}
-
-/// The most shared memory that a block can have on a GPU that is open.
-///
-/// # Errors
-/// The driver's, when it does not tell.
-pub fn shared_bytes_per_block(device: &CudaDevice) -> Result<usize, DriverError> {
-    let limit = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-    let bytes = device.cuda_stream().context().attribute(limit)?;
-    Ok(bytes.max(0) as usize)
 }
 
 #[cfg(test)]

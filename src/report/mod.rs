@@ -28,6 +28,7 @@ mod warning;
 pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
 pub use jsonl::{MetricsLog, complete_lines};
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
+pub use terminal::search_bar;
 pub use warning::Warning;
 
 use jsonl::{Done, Event};

@@ -13,6 +13,8 @@ use crate::units::{bytes, learning_rate, rate, short_time, span};
 
 const BAR: &str = "{wide_bar} {human_pos}/{human_len}  {msg}";
 
+const SEARCH: &str = "finding the fastest matrix products {wide_bar} {pos}/{len}  {msg}";
+
 /// Often enough to look alive, too rare to cost anything.
 const DRAWS_PER_SECOND: u8 = 10;
 
@@ -95,6 +97,17 @@ fn new_bar(max_iters: u64) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
     let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(max_iters), target).with_style(style)
+}
+
+/// Shows the search for the fastest products, which takes seconds, and is gone when that is over.
+pub fn search_bar(options: ReportOptions) -> ProgressBar {
+    if options.quiet || !options.interactive {
+        return ProgressBar::hidden();
+    }
+    let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
+    let style =
+        ProgressStyle::with_template(SEARCH).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(None, target).with_style(style)
 }
 
 /// `iter 260: loss 2.0011, lr 9.9e-4, 33.1 ms, 23,200 tok/s`; the rate from the second step on.

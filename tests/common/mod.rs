@@ -4,6 +4,7 @@
 #[cfg(feature = "cuda")]
 pub mod gpu;
 pub mod parity;
+pub mod places;
 pub mod reference;
 
 use candle_core::{Device, Tensor};

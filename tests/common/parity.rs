@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::places;
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
 use taper::checkpoint::{CHUNK, Stored, Values, ValuesMut};
@@ -56,7 +57,7 @@ pub struct Allowed {
 
 /// The runs of this repository.
 pub fn ours() -> Vec<Run> {
-    runs_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity"))
+    runs_in(&places::fixtures().join("parity"))
 }
 
 /// The run in a folder, or those in its folders.

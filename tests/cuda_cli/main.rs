@@ -12,3 +12,4 @@ mod refused;
 mod resume;
 mod runs;
 mod starting;
+mod startup;

@@ -2,8 +2,7 @@
 
 use half::{bf16, f16};
 use taper::memory::Precision;
-use taper::ops::cuda::GpuElement;
-use taper::ops::kernels;
+use taper::ops::cuda::{Gpu, GpuElement};
 
 use crate::common::parity::{Allowed, ours};
 use crate::{backend, open};
@@ -12,7 +11,7 @@ fn reproduce<T: GpuElement>(allowed: Allowed, cuda_graph: bool) {
     let Some(device) = open() else {
         return;
     };
-    let has = kernels::compute_capability(&device).unwrap();
+    let has = Gpu::new(&device).unwrap().limits().compute_capability;
     if T::PRECISION == Precision::Bfloat16 && has < (8, 0) {
         eprintln!("skipped, for this GPU has no bf16");
         return;

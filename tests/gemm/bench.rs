@@ -1,24 +1,35 @@
 //! `taper bench gemm` as a user runs it.
 
+use std::path::Path;
+
 use serde_json::Value;
 use tempfile::tempdir;
 
-use super::process::{Outcome, taper};
+use super::process::{Outcome, command};
 
 const SMALL: &str = "model.n_layer=2 model.n_head=2 model.n_embd=16 model.block_size=16 \
     model.bias=true train.sequences_per_step=2";
 
-/// In a folder without data.
+/// In a folder without data, and with a cache of its own.
 fn bench(words: &str) -> Outcome {
+    bench_with_cache(tempdir().unwrap().path(), words)
+}
+
+fn bench_with_cache(cache: &Path, words: &str) -> Outcome {
     let folder = tempdir().unwrap();
     let mut arguments = vec!["bench", "gemm"];
     for setting in SMALL.split_whitespace() {
         arguments.extend(["--set", setting]);
     }
     arguments.extend(words.split_whitespace());
-    let outcome = taper(folder.path(), &arguments);
+    let mut command = command(folder.path(), &arguments);
+    let output = command.env("XDG_CACHE_HOME", cache).output().unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-    outcome
+    Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
 }
 
 const NAMES: [&str; 15] = [
@@ -107,6 +118,37 @@ fn json_has_the_machine_and_every_figure() {
         }
         assert!(chosen["because"].is_string());
     }
+}
+
+#[test]
+fn what_an_earlier_run_timed_is_taken_from_it_and_said_to_be() {
+    let cache = tempdir().unwrap();
+    let blocks = |text: &str, what: &str| text.matches(what).count();
+    let first = bench_with_cache(cache.path(), "").succeeded().stdout;
+    let earlier = "; timed in an earlier run\n";
+    assert_eq!(blocks(&first, earlier), 0, "{first}");
+    let second = bench_with_cache(cache.path(), "").succeeded().stdout;
+    assert_eq!(blocks(&second, earlier), NAMES.len(), "{second}");
+    let file = std::fs::read_dir(cache.path().join("taper"))
+        .unwrap()
+        .next();
+    let file = file.unwrap().unwrap().path();
+    let again = format!(
+        "what was timed in an earlier run is timed again without `{}`\n",
+        file.display()
+    );
+    assert!(second.ends_with(&again), "{second}");
+    // Row for row, but for the ceiling, which is this run's.
+    let rates = |text: &str| -> Vec<String> {
+        let rows = text.lines().filter(|line| line.contains(" % of the best"));
+        rows.map(|row| row.split(" % of the best").next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(rates(&first), rates(&second));
+
+    std::fs::remove_file(file).unwrap();
+    let third = bench_with_cache(cache.path(), "").succeeded().stdout;
+    assert_eq!(blocks(&third, earlier), 0, "{third}");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use taper::config::Gelu;
-use taper::ops::gemm::cache::{Cache, Entry, Header, Table};
+use taper::ops::gemm::cache::{Cache, Header, Record, Records};
+use taper::ops::gemm::tune::{Outcome, Tuned};
 use taper::ops::gemm::{Epilogue, Inputs, Problem};
 use tempfile::{TempDir, tempdir};
 
@@ -25,29 +26,44 @@ fn cache(folder: &TempDir) -> Cache {
     Cache::new(folder.path(), "NVIDIA H200", header("580"))
 }
 
-fn entry(problem: Problem, names: &[&str]) -> Entry {
-    Entry {
+fn record(problem: Problem, names: &[&str]) -> Record {
+    let outcome = |index| match index {
+        0 => Outcome::Timed { seconds: 1.5e-3 },
+        _ => Outcome::Untimed,
+    };
+    let named = names.iter().enumerate();
+    let outcomes = named.map(|(index, name)| ((*name).to_owned(), outcome(index)));
+    Record {
         problem,
-        candidates: names.iter().map(|name| (*name).to_owned()).collect(),
+        tuned: Tuned {
+            outcomes: outcomes.collect(),
+            chosen: 0,
+            because: "12 % faster".into(),
+            searched: true,
+            stand_in: None,
+        },
     }
 }
 
-fn table() -> Table {
-    let entries = problems().into_iter();
-    Table(
-        entries
-            .map(|problem| entry(problem, &["ptx mma 128x128x32", "heuristic 0"]))
-            .collect(),
-    )
+fn records() -> Records {
+    let names = ["ptx mma 128x128x32", "cublaslt #0badcafe"];
+    let records = problems().into_iter();
+    Records(records.map(|problem| record(problem, &names)).collect())
+}
+
+fn store(cache: &Cache, records: Records) {
+    for record in records.0 {
+        cache.store(record).unwrap();
+    }
 }
 
 #[test]
 fn what_is_stored_is_loaded_and_what_is_not_there_is_no_news() {
     let folder = tempdir().unwrap();
     let cache = cache(&folder);
-    assert_eq!(cache.load(), (Table::default(), None));
-    cache.store(&table()).unwrap();
-    assert_eq!(cache.load(), (table(), None));
+    assert_eq!(cache.load(), (Records::default(), None));
+    store(&cache, records());
+    assert_eq!(cache.load(), (records(), None));
     assert_eq!(cache.path(), folder.path().join("gemm-nvidia-h200.json"));
 }
 
@@ -78,11 +94,9 @@ fn every_part_of_a_problem_tells_it_from_others() {
         },
     ];
     let folder = tempdir().unwrap();
-    let stored: Vec<Entry> = others
-        .iter()
-        .map(|other| entry(*other, &["other"]))
-        .collect();
-    cache(&folder).store(&Table(stored)).unwrap();
+    for other in others {
+        cache(&folder).store(record(other, &["other"])).unwrap();
+    }
     let (loaded, _) = cache(&folder).load();
     assert_eq!(loaded.get(&base), None);
     for other in others {
@@ -94,21 +108,21 @@ fn every_part_of_a_problem_tells_it_from_others() {
 fn a_file_that_was_cut_off_anywhere_is_ignored_with_a_reason() {
     let folder = tempdir().unwrap();
     let cache = cache(&folder);
-    cache.store(&table()).unwrap();
+    store(&cache, records());
     let whole = fs::read(cache.path()).unwrap();
     // Without its last newline it is still whole.
     for length in (0..whole.len() - 1).step_by(7) {
         fs::write(cache.path(), &whole[..length]).unwrap();
-        let (table, unused) = cache.load();
-        assert_eq!(table, Table::default());
+        let (records, unused) = cache.load();
+        assert_eq!(records, Records::default());
         let because = unused.unwrap();
         assert!(
             because.contains("gemm-nvidia-h200.json` is damaged: "),
             "{because}"
         );
     }
-    cache.store(&table()).unwrap();
-    assert_eq!(cache.load(), (table(), None));
+    store(&cache, records());
+    assert_eq!(cache.load(), (records(), None));
 }
 
 #[test]
@@ -119,21 +133,21 @@ fn a_file_that_is_something_else_is_ignored_with_a_reason() {
         &b"{}"[..],
         b"null",
         b"\xff\xfe",
-        b"{\"header\": 1, \"entries\": []}",
+        b"{\"header\": 1, \"records\": []}",
     ] {
         fs::write(cache.path(), content).unwrap();
-        let (table, unused) = cache.load();
-        assert!(table == Table::default() && unused.is_some());
+        let (records, unused) = cache.load();
+        assert!(records == Records::default() && unused.is_some());
     }
 }
 
 #[test]
 fn entries_of_another_driver_are_rejected_and_the_field_is_named() {
     let folder = tempdir().unwrap();
-    cache(&folder).store(&table()).unwrap();
+    store(&cache(&folder), records());
     let rejected = |header| {
-        let (table, unused) = Cache::new(folder.path(), "NVIDIA H200", header).load();
-        assert_eq!(table, Table::default());
+        let (records, unused) = Cache::new(folder.path(), "NVIDIA H200", header).load();
+        assert_eq!(records, Records::default());
         unused.unwrap()
     };
     let because = rejected(header("590"));
@@ -150,31 +164,54 @@ fn entries_of_another_driver_are_rejected_and_the_field_is_named() {
 }
 
 #[test]
+fn a_choice_that_is_none_of_the_candidates_is_damage() {
+    let folder = tempdir().unwrap();
+    // One that is not there, and one that was not timed.
+    for names in [&["x"][..], &["x", "y"]] {
+        let mut wrong = record(problems()[0], names);
+        wrong.tuned.chosen = 1;
+        cache(&folder).store(wrong).unwrap();
+        let (records, unused) = cache(&folder).load();
+        assert_eq!(records, Records::default());
+        assert!(unused.unwrap().contains("is damaged: "));
+    }
+}
+
+#[test]
+fn a_file_of_an_earlier_taper_is_of_other_timings_and_not_damaged() {
+    let folder = tempdir().unwrap();
+    let old = r#"{"header": {"device": "NVIDIA H200", "taper": "0.1.0"}, "entries": []}"#;
+    fs::write(cache(&folder).path(), old).unwrap();
+    let because = cache(&folder).load().1.unwrap();
+    assert!(because.contains("` is of other timings: "), "{because}");
+}
+
+#[test]
 fn what_is_stored_under_a_new_header_replaces_the_old_entries() {
     let folder = tempdir().unwrap();
-    cache(&folder).store(&table()).unwrap();
+    store(&cache(&folder), records());
     let newer = Cache::new(folder.path(), "NVIDIA H200", header("590"));
-    let one = Table(vec![entry(problems()[1], &["heuristic 3"])]);
-    newer.store(&one).unwrap();
-    assert_eq!(newer.load(), (one, None));
+    let one = record(problems()[1], &["cublaslt #3"]);
+    newer.store(one.clone()).unwrap();
+    assert_eq!(newer.load(), (Records(vec![one]), None));
 }
 
 #[test]
 fn entries_of_an_earlier_run_stay_and_a_new_one_wins() {
     let folder = tempdir().unwrap();
-    cache(&folder).store(&table()).unwrap();
-    let new = entry(problems()[0], &["new"]);
-    cache(&folder).store(&Table(vec![new.clone()])).unwrap();
+    store(&cache(&folder), records());
+    let new = record(problems()[0], &["new"]);
+    cache(&folder).store(new.clone()).unwrap();
     let (loaded, _) = cache(&folder).load();
-    assert_eq!(loaded.get(&problems()[0]), Some(&new));
-    assert_eq!(loaded.0.len(), table().0.len());
+    assert_eq!(loaded.get(&problems()[0]), Some(&new.tuned));
+    assert_eq!(loaded.0.len(), records().0.len());
 }
 
 #[test]
 fn readers_beside_concurrent_writers_always_find_a_whole_file() {
     let folder = tempdir().unwrap();
     let cache = cache(&folder);
-    cache.store(&Table::default()).unwrap();
+    store(&cache, records());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -192,7 +229,7 @@ fn readers_beside_concurrent_writers_always_find_a_whole_file() {
                         let m = 1 + writer;
                         let none = Epilogue::None;
                         let problem = Problem::forward(m, 1, k, Inputs::Float32, none);
-                        cache.store(&Table(vec![entry(problem, &["x"])])).unwrap();
+                        cache.store(record(problem, &["x"])).unwrap();
                     }
                 })
             })
@@ -203,8 +240,8 @@ fn readers_beside_concurrent_writers_always_find_a_whole_file() {
         done.store(true, Ordering::Relaxed);
         reader.join().unwrap();
     });
-    let (table, unused) = cache.load();
-    assert!(unused.is_none() && !table.0.is_empty());
+    let (records, unused) = cache.load();
+    assert!(unused.is_none() && !records.0.is_empty());
     // Nothing else is left behind.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
@@ -215,6 +252,6 @@ fn a_folder_that_cannot_be_made_is_an_error_with_the_old_file_untouched() {
     let file = folder.path().join("file");
     fs::write(&file, "mine").unwrap();
     let cache = Cache::new(&file, "x", header("1"));
-    assert!(cache.store(&table()).is_err());
+    assert!(cache.store(record(problems()[0], &["x"])).is_err());
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
 }

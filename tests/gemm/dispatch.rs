@@ -3,8 +3,10 @@
 use std::fs;
 
 use taper::memory::AllocationError;
-use taper::ops::gemm::cache::{Cache, Entry, Header, Table};
+use taper::ops::gemm::cache::{Cache, Entry, Header, Record, Table};
 use taper::ops::gemm::candidate::{Device, Operand};
+use taper::ops::gemm::check::Fill;
+use taper::ops::gemm::tune::{Outcome, Tuned};
 use taper::ops::gemm::{Dispatch, Effort, Problem};
 use taper::plan::NamedChoice;
 use tempfile::tempdir;
@@ -25,17 +27,17 @@ fn prepared(fake: Fake) -> Dispatch<Fake> {
     dispatch
 }
 
-/// C of a product with operands that are all the same number.
+/// C of a product.
 fn product(dispatch: &Dispatch<Fake>, problem: &Problem) -> Result<Vec<f32>, AllocationError> {
     let fake = Fake::default();
     let mut trial = fake.trial(&[*problem]).unwrap();
     for operand in [Operand::A, Operand::B, Operand::Bias, Operand::Aux] {
-        fake.write(&mut trial, problem, operand, &|_| 0.5).unwrap();
+        fake.fill(&mut trial, problem, operand, Fill::Random)
+            .unwrap();
     }
     dispatch.run(problem, &mut fake.operands(&mut trial, problem))?;
-    let mut c = Vec::new();
-    fake.read(&trial, problem, Operand::C, &mut c).unwrap();
-    Ok(c)
+    let all: Vec<usize> = (0..problem.m * problem.n).collect();
+    Ok(fake.read(&mut trial, problem, Operand::C, &all).unwrap())
 }
 
 fn right(problem: &Problem) -> Vec<f32> {
@@ -245,7 +247,16 @@ fn stored(names: &[&str]) -> Table {
 fn a_checkpoint_s_table_is_used_as_it_is_and_nothing_is_timed() {
     let folder = tempdir().unwrap();
     let cache = Cache::new(folder.path(), "fake", Header::new());
-    cache.store(&stored(&["fallback"])).unwrap();
+    for problem in problems() {
+        let tuned = Tuned {
+            outcomes: vec![("fallback".to_owned(), Outcome::Timed { seconds: 1.0 })],
+            chosen: 0,
+            because: "the only one".into(),
+            searched: true,
+            stand_in: None,
+        };
+        cache.store(Record { problem, tuned }).unwrap();
+    }
     let fake = Fake::new([takes("fallback", 1.0), takes("x", 1e-3), takes("y", 2e-3)]);
     let table = stored(&["y", "fallback", "x"]);
     let dispatch = Dispatch::new(fake, LIMITED, Some(cache), table.clone());
@@ -302,6 +313,34 @@ fn the_cache_spares_the_next_run_its_search() {
     let (second, lines) = run(2e-3);
     assert_eq!(first, second);
     assert_eq!(lines, ["gemm = 8 x fast (8 timed in an earlier run)"]);
+}
+
+#[test]
+fn without_the_winner_a_cached_search_is_done_again() {
+    let folder = tempdir().unwrap();
+    let cache = Cache::new(folder.path(), "fake", Header::new());
+    let run = |names: &[&'static str]| {
+        let candidates: Vec<Scripted> = (1..)
+            .zip(names)
+            .map(|(n, name)| takes(name, 1e-3 / f64::from(n)))
+            .collect();
+        let dispatch = Dispatch::new(
+            Fake::new(candidates),
+            LIMITED,
+            Some(cache.clone()),
+            Table::default(),
+        );
+        dispatch.prepare(&named(), None);
+        lines(&dispatch)
+    };
+    run(&["fallback", "good", "best"]);
+    let [line] = &run(&["fallback", "good"])[..] else {
+        panic!()
+    };
+    assert!(
+        line.starts_with("gemm = 8 x good (8 verified and timed in "),
+        "{line}"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use taper::faults::Site;
 use taper::memory::{AllocationError, OutOfMemory};
 use taper::ops::gemm::candidate::{Device, Effort, Offer, Operand, Unavailable};
+use taper::ops::gemm::check::{Comparison, Fill, Tolerance};
 use taper::ops::gemm::cpu::{Aux, Candidate, Operands, Trial};
 use taper::ops::gemm::{Cpu, Problem};
 
@@ -18,6 +19,7 @@ pub struct Scripted {
     /// What its timings take, one after the other and again from the start.
     pub seconds: Vec<f64>,
     pub same_bits: bool,
+    pub is_spare: bool,
     pub unavailable: Option<&'static str>,
     /// Launches that succeed before every further one fails.
     pub launches: usize,
@@ -31,6 +33,7 @@ pub fn takes(name: &'static str, seconds: f64) -> Scripted {
         name,
         seconds: vec![seconds],
         same_bits: false,
+        is_spare: false,
         unavailable: None,
         launches: usize::MAX,
         out_of_memory: false,
@@ -85,6 +88,7 @@ impl Device for Fake {
         let offer = |candidate: &Scripted| Offer {
             candidate: candidate.name,
             same_bits: candidate.same_bits,
+            is_spare: candidate.is_spare,
             available: match candidate.unavailable {
                 Some(because) => Err(Unavailable(because.into())),
                 None => Ok(()),
@@ -141,24 +145,38 @@ impl Device for Fake {
         Cpu::default().operands(trial, problem)
     }
 
-    fn write(
+    fn fill(
         &self,
         trial: &mut Trial<f32>,
         problem: &Problem,
         operand: Operand,
-        value: &(dyn Fn(usize) -> f32 + Sync),
+        fill: Fill,
     ) -> Result<(), Unavailable> {
-        Cpu::default().write(trial, problem, operand, value)
+        Cpu::default().fill(trial, problem, operand, fill)
     }
 
     fn read(
         &self,
-        trial: &Trial<f32>,
+        trial: &mut Trial<f32>,
         problem: &Problem,
         operand: Operand,
-        into: &mut Vec<f32>,
-    ) -> Result<(), Unavailable> {
-        Cpu::default().read(trial, problem, operand, into)
+        indices: &[usize],
+    ) -> Result<Vec<f32>, Unavailable> {
+        Cpu::default().read(trial, problem, operand, indices)
+    }
+
+    fn keep(&self, trial: &mut Trial<f32>, problem: &Problem) -> Result<(), Unavailable> {
+        Cpu::default().keep(trial, problem)
+    }
+
+    fn compare(
+        &self,
+        trial: &mut Trial<f32>,
+        problem: &Problem,
+        operand: Operand,
+        tolerance: &Tolerance,
+    ) -> Result<Comparison, Unavailable> {
+        Cpu::default().compare(trial, problem, operand, tolerance)
     }
 
     fn time(

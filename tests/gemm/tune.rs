@@ -1,8 +1,8 @@
 //! Which candidate wins. No clock but the fake's is asked.
 
 use proptest::prelude::*;
-use taper::ops::gemm::Effort;
-use taper::ops::gemm::tune::{Outcome, Tuned, tune};
+use taper::ops::gemm::tune::{Outcome, Tuned, rate_of, tune};
+use taper::ops::gemm::{Effort, Epilogue, Inputs, Problem};
 
 use super::fake::{Fake, Scripted, takes};
 use super::problem;
@@ -124,6 +124,76 @@ fn a_lack_of_memory_while_tuning_leaves_the_fallback() {
     let tuned = self::tuned(&fake);
     assert_eq!(tuned.order(), ["modest", "fallback"]);
     assert!(matches!(outcome(&tuned, "greedy"), Outcome::Unavailable(_)));
+}
+
+#[test]
+fn a_spare_candidate_is_computed_only_where_no_other_is_right() {
+    let spare = Scripted {
+        is_spare: true,
+        ..takes("spare", 1e-6)
+    };
+    let fake = Fake::new([takes("fallback", 1e-3), spare.clone()]);
+    let tuned = self::tuned(&fake);
+    assert!(!fake.launched.borrow().contains(&"spare"));
+    assert_eq!(outcome(&tuned, "spare"), Outcome::Untimed);
+    // It can still take over.
+    assert_eq!(tuned.order(), ["fallback", "spare"]);
+
+    let wrong = Scripted {
+        spoil: Some(|c, _| c[0] += 1.0),
+        ..takes("wrong", 1e-3)
+    };
+    let tuned = self::tuned(&Fake::new([wrong.clone(), spare.clone()]));
+    assert_eq!(tuned.order(), ["spare"]);
+    assert!(matches!(outcome(&tuned, "spare"), Outcome::Timed { .. }));
+
+    let wrong_too = Scripted {
+        spoil: wrong.spoil,
+        ..spare.clone()
+    };
+    let tuned = self::tuned(&Fake::new([wrong, wrong_too]));
+    assert!(matches!(outcome(&tuned, "spare"), Outcome::Wrong(_)));
+
+    // The most trusted is what the others are compared with, and does not race.
+    let elsewhere = Scripted {
+        spoil: Some(|c, n| c[7 * n + 3] += 1.0),
+        ..takes("wrong where nobody looks", 1e-5)
+    };
+    let fake = Fake::new([spare, elsewhere, takes("right", 1e-3)]);
+    let tuned = tune(&fake, &large(), Effort::Limited, None);
+    assert_eq!(fake.times_timed("spare"), 0);
+    assert_eq!(tuned.order(), ["right", "spare"]);
+    assert_eq!(tuned.outcomes[tuned.fallback()].0, "right");
+}
+
+/// Most of it is not compared with f64.
+fn large() -> Problem {
+    Problem::forward(211, 307, 16, Inputs::Float32, Epilogue::None)
+}
+
+#[test]
+fn a_choice_that_could_not_be_timed_is_none_of_a_search() {
+    let fake = Fake::new([takes("fallback", 1e-3)]);
+    assert!(tuned(&fake).is_found());
+    assert!(!tune(&fake, &problem(), Effort::Off, None).is_found());
+    assert!(!tune(&fake, &problem(), Effort::Limited, Some(100)).is_found());
+}
+
+#[test]
+fn one_candidate_can_be_timed_alone() {
+    let missing = Scripted {
+        unavailable: Some("not here"),
+        ..takes("missing", 1.0)
+    };
+    let fake = Fake::new([missing, takes("fallback", 3e-3), takes("fast", 1e-3)]);
+    let flops = problem().flops() as f64;
+    let rate = |name| rate_of(&fake, &problem(), name, None);
+    assert_eq!(rate(None), Some(flops / 3e-3));
+    assert_eq!(rate(Some("fast")), Some(flops / 1e-3));
+    assert_eq!(rate(Some("missing")), None);
+    assert_eq!(rate(Some("never heard of")), None);
+    assert_eq!(rate_of(&fake, &problem(), None, Some(100)), None);
+    assert!(fake.launched.borrow().is_empty());
 }
 
 #[test]

@@ -5,8 +5,9 @@ use candle_core::{Device, WithDType};
 use cudarc::driver::{CudaSlice, DeviceRepr};
 use half::{bf16, f16};
 use taper::config::Gelu;
+use taper::ops::cuda::Gpu;
 use taper::ops::cuda::host::{download, upload_new};
-use taper::ops::gemm::ptx::{CardLimits, DeviceMatrix, LaunchError, Operands, Tile, launch};
+use taper::ops::gemm::ptx::{DeviceMatrix, LaunchError, Operands, Tile, launch};
 use taper::ops::gemm::{Epilogue, Inputs, OutputType, Problem, Stored};
 
 /// The GPU, or nothing where there is none. On the virtual card there is one.
@@ -62,10 +63,10 @@ pub fn plain([m, n, k]: [usize; 3], inputs: Inputs) -> Problem {
 
 /// The tiles that this card can run, and more than one per type of input if it can.
 pub fn tiles(device: &CudaDevice, inputs: Inputs) -> Vec<Tile> {
-    let limits = CardLimits::of(device).unwrap();
+    let gpu = Gpu::new(device).unwrap();
     let problem = plain([64; 3], inputs);
     Tile::all(inputs)
-        .filter(|tile| tile.fits(&problem, &limits).is_ok())
+        .filter(|tile| tile.fits(&problem, gpu.limits()).is_ok())
         .collect()
 }
 
@@ -260,7 +261,7 @@ impl Case {
         };
         let mut workspace = workspace.as_view_mut();
         launch(
-            device,
+            &Gpu::new(device).unwrap(),
             problem,
             tile,
             split_k,

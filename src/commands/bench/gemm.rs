@@ -2,22 +2,21 @@
 
 #[cfg(feature = "cuda")]
 use super::GPU_SQUARE;
-use super::{CPU_SQUARE, Subject, SubjectArgs, ceiling};
-use crate::commands::{in_thread_pool, print_now};
+use super::{CPU_SQUARE, Searches, Subject, SubjectArgs, ceiling};
+use crate::commands::{backends, in_thread_pool, print_now};
 use crate::device::DeviceProfile;
 use crate::error::Result;
 use crate::ops::gemm::candidate::Device;
 #[cfg(feature = "cuda")]
 use crate::ops::gemm::gpu::Gpu;
-use crate::ops::gemm::tune::tune;
-use crate::ops::gemm::{Cpu, Problem};
+use crate::ops::gemm::{Cache, Cpu, Problem};
 use crate::plan::Plan;
 use crate::report::{GemmBench, ProblemBench};
 
 /// Every matrix product of a training step, by everything that can compute it
 ///
 /// Verifies and times as `train` does before its first step, with `gemm.autotune=full` unless `--set` says
-/// otherwise, and keeps nothing.
+/// otherwise. What an earlier run has timed is taken from the cache, and said to be; what is timed now is kept there.
 #[derive(Clone, Debug, clap::Args)]
 pub struct GemmArgs {
     #[command(flatten)]
@@ -37,11 +36,15 @@ pub(super) fn run(args: GemmArgs) -> Result<()> {
         plan: &plan,
     };
     in_thread_pool(plan.threads, || match subject.found.ordinal {
-        None => bench.run(&Cpu::<f32>::new(plan.inputs), CPU_SQUARE),
+        None => {
+            let cache = backends::cpu_cache(&plan, device);
+            bench.run(&Cpu::<f32>::new(plan.inputs), cache, CPU_SQUARE)
+        }
         #[cfg(feature = "cuda")]
         Some(ordinal) => {
             let gpu = Gpu::open(ordinal, device, subject.config.gemm.backend)?;
-            bench.run(&gpu, GPU_SQUARE)
+            let cache = backends::gpu_cache(&gpu, &plan, (ordinal, device));
+            bench.run(&gpu, cache, GPU_SQUARE)
         }
         #[cfg(not(feature = "cuda"))]
         Some(_) => Err(crate::device::DeviceError::NoCuda.into()),
@@ -55,28 +58,35 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn run<D: Device>(&self, device: &D, square: usize) -> Result<()> {
+    fn run<D: Device>(&self, device: &D, cache: Option<Cache>, square: usize) -> Result<()> {
         let Self {
             args,
             profile,
             plan,
         } = *self;
-        let (rung, inputs) = (plan.launch().rung, plan.inputs);
-        // All that the run may hold is free: nothing of it is allocated.
-        let room = plan.budget.value;
-        let ceiling = ceiling(device, inputs, (args.subject.square, square), room);
+        let square = (args.subject.square, square);
+        let ceiling = ceiling(device, plan, cache.clone(), square);
         let mut report = GemmBench::new(&args.subject.config, profile, plan, ceiling);
         let say = |text: &str| match args.json {
             true => Ok(()),
             false => print_now(text),
         };
         say(&report.heading())?;
-        for (name, problem) in Problem::of_training(&plan.model, rung, inputs) {
-            let tuned = tune(device, &problem, plan.gemm, room);
+        let rung = plan.launch().rung;
+        let problems = Problem::of_training(&plan.model, rung, plan.inputs);
+        let all: Vec<Problem> = problems.iter().map(|(_, problem)| *problem).collect();
+        report.cache = cache.as_ref().map(|cache| cache.path().to_owned());
+        let mut searches = Searches::new(device, plan, cache, &all);
+        for (name, problem) in problems {
+            let (tuned, is_cached) = searches.find(&problem);
             let times = Problem::times_per_micro_step(name, &plan.model, rung);
-            let measured = ProblemBench::new((name, problem), times, &tuned, report.ceiling);
+            let found = (tuned, is_cached);
+            let measured = ProblemBench::new((name, problem), times, found, report.ceiling);
             say(&measured.text())?;
             report.problems.push(measured);
+        }
+        if let Some(complaint) = &searches.complaint {
+            say(&format!("\nthe cache is of no use: {complaint}\n"))?;
         }
         match args.json {
             true => print_now(&report.json()),

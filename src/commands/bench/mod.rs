@@ -9,10 +9,11 @@ use crate::config::{Config, DeviceRequest};
 use crate::data::DatasetInfo;
 use crate::device::{Found, find};
 use crate::error::Result;
+use crate::ops::gemm::cache::{Record, Records};
 use crate::ops::gemm::candidate::Device;
-use crate::ops::gemm::tune::{Outcome, tune};
-use crate::ops::gemm::{Effort, Epilogue, Inputs, Problem};
-use crate::plan::{Job, ModelDims, Origin, Request};
+use crate::ops::gemm::tune::{Outcome, Tuned, Tuner, rate_of};
+use crate::ops::gemm::{Cache, Effort, Epilogue, Problem};
+use crate::plan::{Job, ModelDims, Origin, Plan, Request};
 
 pub use gemm::GemmArgs;
 pub use step::StepArgs;
@@ -42,7 +43,7 @@ pub struct SubjectArgs {
     /// A device of this machine, `cpu`, `cuda` or `cuda:1` [default: what the config asks for]
     #[arg(long, value_name = "NAME")]
     pub device: Option<DeviceRequest>,
-    /// Side of the square products whose best rate is the ceiling [default: 2048, on a GPU 8192]
+    /// Side of the square product whose rate is the ceiling [default: 2048, on a GPU 8192]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32768))]
     pub square: Option<u32>,
 }
@@ -94,24 +95,103 @@ impl Subject {
     }
 }
 
+/// Products by everything that can compute them: as an earlier run found out, or searched now and kept for the next.
+struct Searches<'a, D: Device> {
+    device: &'a D,
+    plan: &'a Plan,
+    cache: Option<Cache>,
+    cached: Records,
+    /// In this run: two names may stand for one problem.
+    found: Records,
+    tuner: Tuner<'a, D>,
+    /// Why the cache is not used, or is not written.
+    complaint: Option<String>,
+}
+
+impl<'a, D: Device> Searches<'a, D> {
+    /// For `problems`. All that the run may hold is taken for free.
+    fn new(device: &'a D, plan: &'a Plan, cache: Option<Cache>, problems: &[Problem]) -> Self {
+        let (cached, complaint) = cache.as_ref().map(Cache::load).unwrap_or_default();
+        let unknown = problems
+            .iter()
+            .filter(|problem| cached.get(problem).is_none());
+        let unknown: Vec<Problem> = unknown.copied().collect();
+        Self {
+            tuner: Tuner::new(device, &unknown, plan.gemm, plan.budget.value),
+            device,
+            plan,
+            cache,
+            cached,
+            found: Records::default(),
+            complaint,
+        }
+    }
+
+    /// What is known of one of the problems, and whether an earlier run found it out.
+    fn find(&mut self, problem: &Problem) -> (Tuned<String>, bool) {
+        if let Some(tuned) = self.cached.get(problem) {
+            return (tuned.clone(), true);
+        }
+        if let Some(tuned) = self.found.get(problem) {
+            return (tuned.clone(), false);
+        }
+        let tuned = self.tuner.tune(problem).by_name();
+        let record = Record {
+            problem: *problem,
+            tuned: tuned.clone(),
+        };
+        if let Some(cache) = self
+            .cache
+            .as_ref()
+            .filter(|_| tuned.searched && tuned.is_sound())
+        {
+            // Only the next run is the slower for it.
+            let _ = cache.store(record.clone());
+        }
+        self.found.insert(record);
+        (tuned, false)
+    }
+
+    /// Operations per second of a product by what is chosen for it, timed in this run.
+    fn rate(&mut self, problem: &Problem) -> Option<f64> {
+        let name = match self.plan.gemm {
+            Effort::Off => None,
+            _ => match self.find(problem) {
+                (tuned, false) => return rate_found(problem, &tuned),
+                (tuned, true) => Some(tuned.outcomes[tuned.chosen].0.clone()),
+            },
+        };
+        rate_of(
+            self.device,
+            problem,
+            name.as_deref(),
+            self.plan.budget.value,
+        )
+    }
+}
+
+fn rate_found(problem: &Problem, tuned: &Tuned<String>) -> Option<f64> {
+    match tuned.outcomes[tuned.chosen].1 {
+        Outcome::Timed { seconds } => {
+            Some(problem.flops() as f64 / (seconds * tuned.scale(problem)))
+        }
+        _ => None,
+    }
+}
+
 const CPU_SQUARE: usize = 2048;
 #[cfg(feature = "cuda")]
 const GPU_SQUARE: usize = 8192;
 
-/// The best rate of a large square product, in operations per second. `side` counts where the user says
+/// The ceiling: the rate of a large square product, in operations per second. `side` counts where the user says
 /// nothing else.
 fn ceiling<D: Device>(
     device: &D,
-    inputs: Inputs,
+    plan: &Plan,
+    cache: Option<Cache>,
     (asked, side): (Option<u32>, usize),
-    room: Option<u64>,
 ) -> Option<f64> {
     let side = asked.map_or(side, |asked| asked as usize);
-    let problem = Problem::input_gradient(side, side, side, inputs, Epilogue::None);
-    let outcomes = tune(device, &problem, Effort::Limited, room).outcomes;
-    let rates = outcomes.iter().filter_map(|(_, outcome)| match outcome {
-        Outcome::Timed { seconds } => Some(problem.flops() as f64 / seconds),
-        _ => None,
-    });
-    rates.max_by(f64::total_cmp)
+    let problem = Problem::input_gradient(side, side, side, plan.inputs, Epilogue::None);
+    Searches::new(device, plan, cache, &[problem]).rate(&problem)
 }

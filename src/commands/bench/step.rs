@@ -25,7 +25,7 @@ use crate::ops::gemm::gpu::Gpu;
 use crate::ops::gemm::{Cpu, Table};
 use crate::ops::timed::{Clock, HostClock, Parts, Timed};
 use crate::plan::Plan;
-use crate::report::{Measured, StepBench, step_bench_heading};
+use crate::report::{Measured, ReportOptions, StepBench, search_bar, step_bench_heading};
 use crate::rng::{Seed, Stream};
 use crate::step::Trainer;
 
@@ -97,13 +97,13 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn on_cpu(&self) -> Result<Measured> {
         let (plan, profile) = (self.plan, self.profile());
-        let backend = backends::cpu(plan, profile, Table::default());
+        let backend = backends::cpu(plan, profile, self.search());
         let backend = Timed::new(backend, HostClock, &plan.model);
         let measured = self.steps(backend, self.memory(), device::peak_resident_bytes)?;
         let square = (self.args.subject.square, CPU_SQUARE);
-        let room = plan.budget.value;
+        let cache = backends::cpu_cache(plan, profile);
         Ok(Measured {
-            ceiling: ceiling(&Cpu::<f32>::new(plan.inputs), measured.inputs, square, room),
+            ceiling: ceiling(&Cpu::<f32>::new(plan.inputs), plan, cache, square),
             ..measured
         })
     }
@@ -112,7 +112,7 @@ impl Bench<'_> {
     fn on_gpu<T: GpuElement>(&self, gpu: &backends::Opened, ordinal: usize) -> Result<Measured> {
         let (plan, profile) = (self.plan, self.profile());
         let (card, request) = (gpu.device(), self.subject.config.gemm.backend);
-        let backend = gpu.backend::<T>(request, Table::default())?;
+        let backend = gpu.backend::<T>(request, self.search())?;
         let clock = EventClock::new(backend.gpu().stream());
         let backend = Timed::new(backend, clock, &plan.model);
         let context = card.cuda_stream().context().clone();
@@ -124,11 +124,18 @@ impl Bench<'_> {
         let measured = self.steps(backend, memory, used)?;
         let gpu = Gpu::on(&card, profile, request).map_err(|e| device::explain(e, ordinal))?;
         let square = (self.args.subject.square, GPU_SQUARE);
-        let room = plan.budget.value;
+        let cache = backends::gpu_cache(&gpu, plan, (ordinal, profile));
         Ok(Measured {
-            ceiling: ceiling(&gpu, measured.inputs, square, room),
+            ceiling: ceiling(&gpu, plan, cache, square),
             ..measured
         })
+    }
+
+    fn search(&self) -> backends::Search {
+        backends::Search {
+            stored: Table::default(),
+            progress: search_bar(ReportOptions::detect(false, self.args.json)),
+        }
     }
 
     fn profile(&self) -> &DeviceProfile {

@@ -2,7 +2,6 @@
 //!
 //! Arrays start at multiples of 16 bytes. lse is fp32 in every precision.
 
-use cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute};
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchConfig, PushKernelArg};
 
 use super::dropout::{Mask, Rule, push_mask};
@@ -81,7 +80,7 @@ impl Kernels {
     fn of<T: GpuElement>(gpu: &Gpu, shape: Shape, dropout: bool) -> Result<Self, LaunchError> {
         if T::PRECISION != Precision::Float32
             && let Some(kernels) = Self::on_tensor_cores(shape.head_size, dropout)
-            && kernels.backward_bytes <= shared_bytes_per_block(gpu)?
+            && kernels.backward_bytes <= gpu.limits().shared_bytes_per_block
         {
             return Ok(kernels);
         }
@@ -225,12 +224,7 @@ pub fn backward<T: GpuElement>(
     let (sizes, rule) = (Sizes::of(shape), Rule::of(dropout));
     let statistics = scratch.as_view();
     for operation in [kernels.backward_keys, kernels.backward_queries] {
-        let kernel = gpu.kernel::<T>(operation)?;
-        // Beyond 48 KiB, a kernel must be told.
-        kernel.set_attribute(
-            CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-            small(kernels.backward_bytes),
-        )?;
+        let kernel = gpu.kernel_with_shared::<T>(operation, kernels.backward_bytes)?;
         let mut launch = gpu.launch(&kernel);
         launch
             .arg(qkv)
@@ -243,13 +237,6 @@ pub fn backward<T: GpuElement>(
         unsafe { launch.launch(kernels.grid(shape, kernels.backward_bytes)) }?;
     }
     Ok(())
-}
-
-/// The most shared memory that a block can have.
-fn shared_bytes_per_block(gpu: &Gpu) -> Result<usize, LaunchError> {
-    let limit = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-    let bytes = gpu.stream().context().attribute(limit)?;
-    Ok(bytes.max(0) as usize)
 }
 
 /// What the backward needs to know of every row, into `scratch`.

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::CudaDevice;
-use cudarc::driver::sys::CUresult;
+use cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute, CUresult};
 use cudarc::driver::{
     CudaFunction, CudaStream, CudaView, CudaViewMut, DriverError, LaunchArgs, LaunchConfig,
     PushKernelArg,
 };
 
 use super::GpuElement;
-use crate::ops::kernels::{Kernel, KernelError, compute_capability};
+use crate::ops::gemm::ptx::CardLimits;
+use crate::ops::kernels::{Kernel, KernelError};
 
 /// Why a kernel did not start. What goes wrong while it runs shows at a later call.
 #[derive(Debug, thiserror::Error)]
@@ -33,23 +34,52 @@ impl LaunchError {
     }
 }
 
-/// An open GPU: its stream, and the kernels that were launched on it so far.
+/// An open GPU: its stream, what it can do, and the kernels that were launched on it so far.
 pub struct Gpu {
     device: CudaDevice,
     stream: Arc<CudaStream>,
-    compute_capability: (u32, u32),
+    limits: CardLimits,
+    sm_count: usize,
+    l2_bytes: usize,
+    /// By operation and element.
     loaded: Mutex<HashMap<[&'static str; 2], CudaFunction>>,
+    /// By their own names.
+    named: Mutex<HashMap<String, CudaFunction>>,
 }
+
+/// What a block may ask for before its function is told otherwise: "Technical Specifications per Compute
+/// Capability" of the CUDA C++ Programming Guide.
+const SHARED_BYTES_WITHOUT_ASKING: usize = 48 << 10;
 
 impl Gpu {
     /// # Errors
     /// The driver's, when it does not tell what the GPU can do.
     pub fn new(device: &CudaDevice) -> Result<Self, DriverError> {
+        use CUdevice_attribute as Attribute;
+        let stream = device.cuda_stream();
+        let attribute = |which| {
+            let value = stream.context().attribute(which)?;
+            Ok::<_, DriverError>(value.unsigned_abs())
+        };
+        let compute_capability = (
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        );
+        let shared_bytes =
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let sm_count = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let l2_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?;
         Ok(Self {
             device: device.clone(),
-            stream: device.cuda_stream(),
-            compute_capability: compute_capability(device)?,
+            limits: CardLimits {
+                compute_capability,
+                shared_bytes_per_block: shared_bytes as usize,
+            },
+            sm_count: sm_count.max(1) as usize,
+            l2_bytes: l2_bytes as usize,
             loaded: Mutex::default(),
+            named: Mutex::default(),
+            stream,
         })
     }
 
@@ -58,20 +88,65 @@ impl Gpu {
         &self.stream
     }
 
+    pub fn limits(&self) -> &CardLimits {
+        &self.limits
+    }
+
+    pub fn sm_count(&self) -> usize {
+        self.sm_count
+    }
+
+    pub fn l2_bytes(&self) -> usize {
+        self.l2_bytes
+    }
+
     /// The kernel `operation` for elements `T`. Its first use compiles it, which takes memory of the GPU.
     pub(super) fn kernel<T: GpuElement>(
         &self,
         operation: &'static str,
     ) -> Result<CudaFunction, LaunchError> {
+        self.kernel_with_shared::<T>(operation, 0)
+    }
+
+    /// As [`Gpu::kernel`], of one whose blocks ask for at most so many bytes of shared memory at launch.
+    pub(super) fn kernel_with_shared<T: GpuElement>(
+        &self,
+        operation: &'static str,
+        shared_bytes: usize,
+    ) -> Result<CudaFunction, LaunchError> {
+        let key = [operation, T::SUFFIX];
         // Nothing panics while it is held.
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = [operation, T::SUFFIX];
         if let Some(function) = loaded.get(&key) {
             return Ok(function.clone());
         }
-        let kernel = Kernel::find(&key.join("_"), self.compute_capability)?;
-        let function = kernel.load(&self.device)?;
+        let function = self.load(&key.join("_"), shared_bytes)?;
         loaded.insert(key, function.clone());
+        Ok(function)
+    }
+
+    /// The kernel of this name, whose blocks ask for at most so many bytes of shared memory at launch.
+    pub(in crate::ops) fn kernel_named(
+        &self,
+        name: &str,
+        shared_bytes: usize,
+    ) -> Result<CudaFunction, LaunchError> {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = named.get(name) {
+            return Ok(function.clone());
+        }
+        let function = self.load(name, shared_bytes)?;
+        named.insert(name.to_owned(), function.clone());
+        Ok(function)
+    }
+
+    fn load(&self, name: &str, shared_bytes: usize) -> Result<CudaFunction, LaunchError> {
+        let kernel = Kernel::find(name, self.limits.compute_capability)?;
+        let function = kernel.load(&self.device)?;
+        if shared_bytes > SHARED_BYTES_WITHOUT_ASKING {
+            let limit = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(limit, small(shared_bytes))?;
+        }
         Ok(function)
     }
 

@@ -7,6 +7,7 @@
 
 mod backend;
 mod batch;
+pub(in crate::ops) mod check;
 mod clock;
 mod element;
 mod launch;

@@ -1,7 +1,7 @@
 //! What tuning found, kept between runs.
 //!
 //! One file per device below the user's cache folder, replaced as a whole by a rename, so that a reader
-//! never sees half of one. Its header says what the timings depend on; entries under another header
+//! never sees half of one. Its header says what the timings depend on; records under another header
 //! are not used. Nothing that happens to the file stops a run.
 
 use std::collections::BTreeMap;
@@ -11,8 +11,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
+use super::tune::Tuned;
 
 /// Which candidates compute a problem, by name: the first one, and after its failure the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +23,7 @@ pub struct Entry {
     pub candidates: Vec<String>,
 }
 
-/// The outcome of tuning, as caches and checkpoints store it.
+/// The outcome of tuning, as checkpoints store it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Table(pub Vec<Entry>);
@@ -41,13 +43,62 @@ impl Table {
     }
 }
 
+/// What a search found out about a problem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub problem: Problem,
+    #[serde(flatten)]
+    pub tuned: Tuned<String>,
+}
+
+/// What searches found out, one record for a problem.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Records(pub Vec<Record>);
+
+impl Records {
+    pub fn get(&self, problem: &Problem) -> Option<&Tuned<String>> {
+        let mut records = self.0.iter();
+        let record = records.find(|record| record.problem == *problem)?;
+        Some(&record.tuned)
+    }
+
+    /// Whether every choice is one that a search can find: a file can hold anything.
+    fn are_whole(&self) -> bool {
+        self.0.iter().all(|record| record.tuned.is_found())
+    }
+
+    /// Adds a record, in the place of one for the same problem.
+    pub fn insert(&mut self, record: Record) {
+        let same = |old: &&mut Record| old.problem == record.problem;
+        match self.0.iter_mut().find(same) {
+            Some(old) => *old = record,
+            None => self.0.push(record),
+        }
+    }
+}
+
 /// What timings depend on besides the problem, by name: the device, its driver, versions.
 pub type Header = BTreeMap<String, String>;
+
+/// Changes with any of the texts.
+pub fn fingerprint(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        let text = text.as_ref();
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    let bytes = hash.finalize();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 #[derive(Serialize, Deserialize)]
 struct Content {
     header: Header,
-    entries: Table,
+    /// Absent in the files of taper 0.1.0.
+    #[serde(default)]
+    records: Records,
 }
 
 /// The file of one device.
@@ -72,7 +123,7 @@ pub fn cache_folder() -> Option<PathBuf> {
 }
 
 impl Cache {
-    /// The file for `device` in `folder`, whose entries count under `header` only.
+    /// The file for `device` in `folder`, whose records count under `header` only.
     pub fn new(folder: &Path, device: &str, header: Header) -> Self {
         let plain = |c: char| match c.is_ascii_alphanumeric() {
             true => c.to_ascii_lowercase(),
@@ -89,13 +140,13 @@ impl Cache {
         &self.path
     }
 
-    /// The entries, and why there are none where the file is there and not used.
-    pub fn load(&self) -> (Table, Option<String>) {
-        let unused = |because: String| (Table::default(), Some(because));
+    /// The records, and why there are none where the file is there and not used.
+    pub fn load(&self) -> (Records, Option<String>) {
+        let unused = |because: String| (Records::default(), Some(because));
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return (Table::default(), None);
+                return (Records::default(), None);
             }
             Err(error) => {
                 return unused(format!("`{}` cannot be read: {error}", self.path.display()));
@@ -106,7 +157,11 @@ impl Cache {
             Err(error) => return unused(format!("`{}` is damaged: {error}", self.path.display())),
         };
         match self.difference(&content.header) {
-            None => (content.entries, None),
+            None if !content.records.are_whole() => unused(format!(
+                "`{}` is damaged: a choice is none that was timed",
+                self.path.display()
+            )),
+            None => (content.records, None),
             Some(what) => unused(format!(
                 "`{}` is of other timings: {what}",
                 self.path.display()
@@ -129,20 +184,18 @@ impl Cache {
             })
     }
 
-    /// Adds `entries` to those that are there, which another process may have written meanwhile.
+    /// Adds a record to those that are there, which another process may have written meanwhile.
     ///
     /// # Errors
     /// When the folder or the file cannot be written; what was there still is.
-    pub fn store(&self, entries: &Table) -> io::Result<()> {
+    pub fn store(&self, record: Record) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
-        let (mut all, _) = self.load();
-        for entry in &entries.0 {
-            all.insert(entry.clone());
-        }
+        let (mut records, _) = self.load();
+        records.insert(record);
         let content = Content {
             header: self.header.clone(),
-            entries: all,
+            records,
         };
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         serde_json::to_writer_pretty(&mut file, &content)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::check::{Comparison, Fill, Tolerance};
 use super::problem::Problem;
 use crate::memory::AllocationError;
 
@@ -33,7 +34,7 @@ impl Display for Effort {
 }
 
 /// Why a candidate cannot compute a problem here. A value, never a failure of the run.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{0}")]
 pub struct Unavailable(pub String);
 
@@ -43,6 +44,9 @@ pub struct Offer<C> {
     pub candidate: C,
     /// Whether it gives the fallback's results bit for bit, whatever the operands. Tuning holds it to that.
     pub same_bits: bool,
+    /// It is never among the fast ones here, and takes over when the others fail: only where none of them is right is
+    /// it verified.
+    pub is_spare: bool,
     pub available: Result<(), Unavailable>,
 }
 
@@ -76,6 +80,9 @@ impl Failure for AllocationError {
     }
 }
 
+/// Elements that are read at a time, to be held against f64.
+pub const MOST_READ: usize = 64;
+
 /// What computes products.
 pub trait Device {
     /// A way to compute products. Its text is its stable name in caches, checkpoints and reports.
@@ -97,7 +104,7 @@ pub trait Device {
         operands: &mut Self::Operands<'_>,
     ) -> Result<(), Self::Failure>;
 
-    /// What a trial of `problem` takes, copies of its results on the host included.
+    /// What a trial of `problem` takes, the copy of its results that others are compared with included.
     fn trial_bytes(&self, problem: &Problem) -> u64;
 
     /// What is verified and timed in place of `problem` where a trial may take `room` bytes: the problem itself, or
@@ -111,23 +118,39 @@ pub trait Device {
 
     fn operands<'a>(&self, trial: &'a mut Self::Trial, problem: &Problem) -> Self::Operands<'a>;
 
-    /// Sets every element of an operand to `value(its index)`, which every type of input holds exactly.
-    fn write(
+    /// Sets every element of an operand.
+    fn fill(
         &self,
         trial: &mut Self::Trial,
         problem: &Problem,
         operand: Operand,
-        value: &(dyn Fn(usize) -> f32 + Sync),
+        fill: Fill,
     ) -> Result<(), Unavailable>;
 
-    /// Replaces what `into` holds by the elements of an operand.
+    /// Elements of an operand by their indices, at most [`MOST_READ`] at a time.
     fn read(
         &self,
-        trial: &Self::Trial,
+        trial: &mut Self::Trial,
         problem: &Problem,
         operand: Operand,
-        into: &mut Vec<f32>,
-    ) -> Result<(), Unavailable>;
+        indices: &[usize],
+    ) -> Result<Vec<f32>, Unavailable>;
+
+    /// Keeps what the problem [writes](Problem::writes) for [`Device::compare`].
+    fn keep(&self, trial: &mut Self::Trial, problem: &Problem) -> Result<(), Unavailable>;
+
+    /// Compares an operand that the problem writes with what was kept of it.
+    fn compare(
+        &self,
+        trial: &mut Self::Trial,
+        problem: &Problem,
+        operand: Operand,
+        tolerance: &Tolerance,
+    ) -> Result<Comparison, Unavailable>;
+
+    /// For how long products are computed before the first is timed: a card that has been idle takes a while to reach
+    /// its clock.
+    const WARM_UP: Duration = Duration::ZERO;
 
     /// How long the product takes.
     fn time(

@@ -2,14 +2,19 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::cache::{Cache, Entry, Table};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use super::cache::{Cache, Entry, Record, Records, Table};
 use super::candidate::{Device, Effort, Failure};
 use super::problem::Problem;
-use super::tune::{Tuner, tune};
+use super::tune::{Tuned, Tuner, tune};
 use crate::plan::NamedChoice;
 use crate::units;
+
+/// How often a search shows that it is alive: one problem may take seconds.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Computes products on one device, each by the candidate that the table names for it.
 ///
@@ -19,6 +24,8 @@ pub struct Dispatch<D: Device> {
     device: D,
     effort: Effort,
     cache: Option<Cache>,
+    /// Of a search.
+    progress: ProgressBar,
     state: RefCell<State<D::Candidate>>,
 }
 
@@ -46,6 +53,7 @@ impl<D: Device> Dispatch<D> {
             device,
             effort,
             cache,
+            progress: ProgressBar::hidden(),
             state: RefCell::new(State {
                 stored: stored.0.iter().map(|entry| entry.problem).collect(),
                 table: stored,
@@ -54,6 +62,11 @@ impl<D: Device> Dispatch<D> {
                 passed_over: Vec::new(),
             }),
         }
+    }
+
+    /// Shows on `progress` how far a search is.
+    pub fn with_progress(self, progress: ProgressBar) -> Self {
+        Self { progress, ..self }
     }
 
     /// Decides on a candidate for each of `problems` that has none yet: the checkpoint's, else the
@@ -71,75 +84,28 @@ impl<D: Device> Dispatch<D> {
         if let Some(because) = unused {
             state.tell("gemm cache", "not used", because);
         }
-        let unknown = |problem: &Problem| {
-            let route = state.routes.get(problem).cloned();
-            let known = state.table.get(problem).or_else(|| cached.get(problem));
-            route
-                .or(known.map(|entry| self.available(entry)))
-                .is_none_or(|route| route.is_empty())
-        };
-        let unknown: Vec<Problem> = problems
-            .iter()
-            .map(|(_, problem)| *problem)
-            .filter(unknown)
-            .collect();
-        let mut tuner = Tuner::new(&self.device, &unknown, self.effort, room);
         let mut sources = Sources::default();
-        let mut found = Table::default();
+        let mut unknown: Vec<(&str, Problem)> = Vec::new();
         for (name, problem) in problems {
-            if state.routes.contains_key(problem) {
+            let is_among = |unknown: &[(&str, Problem)]| unknown.iter().any(|(_, p)| p == problem);
+            if state.routes.contains_key(problem) || is_among(&unknown) {
                 continue;
             }
-            let known = state
-                .table
-                .get(problem)
-                .or_else(|| cached.get(problem))
-                .cloned();
-            let route = known.map_or(Vec::new(), |entry| self.available(&entry));
-            let first = |entry: &Entry| entry.candidates.first().cloned().unwrap_or_default();
-            let stored = state.stored.contains(problem);
-            if let Some(entry) = state.table.get(problem).cloned()
-                && route.first().map(ToString::to_string) != Some(first(&entry))
-            {
-                let because = format!(
-                    "`{}`, which the checkpoint names, is not available here",
-                    first(&entry)
-                );
-                let value = route
-                    .first()
-                    .map_or("tuned again".into(), ToString::to_string);
-                state.tell(&format!("gemm {name}"), &value, because);
+            let route = self.known(&mut state, &cached, (name, problem));
+            if route.is_empty() {
+                unknown.push((*name, *problem));
+                continue;
             }
-            let route = match route.is_empty() {
-                false => {
-                    match stored {
-                        true => sources.stored += 1,
-                        false => sources.cached += 1,
-                    }
-                    let first = tune(&self.device, problem, Effort::Off, None);
-                    state.tell_passed_over(first.passed_over(), &route[0]);
-                    route
-                }
-                true => {
-                    let tuned = tuner.tune(problem);
-                    let route = tuned.order();
-                    state.tell_passed_over(tuned.passed_over(), &route[0]);
-                    sources.tuned += usize::from(tuned.searched);
-                    match tuned.searched && tuned.is_sound() {
-                        true => found.insert(entry(*problem, &route)),
-                        false => {
-                            let (name, value) = (format!("gemm {name}"), route[0].to_string());
-                            state.tell(&name, &value, tuned.because);
-                        }
-                    }
-                    route
-                }
-            };
-            state.table.insert(entry(*problem, &route));
-            state.routes.insert(*problem, route);
+            match state.stored.contains(problem) {
+                true => sources.stored += 1,
+                false => sources.cached += 1,
+            }
+            let first = tune(&self.device, problem, Effort::Off, None);
+            state.tell_passed_over(first.passed_over(), &route[0]);
+            state.decide(*problem, route);
         }
-        if let Some(because) = self.remember(&found) {
-            state.tell("gemm cache", "not written", because);
+        if !unknown.is_empty() {
+            sources.tuned = self.search(&mut state, &unknown, room);
         }
         if sources.total() > 0 {
             let value = state.summary(problems);
@@ -148,22 +114,95 @@ impl<D: Device> Dispatch<D> {
         }
     }
 
-    /// The candidates of an entry that the device has, as far as they are available.
-    fn available(&self, entry: &Entry) -> Vec<D::Candidate> {
-        let offers = self.device.offers(&entry.problem, Effort::Full);
+    /// Candidates that the checkpoint or else the cache has for a problem, as far as they are available here.
+    fn known(
+        &self,
+        state: &mut State<D::Candidate>,
+        cached: &Records,
+        (name, problem): (&str, &Problem),
+    ) -> Vec<D::Candidate> {
+        let Some(entry) = state.table.get(problem).cloned() else {
+            let order = cached.get(problem).map(Tuned::order).unwrap_or_default();
+            let mut route = self.available(problem, &order);
+            // Without the winner the others are no result of a search.
+            if route.first().map(ToString::to_string).as_ref() != order.first() {
+                route.clear();
+            }
+            return route;
+        };
+        let route = self.available(problem, &entry.candidates);
+        let first = entry.candidates.first().cloned().unwrap_or_default();
+        let now_first = route.first().map(ToString::to_string);
+        if now_first.as_ref() != Some(&first) {
+            let because = format!("`{first}`, which the checkpoint names, is not available here");
+            let value = now_first.unwrap_or("tuned again".into());
+            state.tell(&format!("gemm {name}"), &value, because);
+        }
+        route
+    }
+
+    /// Tunes problems, and keeps what is found at once: a run that is stopped meanwhile has not searched in vain.
+    /// Returns for how many there was a search.
+    fn search(
+        &self,
+        state: &mut State<D::Candidate>,
+        problems: &[(&str, Problem)],
+        room: Option<u64>,
+    ) -> usize {
+        let all: Vec<Problem> = problems.iter().map(|(_, problem)| *problem).collect();
+        let mut tuner = Tuner::new(&self.device, &all, self.effort, room);
+        let (mut searched, mut unwritten) = (0, None);
+        self.progress.reset();
+        self.progress.set_length(problems.len() as u64);
+        if !self.progress.is_hidden() {
+            self.progress.enable_steady_tick(TICK);
+        }
+        for (name, problem) in problems {
+            self.progress.set_message((*name).to_owned());
+            let tuned = tuner.tune(problem);
+            let route = tuned.order();
+            state.tell_passed_over(tuned.passed_over(), &route[0]);
+            searched += usize::from(tuned.searched);
+            match tuned.is_found() {
+                true => unwritten = self.remember(problem, &tuned).or(unwritten),
+                false => {
+                    let (name, value) = (format!("gemm {name}"), route[0].to_string());
+                    state.tell(&name, &value, tuned.because);
+                }
+            }
+            state.decide(*problem, route);
+            self.progress.inc(1);
+        }
+        self.progress.disable_steady_tick();
+        self.progress.finish_and_clear();
+        // Another rung's search comes in the middle of a run, which has a bar of its own.
+        self.progress.set_draw_target(ProgressDrawTarget::hidden());
+        if let Some(because) = unwritten {
+            state.tell("gemm cache", "not written", because);
+        }
+        searched
+    }
+
+    /// Those of the candidates with these names that the device has and can use.
+    fn available(&self, problem: &Problem, names: &[String]) -> Vec<D::Candidate> {
+        let offers = self.device.offers(problem, Effort::Full);
         let find = |name: &String| {
             offers
                 .iter()
                 .find(|offer| offer.available.is_ok() && offer.candidate.to_string() == *name)
                 .map(|offer| offer.candidate)
         };
-        entry.candidates.iter().filter_map(find).collect()
+        names.iter().filter_map(find).collect()
     }
 
     /// Why the cache could not be written.
-    fn remember(&self, found: &Table) -> Option<String> {
-        let cache = self.cache.as_ref().filter(|_| !found.0.is_empty())?;
-        let error = cache.store(found).err()?;
+    fn remember(&self, problem: &Problem, tuned: &Tuned<D::Candidate>) -> Option<String> {
+        let cache = self.cache.as_ref()?;
+        let record = Record {
+            problem: *problem,
+            tuned: tuned.by_name(),
+        };
+        let error = cache.store(record).err()?;
         Some(format!("`{}`: {error}", cache.path().display()))
     }
 
@@ -232,6 +271,11 @@ impl<D: Device> Dispatch<D> {
 }
 
 impl<C: std::fmt::Display> State<C> {
+    fn decide(&mut self, problem: Problem, route: Vec<C>) {
+        self.table.insert(entry(problem, &route));
+        self.routes.insert(problem, route);
+    }
+
     fn tell(&mut self, name: &str, value: &str, because: String) {
         self.choices.push(NamedChoice {
             name: name.to_owned(),

@@ -5,8 +5,8 @@
 //! 1. [`problem`]: what a product is. [`Problem::of_training`] lists those of a training step.
 //! 2. [`candidate`]: the trait of a device, which offers candidates for a problem, the fallback first.
 //!    [`cpu`] implements it; [`ptx`] is what our own kernels offer a GPU.
-//! 3. [`tune`]: verifies each candidate against the fallback and f64 (`verify.rs`), times those that are
-//!    right, and takes another than the fallback only if that is more than 2 % faster.
+//! 3. [`tune`]: verifies each candidate against the fallback and f64 (`verify.rs`, and [`check`] where the matrices
+//!    are), times those that are right, and takes another than the fallback only if that is more than 2 % faster.
 //! 4. [`cache`]: keeps the winners between runs, under a header that says what they depend on. A
 //!    checkpoint keeps them, too, and a resumed run uses those.
 //! 5. [`dispatch`]: computes each product by its winner, and by the next candidate after a failure.
@@ -16,6 +16,7 @@
 
 pub mod cache;
 pub mod candidate;
+pub mod check;
 pub mod cpu;
 pub mod dispatch;
 #[cfg(feature = "cuda")]

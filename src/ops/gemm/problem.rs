@@ -12,6 +12,7 @@ use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
+use super::candidate::Operand;
 use crate::config::Gelu;
 use crate::memory::Precision;
 use crate::model::Rung;
@@ -238,6 +239,14 @@ impl Problem {
         match self.b {
             Stored::AsIs => (self.k, self.n),
             Stored::Transposed => (self.n, self.k),
+        }
+    }
+
+    /// The operands that a candidate writes.
+    pub fn writes(&self) -> &'static [Operand] {
+        match self.epilogue {
+            Epilogue::BiasGelu(_) => &[Operand::C, Operand::Aux],
+            _ => &[Operand::C],
         }
     }
 

@@ -1,9 +1,10 @@
 //! Our own kernels as candidates for a product: what each needs, and how it is launched.
 //!
 //! [`Tile`] says which kernels there are (kernels/gemm_simple.cu, gemm_mma.cuh, gemm_wgmma.cuh) and where one can run; it
-//! needs no GPU. `launch`, in builds with CUDA, runs one.
+//! needs no GPU; `ranked` says which are worth a trial. `launch`, in builds with CUDA, runs one.
 
 mod fits;
+mod rank;
 mod tile;
 
 #[cfg(feature = "cuda")]
@@ -16,6 +17,7 @@ mod operands;
 mod tensor_map;
 
 pub use fits::{CardLimits, Unavailable};
+pub use rank::ranked;
 pub use tile::{Mma, Tile, Wgmma};
 
 #[cfg(feature = "cuda")]

@@ -4,9 +4,14 @@
 //! so that what else the machine does meets all of them alike. The fastest must beat the fallback by
 //! more than 2 %: a difference that the next run would not find again is not worth other code.
 
-use super::candidate::{Device, Effort, Offer, Unavailable};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
+use super::check::Fill;
 use super::problem::Problem;
-use super::verify::{Results, Verifier};
+use super::verify::Verifier;
 use crate::units;
 
 /// Timings of one candidate; of these the median counts.
@@ -28,7 +33,8 @@ fn seconds_allowed(effort: Effort) -> f64 {
 }
 
 /// What tuning found out about one candidate.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Timed {
         /// Median.
@@ -37,12 +43,12 @@ pub enum Outcome {
     Unavailable(Unavailable),
     /// It computes something else.
     Wrong(String),
-    /// It can run, but time was up.
+    /// It can run, but time was up, or it is a spare one.
     Untimed,
 }
 
 /// What tuning found out about one problem.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuned<C> {
     /// In order of trust, the fallback first.
     pub outcomes: Vec<(C, Outcome)>,
@@ -51,12 +57,14 @@ pub struct Tuned<C> {
     pub because: String,
     /// Candidates were verified and timed; without a search the choice is worth nothing to another run.
     pub searched: bool,
+    /// What was timed in the place of the problem, for want of room.
+    pub stand_in: Option<Problem>,
 }
 
 impl<C> Tuned<C> {
-    /// What a challenger had to beat: the first that can be used.
+    /// What a challenger had to beat: the first that was timed, or else the first that can be used.
     pub fn fallback(&self) -> usize {
-        first_usable(&self.outcomes)
+        fallback(&self.outcomes)
     }
 
     /// Why it is not the first, which everything relies on elsewhere.
@@ -77,11 +85,23 @@ impl<C> Tuned<C> {
     pub fn is_sound(&self) -> bool {
         is_usable(&self.outcomes[self.chosen])
     }
+
+    /// Whether a search found the choice, so that it counts for another run, too.
+    pub fn is_found(&self) -> bool {
+        let chosen = self.outcomes.get(self.chosen);
+        self.searched && chosen.is_some_and(is_timed)
+    }
+
+    /// How often the product that was timed goes into `problem`, by their operations.
+    pub fn scale(&self, problem: &Problem) -> f64 {
+        let timed = self.stand_in.as_ref().unwrap_or(problem);
+        problem.flops() as f64 / timed.flops() as f64
+    }
 }
 
-impl<C: Copy> Tuned<C> {
+impl<C: Clone> Tuned<C> {
     /// Candidates that can take over, one after the other: the chosen one, then the fastest of the
-    /// rest, then what was not timed.
+    /// rest, then what was not timed. Spare ones among these were not verified, no more than without a search.
     pub fn order(&self) -> Vec<C> {
         let rank = |index: usize| match &self.outcomes[index].1 {
             _ if index == self.chosen => Some(-1.0),
@@ -92,8 +112,22 @@ impl<C: Copy> Tuned<C> {
         let ranked = (0..self.outcomes.len()).filter_map(|index| Some((rank(index)?, index)));
         let mut ranked: Vec<(f64, usize)> = ranked.collect();
         ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let candidate = |(_, index): (f64, usize)| self.outcomes[index].0;
+        let candidate = |(_, index): (f64, usize)| self.outcomes[index].0.clone();
         ranked.into_iter().map(candidate).collect()
+    }
+}
+
+impl<C: ToString> Tuned<C> {
+    /// With the names of the candidates, as caches keep it.
+    pub fn by_name(&self) -> Tuned<String> {
+        let named = |(candidate, outcome): &(C, Outcome)| (candidate.to_string(), outcome.clone());
+        Tuned {
+            outcomes: self.outcomes.iter().map(named).collect(),
+            chosen: self.chosen,
+            because: self.because.clone(),
+            searched: self.searched,
+            stand_in: self.stand_in,
+        }
     }
 }
 
@@ -102,7 +136,8 @@ pub struct Tuner<'a, D: Device> {
     device: &'a D,
     effort: Effort,
     room: u64,
-    buffers: Result<(D::Trial, Results), Unavailable>,
+    trial: Result<D::Trial, Unavailable>,
+    is_warm: bool,
 }
 
 impl<'a, D: Device> Tuner<'a, D> {
@@ -118,12 +153,11 @@ impl<'a, D: Device> Tuner<'a, D> {
             device,
             effort,
             room,
-            buffers: match problems.is_empty() {
+            trial: match problems.is_empty() {
                 true => Err(Unavailable("there is nothing to tune".into())),
-                false => device
-                    .trial(&problems)
-                    .and_then(|trial| Ok((trial, Results::new(&problems)?))),
+                false => device.trial(&problems),
             },
+            is_warm: false,
         }
     }
 
@@ -135,21 +169,79 @@ impl<'a, D: Device> Tuner<'a, D> {
         if effort == Effort::Off {
             return without_search(offers, "no search was asked for");
         }
-        let Some(problem) = &device.stand_in(problem, self.room) else {
-            let [bytes, room] = [device.trial_bytes(problem), self.room].map(units::bytes);
+        let asked = problem;
+        let Some(problem) = &device.stand_in(asked, self.room) else {
+            let [bytes, room] = [device.trial_bytes(asked), self.room].map(units::bytes);
             let because = format!("tuning it takes {bytes}, {room} are left");
             return without_search(offers, &because);
         };
-        let (trial, results) = match &mut self.buffers {
-            Ok((trial, results)) => (trial, results),
+        let trial = match &mut self.trial {
+            Ok(trial) => trial,
             Err(Unavailable(because)) => return without_search(offers, because),
         };
-        let verifier = Verifier::new(device, problem);
-        let mut outcomes = verifier.outcomes(trial, results, offers);
+        let (outcomes, mut right) = Verifier::new(device, problem).outcomes(trial, &offers);
+        if right.iter().any(|&index| !offers[index].is_spare) {
+            right.retain(|&index| !offers[index].is_spare);
+        }
+        let candidates = offers.into_iter().map(|offer| offer.candidate);
+        let mut outcomes: Vec<_> = candidates.zip(outcomes).collect();
+        if let (false, Some(&first)) = (self.is_warm, right.first()) {
+            warm_up(device, problem, outcomes[first].0, trial);
+            self.is_warm = true;
+        }
         let seconds = seconds_allowed(effort);
-        time(device, problem, trial, &mut outcomes, seconds);
-        choose(outcomes)
+        time(device, problem, trial, (&mut outcomes, right), seconds);
+        Tuned {
+            stand_in: (problem != asked).then_some(*problem),
+            ..choose(outcomes)
+        }
     }
+}
+
+/// Computes a product until the device is warm. What fails shows when it is timed.
+fn warm_up<D: Device>(
+    device: &D,
+    problem: &Problem,
+    candidate: D::Candidate,
+    trial: &mut D::Trial,
+) {
+    let started = Instant::now();
+    while started.elapsed() < D::WARM_UP {
+        if device.time(problem, candidate, trial).is_err() {
+            return;
+        }
+    }
+}
+
+/// Operations per second of one candidate, by its name, or of the fallback where no name is given; by the median of
+/// several timings. It is not verified. `None` where it cannot be computed here in `room` bytes.
+pub fn rate_of<D: Device>(
+    device: &D,
+    problem: &Problem,
+    name: Option<&str>,
+    room: Option<u64>,
+) -> Option<f64> {
+    let problem = &device.stand_in(problem, room.unwrap_or(u64::MAX))?;
+    let offers = device.offers(problem, Effort::Full);
+    let is_asked_for =
+        |candidate: D::Candidate| name.is_none_or(|name| candidate.to_string() == name);
+    let mut usable = offers.iter().filter(|offer| offer.available.is_ok());
+    let candidate = usable
+        .find(|offer| is_asked_for(offer.candidate))?
+        .candidate;
+    let mut trial = device.trial(&[*problem]).ok()?;
+    for operand in [Operand::A, Operand::B] {
+        device
+            .fill(&mut trial, problem, operand, Fill::Random)
+            .ok()?;
+    }
+    // The first may load code.
+    device.time(problem, candidate, &mut trial).ok()?;
+    warm_up(device, problem, candidate, &mut trial);
+    let timings = (0..ROUNDS).map(|_| device.time(problem, candidate, &mut trial).ok());
+    let seconds = timings.map(|timing| Some(timing?.as_secs_f64()));
+    let seconds = median(seconds.collect::<Option<_>>()?)?;
+    Some(problem.flops() as f64 / seconds)
 }
 
 /// As [`Tuner::tune`], of a single problem.
@@ -175,6 +267,7 @@ fn without_search<C>(offers: Vec<Offer<C>>, because: &str) -> Tuned<C> {
         chosen,
         because: because.to_owned(),
         searched: false,
+        stand_in: None,
     }
 }
 
@@ -187,18 +280,24 @@ fn first_usable<C>(outcomes: &[(C, Outcome)]) -> usize {
     outcomes.iter().position(is_usable).unwrap_or(0)
 }
 
-/// Replaces every `Untimed` that time allows.
+fn is_timed<C>((_, outcome): &(C, Outcome)) -> bool {
+    matches!(outcome, Outcome::Timed { .. })
+}
+
+fn fallback<C>(outcomes: &[(C, Outcome)]) -> usize {
+    let timed = outcomes.iter().position(is_timed);
+    timed.unwrap_or_else(|| first_usable(outcomes))
+}
+
+/// Replaces the `Untimed` of those in the race as far as time allows.
 fn time<D: Device>(
     device: &D,
     problem: &Problem,
     trial: &mut D::Trial,
-    outcomes: &mut [(D::Candidate, Outcome)],
+    (outcomes, mut racing): (&mut [(D::Candidate, Outcome)], Vec<usize>),
     seconds_allowed: f64,
 ) {
     let mut samples = vec![Vec::new(); outcomes.len()];
-    let mut racing: Vec<usize> = (0..outcomes.len())
-        .filter(|&index| outcomes[index].1 == Outcome::Untimed)
-        .collect();
     let (mut spent, mut best) = (0.0, f64::INFINITY);
     'rounds: for _ in 0..ROUNDS {
         for index in racing.clone() {
@@ -240,7 +339,7 @@ fn choose<C: std::fmt::Display>(outcomes: Vec<(C, Outcome)>) -> Tuned<C> {
         Outcome::Timed { seconds } => Some(seconds),
         _ => None,
     };
-    let fallback = first_usable(&outcomes);
+    let fallback = fallback(&outcomes);
     let timed = (0..outcomes.len()).filter_map(|index| Some((seconds(index)?, index)));
     let fastest = timed.clone().min_by(|a, b| a.0.total_cmp(&b.0));
     let (chosen, because) = match (seconds(fallback), fastest) {
@@ -266,5 +365,6 @@ fn choose<C: std::fmt::Display>(outcomes: Vec<(C, Outcome)>) -> Tuned<C> {
         chosen,
         because,
         searched: true,
+        stand_in: None,
     }
 }

@@ -5,14 +5,17 @@
 //! width: what is left is rounding, and it is held to a bound. At some places both are compared with f64;
 //! everywhere else with the first candidate that passed there.
 
-use super::candidate::{Device, Offer, Operand, Unavailable};
-use super::problem::{Epilogue, Inputs, OutputType, Problem, Stored};
+use rayon::prelude::*;
+
+use super::candidate::{Device, MOST_READ, Offer, Operand, Unavailable};
+use super::check::{Fill, Tolerance, scramble};
+use super::problem::Stored;
+use super::problem::{Epilogue, Inputs, OutputType, Problem};
 use super::tune::Outcome;
-use crate::memory::passing_buffer;
 use crate::ops::gelu;
 
 /// Elements of C that are compared with f64, besides its corners.
-const PLACES: usize = 60;
+const PLACES: usize = MOST_READ - 4;
 
 /// Hardware sums with at worst this relative error for each addition: tensor cores may truncate.
 const ADDITION: f64 = 1.0 / (1u32 << 23) as f64;
@@ -21,53 +24,9 @@ const ADDITION: f64 = 1.0 / (1u32 << 23) as f64;
 /// (`tanh.approx.f32` of the PTX ISA is within 2^-11).
 const ACTIVATION: f64 = 1.0 / 1024.0;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fill {
-    Integers,
-    Random,
-}
-
 pub(super) struct Verifier<'a, D> {
     device: &'a D,
     problem: &'a Problem,
-}
-
-/// What a candidate wrote: C, and the pre-activation where the epilogue writes it.
-pub(super) struct Written {
-    c: Vec<f32>,
-    aux: Vec<f32>,
-}
-
-/// Room for what two candidates wrote: the trusted one, and the one that is compared.
-pub(super) struct Results {
-    trusted: Written,
-    compared: Written,
-}
-
-impl Results {
-    /// With room for any one of `problems`.
-    pub fn new(problems: &[Problem]) -> Result<Self, Unavailable> {
-        let room = |writes: fn(&Problem) -> bool| {
-            let problems = problems.iter().filter(move |problem| writes(problem));
-            let len = problems.map(|problem| problem.m * problem.n).max();
-            let refused = |error| Unavailable(format!("no memory for tuning: {error}"));
-            passing_buffer(len.unwrap_or(0)).map_err(refused)
-        };
-        let written = || {
-            Ok(Written {
-                c: room(|_| true)?,
-                aux: room(writes_aux)?,
-            })
-        };
-        Ok(Self {
-            trusted: written()?,
-            compared: written()?,
-        })
-    }
-}
-
-fn writes_aux(problem: &Problem) -> bool {
-    matches!(problem.epilogue, Epilogue::BiasGelu(_))
 }
 
 impl<'a, D: Device> Verifier<'a, D> {
@@ -75,13 +34,13 @@ impl<'a, D: Device> Verifier<'a, D> {
         Self { device, problem }
     }
 
-    /// Of every offer: `Untimed` where it is right.
+    /// Of every offer, `Untimed` where it can be used, and by index those that are right. A spare one is verified only
+    /// where nothing before it, in the order of trust, is right.
     pub fn outcomes(
         &self,
         trial: &mut D::Trial,
-        results: &mut Results,
-        offers: Vec<Offer<D::Candidate>>,
-    ) -> Vec<(D::Candidate, Outcome)> {
+        offers: &[Offer<D::Candidate>],
+    ) -> (Vec<Outcome>, Vec<usize>) {
         let mut outcomes: Vec<Outcome> = offers
             .iter()
             .map(|offer| match &offer.available {
@@ -94,186 +53,178 @@ impl<'a, D: Device> Verifier<'a, D> {
             Epilogue::Bias | Epilogue::BiasGelu(_) => &[Operand::A, Operand::B, Operand::Bias],
             Epilogue::GeluBackward(_) => &[Operand::A, Operand::B, Operand::Aux],
         };
+        let mut right: Vec<usize> = (0..offers.len())
+            .filter(|&index| offers[index].available.is_ok())
+            .collect();
         for fill in [Fill::Integers, Fill::Random] {
+            let filled = self.fill(trial, fill, read);
+            let samples = Sample::all(self.problem, fill);
             let mut trusted = None;
-            let filled = self.write(trial, fill, read);
-            for (offer, outcome) in offers.iter().zip(&mut outcomes) {
-                if *outcome != Outcome::Untimed {
-                    continue;
+            right.retain(|&index| {
+                let offer = &offers[index];
+                if offer.is_spare && trusted.is_some() {
+                    return false;
                 }
                 let filled = filled.clone().map_err(Outcome::Unavailable);
                 let verified =
-                    filled.and_then(|()| self.verify(trial, results, fill, (offer, trusted)));
+                    filled.and_then(|()| self.verify(trial, (fill, &samples), offer, trusted));
                 match verified {
-                    Ok(()) if trusted.is_none() => {
-                        std::mem::swap(&mut results.trusted, &mut results.compared);
-                        trusted = Some(offer.candidate);
-                    }
-                    Ok(()) => {}
-                    Err(verdict) => *outcome = verdict,
+                    Ok(()) => trusted = trusted.or(Some(offer.candidate)),
+                    Err(verdict) => outcomes[index] = verdict,
                 }
-            }
+                outcomes[index] == Outcome::Untimed
+            });
         }
-        let candidates = offers.into_iter().map(|offer| offer.candidate);
-        candidates.zip(outcomes).collect()
+        (outcomes, right)
     }
 
-    /// Compares an offer with f64, and with the candidate that `results` hold, if there is one.
+    /// Compares what an offer computes with f64, and with what the trusted candidate has left, if there is one; if not,
+    /// it is trusted from now on.
     fn verify(
         &self,
         trial: &mut D::Trial,
-        results: &mut Results,
-        fill: Fill,
-        (offer, trusted): (&Offer<D::Candidate>, Option<D::Candidate>),
-    ) -> Result<(), Outcome> {
-        self.compute(trial, &mut results.compared, fill, offer.candidate)?;
-        self.compare_with_f64(fill, &results.compared)
-            .map_err(Outcome::Wrong)?;
-        let Some(other) = trusted else { return Ok(()) };
-        self.compare(fill, offer.same_bits, &results.compared, &results.trusted)
-            .map_err(|what| {
-                let promised = match offer.same_bits {
-                    true => ", whose bits it promised",
-                    false => "",
-                };
-                Outcome::Wrong(format!("{what} of `{other}`{promised}"))
-            })
-    }
-
-    fn compute(
-        &self,
-        trial: &mut D::Trial,
-        written: &mut Written,
-        fill: Fill,
-        candidate: D::Candidate,
+        (fill, samples): (Fill, &[Sample]),
+        offer: &Offer<D::Candidate>,
+        trusted: Option<D::Candidate>,
     ) -> Result<(), Outcome> {
         let (device, problem) = (self.device, self.problem);
-        let unavailable = Outcome::Unavailable;
-        let outputs: &[Operand] = match writes_aux(problem) {
-            true => &[Operand::C, Operand::Aux],
-            false => &[Operand::C],
-        };
-        self.write(trial, fill, outputs).map_err(unavailable)?;
+        let refused = Outcome::Unavailable;
+        self.fill(trial, fill, problem.writes()).map_err(refused)?;
         device
-            .launch(problem, candidate, &mut device.operands(trial, problem))
-            .map_err(|failure| unavailable(Unavailable(failure.to_string())))?;
-        written.aux.clear();
-        outputs.iter().try_for_each(|&operand| {
-            let into = match operand {
-                Operand::Aux => &mut written.aux,
-                _ => &mut written.c,
+            .launch(
+                problem,
+                offer.candidate,
+                &mut device.operands(trial, problem),
+            )
+            .map_err(|failure| refused(Unavailable(failure.to_string())))?;
+        for &operand in problem.writes() {
+            self.compare_with_f64(trial, operand, fill, samples)?;
+        }
+        let Some(other) = trusted else {
+            return device.keep(trial, problem).map_err(refused);
+        };
+        for &operand in problem.writes() {
+            let tolerance = self.tolerance(operand, fill, offer.same_bits);
+            let compared = device.compare(trial, problem, operand, &tolerance);
+            let compared = compared.map_err(refused)?;
+            let Some(mismatch) = compared.first else {
+                continue;
             };
-            let read = device.read(trial, problem, operand, into);
-            read.map_err(unavailable)
-        })
+            let place = self.place(operand, mismatch.index);
+            let promised = match offer.same_bits {
+                true => ", whose bits it promised",
+                false => "",
+            };
+            return Err(Outcome::Wrong(format!(
+                "{place} is {:e} with {} operands, not the {:e} of `{other}`{promised} (the largest difference is {:e})",
+                mismatch.got,
+                fill.name(),
+                mismatch.want,
+                compared.largest_error,
+            )));
+        }
+        Ok(())
     }
 
-    fn write(
+    fn fill(
         &self,
         trial: &mut D::Trial,
         fill: Fill,
         operands: &[Operand],
     ) -> Result<(), Unavailable> {
-        operands.iter().try_for_each(|&operand| {
-            let value = |index| value(fill, operand, index, self.problem.inputs);
-            self.device.write(trial, self.problem, operand, &value)
-        })
+        operands
+            .iter()
+            .try_for_each(|&operand| self.device.fill(trial, self.problem, operand, fill))
     }
 
-    fn compare_with_f64(&self, fill: Fill, written: &Written) -> Result<(), String> {
-        let n = self.problem.n;
-        for (row, column) in places(self.problem.m, n) {
-            let expected = Expected::new(self.problem, fill, row, column);
-            let index = row * n + column;
-            let pairs = [
-                ("C", &written.c, expected.c),
-                ("aux", &written.aux, expected.sum),
-            ];
-            for (name, got, (want, bound)) in pairs {
-                let Some(got) = got.get(index).copied().map(f64::from) else {
-                    continue;
-                };
-                if !within(got, want, bound) {
-                    let kind = fill.name();
-                    return Err(format!(
-                        "{name}[{row}, {column}] is {got:e} with {kind} operands, not the {want:e} of f64"
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn compare(
+    fn compare_with_f64(
         &self,
+        trial: &mut D::Trial,
+        operand: Operand,
         fill: Fill,
-        same_bits: bool,
-        written: &Written,
-        expected: &Written,
-    ) -> Result<(), String> {
-        let n = self.problem.n;
-        let activated = matches!(
-            self.problem.epilogue,
-            Epilogue::BiasGelu(_) | Epilogue::GeluBackward(_)
-        );
-        let sum_is_exact = fill == Fill::Integers;
-        let pairs = [
-            ("C", &written.c, &expected.c, sum_is_exact && !activated),
-            ("aux", &written.aux, &expected.aux, sum_is_exact),
-        ];
-        // Both sides may be off. The products of random operands are 1/12 on average.
-        let k = self.problem.k as f64;
-        let rounding = 2.0 * accumulated(self.problem.k, k / 8.0);
-        // What an error of the slope is multiplied by: a sum of K products of integers has a standard
-        // deviation of 2 sqrt(K).
-        let sloped = match self.problem.epilogue {
-            Epilogue::GeluBackward(_) => 10.0 * k.sqrt(),
-            _ => 1.0,
-        };
-        for (name, got, want, exact) in pairs {
-            for (index, (got, want)) in got.iter().zip(want).enumerate() {
-                let (got, want) = (f64::from(*got), f64::from(*want));
-                let is_close = || {
-                    // Of C, and of the sum that it is the activation of.
-                    let roundings = 2.0 + 2.0 * f64::from(u8::from(activated));
-                    let output = roundings * output_rounding(self.problem) * want.abs();
-                    let activation = 2.0 * f64::from(u8::from(activated)) * ACTIVATION;
-                    let bound = rounding + output + activation * want.abs().max(sloped);
-                    within(got, want, bound)
-                };
-                let equal = got.to_bits() == want.to_bits();
-                if !equal && (same_bits || (exact && got != want) || !is_close()) {
-                    let (row, column, kind) = (index / n, index % n, fill.name());
-                    return Err(format!(
-                        "{name}[{row}, {column}] is {got:e} with {kind} operands, not the {want:e}"
-                    ));
-                }
+        samples: &[Sample],
+    ) -> Result<(), Outcome> {
+        let indices: Vec<usize> = samples.iter().map(|sample| sample.index).collect();
+        let read = self.device.read(trial, self.problem, operand, &indices);
+        let read = read.map_err(Outcome::Unavailable)?;
+        for (sample, got) in samples.iter().zip(read) {
+            let (want, bound) = match operand {
+                Operand::Aux => sample.sum,
+                _ => sample.c,
+            };
+            if !within(got.into(), want, bound) {
+                let (place, kind) = (self.place(operand, sample.index), fill.name());
+                return Err(Outcome::Wrong(format!(
+                    "{place} is {got:e} with {kind} operands, not the {want:e} of f64"
+                )));
             }
         }
         Ok(())
     }
-}
 
-impl Fill {
-    fn name(self) -> &'static str {
-        match self {
-            Fill::Integers => "integer",
-            Fill::Random => "random",
+    /// `C[3, 4]`
+    fn place(&self, operand: Operand, index: usize) -> String {
+        let name = match operand {
+            Operand::Aux => "aux",
+            _ => "C",
+        };
+        let (row, column) = (index / self.problem.n, index % self.problem.n);
+        format!("{name}[{row}, {column}]")
+    }
+
+    /// How far two candidates that round as they should may be from each other.
+    fn tolerance(&self, operand: Operand, fill: Fill, same_bits: bool) -> Tolerance {
+        let problem = self.problem;
+        let activated = operand == Operand::C
+            && matches!(
+                problem.epilogue,
+                Epilogue::BiasGelu(_) | Epilogue::GeluBackward(_)
+            );
+        if same_bits || (fill == Fill::Integers && !activated) {
+            return Tolerance {
+                same_bits,
+                ..Tolerance::default()
+            };
+        }
+        // Both sides may be off. The products of random operands are 1/12 on average.
+        let k = problem.k as f64;
+        let activations = 2.0 * f64::from(u8::from(activated));
+        Tolerance {
+            same_bits,
+            absolute: (2.0 * accumulated(problem.k, k / 8.0)) as f32,
+            // Of C, and of the sum that it is the activation of.
+            relative: ((2.0 + activations) * output_rounding(problem)) as f32,
+            floored: (activations * ACTIVATION) as f32,
+            // What an error of the slope is multiplied by: a sum of K products of integers has a standard
+            // deviation of 2 sqrt(K).
+            floor: match problem.epilogue {
+                Epilogue::GeluBackward(_) => (10.0 * k.sqrt()) as f32,
+                _ => 1.0,
+            },
         }
     }
 }
 
 /// An element of C in f64: what is summed, and what the epilogue makes of it, each with a bound on the
 /// error of a candidate that rounds as it should.
-struct Expected {
+struct Sample {
+    index: usize,
     sum: (f64, f64),
     c: (f64, f64),
 }
 
-impl Expected {
+impl Sample {
+    /// At the corners of C, where tiles are cut off, and at places all over it.
+    fn all(problem: &Problem, fill: Fill) -> Vec<Self> {
+        let places: Vec<_> = places(problem.m, problem.n).collect();
+        let samples = places.into_par_iter();
+        let samples = samples.map(|(row, column)| Self::new(problem, fill, row, column));
+        samples.collect()
+    }
+
     fn new(problem: &Problem, fill: Fill, row: usize, column: usize) -> Self {
         let (m, n, k) = (problem.m, problem.n, problem.k);
-        let at = |operand, index| f64::from(value(fill, operand, index, problem.inputs));
+        let at = |operand, index| f64::from(fill.value(operand, index, problem.inputs));
         let (mut sum, mut magnitude) = (0.0, 0.0);
         for depth in 0..k {
             let a = match problem.a {
@@ -310,6 +261,7 @@ impl Expected {
             (value, error + activation + rounded(value))
         };
         Self {
+            index: place,
             sum: (sum, error + rounded(sum)),
             c: match problem.epilogue {
                 Epilogue::None | Epilogue::Bias => (sum, error + rounded(sum)),
@@ -349,7 +301,6 @@ fn output_rounding(problem: &Problem) -> f64 {
     }
 }
 
-/// The corners of C, where tiles are cut off, and places all over it.
 fn places(m: usize, n: usize) -> impl Iterator<Item = (usize, usize)> {
     let corners = [(0, 0), (0, n - 1), (m - 1, 0), (m - 1, n - 1)];
     let elsewhere = (0..PLACES).map(move |index| {
@@ -357,31 +308,4 @@ fn places(m: usize, n: usize) -> impl Iterator<Item = (usize, usize)> {
         ((hash >> 32) as usize % m, (hash & 0xFFFF_FFFF) as usize % n)
     });
     corners.into_iter().chain(elsewhere)
-}
-
-/// Element `index` of an operand: an integer from -2 to 2, or a number below 1 with as many significant
-/// bits as the inputs have.
-fn value(fill: Fill, operand: Operand, index: usize, inputs: Inputs) -> f32 {
-    let hash = scramble((index as u64) << 3 | operand as u64);
-    if fill == Fill::Integers {
-        return (hash % 5) as f32 - 2.0;
-    }
-    let bits = match inputs {
-        Inputs::Float32 | Inputs::Float32InPieces => 24,
-        Inputs::Tf32 | Inputs::Float16 => 11,
-        Inputs::Bfloat16 | Inputs::Float32AsBfloat16 => 8,
-    };
-    let top = 1u64 << (bits - 1);
-    let significand = (top | (hash & (top - 1))) as f32;
-    let exponent = (hash >> 40) % 5;
-    let sign = if hash >> 63 == 0 { 1.0 } else { -1.0 };
-    sign * significand / (1u64 << (bits + exponent)) as f32
-}
-
-/// SplitMix64's output function (Steele, Lea and Flood 2014, doi:10.1145/2714064.2660195).
-fn scramble(index: u64) -> u64 {
-    let mut z = index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

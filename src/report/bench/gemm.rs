@@ -1,6 +1,7 @@
 //! What `taper bench gemm` prints.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -22,9 +23,12 @@ pub struct GemmBench<'a> {
     pub threads: usize,
     pub precision: Precision,
     pub rung: Rung,
-    /// The best rate over large square products in the same run, in operations per second.
+    /// The rate of a large square product in the same run, in operations per second.
     #[serde(rename = "ceiling_flops_per_second")]
     pub ceiling: Option<f64>,
+    /// The file that earlier timings are from, and that those of this run go to.
+    #[serde(skip)]
+    pub cache: Option<PathBuf>,
     pub problems: Vec<ProblemBench>,
 }
 
@@ -39,7 +43,9 @@ pub struct ProblemBench {
     pub flops: u64,
     pub bytes: u64,
     pub times_per_micro_step: usize,
-    /// Which of the candidates computes it where nothing was timed.
+    /// Whether it was timed in an earlier run.
+    pub is_cached: bool,
+    /// Which of the candidates the others had to beat.
     pub fallback: usize,
     /// In order of trust.
     pub candidates: Vec<CandidateBench>,
@@ -48,7 +54,7 @@ pub struct ProblemBench {
 #[derive(Debug, Serialize)]
 pub struct CandidateBench {
     pub name: String,
-    /// Median; absent where it was not timed.
+    /// Median, scaled up where a smaller product was timed in its place; absent where it was not timed.
     pub seconds: Option<f64>,
     pub flops_per_second: Option<f64>,
     /// Percent.
@@ -74,6 +80,7 @@ impl<'a> GemmBench<'a> {
             precision: plan.precision,
             rung: plan.launch().rung,
             ceiling,
+            cache: None,
             problems: Vec::new(),
         }
     }
@@ -81,11 +88,8 @@ impl<'a> GemmBench<'a> {
     pub fn heading(&self) -> String {
         let threads = threads_text(self.device, self.threads);
         let ceiling = match self.ceiling {
-            Some(ceiling) => format!(
-                "{}, the best of large square products in this run",
-                flops(ceiling)
-            ),
-            None => "unknown: large square products could not be timed".into(),
+            Some(ceiling) => format!("{}, a large square product in this run", flops(ceiling)),
+            None => "unknown: a large square product could not be timed".into(),
         };
         format!(
             "matrix products of {} on {}\n  {:13}{}{threads}\n  {:13}{}\n  {:13}{ceiling}\n",
@@ -112,7 +116,7 @@ impl<'a> GemmBench<'a> {
             sum(ProblemBench::chosen_seconds),
             sum(ProblemBench::fallback_seconds),
         );
-        match (chosen, fallback) {
+        let total = match (chosen, fallback) {
             (Some(chosen), Some(fallback)) => format!(
                 "\nall products of a micro-step: {:.2} ms by what was chosen, {:.2} ms by the fallbacks ({:+.1} %)\n",
                 chosen * 1e3,
@@ -120,6 +124,13 @@ impl<'a> GemmBench<'a> {
                 100.0 * (chosen / fallback - 1.0),
             ),
             _ => "\nall products of a micro-step: unknown, for not every one was timed\n".into(),
+        };
+        match &self.cache {
+            Some(cache) if self.problems.iter().any(|problem| problem.is_cached) => format!(
+                "{total}what was timed in an earlier run is timed again without `{}`\n",
+                cache.display()
+            ),
+            _ => total,
         }
     }
 
@@ -130,14 +141,16 @@ impl<'a> GemmBench<'a> {
 }
 
 impl ProblemBench {
-    pub fn new<C: Display>(
+    /// `tuned` is what was found out about the problem, and whether that was in an earlier run.
+    pub fn new(
         (name, problem): (&'static str, Problem),
         times_per_micro_step: usize,
-        tuned: &Tuned<C>,
+        (tuned, is_cached): (Tuned<String>, bool),
         ceiling: Option<f64>,
     ) -> Self {
+        let scale = tuned.scale(&problem);
         let seconds = |outcome: &Outcome| match outcome {
-            Outcome::Timed { seconds } => Some(*seconds),
+            Outcome::Timed { seconds } => Some(seconds * scale),
             _ => None,
         };
         let times = tuned
@@ -145,12 +158,12 @@ impl ProblemBench {
             .iter()
             .filter_map(|(_, outcome)| seconds(outcome));
         let best = times.min_by(f64::total_cmp);
-        let candidate = |(index, (candidate, outcome)): (usize, &(C, Outcome))| {
+        let candidate = |(index, (candidate, outcome)): (usize, &(String, Outcome))| {
             let chosen = index == tuned.chosen;
             let seconds = seconds(outcome);
             let rate = seconds.map(|seconds| problem.flops() as f64 / seconds);
             CandidateBench {
-                name: candidate.to_string(),
+                name: candidate.clone(),
                 seconds,
                 flops_per_second: rate,
                 of_best: seconds
@@ -176,6 +189,7 @@ impl ProblemBench {
             bytes: problem.bytes(),
             problem,
             times_per_micro_step,
+            is_cached,
             fallback: tuned.fallback(),
             candidates: tuned.outcomes.iter().enumerate().map(candidate).collect(),
         }
@@ -194,11 +208,15 @@ impl ProblemBench {
 
     pub fn text(&self) -> String {
         let mut text = format!(
-            "\n{}: {}; {} x per micro-step, {} moved\n",
+            "\n{}: {}; {} x per micro-step, {} moved{}\n",
             self.name,
             self.text,
             self.times_per_micro_step,
-            bytes(self.bytes)
+            bytes(self.bytes),
+            match self.is_cached {
+                true => "; timed in an earlier run",
+                false => "",
+            }
         );
         let names = self.candidates.iter().map(|candidate| candidate.name.len());
         let width = names.max().unwrap_or(0).max(20);

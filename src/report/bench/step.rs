@@ -272,7 +272,7 @@ impl<'a> StepBench<'a> {
             share(
                 self.model_flops_of_ceiling_percent,
                 self.ceiling_flops_per_second,
-                "the ceiling: the best of large square products in this run",
+                "the ceiling: a large square product in this run",
             ),
         ];
         shares.into_iter().flatten().collect()

@@ -12,28 +12,28 @@
 pub mod bf16;
 mod kernels;
 mod matrix;
+mod trial;
 
 use std::convert::Infallible;
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use candle_core::DType;
 
-use super::cache::Header;
+use super::cache::{self, Header};
 use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
+use super::check::{Comparison, Fill, Tolerance};
 use super::dispatch::Dispatch;
 use super::problem::{Epilogue, Inputs, Problem, Stored};
 use crate::device::{DeviceProfile, Hardware};
-use crate::memory::passing_buffer;
-use crate::ops::parallel::for_element_blocks;
 use crate::ops::{Element, gelu};
 
 pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output};
 
 use matrix::gemm_sequential;
+pub use trial::Trial;
 
 /// What the training path on the CPU computes its products with. `T` is f32, or f64 in tests.
 pub type Products<T> = Dispatch<Cpu<T>>;
@@ -128,6 +128,20 @@ const fn tiles(rows: usize, columns: Option<usize>) -> Candidate {
     Candidate::Tiles { rows, columns }
 }
 
+/// Changes with whatever there is to choose from: the code of the candidates, and the crate that multiplies for them.
+fn fingerprint() -> String {
+    cache::fingerprint([
+        concat!("gemm crate ", env!("TAPER_GEMM")),
+        include_str!("mod.rs"),
+        include_str!("kernels.rs"),
+        include_str!("matrix.rs"),
+        include_str!("bf16/mod.rs"),
+        include_str!("bf16/amx.rs"),
+        include_str!("bf16/avx512.rs"),
+        include_str!("bf16/pack.rs"),
+    ])
+}
+
 /// What timings on the CPU depend on.
 pub fn header(device: &DeviceProfile, threads: usize) -> Header {
     let extensions = match &device.hardware {
@@ -138,7 +152,7 @@ pub fn header(device: &DeviceProfile, threads: usize) -> Header {
         ("device", device.name.clone()),
         ("threads", threads.to_string()),
         ("vector extensions", extensions),
-        ("taper", env!("CARGO_PKG_VERSION").to_owned()),
+        ("candidates", fingerprint()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
@@ -230,9 +244,6 @@ fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Stored) -> Matri
     }
 }
 
-/// The operands of one problem after the other.
-pub struct Trial<T>(Vec<T>);
-
 /// M, N and K from which splitting the operands is paid for by the faster products: at 256 x 256 x 256 they
 /// were even on a Xeon with AMX, at 384 of each 1.3 to 1.5 times as fast.
 pub const SHORTEST_SIDE_IN_PIECES: usize = 256;
@@ -271,28 +282,6 @@ impl<T: Element> Cpu<T> {
     }
 }
 
-/// A side that is cut for a trial has at least so many.
-const SHORTEST_CUT: usize = 4096;
-
-/// Elements of A, B, C, bias and aux.
-fn lengths(problem: &Problem) -> [usize; 5] {
-    let (m, n, k) = (problem.m, problem.n, problem.k);
-    let (bias, aux) = match problem.epilogue {
-        Epilogue::None => (0, 0),
-        Epilogue::Bias => (n, 0),
-        Epilogue::BiasGelu(_) => (n, m * n),
-        Epilogue::GeluBackward(_) => (0, m * n),
-    };
-    [m * k, k * n, m * n, bias, aux]
-}
-
-/// Where an operand lies in a trial.
-fn range(problem: &Problem, operand: Operand) -> Range<usize> {
-    let lengths = lengths(problem);
-    let start = lengths[..operand as usize].iter().sum();
-    start..start + lengths[operand as usize]
-}
-
 impl<T: Element> Device for Cpu<T> {
     type Candidate = Candidate;
     type Operands<'a> = Operands<'a, T>;
@@ -303,6 +292,7 @@ impl<T: Element> Device for Cpu<T> {
         let offer = |candidate: Candidate, same_bits| Offer {
             candidate,
             same_bits,
+            is_spare: false,
             available: candidate.available(problem, size_of::<T>()),
         };
         let in_tiles = |candidate: fn((usize, usize)) -> Candidate| {
@@ -371,80 +361,56 @@ impl<T: Element> Device for Cpu<T> {
     }
 
     fn trial_bytes(&self, problem: &Problem) -> u64 {
-        let [_, _, c, _, aux] = lengths(problem);
-        let operands = size_of::<T>() * lengths(problem).iter().sum::<usize>();
-        // The results of two candidates are compared.
-        (operands + 2 * size_of::<f32>() * (c + aux)) as u64
+        trial::bytes::<T>(problem)
     }
 
     /// Cut in halves where it is longest: tiles are far smaller than what is left.
     fn stand_in(&self, problem: &Problem, room: u64) -> Option<Problem> {
-        let mut smaller = *problem;
-        while self.trial_bytes(&smaller) > room {
-            let Problem { m, n, k, .. } = &mut smaller;
-            let longest = [m, n, k].into_iter().max()?;
-            if *longest < SHORTEST_CUT {
-                return None;
-            }
-            *longest /= 2;
-        }
-        Some(smaller)
+        trial::stand_in::<T>(problem, room)
     }
 
     fn trial(&self, problems: &[Problem]) -> Result<Trial<T>, Unavailable> {
-        let totals = problems.iter().map(|problem| lengths(problem).iter().sum());
-        let len = totals.max().unwrap_or(0);
-        let refused = |error| Unavailable(format!("no memory for tuning: {error}"));
-        let mut arena = passing_buffer(len).map_err(refused)?;
-        arena.resize(len, T::ZERO);
-        Ok(Trial(arena))
+        Trial::new(problems)
     }
 
     fn operands<'a>(&self, trial: &'a mut Trial<T>, problem: &Problem) -> Operands<'a, T> {
-        let [a, b, c, bias, aux] = lengths(problem);
-        let (a, rest) = trial.0.split_at_mut(a);
-        let (b, rest) = rest.split_at_mut(b);
-        let (c, rest) = rest.split_at_mut(c);
-        let (bias, rest) = rest.split_at_mut(bias);
-        let aux = &mut rest[..aux];
-        Operands {
-            bias,
-            aux: match problem.epilogue {
-                Epilogue::BiasGelu(_) => Aux::Written(aux),
-                Epilogue::GeluBackward(_) => Aux::Read(aux),
-                Epilogue::None | Epilogue::Bias => Aux::None,
-            },
-            ..Operands::new(a, b, c)
-        }
+        trial.operands(problem)
     }
 
-    fn write(
+    fn fill(
         &self,
         trial: &mut Trial<T>,
         problem: &Problem,
         operand: Operand,
-        value: &(dyn Fn(usize) -> f32 + Sync),
+        fill: Fill,
     ) -> Result<(), Unavailable> {
-        let values = &mut trial.0[range(problem, operand)];
-        for_element_blocks(values, |start, values| {
-            for (index, element) in values.iter_mut().enumerate() {
-                *element = T::of(f64::from(value(start + index)));
-            }
-        });
+        trial.fill(problem, operand, fill);
         Ok(())
     }
 
     fn read(
         &self,
-        trial: &Trial<T>,
+        trial: &mut Trial<T>,
         problem: &Problem,
         operand: Operand,
-        into: &mut Vec<f32>,
-    ) -> Result<(), Unavailable> {
-        let values = &trial.0[range(problem, operand)];
-        into.clear();
-        into.extend(values.iter().map(|value| value.widen() as f32));
+        indices: &[usize],
+    ) -> Result<Vec<f32>, Unavailable> {
+        Ok(trial.read(problem, operand, indices))
+    }
+
+    fn keep(&self, trial: &mut Trial<T>, problem: &Problem) -> Result<(), Unavailable> {
+        trial.keep(problem);
         Ok(())
+    }
+
+    fn compare(
+        &self,
+        trial: &mut Trial<T>,
+        problem: &Problem,
+        operand: Operand,
+        tolerance: &Tolerance,
+    ) -> Result<Comparison, Unavailable> {
+        Ok(trial.compare(problem, operand, tolerance))
     }
 
     fn time(

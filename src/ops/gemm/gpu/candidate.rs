@@ -12,7 +12,8 @@ use crate::ops::gemm::ptx::{LaunchError, Tile};
 /// A way to compute a product.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Candidate {
-    /// Number `rank` of cuBLASLt's heuristic.
+    /// An algorithm of cuBLASLt's, number `rank` of its heuristic. That order is no part of its name: another process
+    /// may be told another one.
     CublasLt {
         rank: usize,
         fingerprint: u32,
@@ -31,12 +32,12 @@ impl Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Candidate::CublasLt {
-                rank,
                 fingerprint,
                 then_gelu,
+                ..
             } => {
                 let after = if *then_gelu { ", then gelu" } else { "" };
-                f.pad(&format!("cublaslt {rank} #{fingerprint:08x}{after}"))
+                f.pad(&format!("cublaslt #{fingerprint:08x}{after}"))
             }
             Candidate::NoCublasLt => f.pad("cublaslt"),
             Candidate::Ptx { tile, split_k: 1 } => f.pad(&format!("ptx {tile}")),

@@ -65,18 +65,56 @@ impl Drop for CublasLt {
 
 /// What the library chose for a problem: pinned, so that every launch is the same.
 #[derive(Clone, Copy, Debug)]
-pub struct Algorithm(sys::cublasLtMatmulAlgo_t);
+pub struct Algorithm {
+    raw: sys::cublasLtMatmulAlgo_t,
+    /// Tells algorithms apart in the text of a candidate.
+    pub fingerprint: u32,
+}
 
 impl Algorithm {
-    /// Tells algorithms apart in the text of a candidate.
-    pub fn fingerprint(&self) -> u32 {
-        let mut hash = Sha256::new();
-        for word in self.0.data {
-            hash.update(word.to_le_bytes());
+    fn new(raw: sys::cublasLtMatmulAlgo_t) -> Self {
+        Self {
+            fingerprint: fingerprint(&raw),
+            raw,
         }
-        let digest = hash.finalize();
-        u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
     }
+}
+
+/// Of what the library tells about an algorithm: its bytes are its own business, and may differ from process to process.
+fn fingerprint(algorithm: &sys::cublasLtMatmulAlgo_t) -> u32 {
+    use sys::cublasLtMatmulAlgoConfigAttributes_t as Attribute;
+    // All of the attributes that CUDA 12.1 knows, with their sizes: "cublasLtMatmulAlgoConfigAttributes_t".
+    let attributes = [
+        (Attribute::CUBLASLT_ALGO_CONFIG_ID, 4),
+        (Attribute::CUBLASLT_ALGO_CONFIG_TILE_ID, 4),
+        (Attribute::CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 4),
+        (Attribute::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, 4),
+        (Attribute::CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING, 4),
+        (Attribute::CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, 4),
+        (Attribute::CUBLASLT_ALGO_CONFIG_STAGES_ID, 4),
+        (Attribute::CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID, 2),
+        (Attribute::CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, 2),
+    ];
+    let mut hash = Sha256::new();
+    for (attribute, bytes) in attributes {
+        let (mut value, mut written) = ([0u8; 4], 0);
+        // SAFETY: the algorithm is one of the library's, and up to four bytes are written to `value`.
+        let status = unsafe {
+            let value = value.as_mut_ptr().cast();
+            sys::cublasLtMatmulAlgoConfigGetAttribute(
+                algorithm,
+                attribute,
+                value,
+                bytes,
+                &mut written,
+            )
+        };
+        // A library that does not know the attribute says nothing of it in any process.
+        hash.update([u8::from(status == Status::CUBLAS_STATUS_SUCCESS)]);
+        hash.update(value);
+    }
+    let digest = hash.finalize();
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
 /// Frees a descriptor of the library's when dropped.
@@ -205,7 +243,7 @@ impl Description {
         .map_err(LtError::at("takes no such attribute"))
     }
 
-    /// Up to `wanted` algorithms, the one that is expected to be the fastest first.
+    /// Up to `wanted` algorithms, the one that is expected to be the fastest first, none of them twice.
     ///
     /// # Errors
     /// When the library has none.
@@ -226,6 +264,10 @@ impl Description {
             unsafe { result::set_matmul_pref_attribute(preference.raw, attribute, value, bytes) }
                 .map_err(&failed)
         };
+        // Slices of K are added in fp32, in a workspace: never in C's own type, which may be bf16.
+        let schemes = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+        let mask = Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK;
+        set(mask, (&raw const schemes).cast(), size_of::<u32>())?;
         let most: u64 = workspace_bytes as u64;
         let bytes = Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
         set(bytes, (&raw const most).cast(), size_of::<u64>())?;
@@ -271,7 +313,13 @@ impl Description {
         let usable = found
             .iter()
             .filter(|found| found.state == Status::CUBLAS_STATUS_SUCCESS);
-        let algorithms: Vec<Algorithm> = usable.map(|found| Algorithm(found.algo)).collect();
+        let mut algorithms: Vec<Algorithm> = Vec::new();
+        for algorithm in usable.map(|found| Algorithm::new(found.algo)) {
+            let same = |other: &Algorithm| other.fingerprint == algorithm.fingerprint;
+            if !algorithms.iter().any(same) {
+                algorithms.push(algorithm);
+            }
+        }
         match algorithms.is_empty() {
             true => Err(failed(CublasError(Status::CUBLAS_STATUS_NOT_SUPPORTED))),
             false => Ok(algorithms),
@@ -318,7 +366,7 @@ impl Description {
                 self.c.raw,
                 c,
                 self.c.raw,
-                &algorithm.0,
+                &algorithm.raw,
                 match workspace {
                     0 => null_mut(),
                     address => address as *mut c_void,

@@ -18,10 +18,11 @@ use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError};
 use half::{bf16, f16};
 
-use super::cache::Header;
+use super::cache::{self, Header};
 use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
+use super::check::{Comparison, Fill, Tolerance};
 use super::problem::{Epilogue, Inputs, OutputType, Problem};
-use super::ptx::{self, CardLimits, Operands, Tile};
+use super::ptx::{self, Operands, Tile};
 use super::workspace_bytes;
 use crate::config::BackendRequest;
 use crate::device::{DeviceError, DeviceProfile, Hardware};
@@ -35,21 +36,22 @@ pub use trial::Trial;
 
 /// Algorithms that are asked of cuBLASLt in a limited and in a full search.
 const LIMITED_ALGORITHMS: usize = 8;
-const FULL_ALGORITHMS: usize = 32;
+const FULL_ALGORITHMS: usize = 12;
+
+/// Kernels of ours, with a number of slices each, that are tried in a limited and in a full search.
+const LIMITED_KERNELS: usize = 6;
+const FULL_KERNELS: usize = 8;
+/// Of these, numbers of slices of one kernel at most: an estimate that is off hides no other kernel.
+const MOST_CUTS: usize = 2;
 
 /// Level-2 caches that a timing writes beforehand.
-const FLUSHED_CACHES: u64 = 2;
+const FLUSHED_CACHES: usize = 2;
 
 /// What cuBLASLt offers for a problem.
 type Offered = Result<Rc<(Description, Vec<Algorithm>)>, LtError>;
 
 /// A GPU that computes products on one stream.
 pub struct Gpu {
-    device: CudaDevice,
-    stream: Arc<CudaStream>,
-    limits: CardLimits,
-    sm_count: usize,
-    flush_bytes: usize,
     backend: BackendRequest,
     kernels: cuda::Gpu,
     library: Result<CublasLt, LtError>,
@@ -100,25 +102,17 @@ impl Gpu {
         backend: BackendRequest,
         workspace: CudaSlice<f32>,
     ) -> Result<Self, DriverError> {
-        use cudarc::driver::sys::CUdevice_attribute as Attribute;
-        let stream = device.cuda_stream();
-        let attribute = |which| {
-            let value = stream.context().attribute(which)?;
-            Ok::<_, DriverError>(value.unsigned_abs())
-        };
-        let l2_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?;
         Ok(Self {
-            limits: CardLimits::of(device)?,
-            sm_count: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
-            flush_bytes: (FLUSHED_CACHES * u64::from(l2_bytes)) as usize,
             kernels: cuda::Gpu::new(device)?,
-            device: device.clone(),
-            stream,
             backend,
             library: CublasLt::start(),
             offered: RefCell::default(),
             workspace: RefCell::new(workspace),
         })
+    }
+
+    pub fn backend(&self) -> BackendRequest {
+        self.backend
     }
 
     /// What timings depend on, and which of cuBLASLt's algorithms and of our kernels there are.
@@ -131,21 +125,41 @@ impl Gpu {
             Ok(_) => CublasLt::version().to_string(),
             Err(error) => error.to_string(),
         };
+        // What computes products, or comes right after them, and how it is launched.
+        let ours = kernels::all().filter(|kernel| {
+            let prefixes = ["gemm_", "gelu_"];
+            prefixes
+                .iter()
+                .any(|prefix| kernel.name.starts_with(prefix))
+        });
+        let launched = [
+            include_str!("../ptx/launch.rs"),
+            include_str!("../ptx/tile.rs"),
+        ];
+        let ours = ours.map(|kernel| kernel.ptx).chain(launched);
         let rows = [
             ("device", device.name.clone()),
-            ("SMs", self.sm_count.to_string()),
+            ("SMs", self.kernels.sm_count().to_string()),
             ("driver", driver.unwrap_or_else(|| "unknown".into())),
             ("cuBLASLt", library),
-            ("kernels", kernels::fingerprint()),
+            ("kernels", cache::fingerprint(ours)),
             ("workspace bytes", self.workspace_bytes().to_string()),
             ("backend", self.backend.to_string()),
-            ("taper", env!("CARGO_PKG_VERSION").to_owned()),
         ];
         rows.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
+    fn stream(&self) -> &Arc<CudaStream> {
+        self.kernels.stream()
+    }
+
     fn workspace_bytes(&self) -> usize {
         self.workspace.borrow().num_bytes()
+    }
+
+    /// Written before every timing, so that the level-2 cache holds nothing of the operands.
+    fn flush_bytes(&self) -> usize {
+        FLUSHED_CACHES * self.kernels.l2_bytes()
     }
 
     /// What cuBLASLt has for a problem, always the same for the same problem.
@@ -193,46 +207,59 @@ impl Gpu {
                 .map(|(rank, algorithm)| Offer {
                     candidate: Candidate::CublasLt {
                         rank,
-                        fingerprint: algorithm.fingerprint(),
+                        fingerprint: algorithm.fingerprint,
                         then_gelu,
                     },
                     same_bits: false,
+                    is_spare: false,
                     available: Ok(()),
                 })
                 .collect(),
             Err(error) => vec![Offer {
                 candidate: Candidate::NoCublasLt,
                 same_bits: false,
+                is_spare: false,
                 available: Err(Unavailable(error.to_string())),
             }],
         }
     }
 
-    /// The kernel that takes every shape comes first.
+    /// The kernel that takes every shape comes first; it is spare, for on CUDA cores a large product takes seconds. Then
+    /// come those that are worth a trial, the most promising first, and the rest is spare, too.
     fn ptx_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
-        let tiles = Tile::all(problem.inputs).filter(|tile| {
-            *tile == Tile::Simple
-                || effort > Effort::Off && self.backend != BackendRequest::Cublaslt
-        });
-        let room = self.workspace.borrow().len();
-        let offers = tiles.flat_map(|tile| {
-            let available = tile
-                .fits(problem, &self.limits)
-                .map_err(|reason| Unavailable(reason.to_string()));
-            let splits = match &available {
-                Ok(()) => tile.split_k_choices(problem, self.sm_count),
-                Err(_) => vec![1],
-            };
-            let splits = splits
-                .into_iter()
-                .filter(move |split_k| tile.workspace_elements(problem, *split_k) <= room);
-            splits.map(move |split_k| Offer {
-                candidate: Candidate::Ptx { tile, split_k },
-                same_bits: false,
-                available: available.clone(),
-            })
-        });
-        offers.collect()
+        let (limits, sm_count) = (self.kernels.limits(), self.kernels.sm_count());
+        let offer = |tile: Tile, split_k, is_spare| Offer {
+            candidate: Candidate::Ptx { tile, split_k },
+            same_bits: false,
+            is_spare,
+            available: tile
+                .fits(problem, limits)
+                .map_err(|reason| Unavailable(reason.to_string())),
+        };
+        let wanted = match effort {
+            Effort::Off => 0,
+            _ if self.backend == BackendRequest::Cublaslt => 0,
+            Effort::Limited => LIMITED_KERNELS,
+            Effort::Full => FULL_KERNELS,
+        };
+        if wanted == 0 {
+            return vec![offer(Tile::Simple, 1, effort != Effort::Off)];
+        }
+        let workspace = self.workspace.borrow().len();
+        let mut offers = vec![offer(Tile::Simple, 1, true)];
+        let mut tried: Vec<Tile> = Vec::new();
+        for (tile, split_k) in ptx::ranked(problem, limits, sm_count, workspace) {
+            let cuts = tried.iter().filter(|other| **other == tile).count();
+            let is_tried = tried.len() < wanted && cuts < MOST_CUTS;
+            if is_tried {
+                tried.push(tile);
+            }
+            offers.push(offer(tile, split_k, !is_tried));
+        }
+        let unavailable = Tile::all(problem.inputs)
+            .filter(|tile| *tile != Tile::Simple && tile.fits(problem, limits).is_err());
+        offers.extend(unavailable.map(|tile| offer(tile, 1, false)));
+        offers
     }
 
     fn launch_cublaslt(
@@ -256,8 +283,8 @@ impl Gpu {
         };
         let bytes = self.workspace_bytes();
         let mut workspace = self.workspace.borrow_mut();
-        let (address, _in_use) = workspace.device_ptr_mut(&self.stream);
-        let stream = self.stream.cu_stream().cast();
+        let (address, _in_use) = workspace.device_ptr_mut(self.stream());
+        let stream = self.stream().cu_stream().cast();
         description.launch(library, algorithm, &addresses, (address, bytes), stream)?;
         match steps {
             Some((_, after)) => self.apply_gelu(problem, after, operands),
@@ -348,43 +375,60 @@ impl Device for Gpu {
                 let mut workspace = self.workspace.borrow_mut();
                 let mut workspace = workspace.as_view_mut();
                 let workspace = Some(&mut workspace);
-                ptx::launch(&self.device, problem, tile, split_k, operands, workspace)?;
+                ptx::launch(&self.kernels, problem, tile, split_k, operands, workspace)?;
                 Ok(())
             }
         }
     }
 
     fn trial_bytes(&self, problem: &Problem) -> u64 {
-        trial::bytes(problem, self.flush_bytes)
+        trial::bytes(problem, self.flush_bytes())
     }
 
     fn trial(&self, problems: &[Problem]) -> Result<Trial, Unavailable> {
-        Trial::new(self.stream.clone(), problems, self.flush_bytes)
+        Trial::new(self.stream().clone(), problems, self.flush_bytes())
     }
 
     fn operands<'a>(&self, trial: &'a mut Trial, problem: &Problem) -> Operands<'a> {
         trial.operands(problem)
     }
 
-    fn write(
+    fn fill(
         &self,
         trial: &mut Trial,
         problem: &Problem,
         operand: Operand,
-        value: &(dyn Fn(usize) -> f32 + Sync),
+        fill: Fill,
     ) -> Result<(), Unavailable> {
-        trial.write(problem, operand, value)
+        trial.fill(&self.kernels, problem, operand, fill)
     }
 
     fn read(
         &self,
-        trial: &Trial,
+        trial: &mut Trial,
         problem: &Problem,
         operand: Operand,
-        into: &mut Vec<f32>,
-    ) -> Result<(), Unavailable> {
-        trial.read(problem, operand, into)
+        indices: &[usize],
+    ) -> Result<Vec<f32>, Unavailable> {
+        trial.read(&self.kernels, problem, operand, indices)
     }
+
+    fn keep(&self, trial: &mut Trial, problem: &Problem) -> Result<(), Unavailable> {
+        trial.keep(problem)
+    }
+
+    fn compare(
+        &self,
+        trial: &mut Trial,
+        problem: &Problem,
+        operand: Operand,
+        tolerance: &Tolerance,
+    ) -> Result<Comparison, Unavailable> {
+        trial.compare(&self.kernels, problem, operand, tolerance)
+    }
+
+    /// An idle card's clock is a fifth of what it is under load, and rises within some hundred milliseconds.
+    const WARM_UP: Duration = Duration::from_millis(300);
 
     /// By the GPU's own clock, with cold caches.
     fn time(
@@ -393,7 +437,7 @@ impl Device for Gpu {
         candidate: Candidate,
         trial: &mut Trial,
     ) -> Result<Duration, GpuError> {
-        let (stream, flags) = (&self.stream, Some(CUevent_flags::CU_EVENT_DEFAULT));
+        let (stream, flags) = (self.stream(), Some(CUevent_flags::CU_EVENT_DEFAULT));
         stream.memset_zeros(&mut trial.flush)?;
         let start = stream.record_event(flags)?;
         self.launch(problem, candidate, &mut trial.operands(problem))?;

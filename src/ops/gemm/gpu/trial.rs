@@ -5,11 +5,12 @@ use std::sync::Arc;
 use candle_core::DType;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError, SyncOnDrop};
 use half::{bf16, f16};
-use rayon::prelude::*;
 
+use crate::ops::cuda::check::{self, Found};
 use crate::ops::cuda::host::{download, upload};
-use crate::ops::cuda::is_out_of_memory;
-use crate::ops::gemm::candidate::{Operand, Unavailable};
+use crate::ops::cuda::{Gpu, LaunchError, is_out_of_memory};
+use crate::ops::gemm::candidate::{MOST_READ, Operand, Unavailable};
+use crate::ops::gemm::check::{Comparison, Fill, Tolerance, significant_bits};
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
 use crate::ops::gemm::{Epilogue, Inputs, OutputType, Problem};
 use crate::units;
@@ -17,12 +18,17 @@ use crate::units;
 /// Where an operand may begin: what `cudaMalloc` aligns to.
 const ALIGNMENT: usize = 256;
 
-/// Dense operands of one problem after the other, and what a timing needs beside them.
+/// Dense operands of one problem after the other, what is kept of its results, and what checks and timings need beside
+/// them.
 pub struct Trial {
-    pub(super) stream: Arc<CudaStream>,
+    stream: Arc<CudaStream>,
     arena: CudaSlice<u8>,
-    /// Written before every timing, so that the level-2 cache holds nothing of the operands.
+    /// See [`super::Gpu::flush_bytes`].
     pub(super) flush: CudaSlice<u8>,
+    /// Elements that are read, by index and then by value.
+    indices: CudaSlice<i64>,
+    values: CudaSlice<f32>,
+    found: CudaSlice<Found>,
 }
 
 /// Where one operand lies in the arena.
@@ -44,8 +50,8 @@ impl Place {
     }
 }
 
-/// A, B, C, bias and aux; what a problem does not have is empty.
-fn places(problem: &Problem) -> [Place; 5] {
+/// A, B, C, bias and aux, and C and aux as they are kept; what a problem does not have is empty.
+fn places(problem: &Problem) -> [Place; 7] {
     let input = match problem.inputs {
         Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
             DType::F32
@@ -58,11 +64,11 @@ fn places(problem: &Problem) -> [Place; 5] {
         OutputType::LikeInputs => input,
     };
     let (m, n) = (problem.m, problem.n);
-    let (bias, aux) = match problem.epilogue {
-        Epilogue::None => (0, 0),
-        Epilogue::Bias => (1, 0),
-        Epilogue::BiasGelu(_) => (1, m),
-        Epilogue::GeluBackward(_) => (0, m),
+    let (bias, aux, kept_aux) = match problem.epilogue {
+        Epilogue::None => (0, 0, 0),
+        Epilogue::Bias => (1, 0, 0),
+        Epilogue::BiasGelu(_) => (1, m, m),
+        Epilogue::GeluBackward(_) => (0, m, 0),
     };
     let shapes = [
         (input, problem.a_shape()),
@@ -70,25 +76,51 @@ fn places(problem: &Problem) -> [Place; 5] {
         (output, (m, n)),
         (input, (bias, n)),
         (input, (aux, n)),
+        (output, (m, n)),
+        (input, (kept_aux, n)),
     ];
+    let mut places = shapes.map(|(dtype, (rows, columns))| Place {
+        start: 0,
+        dtype,
+        rows,
+        columns,
+    });
+    // What is written lies last, so that a candidate that writes beyond it damages neither the operands nor what others
+    // are compared with.
     let mut end: usize = 0;
-    shapes.map(|(dtype, (rows, columns))| {
-        let place = Place {
-            start: end.next_multiple_of(ALIGNMENT),
-            dtype,
-            rows,
-            columns,
-        };
-        end = place.end();
-        place
-    })
+    for index in [5, 6, 0, 1, 3, 4, 2] {
+        places[index].start = end.next_multiple_of(ALIGNMENT);
+        end = places[index].end();
+    }
+    places
+}
+
+/// Where an operand that is written lies, and where what is kept of it does.
+fn written(problem: &Problem, operand: Operand) -> [Place; 2] {
+    let [_, _, c, _, aux, kept_c, kept_aux] = places(problem);
+    match operand {
+        Operand::Aux => [aux, kept_aux],
+        _ => [c, kept_c],
+    }
 }
 
 fn arena_bytes(problem: &Problem) -> usize {
-    places(problem)[4].end()
+    let ends = places(problem).map(|place| place.end());
+    ends.into_iter().max().unwrap_or(0)
 }
 
-/// On the GPU.
+/// Calls one of the generic functions of `check` for the type of a place.
+macro_rules! for_type {
+    ($place:expr, $function:ident($($argument:expr),*)) => {
+        match $place.dtype {
+            DType::BF16 => check::$function::<bf16>($($argument),*),
+            DType::F16 => check::$function::<f16>($($argument),*),
+            _ => check::$function::<f32>($($argument),*),
+        }
+    };
+}
+
+/// On the GPU; what a few elements and findings take is not counted.
 pub(super) fn bytes(problem: &Problem, flush_bytes: usize) -> u64 {
     (arena_bytes(problem) + flush_bytes) as u64
 }
@@ -105,6 +137,9 @@ impl Trial {
             Ok::<_, DriverError>(Self {
                 arena: stream.alloc_zeros(largest)?,
                 flush: stream.alloc_zeros(flush_bytes)?,
+                indices: stream.alloc_zeros(MOST_READ)?,
+                values: stream.alloc_zeros(MOST_READ)?,
+                found: stream.alloc_zeros(check::MOST_BLOCKS)?,
                 stream: stream.clone(),
             })
         };
@@ -118,7 +153,7 @@ impl Trial {
     }
 
     pub fn operands(&mut self, problem: &Problem) -> Operands<'_> {
-        let [a, b, c, bias, aux] = places(problem);
+        let [a, b, c, bias, aux, ..] = places(problem);
         let (base, guard) = self.arena.device_ptr_mut(&self.stream);
         let matrix = |place: Place, writable, guard| {
             let address = base + place.start as u64;
@@ -145,52 +180,86 @@ impl Trial {
         }
     }
 
-    pub fn write(
+    /// Where the arena lies. Work in its own stream needs no other guard.
+    fn base(&mut self) -> u64 {
+        self.arena.device_ptr_mut(&self.stream).0
+    }
+
+    pub fn fill(
         &mut self,
+        gpu: &Gpu,
         problem: &Problem,
         operand: Operand,
-        value: &(dyn Fn(usize) -> f32 + Sync),
+        fill: Fill,
     ) -> Result<(), Unavailable> {
         let place = places(problem)[operand as usize];
-        let mut host = vec![0; place.end() - place.start];
-        match place.dtype {
-            DType::BF16 => fill(&mut host, |i| bf16::from_f32(value(i)).to_le_bytes()),
-            DType::F16 => fill(&mut host, |i| f16::from_f32(value(i)).to_le_bytes()),
-            _ => fill(&mut host, |i| value(i).to_le_bytes()),
-        }
-        let mut device = self.arena.slice_mut(place.start..place.end());
-        upload(&self.stream, &host, &mut device).map_err(refused)
+        let bits = match fill {
+            Fill::Integers => 0,
+            Fill::Random => significant_bits(problem.inputs),
+        };
+        let to = (self.base() + place.start as u64, place.elements());
+        // SAFETY: the elements lie in the arena, which is borrowed for writing.
+        let filled = unsafe { for_type!(place, fill(gpu, to, operand, bits)) };
+        filled.map_err(refused_launch)
     }
 
     pub fn read(
-        &self,
+        &mut self,
+        gpu: &Gpu,
         problem: &Problem,
         operand: Operand,
-        into: &mut Vec<f32>,
-    ) -> Result<(), Unavailable> {
+        indices: &[usize],
+    ) -> Result<Vec<f32>, Unavailable> {
         let place = places(problem)[operand as usize];
-        let device = self.arena.slice(place.start..place.end());
-        let host: Vec<u8> = download(&self.stream, &device).map_err(refused)?;
-        match place.dtype {
-            DType::BF16 => widen(&host, into, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-            DType::F16 => widen(&host, into, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            _ => widen(&host, into, f32::from_le_bytes),
+        let count = indices.len();
+        assert!(count <= MOST_READ && indices.iter().all(|&index| index < place.elements()));
+        let indices: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
+        let mut to = self.indices.slice_mut(..count);
+        upload(&self.stream, &indices, &mut to).map_err(refused)?;
+        let from = self.base() + place.start as u64;
+        let (places, mut values) = (self.indices.slice(..count), self.values.slice_mut(..count));
+        // SAFETY: every index is one of the operand's.
+        let read = unsafe { for_type!(place, gather(gpu, from, &places, &mut values)) };
+        read.map_err(refused_launch)?;
+        download(&self.stream, &self.values.slice(..count)).map_err(refused)
+    }
+
+    pub fn keep(&mut self, problem: &Problem) -> Result<(), Unavailable> {
+        for &operand in problem.writes() {
+            let [from, to] = written(problem, operand);
+            // What is kept lies before all that is written.
+            let (mut kept, operands) = self.arena.split_at_mut(from.start);
+            let from = operands.slice(..from.end() - from.start);
+            let mut to = kept.slice_mut(to.start..to.end());
+            self.stream.memcpy_dtod(&from, &mut to).map_err(refused)?;
         }
         Ok(())
     }
+
+    pub fn compare(
+        &mut self,
+        gpu: &Gpu,
+        problem: &Problem,
+        operand: Operand,
+        tolerance: &Tolerance,
+    ) -> Result<Comparison, Unavailable> {
+        let [place, kept] = written(problem, operand);
+        let base = self.base();
+        let both = (base + place.start as u64, base + kept.start as u64);
+        let (count, mut out) = (place.elements(), self.found.as_view_mut());
+        // SAFETY: both lie in the arena and have so many elements.
+        let compared = unsafe { for_type!(place, compare(gpu, both, count, tolerance, &mut out)) };
+        let blocks = compared.map_err(refused_launch)?;
+        let found = download(&self.stream, &self.found.slice(..blocks)).map_err(refused)?;
+        let found = found.into_iter().map(Comparison::from);
+        Ok(found.fold(Comparison::default(), Comparison::and))
+    }
+}
+
+fn refused_launch(error: LaunchError) -> Unavailable {
+    Unavailable(error.to_string())
 }
 
 fn refused(error: DriverError) -> Unavailable {
     Unavailable(error.to_string())
-}
-
-fn fill<const N: usize>(host: &mut [u8], value: impl Fn(usize) -> [u8; N] + Sync) {
-    let elements = host.par_chunks_exact_mut(N).enumerate();
-    elements.for_each(|(index, element)| element.copy_from_slice(&value(index)));
-}
-
-fn widen<const N: usize>(host: &[u8], into: &mut Vec<f32>, value: impl Fn([u8; N]) -> f32 + Sync) {
-    let (elements, _) = host.as_chunks::<N>();
-    let values = elements.par_iter().map(|element| value(*element));
-    values.collect_into_vec(into);
 }

@@ -1,19 +1,18 @@
 //! From a problem, a tile and operands to a kernel that runs.
 
-use candle_core::cuda_backend::CudaDevice;
-use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUresult};
+use cudarc::driver::sys::CUresult;
 use cudarc::driver::{
     CudaFunction, CudaViewMut, DevicePtrMut, DriverError, LaunchConfig, PushKernelArg,
 };
 
 use super::arguments::Arguments;
-use super::fits::{CardLimits, Unavailable};
+use super::fits::Unavailable;
 use super::operands::Operands;
 use super::tensor_map::TensorMap;
 use super::tile::{Tile, memory_type};
+use crate::ops::cuda::{self, Gpu};
 use crate::ops::gemm::Problem;
 use crate::ops::gemm::candidate::Failure;
-use crate::ops::kernels::{self, Kernel, KernelError};
 
 /// Why a product was not launched. Nothing was written then.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +20,7 @@ pub enum LaunchError {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     #[error(transparent)]
-    Kernel(#[from] KernelError),
+    Kernel(#[from] cuda::LaunchError),
     #[error("{name} {what}")]
     Operand { name: &'static str, what: String },
     #[error("{split_k} slices need a workspace of {needs} elements, there are {has}")]
@@ -41,16 +40,12 @@ impl Failure for LaunchError {
     fn is_out_of_memory(&self) -> bool {
         let error = match self {
             Self::Launch { source, .. } => Some(source.0),
-            Self::Kernel(error) => error.status(),
+            Self::Kernel(error) => return error.is_out_of_memory(),
             _ => None,
         };
         error == Some(CUresult::CUDA_ERROR_OUT_OF_MEMORY)
     }
 }
-
-/// What a block may ask for before its function is told otherwise: "Technical Specifications per Compute
-/// Capability" of the CUDA C++ Programming Guide.
-const SHARED_BYTES_WITHOUT_ASKING: usize = 48 << 10;
 
 /// Threads of a block that adds partial sums, and what each of them makes.
 const SUM_THREADS: usize = 256;
@@ -58,19 +53,6 @@ const SUM_ELEMENTS: usize = 4;
 
 /// gridDim.y, "Technical Specifications per Compute Capability".
 const MOST_SLICES: usize = 65_535;
-
-impl CardLimits {
-    /// Of a GPU that is open.
-    ///
-    /// # Errors
-    /// The driver's, when it does not tell.
-    pub fn of(device: &CudaDevice) -> Result<Self, DriverError> {
-        Ok(Self {
-            compute_capability: kernels::compute_capability(device)?,
-            shared_bytes_per_block: kernels::shared_bytes_per_block(device)?,
-        })
-    }
-}
 
 /// Puts a product on the device's stream.
 ///
@@ -80,15 +62,14 @@ impl CardLimits {
 /// # Errors
 /// [`LaunchError`]; the operands are then as they were.
 pub fn launch(
-    device: &CudaDevice,
+    gpu: &Gpu,
     problem: &Problem,
     tile: Tile,
     split_k: usize,
     operands: &mut Operands,
     workspace: Option<&mut CudaViewMut<f32>>,
 ) -> Result<(), LaunchError> {
-    let limits = CardLimits::of(device).map_err(KernelError::Limits)?;
-    tile.fits_strides(problem, &limits, &operands.strides())?;
+    tile.fits_strides(problem, gpu.limits(), &operands.strides())?;
     operands.check(problem)?;
     if tile != Tile::Simple {
         operands.check_addresses()?;
@@ -106,7 +87,7 @@ pub fn launch(
         return Ok(());
     }
 
-    let stream = device.cuda_stream();
+    let stream = gpu.stream();
     let needs = tile.workspace_elements(problem, split_k);
     let has = workspace.as_ref().map_or(0, |workspace| workspace.len());
     if needs > has {
@@ -118,7 +99,7 @@ pub fn launch(
     }
     // The guard lives until both kernels are on the stream.
     let partial = match workspace {
-        Some(workspace) if needs > 0 => Some(workspace.device_ptr_mut(&stream)),
+        Some(workspace) if needs > 0 => Some(workspace.device_ptr_mut(stream)),
         _ => None,
     };
     let mut arguments = Arguments {
@@ -137,22 +118,21 @@ pub fn launch(
     arguments.row_aux = strides.aux.unwrap_or(0) as i64;
 
     // Found and loaded before the first is launched.
-    let capability = limits.compute_capability;
-    let product = Function::load(device, &tile.kernel(problem), capability)?;
+    let shared_bytes = tile.shared_bytes(problem.inputs);
+    let product = Function::load(gpu, tile.kernel(problem), shared_bytes)?;
     let sum = match split_k {
         1 => None,
         _ => {
             let name = format!("gemm_{}_split_k_sum", memory_type(problem.inputs));
-            Some(Function::load(device, &name, capability)?)
+            Some(Function::load(gpu, name, 0)?)
         }
     };
-    let shared_bytes = tile.shared_bytes(problem.inputs);
     let launched = Launched {
         grid: match tile {
             Tile::Wgmma(_) => {
                 // Blocks that stay, one per SM, share the pieces of work among them.
                 let pieces = tile.blocks(problem) * split_k;
-                (pieces.min(kernels::sm_count(device)?), 1)
+                (pieces.min(gpu.sm_count()), 1)
             }
             _ => (tile.blocks(problem), split_k),
         },
@@ -167,7 +147,7 @@ pub fn launch(
         }
         _ => None,
     };
-    product.launch(device, &launched, &arguments, maps.as_ref())?;
+    product.launch(gpu, &launched, &arguments, maps.as_ref())?;
     if let Some(sum) = sum {
         let quads = problem.m * problem.n.div_ceil(SUM_ELEMENTS);
         let launched = Launched {
@@ -175,7 +155,7 @@ pub fn launch(
             threads: SUM_THREADS,
             shared_bytes: 0,
         };
-        sum.launch(device, &launched, &arguments, None)?;
+        sum.launch(gpu, &launched, &arguments, None)?;
     }
     Ok(())
 }
@@ -189,27 +169,26 @@ struct Launched {
 }
 
 struct Function {
-    kernel: Kernel,
+    name: String,
     function: CudaFunction,
 }
 
 impl Function {
-    fn load(device: &CudaDevice, name: &str, capability: (u32, u32)) -> Result<Self, LaunchError> {
-        let kernel = Kernel::find(name, capability)?;
-        let function = kernel.load(device)?;
-        Ok(Self { kernel, function })
+    fn load(gpu: &Gpu, name: String, shared_bytes: usize) -> Result<Self, LaunchError> {
+        let function = gpu.kernel_named(&name, shared_bytes)?;
+        Ok(Self { name, function })
     }
 
     fn failed(&self, source: DriverError) -> LaunchError {
         LaunchError::Launch {
-            kernel: self.kernel.name.into(),
+            kernel: self.name.clone(),
             source,
         }
     }
 
     fn launch(
         &self,
-        device: &CudaDevice,
+        gpu: &Gpu,
         launched: &Launched,
         arguments: &Arguments,
         maps: Option<&[TensorMap; 2]>,
@@ -220,12 +199,6 @@ impl Function {
             threads,
             shared_bytes,
         } = *launched;
-        if shared_bytes > SHARED_BYTES_WITHOUT_ASKING {
-            let limit = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            self.function
-                .set_attribute(limit, shared_bytes as i32)
-                .map_err(failed)?;
-        }
         let limit = i32::MAX as usize;
         let blocks = u32::try_from(blocks)
             .ok()
@@ -235,8 +208,7 @@ impl Function {
                 value: blocks,
                 limit,
             })?;
-        let stream = device.cuda_stream();
-        let mut builder = stream.launch_builder(&self.function);
+        let mut builder = gpu.stream().launch_builder(&self.function);
         builder.arg(arguments);
         for map in maps.into_iter().flatten() {
             builder.arg(map);

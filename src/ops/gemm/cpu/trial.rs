@@ -1,0 +1,132 @@
+//! Operands on the CPU to tune with.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{Aux, Operands};
+use crate::memory::passing_buffer;
+use crate::ops::Element;
+use crate::ops::gemm::candidate::{Operand, Unavailable};
+use crate::ops::gemm::check::{Comparison, Fill, Tolerance};
+use crate::ops::gemm::{Epilogue, Problem};
+use crate::ops::parallel::for_element_blocks;
+
+/// A side that is cut for a trial has at least so many.
+const SHORTEST_CUT: usize = 4096;
+
+/// The operands of one problem after the other, and what is kept of its results.
+pub struct Trial<T>(Vec<T>);
+
+/// Elements of A, B, C, bias and aux, and of C and aux as they are kept.
+fn lengths(problem: &Problem) -> [usize; 7] {
+    let (m, n, k) = (problem.m, problem.n, problem.k);
+    let (bias, aux, kept_aux) = match problem.epilogue {
+        Epilogue::None => (0, 0, 0),
+        Epilogue::Bias => (n, 0, 0),
+        Epilogue::BiasGelu(_) => (n, m * n, m * n),
+        Epilogue::GeluBackward(_) => (0, m * n, 0),
+    };
+    [m * k, k * n, m * n, bias, aux, m * n, kept_aux]
+}
+
+/// Where the matrix of this index in [`lengths`] lies.
+fn range(problem: &Problem, index: usize) -> Range<usize> {
+    let lengths = lengths(problem);
+    let start = lengths[..index].iter().sum();
+    start..start + lengths[index]
+}
+
+/// Where an operand that is written lies, and where what is kept of it does.
+fn ranges(problem: &Problem, operand: Operand) -> [Range<usize>; 2] {
+    let kept = match operand {
+        Operand::Aux => 6,
+        _ => 5,
+    };
+    [operand as usize, kept].map(|index| range(problem, index))
+}
+
+pub(super) fn bytes<T>(problem: &Problem) -> u64 {
+    (size_of::<T>() * lengths(problem).iter().sum::<usize>()) as u64
+}
+
+/// The problem, cut in halves where it is longest until a trial of it takes no more than `room` bytes.
+pub(super) fn stand_in<T>(problem: &Problem, room: u64) -> Option<Problem> {
+    let mut smaller = *problem;
+    while bytes::<T>(&smaller) > room {
+        let Problem { m, n, k, .. } = &mut smaller;
+        let longest = [m, n, k].into_iter().max()?;
+        if *longest < SHORTEST_CUT {
+            return None;
+        }
+        *longest /= 2;
+    }
+    Some(smaller)
+}
+
+impl<T: Element> Trial<T> {
+    /// With room for any one of `problems`.
+    pub(super) fn new(problems: &[Problem]) -> Result<Self, Unavailable> {
+        let totals = problems.iter().map(|problem| lengths(problem).iter().sum());
+        let len = totals.max().unwrap_or(0);
+        let refused = |error| Unavailable(format!("no memory for tuning: {error}"));
+        let mut arena = passing_buffer(len).map_err(refused)?;
+        arena.resize(len, T::ZERO);
+        Ok(Self(arena))
+    }
+
+    pub(super) fn operands(&mut self, problem: &Problem) -> Operands<'_, T> {
+        let [a, b, c, bias, aux, ..] = lengths(problem);
+        let (a, rest) = self.0.split_at_mut(a);
+        let (b, rest) = rest.split_at_mut(b);
+        let (c, rest) = rest.split_at_mut(c);
+        let (bias, rest) = rest.split_at_mut(bias);
+        let aux = &mut rest[..aux];
+        Operands {
+            bias,
+            aux: match problem.epilogue {
+                Epilogue::BiasGelu(_) => Aux::Written(aux),
+                Epilogue::GeluBackward(_) => Aux::Read(aux),
+                Epilogue::None | Epilogue::Bias => Aux::None,
+            },
+            ..Operands::new(a, b, c)
+        }
+    }
+
+    pub(super) fn fill(&mut self, problem: &Problem, operand: Operand, fill: Fill) {
+        let values = &mut self.0[range(problem, operand as usize)];
+        for_element_blocks(values, |start, values| {
+            for (index, element) in values.iter_mut().enumerate() {
+                let value = fill.value(operand, start + index, problem.inputs);
+                *element = T::of(value.into());
+            }
+        });
+    }
+
+    pub(super) fn read(&self, problem: &Problem, operand: Operand, indices: &[usize]) -> Vec<f32> {
+        let values = &self.0[range(problem, operand as usize)];
+        let read = indices.iter().map(|&index| values[index].widen() as f32);
+        read.collect()
+    }
+
+    pub(super) fn keep(&mut self, problem: &Problem) {
+        for &operand in problem.writes() {
+            let [written, kept] = ranges(problem, operand);
+            self.0.copy_within(written, kept.start);
+        }
+    }
+
+    pub(super) fn compare(
+        &self,
+        problem: &Problem,
+        operand: Operand,
+        tolerance: &Tolerance,
+    ) -> Comparison {
+        let [got, want] = ranges(problem, operand).map(|range| &self.0[range]);
+        let elements = got.par_iter().zip(want).enumerate();
+        let comparisons = elements.map(|(index, (got, want))| {
+            Comparison::of(index, got.widen() as f32, want.widen() as f32, tolerance)
+        });
+        comparisons.reduce(Comparison::default, Comparison::and)
+    }
+}
