@@ -27,7 +27,8 @@ fn the_quickstart_is_planned_for_this_cpu() {
     assert_eq!(outcome.stderr, "");
     for text in [
         "plan of quickstart.toml on ",
-        "16 sequences x 128 tokens = 2,048 tokens, as 16 x 1",
+        // In micro-batches that the extensions of this CPU decide on.
+        "16 sequences x 128 tokens = 2,048 tokens, as ",
         "<- chosen",
         "memory at the chosen rung\n",
         "\n  reserve  ",
