@@ -138,11 +138,10 @@ fn what_an_earlier_run_timed_is_taken_from_it_and_said_to_be() {
         file.display()
     );
     assert!(second.ends_with(&again), "{second}");
-    // Row for row, but for the ceiling, which is this run's.
+    // Row for row, shares of that run's ceiling included.
     let rates = |text: &str| -> Vec<String> {
         let rows = text.lines().filter(|line| line.contains(" % of the best"));
-        rows.map(|row| row.split(" % of the best").next().unwrap().to_owned())
-            .collect()
+        rows.map(str::to_owned).collect()
     };
     assert_eq!(rates(&first), rates(&second));
 

@@ -66,7 +66,7 @@ impl Bench<'_> {
         } = *self;
         let square = (args.subject.square, square);
         let ceiling = ceiling(device, plan, cache.clone(), square);
-        let mut report = GemmBench::new(&args.subject.config, profile, plan, ceiling);
+        let mut report = GemmBench::new(&args.subject.config, profile, plan, ceiling.now);
         let say = |text: &str| match args.json {
             true => Ok(()),
             false => print_now(text),
@@ -80,8 +80,12 @@ impl Bench<'_> {
         for (name, problem) in problems {
             let (tuned, is_cached) = searches.find(&problem);
             let times = Problem::times_per_micro_step(name, &plan.model, rung);
-            let found = (tuned, is_cached);
-            let measured = ProblemBench::new((name, problem), times, found, report.ceiling);
+            // A share is of one run.
+            let of = match is_cached {
+                true => ceiling.earlier,
+                false => ceiling.now,
+            };
+            let measured = ProblemBench::new((name, problem), times, (tuned, is_cached), of);
             say(&measured.text())?;
             report.problems.push(measured);
         }

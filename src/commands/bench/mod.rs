@@ -183,15 +183,26 @@ const CPU_SQUARE: usize = 2048;
 #[cfg(feature = "cuda")]
 const GPU_SQUARE: usize = 8192;
 
-/// The ceiling: the rate of a large square product, in operations per second. `side` counts where the user says
-/// nothing else.
+/// The rate of a large square product, in operations per second: as it is in this run, and as it was in the run whose
+/// timings are in the cache.
+struct Ceiling {
+    now: Option<f64>,
+    earlier: Option<f64>,
+}
+
+/// `side` counts where the user says nothing else.
 fn ceiling<D: Device>(
     device: &D,
     plan: &Plan,
     cache: Option<Cache>,
     (asked, side): (Option<u32>, usize),
-) -> Option<f64> {
+) -> Ceiling {
     let side = asked.map_or(side, |asked| asked as usize);
     let problem = Problem::input_gradient(side, side, side, plan.inputs, Epilogue::None);
-    Searches::new(device, plan, cache, &[problem]).rate(&problem)
+    let mut searches = Searches::new(device, plan, cache, &[problem]);
+    let known = searches.cached.get(&problem);
+    Ceiling {
+        earlier: known.and_then(|tuned| rate_found(&problem, tuned)),
+        now: searches.rate(&problem),
+    }
 }

@@ -103,7 +103,7 @@ impl Bench<'_> {
         let square = (self.args.subject.square, CPU_SQUARE);
         let cache = backends::cpu_cache(plan, profile);
         Ok(Measured {
-            ceiling: ceiling(&Cpu::<f32>::new(plan.inputs), plan, cache, square),
+            ceiling: ceiling(&Cpu::<f32>::new(plan.inputs), plan, cache, square).now,
             ..measured
         })
     }
@@ -126,7 +126,7 @@ impl Bench<'_> {
         let square = (self.args.subject.square, GPU_SQUARE);
         let cache = backends::gpu_cache(&gpu, plan, (ordinal, profile));
         Ok(Measured {
-            ceiling: ceiling(&gpu, plan, cache, square),
+            ceiling: ceiling(&gpu, plan, cache, square).now,
             ..measured
         })
     }

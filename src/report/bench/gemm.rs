@@ -141,7 +141,8 @@ impl<'a> GemmBench<'a> {
 }
 
 impl ProblemBench {
-    /// `tuned` is what was found out about the problem, and whether that was in an earlier run.
+    /// `tuned` is what was found out about the problem, and whether that was in an earlier run; `ceiling` is of the same
+    /// run.
     pub fn new(
         (name, problem): (&'static str, Problem),
         times_per_micro_step: usize,
