@@ -148,14 +148,14 @@ def tests(check, figures):
     # The virtual GPU takes minutes for all of them.
     skipped = ["--skip", "parity", "--skip", "every_product"]
     filters = ["every_", "a_lack", *skipped] if check.small else []
-    figures["passed"], figures["failed"] = 0, ""
+    figures["passed"], failed = 0, []
 
     def run(program):
         code, stdout = check.commands.run([program, "--test-threads", 4, *filters], 60)
         ends = [line for line in stdout.splitlines() if line.startswith("test result: ")]
         figures["passed"] += sum(int(line.split(" passed")[0].split()[-1]) for line in ends)
         if code or not ends:
-            figures["failed"] += f" {program.name}"
+            failed.append(program.name)
             named = [line for line in stdout.splitlines() if line.endswith("FAILED")]
             figures[f"{program.name} failed"] = [str(code), *named]
 
@@ -163,8 +163,8 @@ def tests(check, figures):
         run(program)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(run, [program for program in programs if program not in alone]))
-    if figures["failed"]:
-        raise Stopped("tests failed")
+    if failed:
+        raise Stopped(f"failed: {', '.join(sorted(failed))}")
 
 
 def tokens(check):
