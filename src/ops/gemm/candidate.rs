@@ -44,8 +44,8 @@ pub struct Offer<C> {
     pub candidate: C,
     /// Whether it gives the fallback's results bit for bit, whatever the operands. Tuning holds it to that.
     pub same_bits: bool,
-    /// It is never among the fast ones here, and takes over when the others fail: only where none of them is right is
-    /// it verified.
+    /// It is never among the fast ones here, and takes over when the others fail. It is verified only where nothing before
+    /// it, in the order of trust, is right, and timed only where no other is.
     pub is_spare: bool,
     pub available: Result<(), Unavailable>,
 }

@@ -7,8 +7,8 @@
 //!    [`cpu`] implements it; [`ptx`] is what our own kernels offer a GPU.
 //! 3. [`tune`]: verifies each candidate against the fallback and f64 (`verify.rs`, and [`check`] where the matrices
 //!    are), times those that are right, and takes another than the fallback only if that is more than 2 % faster.
-//! 4. [`cache`]: keeps the winners between runs, under a header that says what they depend on. A
-//!    checkpoint keeps them, too, and a resumed run uses those.
+//! 4. [`cache`]: keeps what was found between runs, under a header that says what it depends on. A
+//!    checkpoint keeps the winners, too, and a resumed run uses those.
 //! 5. [`dispatch`]: computes each product by its winner, and by the next candidate after a failure.
 //!
 //! What a product is computed by may change its last bits. So the table of winners decides, with the

@@ -1,6 +1,6 @@
 //! The fastest candidate for a problem that is also right.
 //!
-//! Every candidate is verified (`verify.rs`), then timed in rounds: each round times every candidate once,
+//! Every candidate but the spare ones is verified (`verify.rs`), then timed in rounds: each round times every candidate once,
 //! so that what else the machine does meets all of them alike. The fastest must beat the fallback by
 //! more than 2 %: a difference that the next run would not find again is not worth other code.
 

@@ -9,8 +9,7 @@ use rayon::prelude::*;
 
 use super::candidate::{Device, MOST_READ, Offer, Operand, Unavailable};
 use super::check::{Fill, Tolerance, scramble};
-use super::problem::Stored;
-use super::problem::{Epilogue, Inputs, OutputType, Problem};
+use super::problem::{Epilogue, Inputs, OutputType, Problem, Stored};
 use super::tune::Outcome;
 use crate::ops::gelu;
 
