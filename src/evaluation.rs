@@ -5,11 +5,11 @@ use std::rc::Rc;
 use crate::error::Result;
 use crate::faults::Site;
 use crate::memory::{Allocator, Group, Memory, Planned};
-use crate::model::{Engine, ParamLayout, Purpose, Recompute, Rung, plan_batch, plan_buffers};
+use crate::model::{ParamLayout, plan_batch, plan_buffers};
 use crate::ops::backend::{Backend, Moment};
-use crate::plan::ModelDims;
 use crate::recovery::{Recovery, Workspaces};
 use crate::step::{ReadSample, Workspace};
+use crate::terms::{Engine, ModelDims, Purpose, Recompute, Rung};
 
 /// The mean loss over `sequences` samples, in nats per token, without dropout.
 pub(crate) fn evaluate<B: Backend>(

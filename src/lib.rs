@@ -4,6 +4,8 @@
 //! what will be done (`plan`), and then the run (`model` over `ops`, `optim`, `step`), what it
 //! leaves behind (`checkpoint`) and what it says (`report`).
 
+pub mod terms;
+
 pub mod error;
 pub mod faults;
 pub mod rng;

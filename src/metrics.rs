@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::model::ParamLayout;
-use crate::plan::ModelDims;
+use crate::terms::ModelDims;
 
 /// One optimizer step, as the loop saw it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -198,7 +198,7 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Gelu;
+    use crate::terms::Gelu;
 
     fn step(step: u64, loss: f64, ms: u64) -> StepReport {
         StepReport {

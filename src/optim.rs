@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::ParamLayout;
 use crate::ops::adamw::AdamW;
-use crate::ops::gemm::Inputs;
+use crate::terms::Inputs;
 
 /// nanoGPT's optimizer keys.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::faults::Site;
 use crate::memory::{AllocationError, Memory, OutOfMemory};
-use crate::model::Rung;
+use crate::terms::Rung;
 
 /// A refusal that a run survived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

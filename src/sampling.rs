@@ -6,10 +6,11 @@ use crate::checkpoint::Pretrained;
 use crate::error::{Error, Result};
 use crate::faults::Site;
 use crate::memory::{Allocator, Group, Host, Memory};
-use crate::model::{Gpt, ParamLayout, Purpose, Recompute, Rung};
+use crate::model::{Gpt, ParamLayout};
 use crate::ops::cpu::OnCpu;
 use crate::recovery::{Recovery, Workspaces};
 use crate::rng::{Seed, Stream};
+use crate::terms::{Purpose, Recompute, Rung};
 
 /// How tokens are chosen; nanoGPT's names and meanings.
 #[derive(Clone, Copy, Debug, PartialEq)]

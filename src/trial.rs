@@ -11,10 +11,11 @@ use crate::error::Result;
 use crate::evaluation::{weights, without_backward};
 use crate::faults::Faults;
 use crate::memory::{AllocationError, Allocator, Host, Memory};
-use crate::model::{Buffers, Engine, Packets, ParamLayout, Purpose, Rung, Tokens};
-use crate::plan::{Job, ModelDims, Plan};
+use crate::model::{Buffers, Packets, ParamLayout, Tokens};
+use crate::plan::Plan;
 use crate::recovery::{Recovery, Workspaces};
 use crate::step::Lasting;
+use crate::terms::{Engine, Job, ModelDims, Purpose, Rung};
 
 /// What was granted, and what was refused on the way.
 #[derive(Clone, Debug, Serialize)]
@@ -47,7 +48,8 @@ pub fn on_cpu(plan: &Plan) -> Result<Trial> {
 /// As [`on_cpu`], and when the GPU cannot be had.
 #[cfg(feature = "cuda")]
 pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial> {
-    use crate::memory::{GpuMemory, Precision};
+    use crate::memory::GpuMemory;
+    use crate::terms::Precision;
     use half::{bf16, f16};
 
     let device = crate::device::open(ordinal)?;

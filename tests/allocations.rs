@@ -4,16 +4,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use taper::config::Gelu;
-use taper::memory::{Memory, Planned, Precision};
-use taper::model::{Engine, Recompute, Rung, packed_bytes};
+use taper::memory::{Memory, Planned};
+use taper::model::packed_bytes;
 use taper::ops::cpu::OnCpu;
-use taper::ops::gemm::{Cpu, Effort, Inputs, Products, Table};
+use taper::ops::gemm::{Cpu, Products, Table};
 use taper::optim::OptimizerSettings;
-use taper::plan::ModelDims;
 use taper::rng::Seed;
 use taper::schedule::Schedule;
 use taper::step::{StepSettings, Trainer, plan_training};
+use taper::terms::{Effort, Engine, Gelu, Inputs, ModelDims, Precision, Recompute, Rung};
 
 const THREADS: usize = 2;
 

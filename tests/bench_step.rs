@@ -6,16 +6,15 @@ mod process;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use taper::config::Gelu;
 use taper::memory::Memory;
-use taper::model::{Recompute, Rung, init_values};
+use taper::model::init_values;
 use taper::ops::cpu::OnCpu;
 use taper::ops::timed::{HostClock, Operation, Parts, Timed};
 use taper::optim::OptimizerSettings;
-use taper::plan::ModelDims;
 use taper::rng::Seed;
 use taper::schedule::Schedule;
 use taper::step::{StepSettings, Trainer};
+use taper::terms::{Gelu, ModelDims, Recompute, Rung};
 
 use process::{Outcome, taper};
 

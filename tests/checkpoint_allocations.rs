@@ -5,9 +5,8 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use taper::checkpoint::{CHUNK, Snapshot, TrainState, Values, ValuesMut, open, save};
-use taper::config::Gelu;
 use taper::model::ParamLayout;
-use taper::plan::ModelDims;
+use taper::terms::{Gelu, ModelDims};
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);

@@ -11,14 +11,13 @@ use candle_core::CudaDevice;
 use common::parity::{Run, all, ours};
 use half::bf16;
 use serde_json::Value;
-use taper::config::BackendRequest;
 use taper::device::DeviceProfile;
 use taper::memory::Memory;
-use taper::model::{Recompute, Rung};
 use taper::ops::cuda::{EventClock, GpuElement, OnGpu};
 use taper::ops::gemm::{Dispatch, gpu};
 use taper::ops::timed::{Operation, Timed};
 use taper::step::Trainer;
+use taper::terms::{GemmBackend, Recompute, Rung};
 
 /// The GPU as a run has it, or nothing where there is none. On the virtual card there is one.
 fn open() -> Option<CudaDevice> {
@@ -35,7 +34,7 @@ fn open() -> Option<CudaDevice> {
 /// Micro-steps are recorded as graphs.
 fn backend<T: GpuElement>(device: &CudaDevice) -> OnGpu<T> {
     let profile = DeviceProfile::gpu(0).unwrap();
-    let products = gpu::Gpu::on(device, &profile, BackendRequest::Auto).unwrap();
+    let products = gpu::Gpu::on(device, &profile, GemmBackend::Auto).unwrap();
     OnGpu::new(
         device,
         Dispatch::untuned(products),

@@ -7,24 +7,22 @@ mod places;
 
 use std::process::Command;
 
-use taper::config::{BackendRequest, Gelu};
 use taper::device::DeviceProfile;
-use taper::model::{Recompute, Rung};
-use taper::ops::gemm::candidate::{Device, Effort, Operand};
+use taper::ops::gemm::candidate::{Device, Operand};
 use taper::ops::gemm::check::{Comparison, Fill, Tolerance};
 use taper::ops::gemm::gpu::{Candidate, Gpu};
 use taper::ops::gemm::tune::{Outcome, tune};
-use taper::ops::gemm::{Dispatch, Epilogue, Inputs, Problem};
-use taper::plan::ModelDims;
+use taper::ops::gemm::{Dispatch, Epilogue, Problem};
+use taper::terms::{Effort, Gelu, GemmBackend, Inputs, ModelDims, Recompute, Rung};
 
 const WORKSPACE_ELEMENTS: usize = 1 << 20;
 
 /// The GPU, or nothing where there is none.
-fn gpu(backend: BackendRequest) -> Option<Gpu> {
+fn gpu(backend: GemmBackend) -> Option<Gpu> {
     gpu_with(backend, WORKSPACE_ELEMENTS)
 }
 
-fn gpu_with(backend: BackendRequest, workspace_elements: usize) -> Option<Gpu> {
+fn gpu_with(backend: GemmBackend, workspace_elements: usize) -> Option<Gpu> {
     let device = match taper::device::open(0) {
         Ok(device) => device,
         Err(error) if std::env::var_os("VGPU_CARD").is_none() => {
@@ -72,7 +70,7 @@ fn every_product_of_a_step_is_right_by_whatever_computes_it() {
         Inputs::Float32,
         Inputs::Tf32,
     ] {
-        let Some(gpu) = gpu(BackendRequest::Auto) else {
+        let Some(gpu) = gpu(GemmBackend::Auto) else {
             return;
         };
         for (name, problem) in problems(inputs, Gelu::Tanh) {
@@ -104,7 +102,7 @@ fn every_product_of_a_step_is_right_by_whatever_computes_it() {
 
 #[test]
 fn a_gelu_that_cublaslt_does_not_have_is_applied_afterwards() {
-    let Some(gpu) = gpu(BackendRequest::Auto) else {
+    let Some(gpu) = gpu(GemmBackend::Auto) else {
         return;
     };
     let problems = problems(Inputs::Bfloat16, Gelu::Erf).into_iter();
@@ -140,10 +138,10 @@ fn a_gelu_that_cublaslt_does_not_have_is_applied_afterwards() {
 
 #[test]
 fn winners_are_kept_for_this_backend_on_this_gpu() {
-    let Some(auto) = gpu(BackendRequest::Auto) else {
+    let Some(auto) = gpu(GemmBackend::Auto) else {
         return;
     };
-    let ptx = gpu(BackendRequest::Ptx).unwrap();
+    let ptx = gpu(GemmBackend::Ptx).unwrap();
     let profile = DeviceProfile::gpu(0).unwrap();
     let (mut auto, mut ptx) = (auto.header(&profile), ptx.header(&profile));
     assert_eq!(auto["device"], profile.name);
@@ -157,12 +155,12 @@ fn winners_are_kept_for_this_backend_on_this_gpu() {
 #[test]
 fn only_the_backend_that_was_asked_for_is_searched() {
     let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
-    let Some(ptx) = gpu(BackendRequest::Ptx) else {
+    let Some(ptx) = gpu(GemmBackend::Ptx) else {
         return;
     };
     let offers = ptx.offers(&problem, Effort::Full);
     assert!(offers.len() > 4 && offers.iter().all(|offer| is_ours(&offer.candidate)));
-    let cublaslt = gpu(BackendRequest::Cublaslt).unwrap();
+    let cublaslt = gpu(GemmBackend::Cublaslt).unwrap();
     let offers = cublaslt.offers(&problem, Effort::Full);
     // The last resort stays.
     let ours = offers.iter().filter(|offer| is_ours(&offer.candidate));
@@ -183,7 +181,7 @@ fn compared(gpu: &Gpu, problem: &Problem, fills: [Fill; 2], tolerance: &Toleranc
 
 #[test]
 fn operands_are_filled_and_results_compared_on_the_gpu_as_on_the_host() {
-    let Some(gpu) = gpu(BackendRequest::Auto) else {
+    let Some(gpu) = gpu(GemmBackend::Auto) else {
         return;
     };
     for inputs in [Inputs::Bfloat16, Inputs::Float16, Inputs::Tf32] {
@@ -241,7 +239,7 @@ fn operands_are_filled_and_results_compared_on_the_gpu_as_on_the_host() {
 #[test]
 #[ignore = "prints the names of this process"]
 fn names_of_this_process() {
-    let gpu = gpu(BackendRequest::Auto).unwrap();
+    let gpu = gpu(GemmBackend::Auto).unwrap();
     for (_, problem) in problems(Inputs::Bfloat16, Gelu::Tanh) {
         let offers = gpu.offers(&problem, Effort::Full).into_iter();
         let names: Vec<String> = offers.map(|offer| offer.candidate.to_string()).collect();
@@ -251,7 +249,7 @@ fn names_of_this_process() {
 
 #[test]
 fn algorithms_have_the_same_names_in_every_process() {
-    if gpu(BackendRequest::Auto).is_none() {
+    if gpu(GemmBackend::Auto).is_none() {
         return;
     }
     let names = || {
@@ -278,7 +276,7 @@ fn algorithms_have_the_same_names_in_every_process() {
 
 #[test]
 fn cublaslt_adds_no_slices_of_k_in_less_than_fp32() {
-    let Some(gpu) = gpu(BackendRequest::Cublaslt) else {
+    let Some(gpu) = gpu(GemmBackend::Cublaslt) else {
         return;
     };
     // Long sums, whose slices would lose bits.
@@ -292,7 +290,7 @@ fn cublaslt_adds_no_slices_of_k_in_less_than_fp32() {
 
 #[test]
 fn a_lack_of_memory_while_tuning_leaves_the_fallback() {
-    let Some(gpu) = gpu(BackendRequest::Auto) else {
+    let Some(gpu) = gpu(GemmBackend::Auto) else {
         return;
     };
     let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
@@ -312,7 +310,7 @@ fn run_where_cublaslt_fails() {
     let device = taper::device::open(0).unwrap();
     let open = || {
         let workspace = device.cuda_stream().alloc_zeros(WORKSPACE_ELEMENTS);
-        Gpu::new(&device, BackendRequest::Auto, workspace.unwrap()).unwrap()
+        Gpu::new(&device, GemmBackend::Auto, workspace.unwrap()).unwrap()
     };
     let (gpu, dispatch) = (open(), Dispatch::untuned(open()));
     let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
@@ -486,7 +484,7 @@ const PTXAS_SECONDS: f64 = 0.5;
 #[test]
 #[ignore = "prints a table"]
 fn arithmetic_of_the_search_of_openwebtext() {
-    let Some(gpu) = gpu_with(BackendRequest::Auto, 8 << 20) else {
+    let Some(gpu) = gpu_with(GemmBackend::Auto, 8 << 20) else {
         return;
     };
     let plan = Command::new(places::taper())

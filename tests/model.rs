@@ -6,15 +6,14 @@ use std::rc::Rc;
 
 use common::reference::Reference;
 use common::{Kind, assert_close, noise, tokens, values};
-use taper::config::Gelu;
 use taper::memory::Memory;
-use taper::model::{Gpt, ParamLayout, Purpose, Recompute, Rung, init_weights};
+use taper::model::{Gpt, ParamLayout, init_weights};
 use taper::ops::Element;
 use taper::ops::backend::{Masks, Moment, Sum};
 use taper::ops::cpu::{Batch, OnCpu};
 use taper::ops::dropout::Dropout;
-use taper::plan::ModelDims;
 use taper::rng::Seed;
+use taper::terms::{Gelu, ModelDims, Purpose, Recompute, Rung};
 
 fn dims(bias: bool, gelu: Gelu) -> ModelDims {
     ModelDims {

@@ -6,20 +6,20 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use common::{Kind, assert_close, noise, tensor, tokens, values, variable};
-use taper::config::Gelu;
-use taper::ops::Element;
 use taper::ops::adamw::{AdamW, adamw_ref, norm};
-use taper::ops::attention::{self, QUERY_BLOCK, Shape, WeightDropout, Work, attention_ref};
+use taper::ops::attention::{QUERY_BLOCK, Shape, WeightDropout, Work, attention_ref};
 use taper::ops::backend::Sum;
-use taper::ops::cross_entropy::{self, cross_entropy_ref};
-use taper::ops::dropout::{self, Dropout, Site, factors};
-use taper::ops::embedding::{self, embedding_ref};
-use taper::ops::gelu::{self, gelu_ref};
+use taper::ops::cross_entropy::cross_entropy_ref;
+use taper::ops::dropout::{Dropout, Site, factors};
+use taper::ops::embedding::embedding_ref;
+use taper::ops::gelu::gelu_ref;
 use taper::ops::gemm::cpu::{Sequential, bf16};
-use taper::ops::gemm::{Cpu, Inputs, Products};
-use taper::ops::layer_norm::{self, layer_norm_ref, partials_len};
-use taper::ops::linear::{self, linear_ref};
+use taper::ops::gemm::{Cpu, Products};
+use taper::ops::layer_norm::{layer_norm_ref, partials_len};
+use taper::ops::linear::linear_ref;
+use taper::ops::{Element, attention, cross_entropy, dropout, embedding, gelu, layer_norm, linear};
 use taper::rng::Seed;
+use taper::terms::{Gelu, Inputs};
 
 const DROPOUT: Dropout = Dropout {
     p: 0.3,

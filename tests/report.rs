@@ -7,14 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use taper::config::Gelu;
 use taper::device::{Cpu, DeviceProfile, Hardware};
 use taper::metrics::{EvalReport, StepReport};
-use taper::plan::{Choice, ModelDims, NamedChoice};
 use taper::report::{
     BestEval, DataSummary, GpuUse, MetricsLog, ReportOptions, Reporter, Startup, Summary, Warning,
 };
 use taper::schedule::Schedule;
+use taper::terms::{Choice, Gelu, ModelDims, NamedChoice};
 
 /// A stream that the test can read back.
 #[derive(Clone, Default)]

@@ -11,9 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::CheckpointError;
 use super::tensors::{Contents, TensorOut};
 use super::values::Values;
-use crate::config::Gelu;
 use crate::model::{ParamLayout, ParamSpec};
-use crate::plan::ModelDims;
+use crate::terms::{Gelu, ModelDims};
 
 /// `<|endoftext|>` in GPT-2's vocabulary.
 const END_OF_TEXT: usize = 50256;

@@ -12,7 +12,7 @@ use super::{
     TrainState, folders, huggingface, pretrained,
 };
 use crate::model::ParamLayout;
-use crate::plan::ModelDims;
+use crate::terms::ModelDims;
 
 /// A checkpoint whose files were all held against their checksums.
 #[derive(Debug)]

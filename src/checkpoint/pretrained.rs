@@ -12,7 +12,7 @@ use super::tensor_file::TensorFile;
 use super::values::ValuesMut;
 use super::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG, huggingface};
 use crate::model::{ParamLayout, ParamSpec};
-use crate::plan::ModelDims;
+use crate::terms::ModelDims;
 
 /// Lists the files of a model that is stored in several.
 pub(super) const INDEX: &str = "model.safetensors.index.json";

@@ -14,7 +14,7 @@ use super::{
     TrainState, huggingface,
 };
 use crate::model::ParamLayout;
-use crate::plan::ModelDims;
+use crate::terms::ModelDims;
 
 /// A run at one instant, borrowed from whoever owns the buffers.
 pub struct Snapshot<'a> {

@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Rung;
 use crate::ops::gemm::Table;
 use crate::optim::LossScale;
-use crate::plan::NamedChoice;
 use crate::recovery::Recovery;
+use crate::terms::{NamedChoice, Rung};
 
 /// Everything a resumed run needs besides weights, moments and the config.
 ///

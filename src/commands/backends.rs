@@ -37,10 +37,11 @@ pub(super) use gpu::{Opened, cache as gpu_cache};
 #[cfg(feature = "cuda")]
 mod gpu {
     use super::*;
-    use crate::config::BackendRequest;
     use crate::device::{DeviceError, explain, open};
     use crate::ops::cuda::{GpuElement, OnGpu};
-    use crate::ops::gemm::{Dispatch, gpu::Gpu};
+    use crate::ops::gemm::Dispatch;
+    use crate::ops::gemm::gpu::Gpu;
+    use crate::terms::GemmBackend;
 
     /// What searches on a GPU found, as far as the plan's.
     pub(in crate::commands) fn cache(
@@ -87,7 +88,7 @@ mod gpu {
         /// When it has not even memory for that, or does not tell what it can do.
         pub fn backend<T: GpuElement>(
             &self,
-            request: BackendRequest,
+            request: GemmBackend,
             search: Search,
         ) -> Result<OnGpu<T>, DeviceError> {
             let explained = |error| explain(error, self.ordinal);

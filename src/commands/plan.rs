@@ -2,13 +2,15 @@
 
 use crate::checkpoint::{hub_cache, open_pretrained, resolve_pretrained};
 use crate::commands::{print_now, until_reader_leaves};
-use crate::config::{Config, DeviceRequest, Gelu};
+use crate::config::{Config, DeviceRequest};
 use crate::data::{DataError, Dataset, DatasetInfo};
 use crate::device::{DeviceProfile, find, parse_bytes};
 use crate::error::{Error, Result};
-use crate::plan::{Choice, GPT2_VOCAB, Job, ModelDims, Origin, Plan, Request};
+use crate::plan::{GPT2_VOCAB, Origin, Plan, Request};
 use crate::report::{PlanReport, plan_json, plan_text};
-use crate::trial::{self, Trial};
+use crate::terms::{Choice, Gelu, Job, ModelDims};
+use crate::trial;
+use crate::trial::Trial;
 use crate::units::bytes;
 
 /// Print what `train` would do: the launch, its memory, every choice

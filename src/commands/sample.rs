@@ -8,10 +8,10 @@ use crate::device::{DeviceProfile, parse_bytes};
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
 use crate::model::packed_bytes;
-use crate::ops::gemm::{Effort, Inputs};
 use crate::plan::host_memory;
 use crate::recovery::Recovery;
 use crate::sampling::{Generator, SamplingSettings};
+use crate::terms::{Effort, Inputs};
 use crate::tokenizer::Tokenizer;
 
 /// Generate text from a checkpoint

@@ -18,15 +18,16 @@ use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection, Site};
 use crate::interrupt::Interrupt;
 use crate::memory::Memory;
-#[cfg(feature = "cuda")]
-use crate::memory::Precision;
 use crate::model::init_values;
 use crate::ops::gemm::Table;
-use crate::plan::{Job, Origin, Plan, Request};
+use crate::plan::{Origin, Plan, Request};
 use crate::report::{
     DataSummary, MetricsLog, ReportOptions, Reporter, Startup, Warning, search_bar,
 };
 use crate::session::{Session, evaluate_weights};
+use crate::terms::Job;
+#[cfg(feature = "cuda")]
+use crate::terms::Precision;
 
 /// Train GPT-2
 #[derive(Clone, Debug, clap::Args)]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::MemoryLimit;
+use crate::terms::GemmBackend;
 
 /// The machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +38,7 @@ pub struct GemmConfig {
     /// How far the search for the fastest matrix products goes. taper's own key.
     pub autotune: AutotuneRequest,
     /// What computes matrix products. taper's own key.
-    pub backend: BackendRequest,
+    pub backend: GemmBackend,
 }
 
 impl Default for SystemConfig {
@@ -58,7 +59,7 @@ impl Default for GemmConfig {
     fn default() -> Self {
         Self {
             autotune: AutotuneRequest::Auto,
-            backend: BackendRequest::Auto,
+            backend: GemmBackend::Auto,
         }
     }
 }
@@ -169,29 +170,4 @@ pub enum AutotuneRequest {
     Full,
     Limited,
     Off,
-}
-
-/// The code asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendRequest {
-    /// What is faster for each product; each is the other's fallback.
-    Auto,
-    /// NVIDIA's library.
-    Cublaslt,
-    /// taper's own kernels.
-    Ptx,
-    /// On a CPU in float32, fused multiply-adds: no bf16 pieces.
-    Fma,
-}
-
-impl std::fmt::Display for BackendRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.pad(match self {
-            BackendRequest::Auto => "auto",
-            BackendRequest::Cublaslt => "cublaslt",
-            BackendRequest::Ptx => "ptx",
-            BackendRequest::Fma => "fma",
-        })
-    }
 }

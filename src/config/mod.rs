@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use error::Source;
 use request::Request;
 
+use crate::terms::Gelu;
+
 pub use error::{ConfigError, Problem};
 pub use machine::{
-    AutotuneRequest, BackendRequest, DeviceRequest, DtypeRequest, GemmConfig, GraphRequest,
-    RecomputeRequest, SystemConfig,
+    AutotuneRequest, DeviceRequest, DtypeRequest, GemmConfig, GraphRequest, RecomputeRequest,
+    SystemConfig,
 };
 pub use memory_limit::{MemoryLimit, NotASize};
 pub use presets::{PRESETS, Preset};
@@ -127,16 +129,6 @@ pub struct ModelConfig {
     pub dropout: f64,
     /// The activation of the MLP. taper's own key: nanoGPT fixes `erf`, GPT-2 was trained with `tanh`.
     pub gelu: Gelu,
-}
-
-/// The activation of the MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Gelu {
-    /// GPT-2's approximation, `gelu_new` in Hugging Face.
-    Tanh,
-    /// The exact form, PyTorch's `nn.GELU()` default.
-    Erf,
 }
 
 /// What to train on.

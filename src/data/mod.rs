@@ -20,7 +20,7 @@ pub use order::Split;
 pub use tokens::Tokens;
 
 use crate::config::DataConfig;
-use crate::plan::Choice;
+use crate::terms::Choice;
 use crate::tokenizer::{MAX_VOCAB_SIZE, Tokenizer};
 
 /// taper's own source: a corpus that needs no network and no file. Made by build.rs.

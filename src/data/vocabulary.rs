@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{DataError, Tokens};
-use crate::plan::Choice;
+use crate::terms::Choice;
 use crate::tokenizer::{MAX_VOCAB_SIZE, Tokenizer, TokenizerKind};
 
 /// `meta.json`, which `prepare` writes last: with it a dataset is complete.

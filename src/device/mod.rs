@@ -17,7 +17,7 @@ mod requirements;
 
 use serde::Serialize;
 
-use crate::ops::gemm::Inputs;
+use crate::terms::Inputs;
 
 pub use capability::{NEWEST_COMPUTE_CAPABILITY, OLDEST_COMPUTE_CAPABILITY, has_kernels};
 pub(crate) use cpu::kib_field;

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::config::{CheckpointConfig, Config, DataConfig};
 use crate::data::Dataset;
 use crate::model::ParamLayout;
-use crate::plan::ModelDims;
+use crate::terms::ModelDims;
 
 /// GPT-2's vocabulary as nanoGPT pads it, for a dataset that is not there to ask.
 const GPT2_ROWS: usize = 50_304;

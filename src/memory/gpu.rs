@@ -6,8 +6,9 @@ use candle_core::CudaDevice;
 use cudarc::driver::{CudaSlice, DeviceRepr, DriverError, ValidAsZeroBits};
 
 use super::ledger::Refused;
-use super::{AllocationError, Allocator, Group, Memory, Pool, Precision};
+use super::{AllocationError, Allocator, Group, Memory, Pool};
 use crate::ops::cuda::{self, GpuElement};
+use crate::terms::Precision;
 
 /// Allocates on a GPU. `T` is what the model computes in.
 #[derive(Debug)]

@@ -4,8 +4,9 @@ use std::collections::TryReserveError;
 use std::fmt;
 
 use super::ledger::Refused;
-use super::{AllocationError, Allocator, Group, Memory, Precision};
+use super::{AllocationError, Allocator, Group, Memory};
 use crate::ops::Element;
+use crate::terms::Precision;
 
 /// Larger allocations always go back to the system when they are freed. glibc keeps smaller ones once one
 /// of their size was freed (mallopt(3), M_MMAP_THRESHOLD; DEFAULT_MMAP_THRESHOLD_MAX).

@@ -12,9 +12,10 @@ mod ledger;
 use std::convert::Infallible;
 use std::fmt::{self, Display};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::faults::Site;
+use crate::terms::Precision;
 use crate::units;
 
 #[cfg(feature = "cuda")]
@@ -85,40 +86,6 @@ pub struct Row {
 pub fn total_bytes<'a>(rows: impl IntoIterator<Item = &'a Row>) -> u64 {
     let bytes = rows.into_iter().map(|row| row.bytes);
     bytes.fold(0, u64::saturating_add)
-}
-
-/// The precision of weights and activations; all else is fp32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    Float32,
-    Bfloat16,
-    /// Trained with a loss scaler.
-    Float16,
-}
-
-impl Precision {
-    pub fn element_bytes(self) -> u64 {
-        match self {
-            Precision::Float32 => 4,
-            Precision::Bfloat16 | Precision::Float16 => 2,
-        }
-    }
-
-    /// Whether fp32 master weights stand behind the weights.
-    pub fn is_mixed(self) -> bool {
-        self != Precision::Float32
-    }
-}
-
-impl Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.pad(match self {
-            Precision::Float32 => "float32",
-            Precision::Bfloat16 => "bfloat16",
-            Precision::Float16 => "float16",
-        })
-    }
 }
 
 /// The device, or the limit set for it, refused memory.

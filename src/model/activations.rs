@@ -1,78 +1,9 @@
 //! The buffers of a model: what the forward keeps for the backward, and scratch.
 
-use std::fmt::{self, Display};
-
-use serde::{Deserialize, Serialize};
-
 use crate::memory::{Allocator, Group};
 use crate::ops::attention::Shape;
 use crate::ops::partition;
-use crate::plan::ModelDims;
-
-/// How much memory a launch takes and how fast it is, without changing what is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Rung {
-    /// Sequences that are computed at a time, B.
-    pub micro_batch: usize,
-    pub recompute: Recompute,
-    /// Rows of logits that exist at a time.
-    pub logits_rows: usize,
-}
-
-impl Display for Rung {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(
-            f,
-            "micro-batch {}, recompute {}, {} rows of logits at a time",
-            self.micro_batch, self.recompute, self.logits_rows
-        )
-    }
-}
-
-/// Activations that the backward computes again instead of finding them kept. All three give the
-/// same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Recompute {
-    /// Everything is kept.
-    #[serde(rename = "none")]
-    None,
-    /// Outputs of the layer norms and of GELU, 6 C of 16 C values per token and block: cheap to
-    /// compute again.
-    #[serde(rename = "gelu+ln")]
-    GeluLn,
-    /// All of a block but its output (Chen et al. 2016, arXiv:1604.06174): one more forward.
-    #[serde(rename = "block")]
-    Block,
-}
-
-impl Recompute {
-    pub const ALL: [Recompute; 3] = [Recompute::None, Recompute::GeluLn, Recompute::Block];
-}
-
-impl Display for Recompute {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.pad(match self {
-            Recompute::None => "none",
-            Recompute::GeluLn => "gelu+ln",
-            Recompute::Block => "block",
-        })
-    }
-}
-
-/// What computes; it decides which scratch the operations need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    Cpu { threads: usize },
-    Cuda,
-}
-
-/// What a model is for; it decides which buffers it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    Training,
-    /// Losses and logits, no gradients.
-    Inference,
-}
+use crate::terms::{Engine, ModelDims, Purpose, Recompute, Rung};
 
 /// Mean and reciprocal deviation of every row of one layer norm.
 pub(super) struct Stats<F> {

@@ -1,18 +1,18 @@
 //! The backward pass: the forward's operations in reverse.
 
+use super::Gpt;
 use super::activations::{
     Activations, BackwardScratch, Cheap, Kept, Scratch, Stats, Streams, attention_shape, input_of,
     slot,
 };
 use super::forward::{self, Span};
 use super::params::{Module, Modules};
-use super::{Gpt, Recompute};
 use crate::memory::Refused;
 use crate::ops::backend::{
     AttentionSaved, Backend, Done, EmbeddingGradients, Masks, NormSaved, Part, PartMut, Sum,
 };
 use crate::ops::dropout::Site;
-use crate::plan::ModelDims;
+use crate::terms::{ModelDims, Recompute};
 
 impl<B: Backend> Gpt<B> {
     /// After [`Gpt::forward`] with the same arguments: adds to the gradients those of the sum of the losses

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use super::Gpt;
 use super::activations::{Cheap, Kept, Scratch, Stats, attention_shape, input_of, slot};
 use super::params::{Module, Modules};
-use super::{Gpt, Recompute};
 use crate::ops::backend::{
     Affine, AttentionOut, Backend, Done, EmbeddingTables, Mask, Masks, NormStats, Part, PartMut,
     Residual,
@@ -12,7 +12,7 @@ use crate::ops::backend::{
 use crate::ops::cpu::OnCpu;
 use crate::ops::dropout::Site;
 use crate::ops::{Element, cpu};
-use crate::plan::ModelDims;
+use crate::terms::{ModelDims, Recompute};
 
 /// The rows that a pass computes: all positions of some sequences, or the last of a single one.
 #[derive(Clone)]

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::ParamLayout;
 use crate::checkpoint::{CHUNK, ValuesMut};
 use crate::ops::Element;
-use crate::plan::ModelDims;
 use crate::rng::{Seed, Stream};
+use crate::terms::ModelDims;
 
 /// GPT-2's standard deviation.
 const STD: f64 = 0.02;

@@ -12,7 +12,6 @@ mod params;
 mod tokens;
 
 pub(crate) use activations::Buffers;
-pub use activations::{Engine, Purpose, Recompute, Rung};
 pub use init::{init_values, init_weights};
 pub use params::{Module, ParamLayout, ParamSpec};
 #[cfg(feature = "cuda")]
@@ -23,8 +22,8 @@ use std::rc::Rc;
 
 use crate::memory::{AllocationError, Memory, Planned};
 use crate::ops::backend::Backend;
-use crate::ops::gemm::{Cpu, Effort, Inputs, Problem};
-use crate::plan::ModelDims;
+use crate::ops::gemm::{Cpu, Problem};
+use crate::terms::{Effort, Engine, Inputs, ModelDims, Purpose, Rung};
 
 use activations::{Activations, BackwardScratch, Scratch};
 use params::Modules;

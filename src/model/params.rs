@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::ops::backend::{Affine, Gradients, Part, Sum};
-use crate::plan::ModelDims;
+use crate::terms::ModelDims;
 
 /// Where one parameter lies in the flat buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]

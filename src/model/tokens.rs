@@ -1,7 +1,7 @@
 //! The token ids of a micro-batch.
 
-use super::Engine;
 use crate::memory::{Allocator, Group};
+use crate::terms::Engine;
 
 /// Ids, (B, T) row-major each, in the memory of the host.
 pub(crate) struct Tokens<I> {

@@ -8,14 +8,12 @@ use std::ops::Range;
 
 use super::attention::Shape;
 use super::dropout::Site;
-use super::gemm::{Inputs, Problem, Table};
-use crate::config::Gelu;
+use super::gemm::{Problem, Table};
 use crate::error::Error;
-use crate::memory::{AllocationError, Allocator, Memory, Precision, Refused};
-use crate::model::Engine;
+use crate::memory::{AllocationError, Allocator, Memory, Refused};
 use crate::optim::{Ended, Update};
-use crate::plan::NamedChoice;
 use crate::rng::Seed;
+use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
 /// What an operation says: nothing, or why the device did not do it. On a GPU it may still be under way.
 pub type Done = Result<(), Refused>;

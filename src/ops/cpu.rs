@@ -9,13 +9,12 @@ use super::backend::{
     Residual, Sum, TrainingState,
 };
 use super::dropout::{self, Dropout};
-use super::gemm::{Cpu, Inputs, Problem, Products, Table};
+use super::gemm::{Cpu, Problem, Products, Table};
 use super::{Element, adamw, cross_entropy, embedding, gelu, layer_norm, linear, parallel};
-use crate::config::Gelu;
-use crate::memory::{AllocationError, Host, Memory, Precision, Refused};
-use crate::model::{Engine, Tokens};
+use crate::memory::{AllocationError, Host, Memory, Refused};
+use crate::model::Tokens;
 use crate::optim::{Ended, Update};
-use crate::plan::NamedChoice;
+use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
 /// Computes in `T` on the threads of the current pool: f32, or f64 in tests.
 pub struct OnCpu<T: Element> {

@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor};
 use super::Element;
 use super::parallel::for_element_blocks;
 use super::vectorised::vectorised;
-use crate::config::Gelu;
+use crate::terms::Gelu;
 
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 const CUBIC: f64 = 0.044715;

@@ -9,7 +9,7 @@ use super::gemm::{Epilogue, Problem, Products};
 use super::parallel::{BLOCK_ROWS, begin};
 use super::vectorised::vectorised;
 use super::{Element, gelu};
-use crate::config::Gelu;
+use crate::terms::Gelu;
 
 /// `x` is (R, in), `weight` (out, in), `bias` (out), `y` (R, out).
 pub fn forward<T: Element>(

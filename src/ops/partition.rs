@@ -3,7 +3,7 @@
 
 use super::attention::Shape;
 use super::layer_norm;
-use crate::model::{Engine, Purpose};
+use crate::terms::{Engine, Purpose};
 
 /// The backward of layer norm on a GPU: enough blocks for any card, few enough that their sums are little
 /// to add.

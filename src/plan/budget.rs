@@ -4,9 +4,8 @@ use crate::device::{DeviceProfile, GpuProcess, Hardware};
 use crate::faults::Faults;
 use crate::memory::{Group, Memory, Row, total_bytes};
 use crate::ops::gemm;
+use crate::terms::Choice;
 use crate::units::bytes;
-
-use super::Choice;
 
 const MIB: u64 = 1 << 20;
 

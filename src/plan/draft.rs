@@ -3,14 +3,14 @@
 use super::budget::{budget, reserve};
 use super::ladder::{Launch, Rungs};
 use super::throughput::Predictor;
-use super::{Choice, Job, ModelDims, Request, resolve};
+use super::{Request, resolve};
 use crate::device::{DeviceProfile, Hardware};
 use crate::error::Result;
 use crate::evaluation::plan_evaluation;
-use crate::memory::{Planned, Precision, Row, total_bytes};
-use crate::model::{Engine, Recompute, Rung, packed_bytes};
-use crate::ops::gemm::{Effort, Inputs};
+use crate::memory::{Planned, Row, total_bytes};
+use crate::model::packed_bytes;
 use crate::step::plan_training;
+use crate::terms::{Choice, Effort, Engine, Inputs, Job, ModelDims, Precision, Recompute, Rung};
 
 /// What a request comes to before a rung is chosen.
 pub(super) struct Draft {

@@ -8,7 +8,7 @@
 use serde::Serialize;
 
 use super::throughput::Predictor;
-use crate::model::{Recompute, Rung};
+use crate::terms::{Recompute, Rung};
 
 /// A rung, with what it takes and gives.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

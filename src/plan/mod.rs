@@ -13,22 +13,18 @@ mod refusal;
 mod resolve;
 mod throughput;
 
-use std::fmt::Display;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use crate::config::{Config, Gelu};
+use crate::config::Config;
 use crate::data::DatasetInfo;
 use crate::device::{DeviceProfile, Hardware};
 use crate::error::Result;
-use crate::memory::{Group, Precision, Row, total_bytes};
-use crate::model::Rung;
-use crate::ops::gemm::{Effort, Inputs};
+use crate::memory::{Group, Row, total_bytes};
 use crate::optim::OptimizerSettings;
 use crate::rng::Seed;
 use crate::schedule::Schedule;
 use crate::step::StepSettings;
+use crate::terms::{Choice, Effort, Inputs, Job, ModelDims, NamedChoice, Precision, Rung};
 
 use draft::Draft;
 use reasons::Picture;
@@ -37,52 +33,6 @@ pub use budget::host_memory;
 pub use ladder::Launch;
 pub use refusal::{Edit, Refusal};
 pub use resolve::{AUTOTUNE_MIN_SMS, GPT2_VOCAB};
-
-/// An automatic decision and why it was made. Printed once at launch, stored in the checkpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Choice<T> {
-    pub value: T,
-    pub because: String,
-}
-
-/// A [`Choice`] with its name, as text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NamedChoice {
-    pub name: String,
-    pub value: String,
-    pub because: String,
-}
-
-impl NamedChoice {
-    pub fn new<T: Display>(name: impl Into<String>, choice: &Choice<T>) -> Self {
-        Self {
-            name: name.into(),
-            value: choice.value.to_string(),
-            because: choice.because.clone(),
-        }
-    }
-}
-
-/// The resolved architecture. L = n_layer, H = n_head, C = n_embd, T = block_size, V = vocab_size.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ModelDims {
-    pub n_layer: usize,
-    pub n_head: usize,
-    pub n_embd: usize,
-    pub block_size: usize,
-    pub vocab_size: usize,
-    pub bias: bool,
-    pub dropout: f64,
-    pub gelu: Gelu,
-}
-
-/// What the memory is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Job {
-    Train,
-    Evaluate,
-}
 
 /// What a run starts from.
 #[derive(Clone, Copy, Debug, Default)]

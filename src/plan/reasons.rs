@@ -1,10 +1,10 @@
 //! The reasons behind the chosen rung, in words.
 
+use super::Launch;
 use super::draft::{Draft, Measure};
 use super::ladder::RESOLUTION;
-use super::{Choice, Job, Launch};
 use crate::config::{Config, RecomputeRequest};
-use crate::model::Recompute;
+use crate::terms::{Choice, Job, Recompute};
 use crate::units::{bytes, count};
 
 /// The reasons behind the chosen rung.

@@ -5,10 +5,11 @@ use std::fmt::{self, Display};
 
 use super::budget::budget;
 use super::draft::Draft;
-use super::{Choice, Origin, Request};
+use super::{Origin, Request};
 use crate::config::{BatchSize, Config, RecomputeRequest};
 use crate::error::Error;
 use crate::memory::{AllocationError, Group, Row, total_bytes};
+use crate::terms::Choice;
 use crate::units::bytes;
 
 /// Largest consumers that a refusal lists, and edits that it proposes.

@@ -1,18 +1,15 @@
 //! The parts of a plan that do not depend on memory, each with its reason.
 
-use super::{Choice, Job, ModelDims};
-use crate::config::{
-    AutotuneRequest, BackendRequest, Config, DtypeRequest, GraphRequest, RecomputeRequest,
-};
+use crate::config::{AutotuneRequest, Config, DtypeRequest, GraphRequest, RecomputeRequest};
 use crate::data::DatasetInfo;
 use crate::device::{
     Cpu, Cuda, DeviceError, DeviceProfile, Hardware, NEWEST_COMPUTE_CAPABILITY, has_kernels,
 };
 use crate::error::{Error, Result};
-use crate::memory::Precision;
-use crate::model::{Recompute, Rung};
 use crate::ops::gemm::cpu::SHORTEST_SIDE_IN_PIECES;
-use crate::ops::gemm::{Effort, Inputs};
+use crate::terms::{
+    Choice, Effort, GemmBackend, Inputs, Job, ModelDims, Precision, Recompute, Rung,
+};
 
 /// GPT-2's vocabulary and what nanoGPT pads it to: the next multiple of 64.
 pub const GPT2_VOCAB: usize = 50_257;
@@ -202,7 +199,7 @@ fn bfloat16_extension(cpu: &Cpu) -> Option<&'static str> {
 /// product is `n_embd`.
 fn multiplies_pieces(config: &Config, model: &ModelDims, cpu: &Cpu) -> bool {
     bfloat16_extension(cpu) == Some("AMX-BF16")
-        && config.gemm.backend != BackendRequest::Fma
+        && config.gemm.backend != GemmBackend::Fma
         && model.n_embd >= SHORTEST_SIDE_IN_PIECES
 }
 
@@ -237,17 +234,14 @@ pub(super) fn autotune(
 ) -> Result<Choice<Effort>> {
     let asked = config.gemm.autotune;
     let (value, because) = match (&device.hardware, asked) {
-        (Hardware::Cuda(_), _) if config.gemm.backend == BackendRequest::Fma => {
+        (Hardware::Cuda(_), _) if config.gemm.backend == GemmBackend::Fma => {
             return Err(Error::Usage {
                 what: "`gemm.backend` is `fma`, which is for CPUs".into(),
                 hint: "use `--set gemm.backend=auto`".into(),
             });
         }
         (Hardware::Cpu(_), _)
-            if !matches!(
-                config.gemm.backend,
-                BackendRequest::Auto | BackendRequest::Fma
-            ) =>
+            if !matches!(config.gemm.backend, GemmBackend::Auto | GemmBackend::Fma) =>
         {
             return Err(Error::Usage {
                 what: format!(

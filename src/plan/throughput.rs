@@ -5,10 +5,9 @@
 //! What makes larger micro-batches faster is here: fuller devices, fewer kernels per token, and
 //! fewer passes over the fp32 gradients; and what makes recompute slower.
 
-use super::{Job, ModelDims};
 use crate::device::{DeviceProfile, Hardware};
-use crate::model::{ParamLayout, Recompute, Rung};
-use crate::ops::gemm::Inputs;
+use crate::model::ParamLayout;
+use crate::terms::{Inputs, Job, ModelDims, Recompute, Rung};
 
 /// What the estimate knows of a device.
 #[derive(Clone, Copy, Debug)]

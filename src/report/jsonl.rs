@@ -11,8 +11,8 @@ use super::GpuUse;
 use super::{Startup, Warning};
 use crate::error::{Error, Result};
 use crate::metrics::{EvalReport, StepReport};
-use crate::plan::NamedChoice;
 use crate::recovery::Recovery;
+use crate::terms::NamedChoice;
 
 /// One line. A loss that is not a number is written as `null`, as JSON has no word for it.
 #[derive(Serialize)]

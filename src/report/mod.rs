@@ -14,9 +14,9 @@ use serde::{Serialize, Serializer};
 use crate::device::DeviceProfile;
 use crate::error::Result;
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
-use crate::plan::{ModelDims, NamedChoice};
 use crate::recovery::Recovery;
 use crate::schedule::Schedule;
+use crate::terms::{ModelDims, NamedChoice};
 
 mod bench;
 mod jsonl;

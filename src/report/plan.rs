@@ -9,7 +9,8 @@ use super::warning::recovery_text;
 use crate::device::DeviceProfile;
 use crate::memory::{Group, Row, total_bytes};
 use crate::model::ParamLayout;
-use crate::plan::{Job, Launch, Plan};
+use crate::plan::{Launch, Plan};
+use crate::terms::Job;
 use crate::trial::Trial;
 use crate::units::{bytes, count};
 
@@ -235,8 +236,8 @@ pub fn plan_json(report: &PlanReport) -> String {
     struct Object<'a> {
         config: &'a str,
         device: &'a DeviceProfile,
-        model: &'a crate::plan::ModelDims,
-        precision: crate::memory::Precision,
+        model: &'a crate::terms::ModelDims,
+        precision: crate::terms::Precision,
         job: Job,
         sequences_per_step: usize,
         gradient_accumulation_steps: usize,
@@ -246,7 +247,7 @@ pub fn plan_json(report: &PlanReport) -> String {
         chosen: usize,
         ladder: &'a [Launch],
         memory: &'a [Row],
-        choices: &'a [crate::plan::NamedChoice],
+        choices: &'a [crate::terms::NamedChoice],
         #[serde(skip_serializing_if = "Option::is_none")]
         allocated: &'a Option<Trial>,
     }

@@ -7,8 +7,8 @@ use super::{Startup, Summary, Warning};
 use crate::device::{DeviceProfile, Hardware};
 use crate::metrics::{Meter, perplexity};
 use crate::model::ParamLayout;
-use crate::plan::NamedChoice;
 use crate::schedule::Schedule;
+use crate::terms::NamedChoice;
 use crate::units::{bytes, count, flops, learning_rate, rate, span};
 
 /// Wide enough for the longest label, "checkpoints".

@@ -6,10 +6,10 @@ use super::ReadSample;
 use crate::error::Result;
 use crate::faults::Site;
 use crate::memory::{AllocationError, Memory};
-use crate::model::{Gpt, Purpose, Rung};
+use crate::model::Gpt;
 use crate::ops::backend::{Backend, Done, LoadError, Masks, Moment, Sum};
-use crate::plan::ModelDims;
 use crate::rng::Seed;
+use crate::terms::{ModelDims, Purpose, Rung};
 
 /// The buffers of a micro-step.
 pub(crate) struct Workspace<B: Backend> {

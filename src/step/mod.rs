@@ -9,14 +9,14 @@ use crate::error::Result;
 use crate::evaluation::evaluate;
 use crate::faults::Site;
 use crate::memory::{Memory, Planned};
-use crate::model::{Engine, ParamLayout, Purpose, Rung, plan_batch, plan_buffers};
+use crate::model::{ParamLayout, plan_batch, plan_buffers};
 use crate::ops::backend::{Backend, Moment, Sum, TrainingState};
 use crate::ops::gemm::{Problem, Table};
 use crate::optim::{Ended, LossScale, OptimizerSettings, Update, decay_runs};
-use crate::plan::{ModelDims, NamedChoice};
 use crate::recovery::{Recovery, Workspaces};
 use crate::rng::Seed;
 use crate::schedule::Schedule;
+use crate::terms::{Engine, ModelDims, NamedChoice, Purpose, Rung};
 
 pub use lasting::Lasting;
 use micro::MicroStep;

@@ -9,7 +9,7 @@ use taper::checkpoint::{
     CHUNK, CheckpointError, Snapshot, Values, ValuesMut, find_latest, open, open_pretrained, save,
 };
 use taper::model::ParamLayout;
-use taper::plan::ModelDims;
+use taper::terms::ModelDims;
 
 use super::{FILES, Run, bits, names_in, temp_dir, tiny};
 

@@ -3,9 +3,8 @@
 use std::fs;
 
 use safetensors::tensor::{Dtype, SafeTensors};
-use taper::config::Gelu;
 use taper::model::ParamLayout;
-use taper::plan::ModelDims;
+use taper::terms::{Gelu, ModelDims};
 
 use super::{Run, temp_dir, tiny};
 

@@ -13,11 +13,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use taper::checkpoint::{Checkpoint, Snapshot, TrainState, save};
-use taper::config::Gelu;
-use taper::model::{ParamLayout, Recompute, Rung};
+use taper::model::ParamLayout;
 use taper::ops::gemm::cache::Entry;
-use taper::ops::gemm::{Inputs, Problem, Table};
-use taper::plan::{ModelDims, NamedChoice};
+use taper::ops::gemm::{Problem, Table};
+use taper::terms::{Gelu, Inputs, ModelDims, NamedChoice, Recompute, Rung};
 
 const FILES: [&str; 7] = [
     "MANIFEST.json",

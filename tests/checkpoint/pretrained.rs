@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
 use taper::checkpoint::{CheckpointError, hub_cache, open, open_pretrained, resolve_pretrained};
-use taper::config::Gelu;
 use taper::model::ParamLayout;
-use taper::plan::ModelDims;
+use taper::terms::{Gelu, ModelDims};
 
 use super::huggingface::{Tensor, encode, hf_tensors};
 use super::{Run, bits, temp_dir, tiny};

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use proptest::prelude::*;
 use taper::checkpoint::{CheckpointError, TrainState, find_latest, open, save};
 use taper::error::Error;
-use taper::plan::ModelDims;
+use taper::terms::ModelDims;
 
 use super::{FILES, Run, names_in, state, temp_dir, tiny};
 

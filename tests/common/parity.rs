@@ -8,12 +8,12 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 use taper::checkpoint::{CHUNK, Stored, Values, ValuesMut};
 use taper::memory::Memory;
-use taper::model::{ParamLayout, ParamSpec, Recompute, Rung};
+use taper::model::{ParamLayout, ParamSpec};
 use taper::optim::OptimizerSettings;
-use taper::plan::ModelDims;
 use taper::rng::Seed;
 use taper::schedule::Schedule;
 use taper::step::{StepSettings, Trainer};
+use taper::terms::{ModelDims, Recompute, Rung};
 
 use super::worst;
 

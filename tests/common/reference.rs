@@ -12,7 +12,7 @@ use taper::ops::embedding::embedding_ref;
 use taper::ops::gelu::gelu_ref;
 use taper::ops::layer_norm::layer_norm_ref;
 use taper::ops::linear::linear_ref;
-use taper::plan::ModelDims;
+use taper::terms::ModelDims;
 
 pub struct Reference {
     dims: ModelDims,

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use taper::config::{BatchSize, Config, Gelu, PRESETS, Preset};
+use taper::config::{BatchSize, Config, PRESETS, Preset};
 use taper::error::Error;
 use taper::model::ParamLayout;
-use taper::plan::ModelDims;
+use taper::terms::{Gelu, ModelDims};
 
 use super::{preset, shown};
 

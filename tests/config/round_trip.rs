@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use taper::checkpoint::check_resumable;
 use taper::config::*;
+use taper::terms::{Gelu, GemmBackend};
 
 use super::try_load;
 
@@ -173,10 +174,10 @@ fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
             AutotuneRequest::Off,
         ]),
         select(vec![
-            BackendRequest::Auto,
-            BackendRequest::Cublaslt,
-            BackendRequest::Ptx,
-            BackendRequest::Fma,
+            GemmBackend::Auto,
+            GemmBackend::Cublaslt,
+            GemmBackend::Ptx,
+            GemmBackend::Fma,
         ]),
         proptest::bool::ANY,
         select(vec![

@@ -1,9 +1,9 @@
 //! What `--set` and the file give, and in which order of precedence.
 
 use taper::config::{
-    AutotuneRequest, BatchSize, Config, DeviceRequest, DtypeRequest, Gelu, MemoryLimit,
-    RecomputeRequest,
+    AutotuneRequest, BatchSize, Config, DeviceRequest, DtypeRequest, MemoryLimit, RecomputeRequest,
 };
+use taper::terms::Gelu;
 
 use super::{load, try_load};
 

@@ -1,8 +1,8 @@
 //! GELU in both forms.
 
-use taper::config::Gelu;
-use taper::ops::cuda::{self, Gpu};
-use taper::ops::gelu as cpu;
+use taper::ops::cuda::Gpu;
+use taper::ops::{cuda, gelu as cpu};
+use taper::terms::Gelu;
 
 use crate::common::Kind;
 use crate::common::gpu::*;

@@ -18,12 +18,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use candle_core::cuda_backend::CudaDevice;
 use cudarc::driver::result;
 use cudarc::driver::sys::CUmemPool_attribute;
-use taper::config::{BackendRequest, Gelu};
 use taper::device::DeviceProfile;
-use taper::model::{Recompute, Rung};
 use taper::ops::cuda::{GpuElement, OnGpu};
 use taper::ops::gemm::{Dispatch, gpu};
-use taper::plan::ModelDims;
+use taper::terms::{Gelu, GemmBackend, ModelDims, Recompute, Rung};
 
 /// The GPU. It is the process's: what one test holds of its memory, all others see, so there is one test at
 /// a time.
@@ -84,12 +82,12 @@ fn open() -> Option<Card> {
 
 /// The GPU as a backend, every product by its fallback.
 fn backend<T: GpuElement>(device: &CudaDevice, cuda_graph: bool) -> OnGpu<T> {
-    backend_of(device, BackendRequest::Auto, cuda_graph)
+    backend_of(device, GemmBackend::Auto, cuda_graph)
 }
 
 fn backend_of<T: GpuElement>(
     device: &CudaDevice,
-    products: BackendRequest,
+    products: GemmBackend,
     cuda_graph: bool,
 ) -> OnGpu<T> {
     let profile = DeviceProfile::gpu(0).unwrap();

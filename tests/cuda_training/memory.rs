@@ -2,9 +2,10 @@
 
 use half::{bf16, f16};
 use taper::memory::{Memory, Planned, total_bytes};
-use taper::model::{Engine, ParamLayout, Recompute};
+use taper::model::ParamLayout;
 use taper::ops::cuda::GpuElement;
 use taper::step::plan_training;
+use taper::terms::{Engine, Recompute};
 
 use crate::toy::{History, Work, perform, trainer_of};
 use crate::{Card, backend, dims, open, rung};

@@ -2,10 +2,10 @@
 
 use half::f16;
 use taper::memory::Memory;
-use taper::model::Recompute;
 use taper::ops::cuda::OnGpu;
 use taper::optim::LossScale;
 use taper::step::Trainer;
+use taper::terms::Recompute;
 
 use crate::toy::{History, SEQUENCES_PER_STEP, Seen, Work, perform, trainer_of};
 use crate::{Card, backend, dims, open, rung};

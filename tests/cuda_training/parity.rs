@@ -1,8 +1,8 @@
 //! The runs computed with PyTorch in f32, trained on a GPU.
 
 use half::{bf16, f16};
-use taper::memory::Precision;
 use taper::ops::cuda::{Gpu, GpuElement};
+use taper::terms::Precision;
 
 use crate::common::parity::{Allowed, ours};
 use crate::{backend, open};

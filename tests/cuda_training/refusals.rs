@@ -8,10 +8,11 @@ use taper::checkpoint::Stored;
 use taper::evaluation::Evaluator;
 use taper::faults::Site;
 use taper::memory::Memory;
-use taper::model::{Recompute, Rung, init_values};
+use taper::model::init_values;
 use taper::ops::cuda::{GpuElement, OnGpu};
 use taper::rng::Seed;
 use taper::step::Trainer;
+use taper::terms::{Recompute, Rung};
 
 use crate::toy::{
     History, SEQUENCES_PER_STEP, Work, faults, hand_over, injected, perform, read_sample,

@@ -1,12 +1,10 @@
 //! The same experiment at any rung.
 
 use half::{bf16, f16};
-use taper::config::{BackendRequest, Gelu};
 use taper::memory::Memory;
-use taper::model::{Recompute, Rung};
 use taper::ops::cuda::GpuElement;
-use taper::plan::ModelDims;
 use taper::step::StepOutcome;
+use taper::terms::{Gelu, GemmBackend, ModelDims, Recompute, Rung};
 
 use crate::toy::{History, Seen, Work, perform, trainer_of};
 use crate::{Card, backend, backend_of, dims, open, rung};
@@ -85,7 +83,7 @@ fn every_micro_batch_and_logits_chunk_gives_the_losses_of_the_whole_step() {
 fn recomputed<T: GpuElement>(
     card: &Card,
     recompute: Recompute,
-    (gelu, products): (Gelu, BackendRequest),
+    (gelu, products): (Gelu, GemmBackend),
 ) -> (Vec<u64>, [Vec<u32>; 3]) {
     let dims = ModelDims { gelu, ..dims(0.0) };
     let rungs = vec![rung(4, recompute, 32)];
@@ -99,7 +97,7 @@ fn recomputed<T: GpuElement>(
 fn assert_recompute_changes_no_bit<T: GpuElement>(
     card: &Card,
     recomputes: &[Recompute],
-    how: (Gelu, BackendRequest),
+    how: (Gelu, GemmBackend),
 ) {
     let kept = recomputed::<T>(card, Recompute::None, how);
     for &recompute in recomputes {
@@ -111,7 +109,7 @@ fn assert_recompute_changes_no_bit<T: GpuElement>(
 #[test]
 fn a_block_that_is_recomputed_has_the_bits_of_one_that_is_kept() {
     let Some(card) = open() else { return };
-    let (block, tanh) = ([Recompute::Block], (Gelu::Tanh, BackendRequest::Auto));
+    let (block, tanh) = ([Recompute::Block], (Gelu::Tanh, GemmBackend::Auto));
     assert_recompute_changes_no_bit::<f32>(&card, &block, tanh);
     assert_recompute_changes_no_bit::<bf16>(&card, &block, tanh);
     assert_recompute_changes_no_bit::<f16>(&card, &block, tanh);
@@ -124,10 +122,10 @@ fn gelu_that_is_recomputed_has_the_bits_of_one_that_is_kept() {
     let Some(card) = open() else { return };
     let again = &[Recompute::GeluLn];
     for gelu in [Gelu::Erf, Gelu::Tanh] {
-        assert_recompute_changes_no_bit::<f32>(&card, again, (gelu, BackendRequest::Auto));
-        assert_recompute_changes_no_bit::<bf16>(&card, again, (gelu, BackendRequest::Auto));
+        assert_recompute_changes_no_bit::<f32>(&card, again, (gelu, GemmBackend::Auto));
+        assert_recompute_changes_no_bit::<bf16>(&card, again, (gelu, GemmBackend::Auto));
     }
-    let ours = (Gelu::Tanh, BackendRequest::Ptx);
+    let ours = (Gelu::Tanh, GemmBackend::Ptx);
     assert_recompute_changes_no_bit::<f32>(&card, again, ours);
 }
 

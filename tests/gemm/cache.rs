@@ -3,10 +3,10 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use taper::config::Gelu;
 use taper::ops::gemm::cache::{Cache, Header, Record, Records};
 use taper::ops::gemm::tune::{Outcome, Tuned};
-use taper::ops::gemm::{Epilogue, Inputs, Problem};
+use taper::ops::gemm::{Epilogue, Problem};
+use taper::terms::{Gelu, Inputs};
 use tempfile::{TempDir, tempdir};
 
 use super::problems;

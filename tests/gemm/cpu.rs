@@ -1,10 +1,11 @@
 //! The candidates of the CPU, for real.
 
 use taper::ops::gemm::candidate::{Device, Offer};
-use taper::ops::gemm::cpu::bf16::{self, Extension};
-use taper::ops::gemm::cpu::{Aux, Candidate, Operands};
+use taper::ops::gemm::cpu::bf16::Extension;
+use taper::ops::gemm::cpu::{Aux, Candidate, Operands, bf16};
 use taper::ops::gemm::tune::{Outcome, tune};
-use taper::ops::gemm::{Cpu, Effort, Epilogue, Inputs, Problem, Stored};
+use taper::ops::gemm::{Cpu, Epilogue, Problem, Stored};
+use taper::terms::{Effort, Inputs};
 
 use super::problems;
 

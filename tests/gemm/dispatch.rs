@@ -7,8 +7,8 @@ use taper::ops::gemm::cache::{Cache, Entry, Header, Record, Table};
 use taper::ops::gemm::candidate::{Device, Operand};
 use taper::ops::gemm::check::Fill;
 use taper::ops::gemm::tune::{Outcome, Tuned};
-use taper::ops::gemm::{Dispatch, Effort, Problem};
-use taper::plan::NamedChoice;
+use taper::ops::gemm::{Dispatch, Problem};
+use taper::terms::{Effort, NamedChoice};
 use tempfile::tempdir;
 
 use super::fake::{Fake, Scripted, takes};

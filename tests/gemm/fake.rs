@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use taper::faults::Site;
 use taper::memory::{AllocationError, OutOfMemory};
-use taper::ops::gemm::candidate::{Device, Effort, Offer, Operand, Unavailable};
+use taper::ops::gemm::candidate::{Device, Offer, Operand, Unavailable};
 use taper::ops::gemm::check::{Comparison, Fill, Tolerance};
 use taper::ops::gemm::cpu::{Aux, Candidate, Operands, Trial};
 use taper::ops::gemm::{Cpu, Problem};
+use taper::terms::Effort;
 
 /// Changes what a candidate computed: (C, its width).
 pub type Spoil = fn(&mut [f32], usize);

@@ -13,8 +13,8 @@ mod wrong;
 #[allow(dead_code)]
 mod process;
 
-use taper::config::Gelu;
-use taper::ops::gemm::{Epilogue, Inputs, Problem};
+use taper::ops::gemm::{Epilogue, Problem};
+use taper::terms::{Gelu, Inputs};
 
 /// One of each kind that training has, with sides that no tile divides.
 fn problems() -> Vec<Problem> {

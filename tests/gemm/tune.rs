@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use taper::ops::gemm::tune::{Outcome, Tuned, rate_of, tune};
-use taper::ops::gemm::{Effort, Epilogue, Inputs, Problem};
+use taper::ops::gemm::{Epilogue, Problem};
+use taper::terms::{Effort, Inputs};
 
 use super::fake::{Fake, Scripted, takes};
 use super::problem;

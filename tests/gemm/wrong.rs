@@ -1,7 +1,8 @@
 //! Wrong results, planted in a candidate that would win: each is caught, named, and never used.
 
 use taper::ops::gemm::tune::{Outcome, tune};
-use taper::ops::gemm::{Effort, Epilogue, Inputs, Problem};
+use taper::ops::gemm::{Epilogue, Problem};
+use taper::terms::{Effort, Inputs};
 
 use super::fake::{Fake, Scripted, Spoil, takes};
 use super::problems;

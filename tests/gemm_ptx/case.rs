@@ -4,11 +4,11 @@ use candle_core::cuda_backend::CudaDevice;
 use candle_core::{Device, WithDType};
 use cudarc::driver::{CudaSlice, DeviceRepr};
 use half::{bf16, f16};
-use taper::config::Gelu;
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::host::{download, upload_new};
 use taper::ops::gemm::ptx::{DeviceMatrix, LaunchError, Operands, Tile, launch};
-use taper::ops::gemm::{Epilogue, Inputs, OutputType, Problem, Stored};
+use taper::ops::gemm::{Epilogue, OutputType, Problem, Stored};
+use taper::terms::{Gelu, Inputs};
 
 /// The GPU, or nothing where there is none. On the virtual card there is one.
 pub fn gpu() -> Option<CudaDevice> {

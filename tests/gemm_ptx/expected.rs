@@ -1,7 +1,7 @@
 //! What a product must be: a plain loop on the host, in f64.
 
-use taper::config::Gelu;
-use taper::ops::gemm::{Epilogue, Inputs, OutputType, Problem};
+use taper::ops::gemm::{Epilogue, OutputType, Problem};
+use taper::terms::{Gelu, Inputs};
 
 use crate::case::{Case, Written, round, round_output};
 

@@ -13,8 +13,9 @@ use cudarc::driver::CudaSlice;
 use half::bf16;
 use taper::ops::cuda::Gpu;
 use taper::ops::gemm::ptx::{DeviceMatrix, Operands, Tile, Unavailable, launch};
-use taper::ops::gemm::{Epilogue, Inputs, OutputType, Problem, Stored};
+use taper::ops::gemm::{Epilogue, OutputType, Problem, Stored};
 use taper::ops::kernels;
+use taper::terms::Inputs;
 
 /// Reproducible: the bits of `at` and `seed`, mixed (splitmix64).
 fn mixed(seed: u64, at: usize) -> u64 {

@@ -1,10 +1,8 @@
 //! Every automatic decision says why, in words that help.
 
 use taper::device::{DeviceProfile, Hardware};
-use taper::memory::Precision;
-use taper::model::{Recompute, Rung};
-use taper::ops::gemm::Inputs;
 use taper::plan::{AUTOTUNE_MIN_SMS, Origin, Request};
+use taper::terms::{Inputs, Precision, Recompute, Rung};
 
 use super::{Asked, GIB, card, cards, choice, config, cpu, on_card, shown, with_free};
 
@@ -350,7 +348,7 @@ fn a_vocabulary_of_gpt2_is_padded_and_says_where_it_is_from() {
         )
     );
     assert_eq!(plan.model.vocab_size, 50_304);
-    asked.weights = Some(taper::plan::ModelDims {
+    asked.weights = Some(taper::terms::ModelDims {
         vocab_size: 50_257,
         ..plan.model
     });

@@ -5,9 +5,9 @@ use taper::config::{BatchSize, Config, MemoryLimit, RecomputeRequest};
 use taper::device::Hardware;
 use taper::evaluation::plan_evaluation;
 use taper::memory::{Group, Planned};
-use taper::model::{Engine, Recompute, Rung};
-use taper::plan::{Job, Origin, Plan, Request};
+use taper::plan::{Origin, Plan, Request};
 use taper::step::plan_training;
+use taper::terms::{Engine, Job, Recompute, Rung};
 
 use super::{Asked, cards, cpu};
 

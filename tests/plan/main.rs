@@ -4,7 +4,8 @@ use taper::config::Config;
 use taper::data::DatasetInfo;
 use taper::device::{Cpu, DeviceProfile, Hardware, has_kernels, named};
 use taper::error::{Error, Result};
-use taper::plan::{Choice, Job, ModelDims, Origin, Plan, Refusal, Request};
+use taper::plan::{Origin, Plan, Refusal, Request};
+use taper::terms::{Choice, Job, ModelDims};
 
 #[path = "../process/mod.rs"]
 #[allow(dead_code, reason = "nothing is trained")]

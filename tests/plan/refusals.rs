@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use taper::config::Config;
 use taper::memory::Group;
-use taper::plan::{ModelDims, Refusal};
+use taper::plan::Refusal;
+use taper::terms::ModelDims;
 
 use super::{Asked, GIB, card, cards, config, cpu, on_card, shown, with_free};
 

@@ -2,8 +2,8 @@
 
 use taper::config::PRESETS;
 use taper::device::named;
-use taper::plan::ModelDims;
 use taper::report::{PlanReport, plan_summary, plan_text};
+use taper::terms::ModelDims;
 
 use super::{Asked, card, config, on_card, shown, with_free};
 

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 use taper::evaluation::Evaluator;
-use taper::model::{ParamLayout, Rung, init_weights};
+use taper::model::{ParamLayout, init_weights};
 use taper::ops::cpu::OnCpu;
 use taper::rng::Seed;
+use taper::terms::Rung;
 
 use crate::files::{contents, of_kind, train, trained};
 use crate::toy::{EVAL_SEQUENCES, dims, injected, ladder, read_sample};

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use taper::error::Error;
 use taper::faults::{Faults, Injection, Site};
 use taper::memory::{AllocationError, Allocator, Group, Host, Memory};
-use taper::model::{Recompute, Rung};
 use taper::recovery::Workspaces;
+use taper::terms::{Recompute, Rung};
 
 use crate::toy::{injected, ladder};
 

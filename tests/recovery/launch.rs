@@ -3,9 +3,9 @@
 use taper::error::Error;
 use taper::faults::{Faults, Site};
 use taper::memory::{AllocationError, Memory, Row};
-use taper::model::Rung;
 use taper::ops::cpu::OnCpu;
 use taper::step::Trainer;
+use taper::terms::Rung;
 
 use crate::toy::{History, Work, injected, ladder, perform, trainer};
 

@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use taper::faults::Faults;
 use taper::memory::Memory;
-use taper::model::{Gpt, ParamLayout, Purpose, Recompute, Rung, init_weights};
+use taper::model::{Gpt, ParamLayout, init_weights};
 use taper::ops::cpu::OnCpu;
 use taper::rng::Seed;
+use taper::terms::{Purpose, Recompute, Rung};
 
 use crate::files::trained;
 use crate::process::{Outcome, taper};

@@ -3,7 +3,7 @@
 
 use taper::faults::Site;
 use taper::memory::Memory;
-use taper::model::Rung;
+use taper::terms::Rung;
 
 use crate::toy::{
     History, SEQUENCES_PER_STEP, Seen, Work, hand_over, injected, ladder, perform, trainer,

@@ -3,18 +3,17 @@
 use std::cell::RefCell;
 
 use taper::checkpoint::{CHUNK, Stored, Values};
-use taper::config::Gelu;
 use taper::error::Result;
 use taper::faults::{Faults, Site};
 use taper::memory::Memory;
-use taper::model::{Recompute, Rung, init_values};
+use taper::model::init_values;
 use taper::ops::cpu::OnCpu;
 use taper::optim::OptimizerSettings;
-use taper::plan::ModelDims;
 use taper::recovery::Recovery;
 use taper::rng::{Seed, Stream};
 use taper::schedule::Schedule;
 use taper::step::{StepOutcome, StepSettings, Trainer};
+use taper::terms::{Gelu, ModelDims, Recompute, Rung};
 
 /// Three micro-steps on the first rung.
 pub const SEQUENCES_PER_STEP: usize = 12;

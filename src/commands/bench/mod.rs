@@ -12,8 +12,9 @@ use crate::error::Result;
 use crate::ops::gemm::cache::{Record, Records};
 use crate::ops::gemm::candidate::Device;
 use crate::ops::gemm::tune::{Outcome, Tuned, Tuner, rate_of};
-use crate::ops::gemm::{Cache, Effort, Epilogue, Problem};
-use crate::plan::{Job, ModelDims, Origin, Plan, Request};
+use crate::ops::gemm::{Cache, Epilogue, Problem};
+use crate::plan::{Origin, Plan, Request};
+use crate::terms::{Effort, Job, ModelDims};
 
 pub use gemm::GemmArgs;
 pub use step::StepArgs;

@@ -14,8 +14,6 @@ use crate::device::{self, DeviceProfile};
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Site};
 use crate::memory::Memory;
-#[cfg(feature = "cuda")]
-use crate::memory::Precision;
 use crate::model::init_values;
 use crate::ops::backend::Backend;
 #[cfg(feature = "cuda")]
@@ -28,6 +26,8 @@ use crate::plan::Plan;
 use crate::report::{Measured, ReportOptions, StepBench, search_bar, step_bench_heading};
 use crate::rng::{Seed, Stream};
 use crate::step::Trainer;
+#[cfg(feature = "cuda")]
+use crate::terms::Precision;
 
 /// How fast a training step is, and where its time goes
 ///

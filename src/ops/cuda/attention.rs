@@ -7,9 +7,9 @@ use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchConfig, PushKernel
 use super::dropout::{Mask, Rule, push_mask};
 use super::launch::{Gpu, LaunchError, grid, small};
 use super::{GpuElement, THREADS};
-use crate::memory::Precision;
 use crate::ops::attention::Shape;
 use crate::ops::partition::ATTENTION_STATISTICS;
+use crate::terms::Precision;
 
 pub use crate::ops::partition::gpu_attention_len as scratch_len;
 

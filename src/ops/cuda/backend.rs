@@ -14,9 +14,8 @@ use super::{
     Gpu, GpuElement, attention, column_sums, cross_entropy, dropout, embedding, gelu, layer_norm,
     outcome,
 };
-use crate::config::Gelu;
-use crate::memory::{AllocationError, GpuMemory, Memory, Precision, Refused};
-use crate::model::{Engine, Packets};
+use crate::memory::{AllocationError, GpuMemory, Memory, Refused};
+use crate::model::Packets;
 use crate::ops::attention::Shape;
 use crate::ops::backend::{
     Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
@@ -25,9 +24,9 @@ use crate::ops::backend::{
 };
 use crate::ops::gemm::gpu::GpuError;
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
-use crate::ops::gemm::{Dispatch, Epilogue, Inputs, Problem, Table, gpu};
+use crate::ops::gemm::{Dispatch, Epilogue, Problem, Table, gpu};
 use crate::optim::{Ended, Update};
-use crate::plan::NamedChoice;
+use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
 /// What the training path on a GPU computes its products with.
 pub type Products = Dispatch<gpu::Gpu>;

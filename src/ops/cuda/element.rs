@@ -4,7 +4,7 @@ use candle_core::WithDType;
 use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 use half::{bf16, f16};
 
-use crate::memory::Precision;
+use crate::terms::Precision;
 
 /// A type that a GPU computes in.
 pub trait GpuElement: WithDType + DeviceRepr + ValidAsZeroBits {

@@ -4,7 +4,7 @@ use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
 use super::launch::{Gpu, LaunchError, grid};
 use super::{GpuElement, THREADS};
-use crate::config::Gelu;
+use crate::terms::Gelu;
 
 /// `out = gelu(x)`; both of one length.
 ///

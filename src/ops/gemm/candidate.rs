@@ -4,7 +4,7 @@
 //! test's fake implement it, and go through the same `tune` and `dispatch`.
 
 use std::convert::Infallible;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,26 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{Comparison, Fill, Tolerance};
 use super::problem::Problem;
 use crate::memory::AllocationError;
-
-/// How far the search for the fastest candidate goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Effort {
-    /// The fallback computes every product.
-    Off,
-    Limited,
-    Full,
-}
-
-impl Display for Effort {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.pad(match self {
-            Effort::Off => "off",
-            Effort::Limited => "limited",
-            Effort::Full => "full",
-        })
-    }
-}
+use crate::terms::Effort;
 
 /// Why a candidate cannot compute a problem here. A value, never a failure of the run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]

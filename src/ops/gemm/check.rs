@@ -4,7 +4,7 @@
 //! so that nothing is copied but what is held against f64.
 
 use super::candidate::Operand;
-use super::problem::Inputs;
+use crate::terms::Inputs;
 
 /// What is in every element of an operand. Every type of input holds it exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

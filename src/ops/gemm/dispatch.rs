@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::cache::{Cache, Entry, Record, Records, Table};
-use super::candidate::{Device, Effort, Failure};
+use super::candidate::{Device, Failure};
 use super::problem::Problem;
 use super::tune::{Tuned, Tuner, tune};
-use crate::plan::NamedChoice;
+use crate::terms::{Effort, NamedChoice};
 use crate::units;
 
 /// How often a search shows that it is alive: one problem may take seconds.

@@ -39,7 +39,6 @@ pub fn workspace_bytes(cuda: &Cuda) -> u64 {
 }
 
 pub use cache::{Cache, Table, cache_folder};
-pub use candidate::Effort;
 pub use cpu::{Cpu, Products};
 pub use dispatch::Dispatch;
-pub use problem::{Epilogue, Inputs, OutputType, Problem, Stored};
+pub use problem::{Epilogue, OutputType, Problem, Stored};

@@ -13,10 +13,7 @@ use std::fmt::{self, Display};
 use serde::{Deserialize, Serialize};
 
 use super::candidate::Operand;
-use crate::config::Gelu;
-use crate::memory::Precision;
-use crate::model::Rung;
-use crate::plan::ModelDims;
+use crate::terms::{Gelu, Inputs, ModelDims, Rung};
 
 /// All that decides which code can compute a product, and how fast. The key of tuning.
 ///
@@ -43,21 +40,6 @@ pub enum Stored {
     Transposed,
 }
 
-/// The type of A and B. Sums are fp32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Inputs {
-    Float32,
-    /// fp32 in memory, multiplied in TF32.
-    Tf32,
-    /// fp32 in memory, multiplied in bf16: on CPUs with instructions for that.
-    Float32AsBfloat16,
-    /// fp32 in memory, multiplied as three bf16 pieces each, at fp32's accuracy: on CPUs with AMX.
-    Float32InPieces,
-    Bfloat16,
-    Float16,
-}
-
 /// The type of C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,28 +59,6 @@ pub enum Epilogue {
     BiasGelu(Gelu),
     /// Multiplies by the activation's slope at `aux` (M, N).
     GeluBackward(Gelu),
-}
-
-impl From<Precision> for Inputs {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Float32 => Inputs::Float32,
-            Precision::Bfloat16 => Inputs::Bfloat16,
-            Precision::Float16 => Inputs::Float16,
-        }
-    }
-}
-
-impl Inputs {
-    pub fn element_bytes(self) -> u64 {
-        match self {
-            Inputs::Float32
-            | Inputs::Tf32
-            | Inputs::Float32AsBfloat16
-            | Inputs::Float32InPieces => 4,
-            Inputs::Bfloat16 | Inputs::Float16 => 2,
-        }
-    }
 }
 
 impl Problem {
@@ -274,19 +234,6 @@ impl Problem {
     }
 }
 
-impl Display for Inputs {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.pad(match self {
-            Inputs::Float32 => "float32",
-            Inputs::Tf32 => "tf32",
-            Inputs::Float32AsBfloat16 => "float32 as bfloat16",
-            Inputs::Float32InPieces => "float32 in bfloat16 pieces",
-            Inputs::Bfloat16 => "bfloat16",
-            Inputs::Float16 => "float16",
-        })
-    }
-}
-
 /// `8192 x 2304 x 768 NT bfloat16, bias`: M, N, K; whether A and B are as they are (N) or transposed (T).
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -318,7 +265,7 @@ impl Display for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Recompute;
+    use crate::terms::Recompute;
 
     const DIMS: ModelDims = ModelDims {
         n_layer: 2,

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
+use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::Fill;
 use super::problem::Problem;
 use super::verify::Verifier;
+use crate::terms::Effort;
 use crate::units;
 
 /// Timings of one candidate; of these the median counts.

@@ -9,9 +9,10 @@ use rayon::prelude::*;
 
 use super::candidate::{Device, MOST_READ, Offer, Operand, Unavailable};
 use super::check::{Fill, Tolerance, scramble};
-use super::problem::{Epilogue, Inputs, OutputType, Problem, Stored};
+use super::problem::{Epilogue, OutputType, Problem, Stored};
 use super::tune::Outcome;
 use crate::ops::gelu;
+use crate::terms::Inputs;
 
 /// Elements of C that are compared with f64, besides its corners.
 const PLACES: usize = MOST_READ - 4;

@@ -4,18 +4,16 @@ use std::ops::Range;
 
 use super::work::{ATTENTION_BACKWARD_PRODUCTS, ATTENTION_PRODUCTS, attention, product};
 use super::{Clock, Operation, Timed, Work};
-use crate::config::Gelu;
-use crate::memory::{AllocationError, Memory, Precision, Refused};
-use crate::model::Engine;
+use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::attention::Shape;
 use crate::ops::backend::{
     Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
     Gradients, LoadError, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
     Sum, TrainingState,
 };
-use crate::ops::gemm::{Inputs, Problem, Table};
+use crate::ops::gemm::{Problem, Table};
 use crate::optim::{Ended, Update};
-use crate::plan::NamedChoice;
+use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
 /// Elements of a part.
 fn len<B>(part: &Part<B>) -> usize {

@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use super::backend::Backend;
 use crate::checkpoint::{Stored, Values, ValuesMut};
 use crate::memory::Refused;
-use crate::plan::ModelDims;
+use crate::terms::ModelDims;
 
 use work::Sizes;
 

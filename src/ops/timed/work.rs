@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use super::spent::Work;
-use crate::memory::Precision;
 use crate::model::ParamLayout;
 use crate::ops::attention::Shape;
-use crate::plan::ModelDims;
+use crate::terms::{ModelDims, Precision};
 
 /// Bytes of what is fp32, and of a token id.
 const FULL_BYTES: usize = 4;
@@ -93,7 +92,7 @@ pub(super) fn attention(shape: Shape, queries: Range<usize>, products: usize) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Gelu;
+    use crate::terms::Gelu;
 
     fn sizes(precision: Precision) -> Sizes {
         let dims = ModelDims {

@@ -7,12 +7,11 @@ use serde::Serialize;
 
 use super::threads_text;
 use crate::device::DeviceProfile;
-use crate::memory::Precision;
-use crate::model::Rung;
 use crate::ops::gemm::Problem;
 use crate::ops::gemm::tune::{Outcome, Tuned};
 use crate::plan::Plan;
 use crate::report::text::device_text;
+use crate::terms::{Precision, Rung};
 use crate::units::{bytes, flops};
 
 /// Every product of a training step, measured.

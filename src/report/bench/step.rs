@@ -7,15 +7,14 @@ use serde::Serialize;
 
 use super::threads_text;
 use crate::device::{DeviceProfile, Hardware};
-use crate::memory::Precision;
 use crate::metrics::{flops_per_token, median};
-use crate::model::{ParamLayout, Rung};
-use crate::ops::gemm::Inputs;
+use crate::model::ParamLayout;
 use crate::ops::timed::{Operation, Parts, Spent};
-use crate::plan::{ModelDims, NamedChoice, Plan};
+use crate::plan::Plan;
 use crate::recovery::Recovery;
 use crate::report::text::{choice_text, device_text};
 use crate::report::warning::recovery_text;
+use crate::terms::{Inputs, ModelDims, NamedChoice, Precision, Rung};
 use crate::units::{bytes, count, flops, rate, short_time};
 
 /// Of model flops; see [`flops_per_token`].

@@ -5,9 +5,10 @@ use rayon::prelude::*;
 use super::matrix::{Matrix, MatrixMut, Output, call, gemm_sequential};
 use super::{BFLOAT16_TILES, Candidate, bf16};
 use crate::ops::Element;
-use crate::ops::gemm::candidate::{Effort, Unavailable};
+use crate::ops::gemm::candidate::Unavailable;
 use crate::ops::gemm::problem::Problem;
 use crate::ops::parallel::{SharedMut, for_element_blocks, for_row_blocks};
+use crate::terms::Effort;
 
 /// Rows of the largest tile.
 pub(super) const TILE_ROWS: usize = 384;

@@ -23,12 +23,13 @@ use std::time::{Duration, Instant};
 use candle_core::DType;
 
 use super::cache::{self, Header};
-use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
+use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::{Comparison, Fill, Tolerance};
 use super::dispatch::Dispatch;
-use super::problem::{Epilogue, Inputs, Problem, Stored};
+use super::problem::{Epilogue, Problem, Stored};
 use crate::device::{DeviceProfile, Hardware};
 use crate::ops::{Element, gelu};
+use crate::terms::{Effort, Inputs};
 
 pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output};
 

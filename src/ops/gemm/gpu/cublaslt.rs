@@ -10,9 +10,9 @@ use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys::{self, cublasLtEpilogue_t as Epilogues, cublasStatus_t as Status};
 use sha2::{Digest, Sha256};
 
-use crate::config::Gelu;
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
-use crate::ops::gemm::{Epilogue, Inputs, OutputType, Problem, Stored};
+use crate::ops::gemm::{Epilogue, OutputType, Problem, Stored};
+use crate::terms::{Gelu, Inputs};
 
 /// Pointers are aligned to this at least, as `Operands::check_addresses` sees to.
 static ALIGNMENT_BYTES: u32 = 16;

@@ -19,16 +19,16 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError};
 use half::{bf16, f16};
 
 use super::cache::{self, Header};
-use super::candidate::{Device, Effort, Offer, Operand, Unavailable};
+use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::{Comparison, Fill, Tolerance};
-use super::problem::{Epilogue, Inputs, OutputType, Problem};
+use super::problem::{Epilogue, OutputType, Problem};
 use super::ptx::{self, Operands, Tile};
 use super::workspace_bytes;
-use crate::config::BackendRequest;
 use crate::device::{DeviceError, DeviceProfile, Hardware};
-use crate::ops::cuda;
-use crate::ops::cuda::gelu::{self, AfterProduct};
-use crate::ops::kernels;
+use crate::ops::cuda::gelu;
+use crate::ops::cuda::gelu::AfterProduct;
+use crate::ops::{cuda, kernels};
+use crate::terms::{Effort, GemmBackend, Inputs};
 
 pub use candidate::{Candidate, GpuError};
 use cublaslt::{Addresses, Algorithm, CublasLt, Description, LtError};
@@ -52,7 +52,7 @@ type Offered = Result<Rc<(Description, Vec<Algorithm>)>, LtError>;
 
 /// A GPU that computes products on one stream.
 pub struct Gpu {
-    backend: BackendRequest,
+    backend: GemmBackend,
     kernels: cuda::Gpu,
     library: Result<CublasLt, LtError>,
     offered: RefCell<HashMap<Problem, Offered>>,
@@ -68,7 +68,7 @@ impl Gpu {
     pub fn open(
         ordinal: usize,
         profile: &DeviceProfile,
-        backend: BackendRequest,
+        backend: GemmBackend,
     ) -> Result<Self, DeviceError> {
         let device = crate::device::open(ordinal)?;
         Self::on(&device, profile, backend).map_err(|error| crate::device::explain(error, ordinal))
@@ -81,7 +81,7 @@ impl Gpu {
     pub fn on(
         device: &CudaDevice,
         profile: &DeviceProfile,
-        backend: BackendRequest,
+        backend: GemmBackend,
     ) -> Result<Self, DriverError> {
         let bytes = match &profile.hardware {
             Hardware::Cuda(cuda) => workspace_bytes(cuda),
@@ -99,7 +99,7 @@ impl Gpu {
     /// When the GPU does not tell its limits. A library that does not start is no error.
     pub fn new(
         device: &CudaDevice,
-        backend: BackendRequest,
+        backend: GemmBackend,
         workspace: CudaSlice<f32>,
     ) -> Result<Self, DriverError> {
         Ok(Self {
@@ -111,7 +111,7 @@ impl Gpu {
         })
     }
 
-    pub fn backend(&self) -> BackendRequest {
+    pub fn backend(&self) -> GemmBackend {
         self.backend
     }
 
@@ -238,7 +238,7 @@ impl Gpu {
         };
         let wanted = match effort {
             Effort::Off => 0,
-            _ if self.backend == BackendRequest::Cublaslt => 0,
+            _ if self.backend == GemmBackend::Cublaslt => 0,
             Effort::Limited => LIMITED_KERNELS,
             Effort::Full => FULL_KERNELS,
         };
@@ -347,9 +347,9 @@ impl Device for Gpu {
 
     fn offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
         let mut offers = match self.backend {
-            BackendRequest::Ptx => Vec::new(),
+            GemmBackend::Ptx => Vec::new(),
             // `fma` is refused before a GPU is opened.
-            BackendRequest::Auto | BackendRequest::Cublaslt | BackendRequest::Fma => {
+            GemmBackend::Auto | GemmBackend::Cublaslt | GemmBackend::Fma => {
                 self.cublaslt_offers(problem, effort)
             }
         };

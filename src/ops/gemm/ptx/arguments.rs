@@ -2,8 +2,8 @@
 
 use cudarc::driver::DeviceRepr;
 
-use crate::config::Gelu;
 use crate::ops::gemm::{Epilogue, OutputType, Problem, Stored};
+use crate::terms::Gelu;
 
 /// Pointers are addresses on the device, null where there is none.
 #[repr(C)]

@@ -162,7 +162,8 @@ impl Strides {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::gemm::{Inputs, Stored};
+    use crate::ops::gemm::Stored;
+    use crate::terms::Inputs;
 
     fn plain([m, n, k]: [usize; 3], inputs: Inputs) -> Problem {
         Problem {

@@ -5,7 +5,8 @@ use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop};
 
 use super::fits::{Strides, VECTOR_BYTES};
 use super::launch::LaunchError;
-use crate::ops::gemm::{Epilogue, Inputs, OutputType, Problem};
+use crate::ops::gemm::{Epilogue, OutputType, Problem};
+use crate::terms::Inputs;
 
 /// A row-major matrix in memory of the device.
 pub struct DeviceMatrix<'a> {

@@ -84,7 +84,8 @@ fn cycles(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::gemm::{Epilogue, Inputs};
+    use crate::ops::gemm::Epilogue;
+    use crate::terms::Inputs;
 
     fn first(size: [usize; 3], limits: CardLimits, sm_count: usize) -> String {
         let [m, n, k] = size;

@@ -11,7 +11,8 @@ use cudarc::driver::sys::{
 use cudarc::driver::{DeviceRepr, DriverError};
 
 use super::tile::Wgmma;
-use crate::ops::gemm::{Inputs, Problem, Stored};
+use crate::ops::gemm::{Problem, Stored};
+use crate::terms::Inputs;
 
 /// What `gemm_wgmma` takes beside [`super::arguments::Arguments`].
 #[repr(transparent)]

@@ -4,7 +4,8 @@ use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::gemm::{Inputs, Problem, Stored};
+use crate::ops::gemm::{Problem, Stored};
+use crate::terms::Inputs;
 
 /// A kernel but for types and transposes, which the problem decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,0 +1,18 @@
+//! The terms that every room speaks in: plain values, with their names and spellings.
+//!
+//! This is the bottom floor: it imports no other room of the crate. A term belongs here once two rooms that
+//! do not import each other need it; everything that acts on it belongs to a room above.
+
+mod choice;
+mod gemm;
+mod launch;
+mod model;
+mod precision;
+mod vector_extension;
+
+pub use choice::{Choice, NamedChoice};
+pub use gemm::{Effort, GemmBackend};
+pub use launch::{Engine, Job, Purpose, Recompute, Rung};
+pub use model::{Gelu, ModelDims};
+pub use precision::{Inputs, Precision};
+pub use vector_extension::VectorExtension;

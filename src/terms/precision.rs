@@ -1,0 +1,90 @@
+//! Number formats.
+
+use std::fmt::{self, Display};
+
+use serde::{Deserialize, Serialize};
+
+/// The precision of weights and activations; all else is fp32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    Float32,
+    Bfloat16,
+    /// Trained with a loss scaler.
+    Float16,
+}
+
+impl Precision {
+    pub fn element_bytes(self) -> u64 {
+        match self {
+            Precision::Float32 => 4,
+            Precision::Bfloat16 | Precision::Float16 => 2,
+        }
+    }
+
+    /// Whether fp32 master weights stand behind the weights.
+    pub fn is_mixed(self) -> bool {
+        self != Precision::Float32
+    }
+}
+
+impl Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            Precision::Float32 => "float32",
+            Precision::Bfloat16 => "bfloat16",
+            Precision::Float16 => "float16",
+        })
+    }
+}
+
+/// The type of a GEMM's A and B. Sums are fp32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Inputs {
+    Float32,
+    /// fp32 in memory, multiplied in TF32.
+    Tf32,
+    /// fp32 in memory, multiplied in bf16: on CPUs with instructions for that.
+    Float32AsBfloat16,
+    /// fp32 in memory, multiplied as three bf16 pieces each, at fp32's accuracy: on CPUs with AMX.
+    Float32InPieces,
+    Bfloat16,
+    Float16,
+}
+
+impl From<Precision> for Inputs {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Float32 => Inputs::Float32,
+            Precision::Bfloat16 => Inputs::Bfloat16,
+            Precision::Float16 => Inputs::Float16,
+        }
+    }
+}
+
+impl Inputs {
+    /// Bytes of an element in memory.
+    pub fn element_bytes(self) -> u64 {
+        match self {
+            Inputs::Float32
+            | Inputs::Tf32
+            | Inputs::Float32AsBfloat16
+            | Inputs::Float32InPieces => 4,
+            Inputs::Bfloat16 | Inputs::Float16 => 2,
+        }
+    }
+}
+
+impl Display for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            Inputs::Float32 => "float32",
+            Inputs::Tf32 => "tf32",
+            Inputs::Float32AsBfloat16 => "float32 as bfloat16",
+            Inputs::Float32InPieces => "float32 in bfloat16 pieces",
+            Inputs::Bfloat16 => "bfloat16",
+            Inputs::Float16 => "float16",
+        })
+    }
+}

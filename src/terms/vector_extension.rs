@@ -1,0 +1,34 @@
+//! Instruction sets of CPUs.
+
+use std::fmt::{self, Display};
+
+use serde::Serialize;
+
+/// A vector extension that matters to GEMMs, narrowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
+pub enum VectorExtension {
+    Avx2,
+    Avx512,
+    Neon,
+    Avx512Bf16,
+    AmxBf16,
+}
+
+impl Display for VectorExtension {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            VectorExtension::Avx2 => "AVX2",
+            VectorExtension::Avx512 => "AVX-512",
+            VectorExtension::Neon => "NEON",
+            VectorExtension::Avx512Bf16 => "AVX512-BF16",
+            VectorExtension::AmxBf16 => "AMX-BF16",
+        })
+    }
+}
+
+impl From<VectorExtension> for String {
+    fn from(extension: VectorExtension) -> String {
+        extension.to_string()
+    }
+}
