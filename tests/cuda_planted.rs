@@ -1,5 +1,5 @@
 //! The faults in how the trainer sent packets, beside a copy of its way that has none: each is found and named. What
-//! else is planted, memory that the host overwrites under a copy among it, is in tests/vgpu/tests/driver_order.rs.
+//! else is planted, memory that the host overwrites under a copy among it, is in tests/vgpu/tests/driver_order/.
 #![cfg(feature = "cuda")]
 // The first of them is about what cudarc's own copies do without event tracking.
 #![allow(clippy::disallowed_methods)]
