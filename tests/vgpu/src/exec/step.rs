@@ -1,6 +1,7 @@
 //! One instruction.
 
-use super::code::Code;
+use super::code::{Code, Reg, Source};
+use super::integer::Carry;
 use super::lanes::{Lanes, WARP};
 use super::proxy::pass_fence;
 use super::warp::{Machine, Trouble, View, Warp};
@@ -65,37 +66,12 @@ impl Warp {
         Ok(())
     }
 
-    /// What cannot fail, and is rare or cheap.
+    /// Executes an instruction that cannot fail and is rare or cheap.
     fn execute_simple(&mut self, code: &Code, machine: &mut Machine, view: &View, mask: u32) {
         match code {
-            Code::Pack { to, from, bits } => {
-                let mut out = Lanes::ZERO;
-                for (i, source) in from.iter().enumerate() {
-                    let values = self.value(view, *source);
-                    for (x, part) in out.0.iter_mut().zip(&values.0) {
-                        *x |= (part & (u64::MAX >> (64 - bits))) << (i as u32 * bits);
-                    }
-                }
-                self.set(view, *to, mask, &out);
-            }
-            Code::Unpack { to, from, bits } => {
-                let values = *self.value(view, *from);
-                for (i, to) in to.iter().enumerate() {
-                    let Some(to) = to else { continue };
-                    let part = values
-                        .0
-                        .map(|x| x >> (i as u32 * bits) & (u64::MAX >> (64 - bits)));
-                    self.set(view, *to, mask, &Lanes(part));
-                }
-            }
-            Code::Carry(carry) => {
-                let (out, to, after) = carry.run(
-                    carry.from.map(|source| self.value(view, source)),
-                    self.carries,
-                );
-                self.set(view, to, mask, &out);
-                self.carries = (self.carries & !mask) | (after & mask);
-            }
+            Code::Pack { to, from, bits } => self.pack(view, mask, *to, from, *bits),
+            Code::Unpack { to, from, bits } => self.unpack(view, mask, to, *from, *bits),
+            Code::Carry(carry) => self.carry(view, mask, carry),
             Code::Clock { to } => {
                 let keep = u64::MAX >> (64 - to.bits);
                 self.set(view, *to, mask, &Lanes::all(self.executed & keep));
@@ -132,7 +108,7 @@ impl Warp {
                 self.products
                     .wait(*groups, view.line, machine, self.first_thread);
             }
-            // Done by `run_function` and `execute`; named, so that a new instruction is not forgotten here.
+            // Done by `step` and `execute`; named, so that a new instruction is not forgotten here.
             Code::Nothing
             | Code::Lanes { .. }
             | Code::SetPredicate(_)
@@ -160,5 +136,39 @@ impl Warp {
             | Code::CopyTensor(_)
             | Code::Wgmma(_) => {}
         }
+    }
+
+    /// Writes the values of `from`, `bits` each, side by side into `to`, the first lowest.
+    fn pack(&mut self, view: &View, mask: u32, to: Reg, from: &[Source], bits: u32) {
+        let mut out = Lanes::ZERO;
+        for (i, source) in from.iter().enumerate() {
+            let values = self.value(view, *source);
+            for (x, part) in out.0.iter_mut().zip(&values.0) {
+                *x |= (part & (u64::MAX >> (64 - bits))) << (i as u32 * bits);
+            }
+        }
+        self.set(view, to, mask, &out);
+    }
+
+    /// Writes the parts of `from`, `bits` each, into the registers of `to` that there are, the lowest first.
+    fn unpack(&mut self, view: &View, mask: u32, to: &[Option<Reg>], from: Source, bits: u32) {
+        let values = *self.value(view, from);
+        for (i, to) in to.iter().enumerate() {
+            let Some(to) = to else { continue };
+            let part = values
+                .0
+                .map(|x| x >> (i as u32 * bits) & (u64::MAX >> (64 - bits)));
+            self.set(view, *to, mask, &Lanes(part));
+        }
+    }
+
+    /// Adds or subtracts with the lanes' carries, and keeps the new ones.
+    fn carry(&mut self, view: &View, mask: u32, carry: &Carry) {
+        let (out, to, after) = carry.run(
+            carry.from.map(|source| self.value(view, source)),
+            self.carries,
+        );
+        self.set(view, to, mask, &out);
+        self.carries = (self.carries & !mask) | (after & mask);
     }
 }

@@ -1,6 +1,6 @@
 //! A warp: 32 threads, one instruction at a time.
 //!
-//! Where the lanes of a branch part, one side waits on a stack until the other has come to the branch's immediate post-dominator.
+//! If the lanes of a branch part, one side waits on a stack until the other has come to the branch's immediate post-dominator.
 
 use super::async_copy::Copies;
 use super::bulk::BulkGroups;
@@ -21,7 +21,7 @@ use crate::ptx::Function;
 /// Instructions before another warp of the block has its turn.
 const TURN: u64 = 1 << 16;
 
-/// What the warps of a block share.
+/// State that the warps of a block share.
 pub struct Machine<'r> {
     pub running: &'r Running<'r>,
     pub block: [u32; 3],
@@ -34,7 +34,7 @@ pub struct Machine<'r> {
     pub events: u64,
 }
 
-/// What is wrong with one lane.
+/// Fault of one lane.
 pub struct Trouble {
     pub lane: usize,
     pub address: Option<u64>,
@@ -60,13 +60,13 @@ impl Trouble {
     }
 }
 
-/// Where the registers and constants of the running function are.
+/// Registers and constants of the running function.
 #[derive(Clone, Copy)]
 pub struct View<'r> {
     pub registers: usize,
     pub predicates: usize,
     pub constants: &'r [Lanes],
-    /// Of the instruction.
+    /// Line of the instruction.
     pub line: u32,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Frame {
     /// Start of its local memory.
     pub local: u32,
     pub paths: Vec<Path>,
-    /// What to do with its results.
+    /// Results to copy within local memory when it returns: to, from, bytes.
     pub returned: Vec<(u32, u32, u32)>,
     pub mask: u32,
 }
@@ -87,22 +87,30 @@ pub(super) struct Frame {
 #[derive(Clone, Copy)]
 pub(super) struct Path {
     pub at: u32,
-    /// Where they wait for the others.
+    /// Instruction at which they wait for the others.
     pub reconverge: u32,
     pub mask: u32,
 }
 
-/// Why a warp stops.
+/// Reason why a warp stops.
 pub enum Pause<'r> {
     Ended,
     Turn,
     /// At a barrier, with these lanes.
     Barrier(&'r Barrier, u32),
-    /// For something to happen in the block; it comes back to the instruction of this line.
+    /// Waits for something to happen in the block, then executes the instruction of this line again.
     Wait(Wait, u32),
 }
 
-/// What a warp waits for.
+/// Outcome of an instruction.
+enum Step<'r> {
+    Next,
+    /// Another function runs now.
+    Called,
+    Paused(Pause<'r>),
+}
+
+/// Condition that a warp waits for.
 #[derive(Clone, Copy)]
 pub struct Wait {
     pub lane: usize,
@@ -122,9 +130,9 @@ pub struct Warp {
     pub impatient: bool,
     /// The barrier and phase that were not complete when last asked, and where.
     pub attempt: Option<((u64, u32), u32)>,
-    /// By `setmaxnreg`.
+    /// Registers set by `setmaxnreg`.
     pub registers_held: Option<u32>,
-    /// In the block.
+    /// Number of its first thread in the block.
     pub first_thread: u32,
     /// Lanes that have not ended.
     pub live: u32,
@@ -230,7 +238,7 @@ impl Warp {
         Ok(Pause::Ended)
     }
 
-    /// Until the function ends, calls another, or is stopped.
+    /// Executes instructions until the function ends, calls another, or is stopped.
     fn run_function<'r>(
         &mut self,
         machine: &mut Machine<'r>,
@@ -269,67 +277,74 @@ impl Warp {
                 let lane = taken.trailing_zeros() as usize;
                 used.map_err(|w| self.fault(Trouble::of(lane, w), machine, view.line))?;
             }
-            match &instruction.code {
-                Code::Lanes { run, to, from } => {
-                    let mut out = Lanes::ZERO;
-                    run(&from.map(|source| self.value(&view, source)), &mut out);
-                    self.set(&view, *to, taken, &out);
-                }
-                Code::Branch { to, reconverge } => self.branch(*to, *reconverge, taken, active),
-                Code::Call(call) => {
-                    return match self.call(call, taken, machine) {
-                        Ok(()) => Ok(None),
-                        Err(trouble) => Err(self.fault(trouble, machine, instruction.line)),
-                    };
-                }
-                Code::Barrier(barrier) => {
-                    if taken != self.live {
-                        let trouble = self.divergent(taken);
-                        return Err(self.fault(trouble, machine, instruction.line));
-                    }
-                    return Ok(Some(Pause::Barrier(barrier, instruction.line)));
-                }
-                Code::MBarrier(_) | Code::SetRegisters { .. } => {
-                    let waits = match &instruction.code {
-                        Code::MBarrier(op) => op.run(machine, self, &view, taken),
-                        Code::SetRegisters { count, more } => {
-                            change_registers(machine, self, taken, *count, *more)
-                        }
-                        _ => Ok(None),
-                    };
-                    match waits {
-                        Ok(None) => {}
-                        Ok(Some(wait)) => {
-                            self.step_back();
-                            return Ok(Some(Pause::Wait(wait, view.line)));
-                        }
-                        Err(trouble) => return Err(self.fault(trouble, machine, view.line)),
-                    }
-                }
-                other => {
-                    if let Err(trouble) = self.execute(other, machine, &view, taken) {
-                        return Err(self.fault(trouble, machine, instruction.line));
-                    }
-                }
+            match self.step(machine, &instruction.code, &view, taken, active) {
+                Ok(Step::Next) => {}
+                Ok(Step::Called) => return Ok(None),
+                Ok(Step::Paused(pause)) => return Ok(Some(pause)),
+                Err(trouble) => return Err(self.fault(trouble, machine, view.line)),
             }
             if self.executed >= until {
                 let limit = machine.running.instructions_per_warp;
                 if self.executed > limit {
                     let lane = taken.trailing_zeros() as usize;
                     let trouble = Trouble::of(lane, What::Endless(limit));
-                    return Err(self.fault(trouble, machine, instruction.line));
+                    return Err(self.fault(trouble, machine, view.line));
                 }
                 return Ok(Some(Pause::Turn));
             }
         }
     }
 
-    /// To the instruction that was just executed.
-    fn step_back(&mut self) {
+    /// Executes one instruction for the lanes `taken`, of those `active` on this path.
+    #[inline(always)]
+    fn step<'r>(
+        &mut self,
+        machine: &mut Machine<'r>,
+        code: &'r Code,
+        view: &View<'r>,
+        taken: u32,
+        active: u32,
+    ) -> Result<Step<'r>, Trouble> {
+        match code {
+            Code::Lanes { run, to, from } => {
+                let mut out = Lanes::ZERO;
+                run(&from.map(|source| self.value(view, source)), &mut out);
+                self.set(view, *to, taken, &out);
+            }
+            Code::Branch { to, reconverge } => self.branch(*to, *reconverge, taken, active),
+            Code::Call(call) => {
+                self.call(call, taken, machine)?;
+                return Ok(Step::Called);
+            }
+            Code::Barrier(barrier) => {
+                if taken != self.live {
+                    return Err(self.divergent(taken));
+                }
+                return Ok(Step::Paused(Pause::Barrier(barrier, view.line)));
+            }
+            Code::MBarrier(op) => {
+                let wait = op.run(machine, self, view, taken)?;
+                return Ok(self.again_after(wait, view.line));
+            }
+            Code::SetRegisters { count, more } => {
+                let wait = change_registers(machine, self, taken, *count, *more)?;
+                return Ok(self.again_after(wait, view.line));
+            }
+            other => self.execute(other, machine, view, taken)?,
+        }
+        Ok(Step::Next)
+    }
+
+    /// Goes back to the instruction that was just executed, if it has to wait.
+    fn again_after<'r>(&mut self, wait: Option<Wait>, line: u32) -> Step<'r> {
+        let Some(wait) = wait else {
+            return Step::Next;
+        };
         let frame = self.frames.last_mut();
         if let Some(path) = frame.and_then(|frame| frame.paths.last_mut()) {
             path.at -= 1;
         }
+        Step::Paused(Pause::Wait(wait, line))
     }
 
     fn divergent(&self, here: u32) -> Trouble {
