@@ -1,0 +1,62 @@
+//! Products on a GPU: cuBLASLt and our own kernels, verified and timed by the same code as on the CPU, and each a
+//! fallback for the other. On the virtual GPU: `scripts/vgpu rtx3060 -- cargo test --release --features cuda --test cuda_gemm`.
+#![cfg(feature = "cuda")]
+
+mod arithmetic;
+mod failures;
+mod operands;
+mod search;
+
+#[path = "../common/places.rs"]
+mod places;
+
+use taper::ops::gemm::Problem;
+use taper::ops::gemm::gpu::{Candidate, Gpu};
+use taper::terms::{Gelu, GemmBackend, Inputs, ModelDims, Recompute, Rung};
+
+const WORKSPACE_ELEMENTS: usize = 1 << 20;
+
+/// The GPU, or nothing where there is none.
+fn gpu(backend: GemmBackend) -> Option<Gpu> {
+    gpu_with(backend, WORKSPACE_ELEMENTS)
+}
+
+fn gpu_with(backend: GemmBackend, workspace_elements: usize) -> Option<Gpu> {
+    let device = match taper::device::open(0) {
+        Ok(device) => device,
+        Err(error) if std::env::var_os("VGPU_CARD").is_none() => {
+            eprintln!("skipped, for there is no GPU ({error}): use scripts/vgpu");
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let workspace = device
+        .cuda_stream()
+        .alloc_zeros(workspace_elements)
+        .unwrap();
+    Some(Gpu::new(&device, backend, workspace).unwrap())
+}
+
+/// Every product of a small model's step.
+fn problems(inputs: Inputs, gelu: Gelu) -> Vec<(&'static str, Problem)> {
+    let dims = ModelDims {
+        n_layer: 1,
+        n_head: 2,
+        n_embd: 64,
+        block_size: 48,
+        vocab_size: 200,
+        bias: true,
+        dropout: 0.0,
+        gelu,
+    };
+    let rung = Rung {
+        micro_batch: 2,
+        recompute: Recompute::None,
+        logits_rows: 64,
+    };
+    Problem::of_training(&dims, rung, inputs)
+}
+
+fn is_ours(candidate: &Candidate) -> bool {
+    matches!(candidate, Candidate::Ptx { .. })
+}
