@@ -1,52 +1,18 @@
-//! What a run says, word for word, from made-up durations; and the metrics file across restarts.
+//! Text and JSON of a run on stdout and stderr.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
 use taper::device::{Cpu, DeviceProfile, Hardware};
-use taper::metrics::{EvalReport, StepReport};
 use taper::report::{
-    BestEval, DataSummary, GpuUse, MetricsLog, ReportOptions, Reporter, Startup, Summary, Warning,
+    BestEval, DataSummary, GpuUse, ReportOptions, Reporter, Startup, Summary, Warning,
 };
 use taper::schedule::Schedule;
 use taper::terms::{Choice, Gelu, ModelDims, NamedChoice};
 
-/// A stream that the test can read back.
-#[derive(Clone, Default)]
-struct Stream(Arc<Mutex<Vec<u8>>>);
-
-impl Stream {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A stream whose reader went away.
-struct ClosedPipe;
-
-impl Write for ClosedPipe {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::BrokenPipe.into())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::streams::{ClosedPipe, Stream};
+use crate::{eval, parsed, step};
 
 fn startup() -> Startup {
     Startup {
@@ -109,26 +75,6 @@ fn startup() -> Startup {
                 },
             ),
         ],
-    }
-}
-
-fn step(step: u64, loss: f64, ms: u64) -> StepReport {
-    StepReport {
-        step,
-        loss,
-        learning_rate: 1e-5 * step as f64,
-        grad_norm: 0.5,
-        tokens: 1_536,
-        duration: Duration::from_millis(ms),
-    }
-}
-
-fn eval(step: u64, train_loss: f64, val_loss: f64) -> EvalReport {
-    EvalReport {
-        step,
-        train_loss,
-        val_loss,
-        duration: Duration::from_millis(1_500),
     }
 }
 
@@ -245,13 +191,6 @@ fn quiet_leaves_the_warnings_and_the_last_evaluation() {
         stdout,
         "step 4: train loss 3.7500, val loss 3.8000, val perplexity 44.70\n"
     );
-}
-
-fn parsed(lines: &str) -> Vec<Value> {
-    lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }
 
 #[test]
@@ -378,97 +317,4 @@ fn readers_that_went_away_do_not_stop_the_run() {
         Box::new(ClosedPipe),
         Box::new(ClosedPipe),
     ));
-}
-
-/// A reporter that only writes metrics.
-fn recording(log: MetricsLog) -> Reporter {
-    let options = ReportOptions::default();
-    let mut reporter = Reporter::with_outputs(options, Box::new(io::sink()), Box::new(io::sink()));
-    reporter.record_in(log);
-    reporter
-}
-
-fn open(path: &Path, bytes: u64) -> (MetricsLog, Option<Warning>) {
-    MetricsLog::open_at(path, bytes).unwrap()
-}
-
-#[test]
-fn a_resumed_run_continues_the_metrics_without_a_gap_or_a_duplicate() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("new/metrics.jsonl");
-
-    let mut first = recording(open(&path, 0).0);
-    first.step(&step(1, 4.0, 10));
-    first.step(&step(2, 3.5, 10));
-    first.eval(&eval(2, 3.4, 3.6), true);
-    let recorded = first.metrics_bytes().unwrap();
-    let at_checkpoint = fs::read_to_string(&path).unwrap();
-    assert_eq!(recorded, at_checkpoint.len() as u64);
-    first.step(&step(3, 3.2, 10)); // after the checkpoint, before the kill
-    drop(first);
-
-    let (log, warning) = open(&path, recorded);
-    assert_eq!(warning, None);
-    let mut second = recording(log);
-    second.step(&step(3, 3.2, 11));
-    second.step(&step(4, f64::NAN, 11));
-    assert_eq!(
-        second.metrics_bytes().unwrap(),
-        fs::metadata(&path).unwrap().len()
-    );
-    let text = fs::read_to_string(&path).unwrap();
-    assert!(text.starts_with(&at_checkpoint));
-    let lines = parsed(&text);
-    let steps: Vec<_> = lines
-        .iter()
-        .map(|line| line["step"].as_u64().unwrap())
-        .collect();
-    assert_eq!(steps, [1, 2, 2, 3, 4]);
-    assert_eq!(lines[3]["ms"], 11.0);
-    assert_eq!(lines[4]["loss"], Value::Null);
-}
-
-#[test]
-fn a_new_run_starts_an_empty_metrics_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("metrics.jsonl");
-    fs::write(&path, "{\"kind\":\"step\"}\n").unwrap();
-    let (_, warning) = open(&path, 0);
-    assert_eq!(warning, None);
-    assert_eq!(fs::read(&path).unwrap(), b"");
-}
-
-#[test]
-fn a_missing_short_or_torn_metrics_file_is_used_as_far_as_it_goes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("metrics.jsonl");
-    let cut = |found_bytes| {
-        Some(Warning::MetricsCut {
-            path: path.clone(),
-            expected_bytes: 100,
-            found_bytes,
-        })
-    };
-    assert_eq!(open(&path, 100).1, cut(0));
-    for (written, kept) in [
-        ("{\"a\":1}\n{\"b\":2}\n", 16),
-        ("{\"a\":1}\n{\"b\":", 8),
-        ("{\"a\":", 0),
-    ] {
-        fs::write(&path, written).unwrap();
-        let (log, warning) = open(&path, 100);
-        assert_eq!(warning, cut(kept), "{written:?}");
-        recording(log).step(&step(5, 3.0, 10));
-        let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text[..kept as usize], written[..kept as usize]);
-        assert_eq!(parsed(&text[kept as usize..]).len(), 1);
-    }
-    assert_eq!(
-        cut(16).unwrap().to_string(),
-        format!(
-            "`{}` holds 16 B of the 100 B written before the checkpoint: the curve has a gap, \
-             the training has none",
-            path.display()
-        )
-    );
 }
