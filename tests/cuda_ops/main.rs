@@ -1,5 +1,5 @@
 //! Every memory-bound kernel against the CPU body of its operation in f64, whose own oracle is candle's
-//! autograd (tests/ops.rs): in every type, at widths that 16 bytes divide and at others. Two launches give the
+//! autograd (tests/ops/): in every type, at widths that 16 bytes divide and at others. Two launches give the
 //! same bits.
 //!
 //! Without a GPU, run this on the virtual one:
