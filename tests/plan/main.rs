@@ -14,6 +14,7 @@ mod process;
 mod choices;
 mod command;
 mod ladder;
+mod micro_batch;
 mod refusals;
 mod snapshots;
 
