@@ -1,4 +1,4 @@
-//! What `--set` and the file give, and in which order of precedence.
+//! Values from `--set` and the file, and their order of precedence.
 
 use taper::config::{
     AutotuneRequest, BatchSize, Config, DeviceRequest, DtypeRequest, MemoryLimit, RecomputeRequest,
@@ -157,77 +157,102 @@ fn the_derived_numbers_hold_for_any_request() {
     assert_eq!(config.eval_sequences(), usize::MAX);
 }
 
+/// Keys, values that each of them refuses, and what is expected instead.
+const IMPOSSIBLE: [(&str, &str, &str); 16] = [
+    (
+        "tokens_per_step log_interval eval_interval eval_iters eval_batch_size checkpoint_interval keep",
+        "0 -1 1.5 1e400 true 18446744073709551616",
+        "a whole number, 1 or more",
+    ),
+    (
+        "n_head n_embd block_size sequences_per_step gradient_accumulation_steps",
+        "0 -1 1.5 1e400 true 1048577",
+        "a whole number from 1 to 1048576",
+    ),
+    (
+        "n_layer threads",
+        "0 -1 1.5 true 4097",
+        "a whole number from 1 to 4096",
+    ),
+    (
+        "batch_size",
+        "0 -1 1.5 1e400 true 1048577 fast",
+        "`auto` or a whole number from 1 to 1048576",
+    ),
+    (
+        "memory_limit",
+        "0 0GiB 0.1B -1 -1GiB 1.5 nan true much 12GX GiB 11,69GiB",
+        "a size such as `11.69GiB`",
+    ),
+    (
+        "max_iters warmup_iters lr_decay_iters seed",
+        "-1 x 0.5",
+        "a whole number, 0 or more",
+    ),
+    ("vocab_size", "0 65537", "a whole number from 1 to 65536"),
+    (
+        "dropout beta1 beta2",
+        "1 1.0 -0.1 nan inf true",
+        "a number from 0 up to, but not including, 1",
+    ),
+    (
+        "learning_rate eps",
+        "0 0.0 -1 nan inf 1e400",
+        "a number above 0",
+    ),
+    (
+        "weight_decay grad_clip min_lr",
+        "-1 -0.5 nan inf",
+        "a number, 0 or more",
+    ),
+    ("bias decay_lr eval_only", "0 1 yes", "`true` or `false`"),
+    ("gelu", "relu 1", "`tanh` or `erf`"),
+    (
+        "device",
+        "gpu cuda: cuda:x cuda:-1 cuda:70000 CUDA",
+        "`auto`, `cpu`, `cuda`, or a GPU by its number, such as `cuda:1`",
+    ),
+    (
+        "dtype",
+        "bf16 half float64",
+        "`auto`, `float32`, `bfloat16` or `float16`",
+    ),
+    (
+        "recompute",
+        "true gelu all",
+        "`auto`, `none`, `gelu+ln` or `block`",
+    ),
+    (
+        "autotune",
+        "true max 68",
+        "`auto`, `full`, `limited` or `off`",
+    ),
+];
+
+/// Values at the ends of what is possible.
+const LAST_POSSIBLE: [&str; 17] = [
+    "vocab_size=1",
+    "vocab_size=65536",
+    "dropout=0",
+    "dropout=0.999",
+    "seed=0",
+    "seed=18446744073709551615",
+    "seed=0xff",
+    "grad_clip=0",
+    "weight_decay=0",
+    "min_lr=0",
+    "min_lr=6e-4",
+    "warmup_iters=0",
+    "n_head=1",
+    "n_head=768",
+    "eps=1e-12",
+    "batch_size=1048576",
+    "memory_limit=1B",
+];
+
 #[test]
 fn impossible_values_are_refused_and_the_last_possible_ones_are_not() {
-    let count = "a whole number, 1 or more";
-    let fraction = "a number from 0 up to, but not including, 1";
-    let expected = [
-        (
-            "tokens_per_step log_interval eval_interval eval_iters eval_batch_size checkpoint_interval keep",
-            "0 -1 1.5 1e400 true 18446744073709551616",
-            count,
-        ),
-        (
-            "n_head n_embd block_size sequences_per_step gradient_accumulation_steps",
-            "0 -1 1.5 1e400 true 1048577",
-            "a whole number from 1 to 1048576",
-        ),
-        (
-            "n_layer threads",
-            "0 -1 1.5 true 4097",
-            "a whole number from 1 to 4096",
-        ),
-        (
-            "batch_size",
-            "0 -1 1.5 1e400 true 1048577 fast",
-            "`auto` or a whole number from 1 to 1048576",
-        ),
-        (
-            "memory_limit",
-            "0 0GiB 0.1B -1 -1GiB 1.5 nan true much 12GX GiB 11,69GiB",
-            "a size such as `11.69GiB`",
-        ),
-        (
-            "max_iters warmup_iters lr_decay_iters seed",
-            "-1 x 0.5",
-            "a whole number, 0 or more",
-        ),
-        ("vocab_size", "0 65537", "a whole number from 1 to 65536"),
-        ("dropout beta1 beta2", "1 1.0 -0.1 nan inf true", fraction),
-        (
-            "learning_rate eps",
-            "0 0.0 -1 nan inf 1e400",
-            "a number above 0",
-        ),
-        (
-            "weight_decay grad_clip min_lr",
-            "-1 -0.5 nan inf",
-            "a number, 0 or more",
-        ),
-        ("bias decay_lr eval_only", "0 1 yes", "`true` or `false`"),
-        ("gelu", "relu 1", "`tanh` or `erf`"),
-        (
-            "device",
-            "gpu cuda: cuda:x cuda:-1 cuda:70000 CUDA",
-            "`auto`, `cpu`, `cuda`, or a GPU by its number, such as `cuda:1`",
-        ),
-        (
-            "dtype",
-            "bf16 half float64",
-            "`auto`, `float32`, `bfloat16` or `float16`",
-        ),
-        (
-            "recompute",
-            "true gelu all",
-            "`auto`, `none`, `gelu+ln` or `block`",
-        ),
-        (
-            "autotune",
-            "true max 68",
-            "`auto`, `full`, `limited` or `off`",
-        ),
-    ];
-    for (keys, values, expected) in expected {
+    for (keys, values, expected) in IMPOSSIBLE {
         for key in keys.split(' ') {
             for value in values.split(' ') {
                 let error = try_load("", &[&format!("{key}={value}")]).expect_err(key);
@@ -242,25 +267,7 @@ fn impossible_values_are_refused_and_the_last_possible_ones_are_not() {
             }
         }
     }
-    for set in [
-        "vocab_size=1",
-        "vocab_size=65536",
-        "dropout=0",
-        "dropout=0.999",
-        "seed=0",
-        "seed=18446744073709551615",
-        "seed=0xff",
-        "grad_clip=0",
-        "weight_decay=0",
-        "min_lr=0",
-        "min_lr=6e-4",
-        "warmup_iters=0",
-        "n_head=1",
-        "n_head=768",
-        "eps=1e-12",
-        "batch_size=1048576",
-        "memory_limit=1B",
-    ] {
+    for set in LAST_POSSIBLE {
         load("", &[set]);
     }
     assert!(try_load("[data]\ndataset = \"\"", &[]).is_err());
