@@ -17,12 +17,9 @@ pub mod device;
 pub mod plan;
 pub mod tokenizer;
 
-pub mod evaluation;
 pub mod memory;
 pub mod model;
 pub mod ops;
-pub mod optim;
-pub mod recovery;
 pub mod sampling;
 pub mod schedule;
 pub mod session;

@@ -2,14 +2,13 @@
 
 use std::rc::Rc;
 
-use crate::checkpoint::Pretrained;
-use crate::error::{Error, Result};
+use crate::checkpoint::{CheckpointError, Pretrained};
 use crate::faults::Site;
-use crate::memory::{Allocator, Group, Host, Memory};
+use crate::memory::{AllocationError, Allocator, Group, Memory, OutOfMemory, Recoverable};
 use crate::model::{Gpt, ParamLayout};
-use crate::ops::cpu::OnCpu;
-use crate::recovery::{Recovery, Workspaces};
+use crate::ops::cpu::{Host, OnCpu};
 use crate::rng::{Seed, Stream};
+use crate::step::recovery::{Recovery, Workspaces};
 use crate::terms::{Purpose, Recompute, Rung};
 
 /// How tokens are chosen; nanoGPT's names and meanings.
@@ -21,6 +20,46 @@ pub struct SamplingSettings {
     /// Only this many likeliest tokens are candidates.
     pub top_k: usize,
     pub seed: u64,
+}
+
+/// Text that cannot be generated.
+#[derive(Debug, thiserror::Error)]
+pub enum SamplingError {
+    #[error(transparent)]
+    Allocation(#[from] AllocationError),
+    /// The weights cannot be read.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    #[error("the prompt has token {id}, but the model has {vocab_size} token ids")]
+    UnknownToken { id: u32, vocab_size: usize },
+}
+
+impl SamplingError {
+    /// A literal edit or command that would help, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Allocation(error) => Some(error.hint()),
+            Self::Weights(error) => error.hint(),
+            Self::EmptyPrompt => {
+                Some("give some text to continue, such as `--prompt \"ROMEO:\"`".into())
+            }
+            Self::UnknownToken { .. } => Some(
+                "the tokenizer beside the weights is not the one they were trained with".into(),
+            ),
+        }
+    }
+}
+
+impl Recoverable for SamplingError {
+    fn into_out_of_memory(self) -> Result<OutOfMemory, Self> {
+        match self {
+            Self::Allocation(error) => error.into_out_of_memory().map_err(Self::Allocation),
+            Self::Weights(error) => error.into_out_of_memory().map_err(Self::Weights),
+            other => Err(other),
+        }
+    }
 }
 
 /// A model and its weights, for one sequence at a time.
@@ -47,7 +86,7 @@ impl Generator {
         vocab_size: usize,
         threads: usize,
         memory: Memory,
-    ) -> Result<Self> {
+    ) -> Result<Self, SamplingError> {
         let dims = pretrained.dims.clone();
         let parameters = ParamLayout::new(&dims).len;
         let backend = Rc::new(OnCpu::untuned(threads));
@@ -83,13 +122,13 @@ impl Generator {
     ///
     /// # Errors
     /// An empty prompt, a prompt token that the model has no row for, or what `emit` returns.
-    pub fn generate(
+    pub fn generate<E: From<SamplingError>>(
         &mut self,
         prompt: &[u32],
         settings: &SamplingSettings,
         sample: u32,
-        mut emit: impl FnMut(u32) -> Result<bool>,
-    ) -> Result<()> {
+        mut emit: impl FnMut(u32) -> Result<bool, E>,
+    ) -> Result<(), E> {
         self.check(prompt)?;
         let block_size = self.block_size;
         let mut tokens = prompt.to_vec();
@@ -104,11 +143,12 @@ impl Generator {
             let context = &tokens[start..];
             let draw = Seed(settings.seed).uniform(Stream::Sampling, 0, index as u32, sample);
             let (weights, vocab_size) = (&self.weights, self.vocab_size);
-            let token = self.workspaces.run(|gpt, memory| {
+            let token: Result<u32, SamplingError> = self.workspaces.run(|gpt, memory| {
                 memory.enter(Site::Sampling).inspect_err(|_| known = 0)?;
                 let logits = gpt.next_logits(weights, context, known);
                 Ok(choose(&logits[..vocab_size], settings, draw))
-            })?;
+            });
+            let token = token?;
             known = context.len();
             tokens.push(token);
             if !emit(token)? {
@@ -123,23 +163,14 @@ impl Generator {
         self.workspaces.take_recoveries()
     }
 
-    fn check(&self, prompt: &[u32]) -> Result<()> {
+    fn check(&self, prompt: &[u32]) -> Result<(), SamplingError> {
         if prompt.is_empty() {
-            return Err(Error::Usage {
-                what: "the prompt is empty".into(),
-                hint: "give some text to continue, such as `--prompt \"ROMEO:\"`".into(),
-            });
+            return Err(SamplingError::EmptyPrompt);
         }
-        match prompt.iter().find(|&&id| id as usize >= self.vocab_size) {
+        let vocab_size = self.vocab_size;
+        match prompt.iter().find(|&&id| id as usize >= vocab_size) {
             None => Ok(()),
-            Some(id) => Err(Error::Usage {
-                what: format!(
-                    "the prompt has token {id}, but the model has {} token ids",
-                    self.vocab_size
-                ),
-                hint: "the tokenizer beside the weights is not the one they were trained with"
-                    .into(),
-            }),
+            Some(&id) => Err(SamplingError::UnknownToken { id, vocab_size }),
         }
     }
 }

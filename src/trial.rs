@@ -6,16 +6,36 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::device::DeviceProfile;
-use crate::error::Result;
-use crate::evaluation::{weights, without_backward};
+use crate::device::{DeviceError, DeviceProfile};
 use crate::faults::Faults;
-use crate::memory::{AllocationError, Allocator, Host, Memory};
-use crate::model::{Buffers, Packets, ParamLayout, Tokens};
+use crate::memory::{AllocationError, Allocator, Memory};
+use crate::model::{Buffers, ParamLayout};
+use crate::ops::backend::{Packets, Tokens};
+use crate::ops::cpu::Host;
 use crate::plan::Plan;
-use crate::recovery::{Recovery, Workspaces};
 use crate::step::Lasting;
+use crate::step::evaluation::{weights, without_backward};
+use crate::step::recovery::{Recovery, Workspaces};
 use crate::terms::{Engine, Job, ModelDims, Purpose, Rung};
+
+/// A trial that could not be made, or was refused at every rung.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Allocation(#[from] AllocationError),
+}
+
+impl TrialError {
+    /// The next thing to do.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Device(error) => error.hint(),
+            Self::Allocation(error) => error.hint(),
+        }
+    }
+}
 
 /// What was granted, and what was refused on the way.
 #[derive(Clone, Debug, Serialize)]
@@ -32,7 +52,7 @@ pub struct Trial {
 ///
 /// # Errors
 /// The last refusal, when memory is refused at every rung.
-pub fn on_cpu(plan: &Plan) -> Result<Trial> {
+pub fn on_cpu(plan: &Plan) -> Result<Trial, AllocationError> {
     let engine = Engine::Cpu {
         threads: plan.threads,
     };
@@ -47,8 +67,8 @@ pub fn on_cpu(plan: &Plan) -> Result<Trial> {
 /// # Errors
 /// As [`on_cpu`], and when the GPU cannot be had.
 #[cfg(feature = "cuda")]
-pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial> {
-    use crate::memory::GpuMemory;
+pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial, TrialError> {
+    use crate::ops::cuda::GpuMemory;
     use crate::terms::Precision;
     use half::{bf16, f16};
 
@@ -62,7 +82,7 @@ pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial> {
         Precision::Float16 => run.allocate(rung, &mut GpuMemory::<f16>::new(&device, memory)),
     };
     let left = || context.mem_get_info().ok().map(|(free, _)| free as u64);
-    attempt(plan, Engine::Cuda, memory, allocate, left)
+    Ok(attempt(plan, Engine::Cuda, memory, allocate, left)?)
 }
 
 fn account(plan: &Plan) -> Memory {
@@ -111,7 +131,7 @@ fn attempt(
     memory: Memory,
     allocate: impl Fn(&Run, Option<Rung>, &mut Memory) -> Result<Held, AllocationError> + 'static,
     left_bytes: impl FnOnce() -> Option<u64>,
-) -> Result<Trial> {
+) -> Result<Trial, AllocationError> {
     let run = Run {
         dims: plan.model.clone(),
         job: plan.job,

@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use taper::memory::{Memory, Planned};
 use taper::model::packed_bytes;
+use taper::ops::backend::OptimizerSettings;
 use taper::ops::cpu::OnCpu;
 use taper::ops::gemm::{Cpu, Products, Table};
-use taper::optim::OptimizerSettings;
 use taper::rng::Seed;
 use taper::schedule::Schedule;
 use taper::step::{StepSettings, Trainer, plan_training};
@@ -140,7 +140,11 @@ fn trainer(recompute: Recompute, effort: Effort) -> Trainer<OnCpu<f32>> {
     Trainer::new(&dims(), backend, ladder, settings, Memory::default()).unwrap()
 }
 
-fn read(sample: u32, inputs: &mut [u32], targets: &mut [u32]) -> taper::error::Result<()> {
+fn read(
+    sample: u32,
+    inputs: &mut [u32],
+    targets: &mut [u32],
+) -> Result<(), taper::memory::AllocationError> {
     for (i, (input, target)) in inputs.iter_mut().zip(targets).enumerate() {
         *input = (sample + i as u32) % 300;
         *target = (sample + i as u32 + 1) % 300;

@@ -6,11 +6,11 @@ mod process;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use taper::memory::Memory;
-use taper::model::init_values;
+use taper::memory::{AllocationError, Memory};
+use taper::model::{ParamLayout, init_values};
+use taper::ops::backend::OptimizerSettings;
 use taper::ops::cpu::OnCpu;
 use taper::ops::timed::{HostClock, Operation, Parts, Timed};
-use taper::optim::OptimizerSettings;
 use taper::rng::Seed;
 use taper::schedule::Schedule;
 use taper::step::{StepSettings, Trainer};
@@ -61,7 +61,7 @@ fn settings() -> StepSettings {
     }
 }
 
-fn read(sample: u32, inputs: &mut [u32], targets: &mut [u32]) -> taper::error::Result<()> {
+fn read(sample: u32, inputs: &mut [u32], targets: &mut [u32]) -> Result<(), AllocationError> {
     for (i, (input, target)) in inputs.iter_mut().zip(targets).enumerate() {
         *input = (7 * sample + i as u32) % 48;
         *target = (7 * sample + i as u32 + 1) % 48;
@@ -70,18 +70,23 @@ fn read(sample: u32, inputs: &mut [u32], targets: &mut [u32]) -> taper::error::R
 }
 
 fn timed(rung: Rung) -> Trainer<Timed<OnCpu<f32>, HostClock>> {
-    let backend = Timed::new(OnCpu::untuned(2), HostClock, &DIMS);
+    let backend = Timed::new(
+        OnCpu::untuned(2),
+        HostClock,
+        &DIMS,
+        ParamLayout::new(&DIMS).len,
+    );
     let memory = Memory::default();
     let mut trainer = Trainer::new(&DIMS, backend, vec![rung], settings(), memory).unwrap();
     fill(&mut trainer);
     trainer
 }
 
-fn fill<B: taper::checkpoint::Stored>(trainer: &mut Trainer<B>) {
+fn fill<B: taper::ops::backend::StoredBackend>(trainer: &mut Trainer<B>) {
     let layout = trainer.layout.clone();
-    let init = |[weights, _, _]: [&mut dyn taper::checkpoint::ValuesMut; 3], _: &Memory| {
+    let init = |[weights, _, _]: [&mut dyn taper::ops::backend::ValuesMut; 3], _: &Memory| {
         init_values(&DIMS, &layout, Seed(3), weights).unwrap();
-        Ok(())
+        Ok::<_, AllocationError>(())
     };
     trainer.load(init).unwrap();
 }
@@ -214,7 +219,7 @@ fn what_memory_decides_moves_every_array_once() {
     let parts = parts(RUNG);
     let bytes = |name| parts[&name].work.bytes;
     let (rows, c, v) = (MICRO_STEPS * ROWS, 16, 48);
-    let parameters = taper::model::ParamLayout::new(&DIMS).len as u64;
+    let parameters = ParamLayout::new(&DIMS).len as u64;
     // x and out; weight and bias; mean and deviation.
     let norm = 2 * rows * c + MICRO_STEPS * 2 * c + 2 * rows;
     assert_eq!(bytes(Norm), 4 * norm);

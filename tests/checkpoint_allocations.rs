@@ -4,8 +4,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use taper::checkpoint::{CHUNK, Snapshot, TrainState, Values, ValuesMut, open, save};
+use taper::checkpoint::{Snapshot, TrainState, open, save};
 use taper::model::ParamLayout;
+use taper::ops::backend::{CHUNK, Values, ValuesMut};
 use taper::terms::{Gelu, ModelDims};
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);

@@ -11,11 +11,11 @@ use std::process::Command;
 use common::gpu::{Rounded, assert_near, down, for_each_type, gpu, trains_in_bf16, unwritten, up};
 use common::{Kind, noise};
 use half::{bf16, f16};
-use taper::ops::attention::{self as on_cpu, Shape};
-use taper::ops::cuda::Gpu;
-use taper::ops::cuda::attention as on_gpu;
+use taper::ops::backend::{DropoutSite, Shape};
+use taper::ops::cpu::attention as on_cpu;
+use taper::ops::cpu::dropout::Dropout;
 use taper::ops::cuda::dropout::Mask;
-use taper::ops::dropout::{Dropout, Site};
+use taper::ops::cuda::{Gpu, attention as on_gpu};
 use taper::ops::gemm::cpu::Sequential;
 use taper::rng::Seed;
 
@@ -110,17 +110,17 @@ fn compute_on_cpu<T: Rounded>(inputs: &Inputs<T>) -> Outputs<f64, f64> {
 fn compute_on_gpu<T: Rounded>(gpu: &Gpu, inputs: &Inputs<T>) -> Outputs<T, f32> {
     let shape = inputs.shape;
     let (qkv, dout) = (up(gpu, &inputs.qkv), up(gpu, &inputs.dout));
-    let moment = inputs.dropout.unwrap_or(DROPOUT);
-    let moment = up(gpu, &[moment.step, moment.first_sample]);
-    let moment = moment.as_view();
+    let header = inputs.dropout.unwrap_or(DROPOUT);
+    let header = up(gpu, &[header.step, header.first_sample]);
+    let header = header.as_view();
     let dropout = inputs.dropout.map(|dropout| Mask {
         p: dropout.p,
         seed: dropout.seed,
-        site: Site::Attention {
+        site: DropoutSite::Attention {
             layer: LAYER,
             head: 0,
         },
-        moment: &moment,
+        header: &header,
     });
     let rows = shape.sequences * shape.heads * shape.positions;
     let mut out = unwritten::<T>(gpu, inputs.dout.len());

@@ -13,9 +13,10 @@ use half::bf16;
 use serde_json::Value;
 use taper::device::DeviceProfile;
 use taper::memory::Memory;
-use taper::ops::cuda::{EventClock, GpuElement, OnGpu};
+use taper::model::ParamLayout;
+use taper::ops::cuda::{GpuElement, OnGpu};
 use taper::ops::gemm::{Dispatch, gpu};
-use taper::ops::timed::{Operation, Timed};
+use taper::ops::timed::{EventClock, Operation, Timed};
 use taper::step::Trainer;
 use taper::terms::{GemmBackend, Recompute, Rung};
 
@@ -44,7 +45,7 @@ fn backend<T: GpuElement>(device: &CudaDevice) -> OnGpu<T> {
 }
 
 /// What may be compared after every step: loss, gradient norm, weights and a moment.
-fn step<B: taper::checkpoint::Stored>(
+fn step<B: taper::ops::backend::StoredBackend>(
     trainer: &mut Trainer<B>,
     run: &Run,
     step: usize,
@@ -54,7 +55,7 @@ fn step<B: taper::checkpoint::Stored>(
         let start = (step * run.sequences() + sample as usize) * (t + 1);
         inputs.copy_from_slice(&tokens[start..start + t]);
         targets.copy_from_slice(&tokens[start + 1..start + t + 1]);
-        Ok(())
+        Ok::<_, taper::memory::AllocationError>(())
     };
     let outcome = trainer.step(step as u64, read).unwrap();
     let weights = all(&*trainer.state.full_weights(trainer.backend()));
@@ -77,7 +78,7 @@ fn timing_changes_no_bit_and_recordings_go_on_after_it() {
     let mut plain = run.trainer(plain, rung, Memory::default());
     let inner = backend::<bf16>(&device);
     let clock = EventClock::new(inner.gpu().stream());
-    let timed = Timed::new(inner, clock, &run.config);
+    let timed = Timed::new(inner, clock, &run.config, ParamLayout::new(&run.config).len);
     let mut timed = run.trainer(timed, rung, Memory::default());
     for index in 0..6 {
         // Recorded in the second step; off, on, and off again.

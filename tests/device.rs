@@ -1,7 +1,8 @@
 //! Cards that are not here, by name, and what a mistake in the name is answered with.
 
-use taper::device::{DeviceProfile, Hardware, named, parse_bytes};
+use taper::device::{DeviceProfile, Hardware, named};
 use taper::error::Error;
+use taper::units::parse_bytes;
 
 #[test]
 fn every_card_that_is_promised_is_known() {

@@ -8,10 +8,9 @@ use common::reference::Reference;
 use common::{Kind, assert_close, noise, tokens, values};
 use taper::memory::Memory;
 use taper::model::{Gpt, ParamLayout, init_weights};
-use taper::ops::Element;
-use taper::ops::backend::{Masks, Moment, Sum};
-use taper::ops::cpu::{Batch, OnCpu};
-use taper::ops::dropout::Dropout;
+use taper::ops::backend::{BatchHeader, GradientWrite, Masks};
+use taper::ops::cpu::dropout::Dropout;
+use taper::ops::cpu::{Batch, Element, OnCpu};
 use taper::rng::Seed;
 use taper::terms::{Gelu, ModelDims, Purpose, Recompute, Rung};
 
@@ -62,7 +61,7 @@ fn step<T: Element>(
     let weights = weights::<T>(dims);
     let mut gradients = vec![T::of(f64::NAN); weights.len()];
     let mut gpt = gpt(dims, rung, threads, Purpose::Training);
-    let moment = Moment {
+    let header = BatchHeader {
         step: dropout.map_or(0, |dropout| dropout.step),
         first_sample: dropout.map_or(0, |dropout| dropout.first_sample),
         scale: 1.0 / rows as f64,
@@ -70,13 +69,18 @@ fn step<T: Element>(
     let masks = dropout.map(|Dropout { p, seed, .. }| Masks {
         p,
         seed,
-        moment: &moment,
+        header: &header,
     });
-    let batch = Batch::new(inputs.clone(), targets.clone(), moment);
+    let batch = Batch::new(inputs.clone(), targets.clone(), header);
     let batch = (&batch, rung.micro_batch);
     gpt.forward(&weights, batch, masks).unwrap();
     let losses = gpt
-        .backward(&weights, (&mut gradients, Sum::Empty), batch, masks)
+        .backward(
+            &weights,
+            (&mut gradients, GradientWrite::Overwrite),
+            batch,
+            masks,
+        )
         .unwrap();
     (losses.slice().to_vec(), gradients, inputs, targets)
 }
@@ -150,7 +154,7 @@ fn evaluation_and_training_report_the_same_losses() {
     let dims = dims(true, Gelu::Erf);
     let (trained, _, inputs, targets) = step::<f32>(&dims, (rung(4), 2), None);
     let mut gpt = gpt(&dims, rung(4), 2, Purpose::Inference);
-    let batch = Batch::new(inputs, targets, Moment::default());
+    let batch = Batch::new(inputs, targets, BatchHeader::default());
     let weights = weights::<f32>(&dims);
     let losses = gpt.losses(&weights, (&batch, 4)).unwrap();
     assert_eq!(losses.slice(), trained);
@@ -168,7 +172,7 @@ fn a_loss_does_not_depend_on_the_micro_batch_it_was_computed_in() {
         let mut all = Vec::new();
         for (inputs, targets) in inputs.chunks(size).zip(targets.chunks(size)) {
             let sequences = inputs.len() / dims.block_size;
-            let batch = Batch::new(inputs.into(), targets.into(), Moment::default());
+            let batch = Batch::new(inputs.into(), targets.into(), BatchHeader::default());
             let losses = gpt.losses(&weights, (&batch, sequences)).unwrap();
             all.extend_from_slice(losses.slice());
         }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::FETCH;
+use crate::faults::Site;
+use crate::memory::OutOfMemory;
 
 /// Why a checkpoint or a pretrained model cannot be written, read or used.
 #[derive(Debug, thiserror::Error)]
@@ -109,13 +111,24 @@ pub struct Difference {
 }
 
 impl CheckpointError {
-    /// Whether the system lacked memory for a file operation.
-    pub fn is_out_of_memory(&self) -> bool {
-        match self {
-            Self::Save { source, .. } | Self::Io { source, .. } => {
-                source.kind() == io::ErrorKind::OutOfMemory
+    /// The lack of memory that this error is, or the error itself: a file operation that the system has no memory for.
+    ///
+    /// # Errors
+    /// Every other failure.
+    pub fn into_out_of_memory(self) -> Result<OutOfMemory, Self> {
+        match &self {
+            Self::Save { source, .. } | Self::Io { source, .. }
+                if source.kind() == io::ErrorKind::OutOfMemory =>
+            {
+                Ok(OutOfMemory {
+                    site: Site::Checkpoint,
+                    name: self.to_string(),
+                    bytes: 0,
+                    held: 0,
+                    limit: None,
+                })
             }
-            _ => false,
+            _ => Err(self),
         }
     }
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
 use super::tensors::{Contents, TensorOut};
-use super::values::Values;
 use crate::model::{ParamLayout, ParamSpec};
+use crate::ops::backend::Values;
 use crate::terms::{Gelu, ModelDims};
 
 /// `<|endoftext|>` in GPT-2's vocabulary.

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use super::manifest::{Manifest, json_flaw, unreadable};
 use super::pretrained::{Fit, differences};
 use super::tensor_file::TensorFile;
-use super::values::ValuesMut;
 use super::{
     CheckpointError, Damage, Flaw, MANIFEST, MODEL_CONFIG, OPTIMIZER, RUN_CONFIG, STATE, Skipped,
     TrainState, folders, huggingface, pretrained,
 };
 use crate::model::ParamLayout;
+use crate::ops::backend::ValuesMut;
 use crate::terms::ModelDims;
 
 /// A checkpoint whose files were all held against their checksums.

@@ -26,11 +26,10 @@ mod pretrained;
 mod resume;
 mod save;
 mod state;
-mod stored;
+
 mod tensor_file;
 mod tensors;
 mod transpose;
-mod values;
 
 pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped};
 pub use folders::prune;
@@ -40,8 +39,6 @@ pub use pretrained::{Pretrained, open_pretrained};
 pub use resume::{asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable};
 pub use save::{Snapshot, save};
 pub use state::TrainState;
-pub use stored::Stored;
-pub use values::{CHUNK, Values, ValuesMut};
 
 const MODEL: &str = "model.safetensors";
 const MODEL_CONFIG: &str = "config.json";

@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::manifest::{Manifest, is_plain};
 use super::tensor_file::TensorFile;
-use super::values::ValuesMut;
 use super::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG, huggingface};
 use crate::model::{ParamLayout, ParamSpec};
+use crate::ops::backend::ValuesMut;
 use crate::terms::ModelDims;
 
 /// Lists the files of a model that is stored in several.

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use super::folders::{self, Folders};
 use super::manifest::{FileDigest, HashedFile, Manifest, is_plain};
 use super::tensors::{self, Contents, Failure, TensorOut};
-use super::values::Values;
 use super::{
     CheckpointError, FETCH, MANIFEST, MODEL, MODEL_CONFIG, OPTIMIZER, REQUIRED, RUN_CONFIG, STATE,
     TrainState, huggingface,
 };
 use crate::model::ParamLayout;
+use crate::ops::backend::Values;
 use crate::terms::ModelDims;
 
 /// A run at one instant, borrowed from whoever owns the buffers.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ops::gemm::Table;
-use crate::optim::LossScale;
-use crate::recovery::Recovery;
+use crate::step::loss_scale::LossScale;
+use crate::step::recovery::Recovery;
 use crate::terms::{NamedChoice, Rung};
 
 /// Everything a resumed run needs besides weights, moments and the config.

@@ -10,7 +10,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::CheckpointError;
 use super::transpose::{row_blocks, transpose};
-use super::values::{CHUNK, ValuesMut, chunks, room};
+use crate::ops::backend::{CHUNK, ValuesMut, chunks, room};
 
 /// The header starts with its own length, a little-endian u64.
 const LENGTH_BYTES: u64 = 8;

@@ -8,7 +8,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::transpose::{row_blocks, transpose};
-use super::values::{CHUNK, Values, chunks, on_host, room};
+use crate::ops::backend::{CHUNK, Values, chunks, on_host, room};
 
 /// An f32 tensor to be written.
 pub(super) struct TensorOut<'a> {

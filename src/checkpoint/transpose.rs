@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::values::CHUNK;
+use crate::ops::backend::CHUNK;
 
 /// Whole rows, about a chunk at a time.
 pub(super) fn row_blocks(rows: usize, cols: usize) -> impl Iterator<Item = Range<usize>> {

@@ -41,7 +41,6 @@ mod gpu {
     use crate::ops::cuda::{GpuElement, OnGpu};
     use crate::ops::gemm::Dispatch;
     use crate::ops::gemm::gpu::Gpu;
-    use crate::terms::GemmBackend;
 
     /// What searches on a GPU found, as far as the plan's.
     pub(in crate::commands) fn cache(
@@ -86,13 +85,10 @@ mod gpu {
         ///
         /// # Errors
         /// When it has not even memory for that, or does not tell what it can do.
-        pub fn backend<T: GpuElement>(
-            &self,
-            request: GemmBackend,
-            search: Search,
-        ) -> Result<OnGpu<T>, DeviceError> {
+        pub fn backend<T: GpuElement>(&self, search: Search) -> Result<OnGpu<T>, DeviceError> {
             let explained = |error| explain(error, self.ordinal);
-            let gpu = Gpu::on(&self.device, self.profile, request).map_err(explained)?;
+            let gpu =
+                Gpu::on(&self.device, self.profile, self.plan.gemm_backend).map_err(explained)?;
             let cache = cache(&gpu, self.plan, (self.ordinal, self.profile));
             let products = Dispatch::new(gpu, self.plan.gemm, cache, search.stored);
             let products = products.with_progress(search.progress);

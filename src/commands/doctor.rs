@@ -30,7 +30,12 @@ pub fn run(args: DoctorArgs) -> Result<()> {
     };
     let report = Report::new(Machine::probe(config.as_ref()));
     let text = match args.json {
-        true => report.json()? + "\n",
+        true => {
+            report
+                .json()
+                .map_err(|error| Error::io("write", "the report".as_ref())(error.into()))?
+                + "\n"
+        }
         false => report.text(),
     };
     until_reader_leaves(print_now(&text))?;

@@ -11,6 +11,9 @@ pub mod train;
 use std::io::{self, Write};
 
 use crate::error::{Error, Result};
+use crate::memory::{AllocationError, Recoverable};
+use crate::plan::{PlanError, Request};
+use crate::terms::FileError;
 
 /// Does `work` in a pool of `threads` threads.
 ///
@@ -35,7 +38,26 @@ fn print_now(text: &str) -> Result<()> {
 /// A reader that has seen enough may go away, as `head` does: the work ends there, and well.
 fn until_reader_leaves(done: Result<()>) -> Result<()> {
     match done {
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(Error::File(FileError { source, .. }))
+            if source.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            Ok(())
+        }
         other => other,
+    }
+}
+
+/// Says which launches take less memory, for a lack of memory at the smallest rung; other errors stay as they are.
+/// `saved` says whether there is a checkpoint to go on from.
+fn explain(error: Error, request: &Request, saved: bool) -> Error {
+    let lack = match error.into_out_of_memory() {
+        // A file operation that lacked memory says nothing of what is held.
+        Ok(lack) if lack.held == 0 => return AllocationError::from(lack).into(),
+        Ok(lack) => lack,
+        Err(other) => return other,
+    };
+    match request.explain(&lack, saved) {
+        Ok(refusal) => PlanError::from(refusal).into(),
+        Err(error) => error.into(),
     }
 }

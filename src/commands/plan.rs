@@ -4,14 +4,14 @@ use crate::checkpoint::{hub_cache, open_pretrained, resolve_pretrained};
 use crate::commands::{print_now, until_reader_leaves};
 use crate::config::{Config, DeviceRequest};
 use crate::data::{DataError, Dataset, DatasetInfo};
-use crate::device::{DeviceProfile, find, parse_bytes};
+use crate::device::{DeviceProfile, find};
 use crate::error::{Error, Result};
 use crate::plan::{GPT2_VOCAB, Origin, Plan, Request};
 use crate::report::{PlanReport, plan_json, plan_text};
 use crate::terms::{Choice, Gelu, Job, ModelDims};
 use crate::trial;
 use crate::trial::Trial;
-use crate::units::bytes;
+use crate::units::{bytes, parse_bytes};
 
 /// Print what `train` would do: the launch, its memory, every choice
 #[derive(Clone, Debug, clap::Args)]
@@ -161,9 +161,9 @@ pub(super) fn weights(init_from: &str) -> Option<ModelDims> {
 /// On the device that the plan is for, which must be here.
 fn allocate(plan: &Plan, wanted: &Wanted) -> Result<Trial> {
     match (wanted.here, wanted.ordinal) {
-        (true, None) => trial::on_cpu(plan),
+        (true, None) => Ok(trial::on_cpu(plan)?),
         #[cfg(feature = "cuda")]
-        (true, Some(ordinal)) => trial::on_gpu(plan, ordinal),
+        (true, Some(ordinal)) => Ok(trial::on_gpu(plan, ordinal)?),
         _ => Err(Error::Usage {
             what: format!(
                 "`--allocate` needs a device of this machine, and `{}` is none",

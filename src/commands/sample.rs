@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use crate::checkpoint::{Pretrained, hub_cache, open_pretrained, resolve_pretrained};
 use crate::commands::{in_thread_pool, print_now, until_reader_leaves};
-use crate::device::{DeviceProfile, parse_bytes};
+use crate::device::DeviceProfile;
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
 use crate::model::packed_bytes;
 use crate::plan::host_memory;
-use crate::recovery::Recovery;
 use crate::sampling::{Generator, SamplingSettings};
+use crate::step::recovery::Recovery;
 use crate::terms::{Effort, Inputs};
 use crate::tokenizer::Tokenizer;
+use crate::units::parse_bytes;
 
 /// Generate text from a checkpoint
 #[derive(Clone, Debug, clap::Args)]
@@ -82,7 +83,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
             print_now(&prompt)?;
             let mut text = tokenizer.decode_stream();
             let end = tokenizer.end_of_text();
-            let generated = generator.generate(&tokens, &settings, sample, |token| {
+            let generated: Result<()> = generator.generate(&tokens, &settings, sample, |token| {
                 if Some(token) == end {
                     return Ok(false);
                 }

@@ -4,10 +4,13 @@ use std::fmt;
 use std::ops::Range;
 
 use super::presets;
+use crate::terms::FileError;
 
-/// Why a configuration was refused.
+/// A configuration that was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    #[error(transparent)]
+    File(#[from] FileError),
     /// `--config` named neither.
     #[error(
         "no file and no preset is called `{name}`\n  = presets:{}",
@@ -23,6 +26,7 @@ impl ConfigError {
     /// A literal edit; with several problems, that of the last one (`Display` has the others).
     pub fn hint(&self) -> Option<String> {
         match self {
+            ConfigError::File(error) => error.hint(),
             ConfigError::NotFound { name } => {
                 let nearest = presets::nearest(name)?;
                 Some(format!("did you mean `--config {nearest}`?"))

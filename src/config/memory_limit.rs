@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::parse_bytes;
+use crate::units::parse_bytes;
 
 /// The most memory to hold, in bytes, above 0. Written as text such as `11.69GiB` or `500MB`, or as a
 /// whole number of bytes; saved as the latter, which is exact.

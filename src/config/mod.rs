@@ -57,7 +57,7 @@ impl Config {
     ///
     /// # Errors
     /// When there is no such file or preset, or for everything wrong in it and in the overrides.
-    pub fn load(source: &str, overrides: &[String]) -> crate::error::Result<Self> {
+    pub fn load(source: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let file = presets::locate(source)?;
         let sets: Vec<Source> = overrides.iter().map(|text| Source::set(text)).collect();
         let mut request = Request::default();
@@ -65,7 +65,7 @@ impl Config {
         for set in &sets {
             request.read_set(set);
         }
-        Ok(request.resolve()?)
+        request.resolve()
     }
 
     /// Every key that has a value, in a form that `--config` reads back as the same request.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::error::{ConfigError, Source};
 use super::keys;
-use crate::error::{Error, Result};
+use crate::terms::FileError;
 
 /// A configuration that ships in the binary.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub const PRESETS: &[Preset] = presets![
 ///
 /// # Errors
 /// When there is neither, or the file cannot be read.
-pub(super) fn locate(name: &str) -> Result<Source> {
+pub(super) fn locate(name: &str) -> Result<Source, ConfigError> {
     let path = Path::new(name);
     let bare = name.strip_suffix(".toml").unwrap_or(name);
     let preset = PRESETS.iter().find(|preset| preset.name == bare);
@@ -55,10 +55,10 @@ pub(super) fn locate(name: &str) -> Result<Source> {
             file: Some(format!("{}.toml (preset)", preset.name)),
             text: preset.text.into(),
         }),
-        None if !path.exists() => Err(ConfigError::NotFound { name: name.into() }.into()),
+        None if !path.exists() => Err(ConfigError::NotFound { name: name.into() }),
         _ => Ok(Source {
             file: Some(name.into()),
-            text: std::fs::read_to_string(path).map_err(Error::io("read", path))?,
+            text: std::fs::read_to_string(path).map_err(FileError::at("read", path))?,
         }),
     }
 }

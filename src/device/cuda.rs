@@ -9,13 +9,13 @@ use cudarc::driver::sys::{CUdevice_attribute as Attribute, CUresult};
 use cudarc::driver::{CudaContext, DriverError, result};
 
 use super::capability::cores_per_sm;
+use super::driver;
 use super::gpu::Reading;
 use super::nvml::processes_of;
 use super::{
     Cuda, DeviceError, DeviceProfile, GpuProcess, Gpus, Hardware, OLDEST_CUDA, gpus, has_kernels,
     load_libraries,
 };
-use crate::ops::cuda;
 
 /// Looks at the GPU that CUDA counts as `ordinal`, in a context that takes some hundred MiB of the card as long as it
 /// is held; they are not part of `available_bytes`. Rates are those of the named card, or of its nearest relative.
@@ -67,7 +67,7 @@ pub unsafe fn load_code_lazily() {
 
 /// The driver's CUDA; `None` where there is no driver, which shows at the next call.
 fn supported_cuda() -> Result<Option<(u32, u32)>, DeviceError> {
-    match cuda::supported_version() {
+    match driver::supported_version() {
         Some(has) if has < OLDEST_CUDA => Err(DeviceError::OldDriver { has }),
         supported => Ok(supported),
     }
@@ -100,7 +100,7 @@ fn read(context: &CudaContext) -> Result<DeviceProfile, DriverError> {
             .ok(),
         processes: Vec::new(),
     };
-    let cuda_version = cuda::supported_version();
+    let cuda_version = driver::supported_version();
     let mut profile = reading.interpret(driver_version(), cuda_version).profile;
     if let Hardware::Cuda(cuda) = &mut profile.hardware {
         *cuda = Cuda {
@@ -142,7 +142,7 @@ fn driver_version() -> Option<String> {
 pub fn explain(error: DriverError, ordinal: usize) -> DeviceError {
     match error.0 {
         CUresult::CUDA_ERROR_STUB_LIBRARY => DeviceError::NoDriver {
-            reason: cuda::missing().unwrap_or_else(|| "`libcuda.so.1` is only a stub".into()),
+            reason: driver::missing().unwrap_or_else(|| "`libcuda.so.1` is only a stub".into()),
         },
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => DeviceError::OutOfMemory { ordinal },
         CUresult::CUDA_ERROR_NO_DEVICE => DeviceError::NoGpu,
@@ -172,14 +172,14 @@ pub fn open(ordinal: usize) -> Result<CudaDevice, DeviceError> {
         Some(CudaError::Cuda(error)) => explain(error, ordinal),
         Some(other) => DeviceError::Library {
             ordinal,
-            reason: cuda::missing().unwrap_or_else(|| other.to_string()),
+            reason: driver::missing().unwrap_or_else(|| other.to_string()),
         },
         None => DeviceError::Library {
             ordinal,
             reason: "candle does not say why".into(),
         },
     })?;
-    cuda::without_event_tracking(&device);
+    driver::without_event_tracking(&device);
     Ok(device)
 }
 

@@ -6,11 +6,12 @@ mod capability;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod driver;
 mod error;
 mod find;
 mod gpu;
 mod libraries;
-mod memory_size;
 pub mod named;
 mod nvml;
 mod requirements;
@@ -24,13 +25,14 @@ pub(crate) use cpu::kib_field;
 pub use cpu::{peak_resident_bytes, resident_bytes};
 #[cfg(feature = "cuda")]
 pub use cuda::{explain, load_code_lazily, open};
+#[cfg(feature = "cuda")]
+pub use driver::{device_count, missing, supported_version};
 pub use error::DeviceError;
 pub use find::{Found, find};
 pub use gpu::{Gpu, GpuProcess, Gpus};
 #[cfg(feature = "cuda")]
 pub use libraries::load as load_libraries;
 pub use libraries::{FoundLibrary, Libraries, MissingLibrary};
-pub use memory_size::parse_bytes;
 pub use nvml::gpus;
 pub use requirements::{OLDEST_CUDA, REQUIREMENTS, Requirement};
 

@@ -5,8 +5,6 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
-
 mod findings;
 mod folders;
 mod probe;
@@ -46,9 +44,8 @@ impl Report {
     ///
     /// # Errors
     /// Never in practice: every field is a number, a text, or made of them.
-    pub fn json(&self) -> Result<String> {
-        let text = serde_json::to_string(self);
-        text.map_err(|error| Error::io("write", "the report".as_ref())(error.into()))
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
     }
 
     /// For people: a line per finding, below a problem or a note what to do about it.

@@ -100,7 +100,7 @@ fn driver_cuda(gpus: &Gpus) -> Option<(u32, u32)> {
             ..
         } => Some(*cuda),
         #[cfg(feature = "cuda")]
-        _ if crate::ops::cuda::device_count() > 0 => crate::ops::cuda::supported_version(),
+        _ if crate::device::device_count() > 0 => crate::device::supported_version(),
         _ => None,
     }
 }

@@ -125,7 +125,7 @@ impl Memory {
     }
 
     /// A buffer of `len` elements as `make` makes it, where that is allowed and there is room.
-    pub(super) fn buffer<T, E>(
+    pub(crate) fn buffer<T, E>(
         &mut self,
         group: Group,
         name: fmt::Arguments,

@@ -1,12 +1,9 @@
 //! Every large buffer of a run, by name.
 //!
 //! Buffers are made by constructors that are generic over an [`Allocator`]. [`Planned`] only notes
-//! what it is asked for, in the precision of any device; [`Host`] and, on a GPU, `GpuMemory` allocate. So what
+//! what it is asked for, in the precision of any device; the backends' allocators in `ops` allocate. So what
 //! is planned and what is allocated are equal by construction. [`Memory`] keeps the account.
 
-#[cfg(feature = "cuda")]
-mod gpu;
-mod host;
 mod ledger;
 
 use std::convert::Infallible;
@@ -18,10 +15,6 @@ use crate::faults::Site;
 use crate::terms::Precision;
 use crate::units;
 
-#[cfg(feature = "cuda")]
-pub use gpu::GpuMemory;
-pub use host::Host;
-pub(crate) use host::passing_buffer;
 pub use ledger::{Memory, Pool, Refused};
 
 /// What a buffer is for; the table is summed by these.
@@ -125,6 +118,40 @@ pub enum AllocationError {
     /// Something other than a lack of memory.
     #[error("the device failed at {site}: {reason}")]
     Device { site: Site, reason: String },
+}
+
+impl AllocationError {
+    /// The next thing to do.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::OutOfMemory(_) => {
+                "see what holds the memory with `taper doctor`, or raise `--memory-limit`, then run the \
+                 same command again; checkpoints are as they were"
+            }
+            Self::Device { .. } => {
+                "look at the device with `taper doctor`; checkpoints are as they were"
+            }
+        }
+        .into()
+    }
+}
+
+/// An error that a lack of memory may be behind: a run recovers from that.
+pub trait Recoverable: From<AllocationError> {
+    /// The lack of memory that this error is, or the error itself. Told by type, never by text.
+    ///
+    /// # Errors
+    /// Every other failure.
+    fn into_out_of_memory(self) -> Result<OutOfMemory, Self>;
+}
+
+impl Recoverable for AllocationError {
+    fn into_out_of_memory(self) -> Result<OutOfMemory, Self> {
+        match self {
+            Self::OutOfMemory(refusal) => Ok(refusal),
+            device @ Self::Device { .. } => Err(device),
+        }
+    }
 }
 
 /// Makes buffers, or only notes them.

@@ -1,7 +1,7 @@
 //! The buffers of a model: what the forward keeps for the backward, and scratch.
 
 use crate::memory::{Allocator, Group};
-use crate::ops::attention::Shape;
+use crate::ops::backend::Shape;
 use crate::ops::partition;
 use crate::terms::{Engine, ModelDims, Purpose, Recompute, Rung};
 

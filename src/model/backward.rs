@@ -9,9 +9,9 @@ use super::forward::{self, Span};
 use super::params::{Module, Modules};
 use crate::memory::Refused;
 use crate::ops::backend::{
-    AttentionSaved, Backend, Done, EmbeddingGradients, Masks, NormSaved, Part, PartMut, Sum,
+    AttentionSaved, Backend, Done, DropoutSite, EmbeddingGradients, GradientWrite, Masks,
+    NormSaved, Part, PartMut,
 };
-use crate::ops::dropout::Site;
 use crate::terms::{ModelDims, Recompute};
 
 impl<B: Backend> Gpt<B> {
@@ -26,9 +26,9 @@ impl<B: Backend> Gpt<B> {
     pub fn backward(
         &mut self,
         weights: &B::Compute,
-        gradients: (&mut B::Full, Sum),
+        gradients: (&mut B::Full, GradientWrite),
         (batch, sequences): (&B::Batch, usize),
-        masks: Option<Masks<B::Moment>>,
+        masks: Option<Masks<B::Header>>,
     ) -> Result<Part<'_, B::Full>, Refused> {
         let span = Span::whole(sequences, self.dims.block_size);
         let Some(mut d) = self.backward.take() else {
@@ -53,7 +53,7 @@ impl<B: Backend> Gpt<B> {
     fn classifier(
         &mut self,
         weights: &B::Compute,
-        (gradients, sum): (&mut B::Full, Sum),
+        (gradients, sum): (&mut B::Full, GradientWrite),
         batch: &B::Batch,
         span: &Span,
         d: &mut BackwardOf<B>,
@@ -72,7 +72,7 @@ impl<B: Backend> Gpt<B> {
             backend.input_gradients(head, dy, dx, c)?;
             let sum = match rows.start {
                 0 => sum,
-                _ => Sum::Begun,
+                _ => GradientWrite::Accumulate,
             };
             let (x, into) = (
                 Part::new(&acts.ln_f, part),
@@ -87,10 +87,10 @@ impl<B: Backend> Gpt<B> {
     fn blocks(
         &mut self,
         weights: &B::Compute,
-        (gradients, sum): (&mut B::Full, Sum),
+        (gradients, sum): (&mut B::Full, GradientWrite),
         batch: &B::Batch,
         span: &Span,
-        masks: Option<Masks<B::Moment>>,
+        masks: Option<Masks<B::Header>>,
         d: &mut BackwardOf<B>,
     ) -> Done {
         let mut pass = Pass {
@@ -130,11 +130,11 @@ struct Pass<'a, B: Backend> {
     backend: &'a B,
     weights: &'a B::Compute,
     gradients: &'a mut B::Full,
-    sum: Sum,
+    sum: GradientWrite,
     dims: &'a ModelDims,
     modules: &'a Modules,
     span: &'a Span,
-    masks: Option<Masks<'a, B::Moment>>,
+    masks: Option<Masks<'a, B::Header>>,
     d: &'a mut BackwardOf<B>,
     scratch: &'a mut Scratch<B::Compute, B::Full>,
 }
@@ -208,14 +208,14 @@ impl<B: Backend> Pass<'_, B> {
         cheap: &Cheap<B::Compute>,
     ) -> Done {
         let (c, modules) = (self.dims.n_embd, &self.modules.blocks[index]);
-        let branch = self.branch(Site::MlpOutput { layer: index })?;
+        let branch = self.branch(DropoutSite::MlpOutput { layer: index })?;
         self.weight_gradients(&modules.mlp_proj, &cheap.gelu, From::Stream(branch), 4 * c)?;
         self.gelu_input_gradients(&modules.mlp_proj, branch, &kept.fc)?;
         self.weight_gradients(&modules.c_fc, &cheap.ln_2, From::Wide(4), c)?;
         self.input_gradients(&modules.c_fc, 4)?;
         self.norm(&modules.ln_2, &kept.after_attention, &kept.ln_2)?;
 
-        let branch = self.branch(Site::AttentionOutput { layer: index })?;
+        let branch = self.branch(DropoutSite::AttentionOutput { layer: index })?;
         self.weight_gradients(&modules.attn_proj, &kept.attention, From::Stream(branch), c)?;
         self.attention(index, branch, kept)?;
         self.weight_gradients(&modules.c_attn, &cheap.ln_1, From::Wide(3), c)?;
@@ -224,7 +224,7 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     /// Where the gradient of the residual stream lies after the dropout at `site`.
-    fn branch(&mut self, site: Site) -> Result<Stream, Refused> {
+    fn branch(&mut self, site: DropoutSite) -> Result<Stream, Refused> {
         let Some(masks) = self.masks else {
             return Ok(Stream::Residual);
         };
@@ -286,7 +286,7 @@ impl<B: Backend> Pass<'_, B> {
             out: span.part(&kept.attention, c),
             lse: span.part(&kept.lse, self.dims.n_head),
         };
-        let site = Site::Attention {
+        let site = DropoutSite::Attention {
             layer: index,
             head: 0,
         };
@@ -326,7 +326,7 @@ impl<B: Backend> Pass<'_, B> {
             wpe: self.modules.wpe.range(),
         };
         let rows = (c, span.positions.len());
-        let mask = self.masks.map(|masks| masks.at(Site::Embedding));
+        let mask = self.masks.map(|masks| masks.at(DropoutSite::Embedding));
         let partials = &mut self.d.partials;
         self.backend
             .embedding_gradients(batch, dx, into, rows, mask, partials)

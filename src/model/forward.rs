@@ -6,12 +6,11 @@ use super::Gpt;
 use super::activations::{Cheap, Kept, Scratch, Stats, attention_shape, input_of, slot};
 use super::params::{Module, Modules};
 use crate::ops::backend::{
-    Affine, AttentionOut, Backend, Done, EmbeddingTables, Mask, Masks, NormStats, Part, PartMut,
-    Residual,
+    Affine, AttentionOut, Backend, Done, DropoutSite, EmbeddingTables, Mask, Masks, NormStats,
+    Part, PartMut, Residual,
 };
-use crate::ops::cpu::OnCpu;
-use crate::ops::dropout::Site;
-use crate::ops::{Element, cpu};
+use crate::ops::cpu;
+use crate::ops::cpu::{Element, OnCpu};
 use crate::terms::{ModelDims, Recompute};
 
 /// The rows that a pass computes: all positions of some sequences, or the last of a single one.
@@ -61,7 +60,7 @@ impl<B: Backend> Gpt<B> {
         &mut self,
         weights: &B::Compute,
         (batch, sequences): (&B::Batch, usize),
-        masks: Option<Masks<B::Moment>>,
+        masks: Option<Masks<B::Header>>,
     ) -> Done {
         let span = Span::whole(sequences, self.dims.block_size);
         self.hidden(weights, batch, &span, masks)
@@ -113,7 +112,7 @@ impl<B: Backend> Gpt<B> {
         weights: &B::Compute,
         batch: &B::Batch,
         span: &Span,
-        masks: Option<Masks<B::Moment>>,
+        masks: Option<Masks<B::Header>>,
     ) -> Done {
         let (acts, scratch) = (&mut self.activations, &mut self.scratch);
         let pass = Pass {
@@ -145,7 +144,12 @@ impl<B: Backend> Gpt<B> {
                 None => (&self.modules.ln_f, &mut acts.ln_f, &mut acts.ln_f_stats),
             };
             let sum = (&acts.kept[kept_at].after_attention, &mut acts.outs[index]);
-            pass.join(Site::MlpOutput { layer: index }, sum, &scratch.branch, next)?;
+            pass.join(
+                DropoutSite::MlpOutput { layer: index },
+                sum,
+                &scratch.branch,
+                next,
+            )?;
         }
         Ok(())
     }
@@ -199,7 +203,7 @@ pub(super) struct Pass<'a, B: Backend> {
     pub dims: &'a ModelDims,
     pub modules: &'a Modules,
     pub span: &'a Span,
-    pub masks: Option<Masks<'a, B::Moment>>,
+    pub masks: Option<Masks<'a, B::Header>>,
 }
 
 type KeptOf<B> = Kept<<B as Backend>::Compute, <B as Backend>::Full>;
@@ -221,7 +225,7 @@ impl<B: Backend> Pass<'_, B> {
         };
         let out = self.span.part_mut(out, self.dims.n_embd);
         self.backend
-            .embed(batch, tables, out, self.mask(Site::Embedding))
+            .embed(batch, tables, out, self.mask(DropoutSite::Embedding))
     }
 
     /// Block `index` from its first norm, in `cheap`, up to the activation of its MLP: all that the
@@ -253,7 +257,7 @@ impl<B: Backend> Pass<'_, B> {
         self.project(&modules.attn_proj, span.part(&kept.attention, c), branch, c)?;
         let sum = (x, &mut kept.after_attention);
         let next = (&modules.ln_2, &mut cheap.ln_2, &mut kept.ln_2);
-        let site = Site::AttentionOutput { layer: index };
+        let site = DropoutSite::AttentionOutput { layer: index };
         self.join(site, sum, &scratch.branch, next)?;
         self.backend.linear_gelu(
             self.dims.gelu,
@@ -314,7 +318,7 @@ impl<B: Backend> Pass<'_, B> {
     /// Adds the branch, with the dropout of `site`, to a residual stream, and normalises the sum.
     fn join(
         &self,
-        site: Site,
+        site: DropoutSite,
         (x, sum): (&B::Compute, &mut B::Compute),
         branch: &B::Compute,
         (module, out, stats): NormInto<B>,
@@ -350,11 +354,11 @@ impl<B: Backend> Pass<'_, B> {
         self.backend.linear(layer, x, y, columns)
     }
 
-    fn mask(&self, site: Site) -> Option<Mask<'_, B::Moment>> {
+    fn mask(&self, site: DropoutSite) -> Option<Mask<'_, B::Header>> {
         self.masks.map(|masks| masks.at(site))
     }
 
-    fn weight_mask(&self, layer: usize) -> Option<Mask<'_, B::Moment>> {
-        self.mask(Site::Attention { layer, head: 0 })
+    fn weight_mask(&self, layer: usize) -> Option<Mask<'_, B::Header>> {
+        self.mask(DropoutSite::Attention { layer, head: 0 })
     }
 }

@@ -5,8 +5,8 @@ use std::io;
 use rayon::prelude::*;
 
 use super::ParamLayout;
-use crate::checkpoint::{CHUNK, ValuesMut};
-use crate::ops::Element;
+use crate::ops::backend::{CHUNK, ValuesMut};
+use crate::ops::cpu::Element;
 use crate::rng::{Seed, Stream};
 use crate::terms::ModelDims;
 

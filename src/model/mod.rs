@@ -9,14 +9,10 @@ mod backward;
 mod forward;
 mod init;
 mod params;
-mod tokens;
 
 pub(crate) use activations::Buffers;
 pub use init::{init_values, init_weights};
 pub use params::{Module, ParamLayout, ParamSpec};
-#[cfg(feature = "cuda")]
-pub(crate) use tokens::PACKET_HEAD;
-pub(crate) use tokens::{Packets, Tokens, plan_batch};
 
 use std::rc::Rc;
 
@@ -56,7 +52,7 @@ impl<B: Backend> Gpt<B> {
         Ok(Self {
             backend: backend.clone(),
             dims: dims.clone(),
-            modules: Modules::new(&ParamLayout::new(dims), dims.n_layer),
+            modules: ParamLayout::with_modules(dims).1,
             rung,
             activations: buffers.activations,
             scratch: buffers.scratch,

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::ops::backend::{Affine, Gradients, Part, Sum};
+use crate::ops::backend::{Affine, GradientWrite, Gradients, Part};
 use crate::terms::ModelDims;
 
 /// Where one parameter lies in the flat buffers.
@@ -40,46 +40,79 @@ pub struct ParamLayout {
 
 impl ParamLayout {
     pub fn new(dims: &ModelDims) -> Self {
+        Self::with_modules(dims).0
+    }
+
+    /// The layout, and the modules that its parameters belong to: one walk makes both, so that they agree.
+    pub(super) fn with_modules(dims: &ModelDims) -> (Self, Modules) {
         let (c, bias) = (dims.n_embd, dims.bias);
         let mut layout = Self {
             params: Vec::new(),
             len: 0,
         };
-        layout.push("transformer.wte.weight", &[dims.vocab_size, c]);
-        layout.push("transformer.wpe.weight", &[dims.block_size, c]);
-        for layer in 0..dims.n_layer {
-            let block = format!("transformer.h.{layer}");
-            layout.push_pair(&format!("{block}.ln_1"), &[c], bias);
-            layout.push_pair(&format!("{block}.attn.c_attn"), &[3 * c, c], bias);
-            layout.push_pair(&format!("{block}.attn.c_proj"), &[c, c], bias);
-            layout.push_pair(&format!("{block}.ln_2"), &[c], bias);
-            layout.push_pair(&format!("{block}.mlp.c_fc"), &[4 * c, c], bias);
-            layout.push_pair(&format!("{block}.mlp.c_proj"), &[c, 4 * c], bias);
-        }
-        layout.push_pair("transformer.ln_f", &[c], bias);
-        layout
+        let wte = layout.push_embedding("transformer.wte", &[dims.vocab_size, c]);
+        let wpe = layout.push_embedding("transformer.wpe", &[dims.block_size, c]);
+        let mut push_block = |layer| {
+            let mut push = |module: &str, shape: &[usize]| {
+                layout.push_module(&format!("transformer.h.{layer}.{module}"), shape, bias)
+            };
+            BlockModules {
+                ln_1: push("ln_1", &[c]),
+                c_attn: push("attn.c_attn", &[3 * c, c]),
+                attn_proj: push("attn.c_proj", &[c, c]),
+                ln_2: push("ln_2", &[c]),
+                c_fc: push("mlp.c_fc", &[4 * c, c]),
+                mlp_proj: push("mlp.c_proj", &[c, 4 * c]),
+            }
+        };
+        let blocks = (0..dims.n_layer).map(&mut push_block).collect();
+        let ln_f = layout.push_module("transformer.ln_f", &[c], bias);
+        let modules = Modules {
+            wte,
+            wpe,
+            blocks,
+            ln_f,
+        };
+        (layout, modules)
     }
 
     pub fn get(&self, name: &str) -> Option<&ParamSpec> {
         self.params.iter().find(|param| param.name == name)
     }
 
-    fn push(&mut self, name: &str, shape: &[usize]) {
-        let len = shape.iter().product();
+    /// Runs of neighbouring parameters that all decay, or all do not: their elements, and whether they decay.
+    pub fn decay_runs(&self) -> Vec<(Range<usize>, bool)> {
+        let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
+        for param in &self.params {
+            match runs.last_mut() {
+                Some((run, decays)) if *decays == param.decays() => run.end = param.range().end,
+                _ => runs.push((param.range(), param.decays())),
+            }
+        }
+        runs
+    }
+
+    fn push(&mut self, name: String, shape: &[usize]) -> Range<usize> {
+        let (offset, len) = (self.len, shape.iter().product());
         self.params.push(ParamSpec {
-            name: name.to_owned(),
+            name,
             shape: shape.to_owned(),
-            offset: self.len,
+            offset,
             len,
         });
         self.len += len;
+        offset..self.len
     }
 
-    /// A weight of this shape and, if the model has biases, a bias of its first dimension.
-    fn push_pair(&mut self, module: &str, shape: &[usize], bias: bool) {
-        self.push(&format!("{module}.weight"), shape);
-        if bias {
-            self.push(&format!("{module}.bias"), &shape[..1]);
+    fn push_embedding(&mut self, module: &str, shape: &[usize]) -> Module {
+        self.push_module(module, shape, false)
+    }
+
+    /// A weight of this shape and, with `bias`, a bias of its first dimension.
+    fn push_module(&mut self, module: &str, shape: &[usize], bias: bool) -> Module {
+        Module {
+            weight: self.push(format!("{module}.weight"), shape),
+            bias: bias.then(|| self.push(format!("{module}.bias"), &shape[..1])),
         }
     }
 }
@@ -104,7 +137,7 @@ impl Module {
     }
 
     /// The parts of a flat gradient buffer that belong to the weight and the bias.
-    pub fn gradients<'a, F>(&self, flat: &'a mut F, sum: Sum) -> Gradients<'a, F> {
+    pub fn gradients<'a, F>(&self, flat: &'a mut F, sum: GradientWrite) -> Gradients<'a, F> {
         Gradients {
             buffer: flat,
             sum,
@@ -134,35 +167,4 @@ pub(super) struct Modules {
     pub wpe: Module,
     pub blocks: Vec<BlockModules>,
     pub ln_f: Module,
-}
-
-impl Modules {
-    /// Follows the order in which [`ParamLayout::new`] lists the parameters.
-    pub fn new(layout: &ParamLayout, n_layer: usize) -> Self {
-        let mut params = layout.params.iter().peekable();
-        let mut next = || {
-            let weight = params.next().map_or(0..0, ParamSpec::range);
-            let bias = params
-                .next_if(|param| param.name.ends_with(".bias"))
-                .map(ParamSpec::range);
-            Module { weight, bias }
-        };
-        let (wte, wpe) = (next(), next());
-        let blocks = (0..n_layer)
-            .map(|_| BlockModules {
-                ln_1: next(),
-                c_attn: next(),
-                attn_proj: next(),
-                ln_2: next(),
-                c_fc: next(),
-                mlp_proj: next(),
-            })
-            .collect();
-        Self {
-            wte,
-            wpe,
-            blocks,
-            ln_f: next(),
-        }
-    }
 }

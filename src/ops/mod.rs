@@ -15,28 +15,11 @@
 //! are combined in block order: results are bit-identical at any thread count.
 
 pub mod backend;
-pub mod cpu;
-pub mod timed;
-
-pub mod element;
-pub mod parallel;
 pub mod partition;
-mod vectorised;
 
-pub mod gemm;
-
-pub mod adamw;
-pub mod attention;
-pub mod cross_entropy;
-pub mod dropout;
-pub mod embedding;
-pub mod gelu;
-pub mod layer_norm;
-pub mod linear;
-
+pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
-#[cfg(feature = "cuda")]
-pub mod kernels;
 
-pub use element::Element;
+pub mod gemm;
+pub mod timed;

@@ -1,8 +1,8 @@
 //! How much scratch operations need on each engine, and how a GPU's kernels share out rows: functions of
 //! shapes alone, so that a plan knows them without the device and every card adds up in one order.
 
-use super::attention::Shape;
-use super::layer_norm;
+use super::backend::Shape;
+use super::cpu::layer_norm;
 use crate::terms::{Engine, Purpose};
 
 /// The backward of layer norm on a GPU: enough blocks for any card, few enough that their sums are little

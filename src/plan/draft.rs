@@ -3,12 +3,11 @@
 use super::budget::{budget, reserve};
 use super::ladder::{Launch, Rungs};
 use super::throughput::Predictor;
-use super::{Request, resolve};
+use super::{PlanError, Request, resolve};
 use crate::device::{DeviceProfile, Hardware};
-use crate::error::Result;
-use crate::evaluation::plan_evaluation;
 use crate::memory::{Planned, Row, total_bytes};
 use crate::model::packed_bytes;
+use crate::step::evaluation::plan_evaluation;
 use crate::step::plan_training;
 use crate::terms::{Choice, Effort, Engine, Inputs, Job, ModelDims, Precision, Recompute, Rung};
 
@@ -33,7 +32,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub fn new(request: &Request) -> Result<Self> {
+    pub fn new(request: &Request) -> Result<Self, PlanError> {
         let Request {
             config,
             device,

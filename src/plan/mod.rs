@@ -7,6 +7,7 @@
 
 mod budget;
 mod draft;
+mod error;
 mod ladder;
 mod reasons;
 mod refusal;
@@ -18,18 +19,20 @@ use std::path::PathBuf;
 use crate::config::Config;
 use crate::data::DatasetInfo;
 use crate::device::{DeviceProfile, Hardware};
-use crate::error::Result;
 use crate::memory::{Group, Row, total_bytes};
-use crate::optim::OptimizerSettings;
+use crate::ops::backend::OptimizerSettings;
 use crate::rng::Seed;
 use crate::schedule::Schedule;
 use crate::step::StepSettings;
-use crate::terms::{Choice, Effort, Inputs, Job, ModelDims, NamedChoice, Precision, Rung};
+use crate::terms::{
+    Choice, Effort, GemmBackend, Inputs, Job, ModelDims, NamedChoice, Precision, Rung,
+};
 
 use draft::Draft;
 use reasons::Picture;
 
 pub use budget::host_memory;
+pub use error::PlanError;
 pub use ladder::Launch;
 pub use refusal::{Edit, Refusal};
 pub use resolve::{AUTOTUNE_MIN_SMS, GPT2_VOCAB};
@@ -56,6 +59,8 @@ pub struct Plan {
     pub threads: usize,
     /// How far the search for the fastest matrix products goes.
     pub gemm: Effort,
+    /// The code that may compute them.
+    pub gemm_backend: GemmBackend,
     /// What products multiply.
     pub inputs: Inputs,
     /// Whether micro-steps are recorded.
@@ -79,6 +84,8 @@ pub struct Plan {
     pub checkpoint_interval: u64,
     /// How many of the newest checkpoints stay, besides the best.
     pub keep: usize,
+    /// The request as written, for checkpoints.
+    pub config_toml: String,
     /// Every automatic decision, for the startup report, the checkpoint and the summary.
     pub choices: Vec<NamedChoice>,
 }
@@ -101,7 +108,7 @@ impl Request<'_> {
     /// # Errors
     /// When the parts contradict each other (a dataset with more ids than the model has rows, a
     /// block size that the weights lack), and [`Refusal`] when not even the smallest rung fits.
-    pub fn plan(&self) -> Result<Plan> {
+    pub fn plan(&self) -> Result<Plan, PlanError> {
         let Self {
             config,
             device,
@@ -169,6 +176,8 @@ impl Request<'_> {
             precision: draft.precision,
             threads: draft.threads.value,
             gemm: draft.gemm.value,
+            gemm_backend: config.gemm.backend,
+            config_toml: config.to_toml(),
             memory: draft.measure.table(rung),
             ladder: draft.ladder,
             chosen,

@@ -5,10 +5,9 @@ use std::fmt::{self, Display};
 
 use super::budget::budget;
 use super::draft::Draft;
-use super::{Origin, Request};
+use super::{Origin, PlanError, Request};
 use crate::config::{BatchSize, Config, RecomputeRequest};
-use crate::error::Error;
-use crate::memory::{AllocationError, Group, Row, total_bytes};
+use crate::memory::{Group, OutOfMemory, Row, total_bytes};
 use crate::terms::Choice;
 use crate::units::bytes;
 
@@ -133,29 +132,21 @@ impl Request<'_> {
         }
     }
 
-    /// A refusal of memory at the smallest rung, with what takes less; other errors as they are. `saved`
+    /// Explains a lack of memory at the smallest rung of a run under way, with launches that take less. `saved`
     /// says whether there is a checkpoint to go on from.
-    pub fn explain(&self, error: Error, saved: bool) -> Error {
-        let refusal = match error.into_refusal() {
-            // What the system refused to a file operation says nothing of what is held.
-            Ok(refusal) if refusal.held == 0 => return AllocationError::from(refusal).into(),
-            Ok(refusal) => refusal,
-            Err(other) => return other,
+    ///
+    /// # Errors
+    /// When the request has no plan any more.
+    pub fn explain(&self, lack: &OutOfMemory, saved: bool) -> Result<Refusal, PlanError> {
+        let draft = Draft::new(self)?;
+        let available = Choice {
+            value: lack.held.min(draft.smallest().bytes.saturating_sub(1)),
+            because: lack.to_string(),
         };
-        match Draft::new(self) {
-            Ok(draft) => {
-                let available = Choice {
-                    value: refusal.held.min(draft.smallest().bytes.saturating_sub(1)),
-                    because: refusal.to_string(),
-                };
-                Refusal {
-                    stage: Stage::UnderWay { saved },
-                    ..self.refuse(&draft, &available)
-                }
-                .into()
-            }
-            Err(error) => error,
-        }
+        Ok(Refusal {
+            stage: Stage::UnderWay { saved },
+            ..self.refuse(&draft, &available)
+        })
     }
 }
 

@@ -1,11 +1,11 @@
 //! The parts of a plan that do not depend on memory, each with its reason.
 
+use super::PlanError;
 use crate::config::{AutotuneRequest, Config, DtypeRequest, GraphRequest, RecomputeRequest};
 use crate::data::DatasetInfo;
 use crate::device::{
     Cpu, Cuda, DeviceError, DeviceProfile, Hardware, NEWEST_COMPUTE_CAPABILITY, has_kernels,
 };
-use crate::error::{Error, Result};
 use crate::ops::gemm::cpu::SHORTEST_SIDE_IN_PIECES;
 use crate::terms::{
     Choice, Effort, GemmBackend, Inputs, Job, ModelDims, Precision, Recompute, Rung,
@@ -34,7 +34,7 @@ const GPU_MAX_HEAD_SIZE: usize = 128;
 
 /// # Errors
 /// When the device has no kernels, or none for a model of these sizes.
-pub(super) fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result<()> {
+pub(super) fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result<(), PlanError> {
     let size = model.n_embd / model.n_head;
     match &device.hardware {
         Hardware::Cuda(cuda) if !has_kernels(cuda.compute_capability) => Err(DeviceError::OldGpu {
@@ -42,7 +42,7 @@ pub(super) fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result
             has: cuda.compute_capability,
         }
         .into()),
-        Hardware::Cuda(_) if size > GPU_MAX_HEAD_SIZE => Err(Error::Usage {
+        Hardware::Cuda(_) if size > GPU_MAX_HEAD_SIZE => Err(PlanError::Contradiction {
             what: format!(
                 "heads of {size} channels (`model.n_embd` {} over `model.n_head` {}), where the kernels \
                  for GPUs end at {GPU_MAX_HEAD_SIZE}",
@@ -122,7 +122,7 @@ pub(super) fn precision(
     config: &Config,
     model: &ModelDims,
     device: &DeviceProfile,
-) -> Result<Choice<Precision>> {
+) -> Result<Choice<Precision>, PlanError> {
     let (best, because) = match &device.hardware {
         Hardware::Cpu(cpu) => {
             let because = match multiplies_pieces(config, model, cpu) {
@@ -179,7 +179,7 @@ pub(super) fn precision(
                 ),
             },
         }),
-        false => Err(Error::Usage {
+        false => Err(PlanError::Contradiction {
             what: format!("`system.dtype` is `{asked}`, but {because}"),
             hint:
                 "use `--set system.dtype=auto`: it takes the fastest precision that the device has"
@@ -231,11 +231,11 @@ pub(super) fn autotune(
     config: &Config,
     device: &DeviceProfile,
     job: Job,
-) -> Result<Choice<Effort>> {
+) -> Result<Choice<Effort>, PlanError> {
     let asked = config.gemm.autotune;
     let (value, because) = match (&device.hardware, asked) {
         (Hardware::Cuda(_), _) if config.gemm.backend == GemmBackend::Fma => {
-            return Err(Error::Usage {
+            return Err(PlanError::Contradiction {
                 what: "`gemm.backend` is `fma`, which is for CPUs".into(),
                 hint: "use `--set gemm.backend=auto`".into(),
             });
@@ -243,7 +243,7 @@ pub(super) fn autotune(
         (Hardware::Cpu(_), _)
             if !matches!(config.gemm.backend, GemmBackend::Auto | GemmBackend::Fma) =>
         {
-            return Err(Error::Usage {
+            return Err(PlanError::Contradiction {
                 what: format!(
                     "`gemm.backend` is `{}`, which is for GPUs",
                     config.gemm.backend
@@ -334,7 +334,7 @@ pub(super) fn vocab_size(
     config: &Config,
     dataset: &DatasetInfo,
     weights: Option<&ModelDims>,
-) -> Result<Choice<usize>> {
+) -> Result<Choice<usize>, PlanError> {
     let found = &dataset.vocab_size;
     let choice = match (weights, config.model.vocab_size) {
         (Some(weights), _) => Choice {
@@ -355,7 +355,7 @@ pub(super) fn vocab_size(
         (None, None) => found.clone(),
     };
     if choice.value < found.value {
-        return Err(Error::Usage {
+        return Err(PlanError::Contradiction {
             what: format!(
                 "the model has {} token embeddings ({}), but `{}` has {} token ids ({})",
                 choice.value, choice.because, dataset.name, found.value, found.because
@@ -378,7 +378,7 @@ pub(super) fn model_dims(
     config: &Config,
     vocab_size: usize,
     weights: Option<&ModelDims>,
-) -> Result<ModelDims> {
+) -> Result<ModelDims, PlanError> {
     let asked = &config.model;
     let Some(weights) = weights else {
         return Ok(ModelDims {
@@ -393,7 +393,7 @@ pub(super) fn model_dims(
         });
     };
     if asked.block_size > weights.block_size {
-        return Err(Error::Usage {
+        return Err(PlanError::Contradiction {
             what: format!(
                 "`model.block_size` is {}, but the weights have {} positions",
                 asked.block_size, weights.block_size

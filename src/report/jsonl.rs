@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::GpuUse;
 use super::{Startup, Warning};
-use crate::error::{Error, Result};
 use crate::metrics::{EvalReport, StepReport};
-use crate::recovery::Recovery;
+use crate::step::recovery::Recovery;
+use crate::terms::FileError;
 use crate::terms::NamedChoice;
 
 /// One line. A loss that is not a number is written as `null`, as JSON has no word for it.
@@ -134,20 +134,20 @@ impl MetricsLog {
     /// whole line, and the warning says so.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file or its folder cannot be created, read or cut.
-    pub fn open_at(path: &Path, bytes: u64) -> Result<(Self, Option<Warning>)> {
+    /// [`FileError`] if the file or its folder cannot be created, read or cut.
+    pub fn open_at(path: &Path, bytes: u64) -> Result<(Self, Option<Warning>), FileError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+            std::fs::create_dir_all(folder).map_err(FileError::at("create", folder))?;
         }
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(path)
-            .map_err(Error::io("open", path))?;
-        let written = std::fs::read(path).map_err(Error::io("read", path))?;
+            .map_err(FileError::at("open", path))?;
+        let written = std::fs::read(path).map_err(FileError::at("read", path))?;
         let kept = usize::try_from(bytes).map_or(written.len(), |n| n.min(written.len()));
         let len = complete_lines(&written[..kept]).len() as u64;
-        file.set_len(len).map_err(Error::io("cut", path))?;
+        file.set_len(len).map_err(FileError::at("cut", path))?;
         let warning = (len < bytes).then(|| Warning::MetricsCut {
             path: path.to_owned(),
             expected_bytes: bytes,
@@ -160,11 +160,11 @@ impl MetricsLog {
     /// The length to record in a checkpoint, once everything up to it is on the disk.
     ///
     /// # Errors
-    /// [`Error::Io`] if the system cannot store what was written.
-    pub fn bytes(&self) -> Result<u64> {
+    /// [`FileError`] if the system cannot store what was written.
+    pub fn bytes(&self) -> Result<u64, FileError> {
         self.file
             .sync_data()
-            .map_err(Error::io("store", &self.path))?;
+            .map_err(FileError::at("store", &self.path))?;
         Ok(self.len)
     }
 

@@ -12,11 +12,10 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::device::DeviceProfile;
-use crate::error::Result;
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
-use crate::recovery::Recovery;
 use crate::schedule::Schedule;
-use crate::terms::{ModelDims, NamedChoice};
+use crate::step::recovery::Recovery;
+use crate::terms::{FileError, ModelDims, NamedChoice};
 
 mod bench;
 mod jsonl;
@@ -187,8 +186,8 @@ impl Reporter {
     /// The length of the metrics file, for a checkpoint; 0 without one. See [`MetricsLog::bytes`].
     ///
     /// # Errors
-    /// [`crate::error::Error::Io`] if what was written cannot be stored.
-    pub fn metrics_bytes(&self) -> Result<u64> {
+    /// [`FileError`] if what was written cannot be stored.
+    pub fn metrics_bytes(&self) -> Result<u64, FileError> {
         self.log.as_ref().map_or(Ok(0), MetricsLog::bytes)
     }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::recovery::Recovery;
+use crate::step::recovery::Recovery;
 use crate::units::bytes;
 
 /// Something the user should know although the run goes on.

@@ -1,6 +1,7 @@
 //! What training changes from step to step.
 
 use crate::memory::{Allocator, Group};
+use crate::ops::backend::{StoredBackend, Values};
 
 /// The buffers that do not depend on the rung, flat in [`ParamLayout`]'s order.
 pub struct Lasting<C, F> {
@@ -29,5 +30,18 @@ impl<C, F> Lasting<C, F> {
             m: memory.full(Group::Moments, format_args!("first moment"), parameters)?,
             v: memory.full(Group::Moments, format_args!("second moment"), parameters)?,
         })
+    }
+}
+
+impl<C, F> Lasting<C, F> {
+    /// The weights in fp32.
+    pub fn full_weights<'a, B>(&'a self, backend: &'a B) -> Box<dyn Values + 'a>
+    where
+        B: StoredBackend<Compute = C, Full = F>,
+    {
+        match &self.master {
+            Some(master) => backend.values(master),
+            None => backend.weights(&self.weights),
+        }
     }
 }

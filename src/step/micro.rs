@@ -3,11 +3,10 @@
 use std::rc::Rc;
 
 use super::ReadSample;
-use crate::error::Result;
 use crate::faults::Site;
-use crate::memory::{AllocationError, Memory};
+use crate::memory::{AllocationError, Memory, Recoverable};
 use crate::model::Gpt;
-use crate::ops::backend::{Backend, Done, LoadError, Masks, Moment, Sum};
+use crate::ops::backend::{Backend, BatchHeader, Done, GradientWrite, LoadError, Masks};
 use crate::rng::Seed;
 use crate::terms::{ModelDims, Purpose, Rung};
 
@@ -39,17 +38,17 @@ impl<B: Backend> Workspace<B> {
     ///
     /// # Errors
     /// What `read` says, and what the device says, at `site`.
-    pub fn load(
+    pub fn load<E: Recoverable>(
         &mut self,
         backend: &B,
         (first, count): (usize, usize),
-        moment: Moment,
-        read: &impl ReadSample,
+        header: BatchHeader,
+        read: &impl ReadSample<E>,
         (memory, site): (&Memory, Site),
-    ) -> Result<()> {
+    ) -> Result<(), E> {
         let block_size = self.gpt.dims().block_size;
         let rows = count * block_size;
-        let loaded = backend.load(&mut self.batch, rows, moment, &mut |inputs, targets| {
+        let loaded = backend.load(&mut self.batch, rows, header, &mut |inputs, targets| {
             let inputs = inputs[..rows].chunks_exact_mut(block_size);
             let targets = targets[..rows].chunks_exact_mut(block_size);
             for (i, (inputs, targets)) in inputs.zip(targets).enumerate() {
@@ -74,11 +73,11 @@ pub(super) struct MicroStep<'a, B: Backend> {
 }
 
 impl<B: Backend> MicroStep<'_, B> {
-    fn masks<'b>(&self, batch: &'b B::Batch) -> Option<Masks<'b, B::Moment>> {
+    fn masks<'b>(&self, batch: &'b B::Batch) -> Option<Masks<'b, B::Header>> {
         self.dropout.map(|(p, seed)| Masks {
             p,
             seed,
-            moment: B::moment(batch),
+            header: B::header(batch),
         })
     }
 
@@ -98,7 +97,7 @@ impl<B: Backend> MicroStep<'_, B> {
     pub fn backward(
         &self,
         workspace: &mut Workspace<B>,
-        (gradients, sum): (&mut B::Full, Sum),
+        (gradients, sum): (&mut B::Full, GradientWrite),
         tally: &mut B::Tally,
     ) -> Done {
         let Workspace {

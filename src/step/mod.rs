@@ -1,22 +1,27 @@
 //! One optimizer step: accumulate, which may be retried, then commit, which may not.
 
+pub mod evaluation;
 mod lasting;
+pub mod loss_scale;
 mod micro;
+pub mod recovery;
 
 use std::rc::Rc;
 
-use crate::error::Result;
-use crate::evaluation::evaluate;
 use crate::faults::Site;
-use crate::memory::{Memory, Planned};
-use crate::model::{ParamLayout, plan_batch, plan_buffers};
-use crate::ops::backend::{Backend, Moment, Sum, TrainingState};
+use crate::memory::{AllocationError, Memory, Planned, Recoverable};
+use crate::model::{ParamLayout, plan_buffers};
+use crate::ops::backend::{
+    Backend, BatchHeader, Ended, GradientWrite, OptimizerSettings, StoredBackend, TrainingState,
+    Update, ValuesMut, plan_batch,
+};
 use crate::ops::gemm::{Problem, Table};
-use crate::optim::{Ended, LossScale, OptimizerSettings, Update, decay_runs};
-use crate::recovery::{Recovery, Workspaces};
 use crate::rng::Seed;
 use crate::schedule::Schedule;
+use crate::step::loss_scale::LossScale;
+use crate::step::recovery::{Recovery, Workspaces};
 use crate::terms::{Engine, ModelDims, NamedChoice, Purpose, Rung};
+use evaluation::evaluate;
 
 pub use lasting::Lasting;
 use micro::MicroStep;
@@ -24,8 +29,8 @@ pub(crate) use micro::Workspace;
 
 /// Writes one sample: `T` inputs and the `T` targets that follow them. The number given is the
 /// sample's index within its step or evaluation.
-pub trait ReadSample: Fn(u32, &mut [u32], &mut [u32]) -> Result<()> {}
-impl<F: Fn(u32, &mut [u32], &mut [u32]) -> Result<()>> ReadSample for F {}
+pub trait ReadSample<E>: Fn(u32, &mut [u32], &mut [u32]) -> Result<(), E> {}
+impl<E, F: Fn(u32, &mut [u32], &mut [u32]) -> Result<(), E>> ReadSample<E> for F {}
 
 /// What one step is made of, resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +97,7 @@ impl<B: Backend> Trainer<B> {
         ladder: Vec<Rung>,
         settings: StepSettings,
         memory: Memory,
-    ) -> Result<Self> {
+    ) -> Result<Self, AllocationError> {
         let layout = ParamLayout::new(dims);
         let parameters = layout.len;
         let backend = Rc::new(backend);
@@ -103,7 +108,7 @@ impl<B: Backend> Trainer<B> {
             ladder,
             |memory| {
                 let state = Lasting::new(parameters, &mut lasting_backend.allocator(memory))?;
-                let tally = lasting_backend.tally(&decay_runs(&ParamLayout::new(dims)));
+                let tally = lasting_backend.tally(&ParamLayout::new(dims).decay_runs());
                 Ok((
                     state,
                     tally.map_err(|refused| memory.refusal(Site::Launch, refused))?,
@@ -137,7 +142,11 @@ impl<B: Backend> Trainer<B> {
     ///
     /// # Errors
     /// What reading a sample or the device says, and when memory is refused at every rung.
-    pub fn step(&mut self, step: u64, read: impl ReadSample) -> Result<StepOutcome> {
+    pub fn step<E: Recoverable>(
+        &mut self,
+        step: u64,
+        read: impl ReadSample<E>,
+    ) -> Result<StepOutcome, E> {
         loop {
             self.accumulate(step, &read)?;
             let ended = self.commit(step)?;
@@ -155,7 +164,11 @@ impl<B: Backend> Trainer<B> {
 
     /// The gradients of the step's mean loss times the loss scale, from zero. Can be repeated: it changes
     /// nothing that it reads.
-    fn accumulate(&mut self, step: u64, read: &impl ReadSample) -> Result<()> {
+    fn accumulate<E: Recoverable>(
+        &mut self,
+        step: u64,
+        read: &impl ReadSample<E>,
+    ) -> Result<(), E> {
         let (settings, dims, backend) = (&self.settings, &self.dims, &*self.backend);
         let (state, tally) = (&mut self.state, &mut self.tally);
         let (weights, gradients) = (&state.weights, &mut state.gradients);
@@ -167,13 +180,13 @@ impl<B: Backend> Trainer<B> {
             let most = workspace.gpt.max_sequences();
             for first in (0..sequences).step_by(most) {
                 let count = most.min(sequences - first);
-                let moment = Moment {
+                let header = BatchHeader {
                     step: step as u32,
                     first_sample: first as u32,
                     scale,
                 };
                 let samples = (first, count);
-                workspace.load(backend, samples, moment, read, (memory, Site::Forward))?;
+                workspace.load(backend, samples, header, read, (memory, Site::Forward))?;
                 let work = MicroStep {
                     backend,
                     weights,
@@ -186,14 +199,14 @@ impl<B: Backend> Trainer<B> {
                 memory.enter(Site::Backward)?;
                 work.backward(workspace, (&mut *gradients, sum), tally)
                     .map_err(|refused| memory.refusal(Site::Backward, refused))?;
-                sum = Sum::Begun;
+                sum = GradientWrite::Accumulate;
             }
             Ok(())
         })
     }
 
     /// Clips and updates. Never repeated for a step.
-    fn commit(&mut self, step: u64) -> Result<Ended> {
+    fn commit(&mut self, step: u64) -> Result<Ended, AllocationError> {
         let update = Update {
             settings: self.settings.optimizer,
             learning_rate: self.settings.schedule.at(step),
@@ -208,14 +221,18 @@ impl<B: Backend> Trainer<B> {
             gradients: &self.state.gradients,
         };
         let ended = self.backend.update(state, &update, &mut self.tally);
-        Ok(ended.map_err(|refused| self.workspaces.memory().refusal(Site::Update, refused))?)
+        ended.map_err(|refused| self.workspaces.memory().refusal(Site::Update, refused))
     }
 
     /// The mean loss over `sequences` samples, in nats per token, without dropout.
     ///
     /// # Errors
     /// As [`Trainer::step`].
-    pub fn evaluate(&mut self, sequences: usize, read: impl ReadSample) -> Result<f64> {
+    pub fn evaluate<E: Recoverable>(
+        &mut self,
+        sequences: usize,
+        read: impl ReadSample<E>,
+    ) -> Result<f64, E> {
         let (backend, weights, tally) = (&*self.backend, &self.state.weights, &mut self.tally);
         self.workspaces.run(|workspace, memory| {
             let model = (backend, weights, &mut *tally);
@@ -227,7 +244,10 @@ impl<B: Backend> Trainer<B> {
     ///
     /// # Errors
     /// What `write` says, and when memory is refused for good.
-    pub fn save<R>(&mut self, mut write: impl FnMut(&B, Saved<B>) -> Result<R>) -> Result<R> {
+    pub fn save<R, E: Recoverable>(
+        &mut self,
+        mut write: impl FnMut(&B, Saved<B>) -> Result<R, E>,
+    ) -> Result<R, E> {
         let (state, backend, loss_scale) = (&self.state, &*self.backend, self.loss_scale);
         self.workspaces.run_beside(|rung, memory, recoveries| {
             memory.enter(Site::Checkpoint)?;
@@ -244,10 +264,10 @@ impl<B: Backend> Trainer<B> {
 
     /// Does `work`, which can be repeated, with the state of training; again when memory is refused, without the
     /// buffers of a rung.
-    pub(crate) fn with_state<R>(
+    fn with_state<R, E: Recoverable>(
         &mut self,
-        mut work: impl FnMut(&B, &mut Lasting<B::Compute, B::Full>, &Memory) -> Result<R>,
-    ) -> Result<R> {
+        mut work: impl FnMut(&B, &mut Lasting<B::Compute, B::Full>, &Memory) -> Result<R, E>,
+    ) -> Result<R, E> {
         let (backend, state) = (&*self.backend, &mut self.state);
         self.workspaces
             .run_beside(|_, memory, _| work(backend, state, memory))
@@ -273,6 +293,33 @@ impl<B: Backend> Trainer<B> {
     /// What was decided about matrix products since the last call.
     pub fn take_choices(&mut self) -> Vec<NamedChoice> {
         self.backend.take_choices()
+    }
+}
+
+impl<B: StoredBackend> Trainer<B> {
+    /// Lets `load` write the weights, in fp32, and both moments, again if memory is refused to it.
+    ///
+    /// # Errors
+    /// What `load` or the device says, and when memory is refused for good.
+    pub fn load<E: Recoverable>(
+        &mut self,
+        mut load: impl FnMut([&mut dyn ValuesMut; 3], &Memory) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.with_state(|backend, state, memory| {
+            let mut weights = match &mut state.master {
+                Some(master) => backend.values_mut(master),
+                None => backend.weights_mut(&mut state.weights),
+            };
+            let mut m = backend.values_mut(&mut state.m);
+            let mut v = backend.values_mut(&mut state.v);
+            load([&mut *weights, &mut *m, &mut *v], memory)?;
+            drop(weights);
+            if let Some(master) = &state.master {
+                let rounded = backend.round(master, &mut state.weights);
+                rounded.map_err(|refused| memory.refusal(Site::Launch, refused))?;
+            }
+            Ok(())
+        })
     }
 }
 

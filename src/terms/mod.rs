@@ -4,6 +4,7 @@
 //! do not import each other need it; everything that acts on it belongs to a room above.
 
 mod choice;
+mod file_error;
 mod gemm;
 mod launch;
 mod model;
@@ -11,6 +12,7 @@ mod precision;
 mod vector_extension;
 
 pub use choice::{Choice, NamedChoice};
+pub use file_error::FileError;
 pub use gemm::{Effort, GemmBackend};
 pub use launch::{Engine, Job, Purpose, Recompute, Rung};
 pub use model::{Gelu, ModelDims};

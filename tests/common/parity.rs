@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use super::places;
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
-use taper::checkpoint::{CHUNK, Stored, Values, ValuesMut};
-use taper::memory::Memory;
+use taper::memory::{AllocationError, Memory};
 use taper::model::{ParamLayout, ParamSpec};
-use taper::optim::OptimizerSettings;
+use taper::ops::backend::{CHUNK, OptimizerSettings, StoredBackend, Values, ValuesMut};
 use taper::rng::Seed;
 use taper::schedule::Schedule;
 use taper::step::{StepSettings, Trainer};
@@ -136,7 +135,7 @@ impl Run {
     }
 
     /// A trainer with the run's initial weights.
-    pub fn trainer<B: Stored>(&self, backend: B, rung: Rung, memory: Memory) -> Trainer<B> {
+    pub fn trainer<B: StoredBackend>(&self, backend: B, rung: Rung, memory: Memory) -> Trainer<B> {
         let settings = StepSettings {
             seed: Seed(0),
             sequences_per_step: self.sequences(),
@@ -154,14 +153,14 @@ impl Run {
         let init = self.flat("init.safetensors");
         let fill = |[weights, _, _]: [&mut dyn ValuesMut; 3], _: &taper::memory::Memory| {
             write_all(weights, &init);
-            Ok(())
+            Ok::<_, AllocationError>(())
         };
         trainer.load(fill).unwrap();
         trainer
     }
 
     /// Trains it with micro-batches of `micro_batch` sequences, and compares everything.
-    pub fn reproduce<B: Stored>(&self, backend: B, micro_batch: usize, allowed: Allowed) {
+    pub fn reproduce<B: StoredBackend>(&self, backend: B, micro_batch: usize, allowed: Allowed) {
         println!(" micro-batch {micro_batch}");
         let rung = Rung {
             micro_batch,
@@ -176,7 +175,7 @@ impl Run {
                 let start = (step * self.sequences() + sample as usize) * (t + 1);
                 inputs.copy_from_slice(&tokens[start..start + t]);
                 targets.copy_from_slice(&tokens[start + 1..start + t + 1]);
-                Ok(())
+                Ok::<_, AllocationError>(())
             };
             let got = trainer.step(step as u64, read).unwrap();
             if step == 0 {

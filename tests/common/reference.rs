@@ -4,14 +4,15 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Tensor, Var};
 use taper::model::ParamLayout;
-use taper::ops::Element;
-use taper::ops::attention::attention_ref;
-use taper::ops::cross_entropy::cross_entropy_ref;
-use taper::ops::dropout::{Dropout, Site, factors};
-use taper::ops::embedding::embedding_ref;
-use taper::ops::gelu::gelu_ref;
-use taper::ops::layer_norm::layer_norm_ref;
-use taper::ops::linear::linear_ref;
+use taper::ops::backend::DropoutSite;
+use taper::ops::cpu::Element;
+use taper::ops::cpu::attention::attention_ref;
+use taper::ops::cpu::cross_entropy::cross_entropy_ref;
+use taper::ops::cpu::dropout::{Dropout, factors};
+use taper::ops::cpu::embedding::embedding_ref;
+use taper::ops::cpu::gelu::gelu_ref;
+use taper::ops::cpu::layer_norm::layer_norm_ref;
+use taper::ops::cpu::linear::linear_ref;
 use taper::terms::ModelDims;
 
 pub struct Reference {
@@ -67,17 +68,17 @@ impl Reference {
         let linear = |x: &Tensor, m: &str| linear_ref(x, self.weight(m), self.bias(m)).unwrap();
 
         let x = embedding_ref(&tokens, self.weight("wte"), self.weight("wpe")).unwrap();
-        let mut x = masks.apply::<T>(&x, Site::Embedding, c);
+        let mut x = masks.apply::<T>(&x, DropoutSite::Embedding, c);
         for layer in 0..self.dims.n_layer {
             let name = |part: &str| format!("h.{layer}.{part}");
             let qkv = linear(&norm(&x, &name("ln_1")), &name("attn.c_attn"));
             let weights = masks.attention::<T>(layer, heads);
             let attention = attention_ref(&qkv, heads, weights.as_ref()).unwrap();
             let branch = linear(&attention, &name("attn.c_proj"));
-            x = (x + masks.apply::<T>(&branch, Site::AttentionOutput { layer }, c)).unwrap();
+            x = (x + masks.apply::<T>(&branch, DropoutSite::AttentionOutput { layer }, c)).unwrap();
             let fc = linear(&norm(&x, &name("ln_2")), &name("mlp.c_fc"));
             let branch = linear(&gelu_ref(self.dims.gelu, &fc).unwrap(), &name("mlp.c_proj"));
-            x = (x + masks.apply::<T>(&branch, Site::MlpOutput { layer }, c)).unwrap();
+            x = (x + masks.apply::<T>(&branch, DropoutSite::MlpOutput { layer }, c)).unwrap();
         }
         let x = norm(&x, "ln_f").reshape((sequences * t, c)).unwrap();
         let targets = Tensor::from_slice(targets, targets.len(), &Device::Cpu).unwrap();
@@ -106,7 +107,7 @@ struct Masks {
 }
 
 impl Masks {
-    fn apply<T: Element>(&self, x: &Tensor, site: Site, columns: usize) -> Tensor {
+    fn apply<T: Element>(&self, x: &Tensor, site: DropoutSite, columns: usize) -> Tensor {
         let Some(dropout) = self.dropout else {
             return x.clone();
         };
@@ -122,7 +123,7 @@ impl Masks {
         let mut mask = Vec::new();
         for sample in 0..self.sequences {
             for head in 0..heads {
-                let site = Site::Attention { layer, head };
+                let site = DropoutSite::Attention { layer, head };
                 mask.extend(factors::<T>(dropout, site, sample, t, t));
             }
         }

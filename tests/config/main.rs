@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use taper::config::Config;
-use taper::error::Error;
+use taper::config::ConfigError;
 
 mod messages;
 mod presets;
@@ -34,7 +34,7 @@ fn preset(name: &str) -> Config {
 }
 
 /// An error as `main` prints it.
-fn shown(error: &Error) -> String {
+fn shown(error: &ConfigError) -> String {
     match error.hint() {
         Some(hint) => format!("error: {error}\nhint: {hint}"),
         None => format!("error: {error}"),

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use taper::config::{BatchSize, Config, PRESETS, Preset};
-use taper::error::Error;
+use taper::config::{BatchSize, Config, ConfigError, PRESETS, Preset};
 use taper::model::ParamLayout;
 use taper::terms::{Gelu, ModelDims};
 
@@ -199,5 +198,5 @@ fn an_unknown_name_lists_the_presets_and_the_nearest() {
 fn a_folder_instead_of_a_file_is_a_read_error() {
     let folder = tempfile::tempdir().unwrap();
     let error = Config::load(folder.path().to_str().unwrap(), &[]).unwrap_err();
-    assert!(matches!(error, Error::Io { .. }));
+    assert!(matches!(error, ConfigError::File(_)));
 }

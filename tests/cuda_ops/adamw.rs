@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use taper::ops::adamw::AdamW;
+use taper::ops::backend::AdamW;
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::adamw::{Rule, State, Update, decay_edges, update};
 use taper::ops::cuda::cast::cast;

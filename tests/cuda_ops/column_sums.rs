@@ -1,10 +1,10 @@
 //! Gradients of biases.
 
-use taper::ops::backend::Sum;
+use taper::ops::backend::GradientWrite;
+use taper::ops::cpu::linear;
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::column_sums::{add_column_sums, partials_len};
 use taper::ops::gemm::{Cpu, Products};
-use taper::ops::linear;
 
 use crate::common::Kind;
 use crate::common::gpu::*;
@@ -23,7 +23,7 @@ fn check<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
         &T::widen_all(&x),
         &inputs,
         (&mut dweight, Some(&mut want)),
-        Sum::Begun,
+        GradientWrite::Accumulate,
         1,
     );
 

@@ -1,8 +1,10 @@
 //! Masks are those of the CPU, bit for bit.
 
+use taper::ops::backend::DropoutSite;
+use taper::ops::cpu::dropout;
+use taper::ops::cpu::dropout::Dropout;
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::dropout::{Mask, Rows, mask, mask_in_place, residual_forward};
-use taper::ops::dropout::{self, Dropout, Site};
 use taper::rng::Seed;
 
 use crate::common::Kind;
@@ -14,9 +16,9 @@ pub const DROPOUT: Dropout = Dropout {
     step: 4,
     first_sample: 2,
 };
-pub const SITE: Site = Site::MlpOutput { layer: 1 };
+pub const SITE: DropoutSite = DropoutSite::MlpOutput { layer: 1 };
 /// As [`DROPOUT`] has it, for the memory of a GPU.
-pub const MOMENT: [u32; 2] = [DROPOUT.step, DROPOUT.first_sample];
+pub const HEADER: [u32; 2] = [DROPOUT.step, DROPOUT.first_sample];
 
 /// (samples, positions, columns): 16 bytes wide, and not.
 const SHAPES: [(usize, usize, usize); 5] =
@@ -25,13 +27,13 @@ const SHAPES: [(usize, usize, usize); 5] =
 fn check<T: Rounded>(gpu: &Gpu, (samples, positions, columns): (usize, usize, usize)) {
     let rows = Rows { columns, positions };
     let len = samples * positions * columns;
-    let moment = up(gpu, &MOMENT);
-    let moment = moment.as_view();
+    let header = up(gpu, &HEADER);
+    let header = header.as_view();
     let rule = Mask {
         p: DROPOUT.p,
         seed: DROPOUT.seed,
         site: SITE,
-        moment: &moment,
+        header: &header,
     };
     let (x, branch) = (rounded_noise::<T>(len, 1), rounded_noise::<T>(len, 2));
     let (on_gpu, branch_on_gpu) = (up(gpu, &x), up(gpu, &branch));
@@ -72,14 +74,14 @@ fn a_mask_follows_the_step_and_the_samples_that_memory_names() {
     let Some(gpu) = gpu() else { return };
     let (positions, columns) = (4, 64);
     let rows = Rows { columns, positions };
-    let draw = |moment: [u32; 2], samples: usize| {
-        let moment = up(&gpu, &moment);
-        let moment = moment.as_view();
+    let draw = |header: [u32; 2], samples: usize| {
+        let header = up(&gpu, &header);
+        let header = header.as_view();
         let rule = Mask {
             p: 0.5,
             seed: DROPOUT.seed,
             site: SITE,
-            moment: &moment,
+            header: &header,
         };
         let mut x = up(&gpu, &vec![1f32; samples * positions * columns]);
         mask_in_place(&gpu, &mut x.as_view_mut(), rows, rule).unwrap();

@@ -1,15 +1,15 @@
 //! Embeddings, whatever tokens a batch is made of.
 
-use taper::ops::backend::Sum;
+use taper::ops::backend::GradientWrite;
+use taper::ops::cpu::dropout as cpu_dropout;
+use taper::ops::cpu::embedding::{self as cpu, rows_by_token};
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::dropout::Mask;
 use taper::ops::cuda::embedding::{Sorted, Tables, backward, forward, heads_len};
-use taper::ops::dropout as cpu_dropout;
-use taper::ops::embedding::{self as cpu, rows_by_token};
 
 use crate::common::gpu::*;
 use crate::common::{Kind, tokens};
-use crate::dropout::{DROPOUT, MOMENT, SITE};
+use crate::dropout::{DROPOUT, HEADER, SITE};
 
 fn check_forward<T: Rounded>(gpu: &Gpu, (samples, positions): (usize, usize), columns: usize) {
     let (vocab, first) = (11, 2);
@@ -18,12 +18,12 @@ fn check_forward<T: Rounded>(gpu: &Gpu, (samples, positions): (usize, usize), co
     let wte = rounded_noise::<T>(vocab * columns, 2);
     let wpe = rounded_noise::<T>((first + positions) * columns, 3);
     let (ids_on_gpu, wte_on_gpu, wpe_on_gpu) = (up(gpu, &ids), up(gpu, &wte), up(gpu, &wpe));
-    let moment = up(gpu, &MOMENT);
+    let header = up(gpu, &HEADER);
     let mask = Mask {
         p: DROPOUT.p,
         seed: DROPOUT.seed,
         site: SITE,
-        moment: &moment.as_view(),
+        header: &header.as_view(),
     };
     for mask in [None, Some(mask)] {
         let mut want = vec![f64::NAN; rows * columns];
@@ -61,7 +61,7 @@ fn check_backward<T: Rounded>(gpu: &Gpu, ids: &[u32], positions: usize, columns:
         ids,
         &wide,
         &mut dwte_want,
-        (&mut dwpe_want, Sum::Begun),
+        (&mut dwpe_want, GradientWrite::Accumulate),
         positions,
         columns,
     );

@@ -1,7 +1,8 @@
 //! GELU in both forms.
 
+use taper::ops::cpu::gelu as cpu;
+use taper::ops::cuda;
 use taper::ops::cuda::Gpu;
-use taper::ops::{cuda, gelu as cpu};
 use taper::terms::Gelu;
 
 use crate::common::Kind;

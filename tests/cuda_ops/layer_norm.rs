@@ -1,14 +1,15 @@
 //! Layer norms, alone and with the residual add, forward and backward.
 
-use taper::ops::backend::Sum;
-use taper::ops::cuda::Gpu;
+use taper::ops::backend::GradientWrite;
+use taper::ops::cpu::layer_norm as cpu;
+use taper::ops::cuda;
 use taper::ops::cuda::dropout::{Mask, Rows};
-use taper::ops::cuda::layer_norm::{self, Affine, Residual, Saved, Stats, partials_len};
-use taper::ops::{cuda, layer_norm as cpu};
+use taper::ops::cuda::layer_norm::{Affine, Residual, Saved, Stats, partials_len};
+use taper::ops::cuda::{Gpu, layer_norm};
 
 use crate::common::Kind;
 use crate::common::gpu::*;
-use crate::dropout::{DROPOUT, MOMENT, SITE};
+use crate::dropout::{DROPOUT, HEADER, SITE};
 
 /// (rows, columns): not of 16 bytes, of 16 bytes, wider than a warp's registers, wider than a block's.
 const SHAPES: [(usize, usize); 7] = [
@@ -101,12 +102,12 @@ fn check_residual<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
     let (x, branch) = (up(gpu, &inputs::<T>(len, 1)), up(gpu, &inputs::<T>(len, 2)));
     let (weight, bias) = (inputs::<T>(columns, 3), inputs::<T>(columns, 4));
     let (weight_on_gpu, bias_on_gpu) = (up(gpu, &weight), up(gpu, &bias));
-    let moment = up(gpu, &MOMENT);
+    let header = up(gpu, &HEADER);
     let mask = Mask {
         p: DROPOUT.p,
         seed: DROPOUT.seed,
         site: SITE,
-        moment: &moment.as_view(),
+        header: &header.as_view(),
     };
     for mask in [None, Some(mask)] {
         let (mut after, mut out) = (unwritten::<T>(gpu, len), unwritten::<T>(gpu, len));
@@ -172,7 +173,7 @@ fn check_backward<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
         saved,
         &mut dx_want,
         (&mut dweight_want, dbias),
-        Sum::Begun,
+        GradientWrite::Accumulate,
         &mut partials,
     );
 

@@ -1,6 +1,6 @@
 //! The sum of losses and the norm of gradients.
 
-use taper::ops::adamw::norm;
+use taper::ops::cpu::adamw::norm;
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::outcome::{Gradients, Outcome, add_losses, finish, partials_len};
 

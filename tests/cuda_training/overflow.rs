@@ -3,8 +3,8 @@
 use half::f16;
 use taper::memory::Memory;
 use taper::ops::cuda::OnGpu;
-use taper::optim::LossScale;
 use taper::step::Trainer;
+use taper::step::loss_scale::LossScale;
 use taper::terms::Recompute;
 
 use crate::toy::{History, SEQUENCES_PER_STEP, Seen, Work, perform, trainer_of};
@@ -73,7 +73,7 @@ fn a_loss_that_is_no_number_changes_neither_weights_nor_scale() {
     broken
         .load(|[weights, _, _], _| {
             weights.write(0, &[f32::NAN; 64]).unwrap();
-            Ok(())
+            Ok::<_, taper::memory::AllocationError>(())
         })
         .unwrap();
     let mut history = History::default();

@@ -4,14 +4,14 @@
 use std::rc::Rc;
 
 use half::{bf16, f16};
-use taper::checkpoint::Stored;
-use taper::evaluation::Evaluator;
 use taper::faults::Site;
 use taper::memory::Memory;
 use taper::model::init_values;
+use taper::ops::backend::StoredBackend;
 use taper::ops::cuda::{GpuElement, OnGpu};
 use taper::rng::Seed;
 use taper::step::Trainer;
+use taper::step::evaluation::Evaluator;
 use taper::terms::{Recompute, Rung};
 
 use crate::toy::{
@@ -160,14 +160,14 @@ fn evaluated(card: &Card, injections: &[String]) -> (f64, Vec<(Rung, Rung)>) {
     let layout = taper::model::ParamLayout::new(&dims);
     let filled = evaluator.load(|backend, weights, _| {
         init_values(&dims, &layout, Seed(5), &mut *backend.weights_mut(weights)).unwrap();
-        Ok(())
+        Ok::<_, taper::memory::AllocationError>(())
     });
     filled.unwrap();
     let samples = Rc::new(std::cell::Cell::new(0));
     let loss = evaluator.evaluate(SEQUENCES_PER_STEP, |sample, inputs, targets| {
         samples.set(samples.get() + 1);
         read_sample(7, sample, inputs, targets);
-        Ok(())
+        Ok::<_, taper::memory::AllocationError>(())
     });
     let recoveries = evaluator.take_recoveries();
     let recoveries = recoveries.iter().map(|r| (r.from, r.to)).collect();

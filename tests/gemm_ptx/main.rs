@@ -10,10 +10,9 @@ mod refusals;
 
 use candle_core::cuda_backend::CudaDevice;
 use case::{Case, EPILOGUES, INPUTS, STORED, gpu, plain, round, tiles};
-use taper::ops::cuda::Gpu;
+use taper::ops::cuda::{Gpu, kernels};
 use taper::ops::gemm::ptx::{Tile, Unavailable};
 use taper::ops::gemm::{OutputType, Problem, Stored};
-use taper::ops::kernels;
 use taper::terms::Inputs;
 
 /// Reproducible: the bits of `at` and `seed`, mixed (splitmix64).

@@ -1,7 +1,8 @@
 //! AdamW, and the norm that gradients are clipped by.
 
-use taper::ops::Element;
-use taper::ops::adamw::{AdamW, adamw_ref, norm};
+use taper::ops::backend::AdamW;
+use taper::ops::cpu::Element;
+use taper::ops::cpu::adamw::{adamw_ref, norm};
 
 use crate::common::{Kind, assert_close, noise, tensor, values};
 

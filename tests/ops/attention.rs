@@ -1,10 +1,11 @@
 //! Causal attention, with and without dropout, in float32 and bfloat16.
 
-use taper::ops::attention::{QUERY_BLOCK, Shape, WeightDropout, Work, attention_ref};
-use taper::ops::dropout::{Site, factors};
+use taper::ops::backend::{DropoutSite, Shape};
+use taper::ops::cpu::attention::{QUERY_BLOCK, WeightDropout, Work, attention_ref};
+use taper::ops::cpu::dropout::factors;
+use taper::ops::cpu::{Element, attention};
 use taper::ops::gemm::cpu::{Sequential, bf16};
 use taper::ops::gemm::{Cpu, Products};
-use taper::ops::{Element, attention};
 use taper::terms::Inputs;
 
 use crate::common::{Kind, assert_close, noise, tensor, values, variable};
@@ -61,7 +62,7 @@ fn check_attention<T: Element>(shape: Shape, with_dropout: bool) {
     let [out, dqkv] = attention_by::<T>(Sequential::default(), shape, with_dropout);
     let mask: Vec<T> = (0..b * h)
         .flat_map(|i| {
-            let site = Site::Attention {
+            let site = DropoutSite::Attention {
                 layer: 3,
                 head: i % h,
             };

@@ -1,8 +1,8 @@
 //! Cross-entropy, and its gradient in the place of the logits.
 
 use candle_core::{Device, Tensor};
-use taper::ops::cross_entropy::cross_entropy_ref;
-use taper::ops::{Element, cross_entropy};
+use taper::ops::cpu::cross_entropy::cross_entropy_ref;
+use taper::ops::cpu::{Element, cross_entropy};
 
 use crate::common::{Kind, assert_close, noise, tokens, values, variable};
 use crate::gradients;

@@ -1,14 +1,15 @@
 //! Dropout masks: functions of seed, step, sample and site alone.
 
-use taper::ops::dropout;
-use taper::ops::dropout::{Dropout, Site, factors};
+use taper::ops::backend::DropoutSite;
+use taper::ops::cpu::dropout;
+use taper::ops::cpu::dropout::{Dropout, factors};
 
 use crate::DROPOUT;
 use crate::common::noise;
 
 #[test]
 fn dropout_keeps_the_asked_for_fraction_and_scales_it() {
-    let mask = factors::<f64>(DROPOUT, Site::Embedding, 0, 100, 1000);
+    let mask = factors::<f64>(DROPOUT, DropoutSite::Embedding, 0, 100, 1000);
     let kept = mask.iter().filter(|&&x| x > 0.0).count() as f64 / mask.len() as f64;
     assert!((kept - 0.7).abs() < 0.005, "kept {kept}");
     assert!(
@@ -29,7 +30,7 @@ fn dropout_of_a_sequence_does_not_depend_on_its_place_in_the_micro_batch() {
             first_sample: first as u32,
             ..DROPOUT
         };
-        let site = Site::MlpOutput { layer: 1 };
+        let site = DropoutSite::MlpOutput { layer: 1 };
         let (x, branch) = (&x[range.clone()], &branch[range]);
         dropout::residual_forward(x, branch, &mut out, c, t, Some((dropout, site)));
         out
@@ -38,7 +39,7 @@ fn dropout_of_a_sequence_does_not_depend_on_its_place_in_the_micro_batch() {
     let halves = [run(0, 2), run(2, 2)].concat();
     assert_eq!(whole, halves);
     let other_step = Dropout { step: 5, ..DROPOUT };
-    let site = Site::MlpOutput { layer: 1 };
+    let site = DropoutSite::MlpOutput { layer: 1 };
     assert_ne!(
         factors::<f32>(DROPOUT, site, 0, t, c),
         factors::<f32>(other_step, site, 0, t, c)
@@ -48,7 +49,7 @@ fn dropout_of_a_sequence_does_not_depend_on_its_place_in_the_micro_batch() {
 #[test]
 fn rows_of_a_mask_and_sites_never_share_random_numbers() {
     let t = 61;
-    let site = |head| Site::Attention { layer: 0, head };
+    let site = |head| DropoutSite::Attention { layer: 0, head };
     let rows = factors::<f32>(DROPOUT, site(0), 0, t, t);
     let mut seen: Vec<&[f32]> = rows.chunks_exact(t).collect();
     let other = factors::<f32>(DROPOUT, site(1), 0, t, t);

@@ -1,9 +1,9 @@
 //! Embeddings of tokens and positions.
 
 use candle_core::{Device, Tensor};
-use taper::ops::backend::Sum;
-use taper::ops::embedding::embedding_ref;
-use taper::ops::{Element, embedding};
+use taper::ops::backend::GradientWrite;
+use taper::ops::cpu::embedding::embedding_ref;
+use taper::ops::cpu::{Element, embedding};
 
 use crate::common::{Kind, assert_close, noise, tokens, values, variable};
 use crate::gradients;
@@ -19,7 +19,14 @@ fn check_embedding<T: Element>(b: usize, t: usize, c: usize, vocab: usize) {
     assert_close("embedding", &out, &values::<T>(&want), Kind::Forward);
     let dout = noise::<T>(b * t * c, 4);
     let (mut dwte, mut dwpe) = (vec![T::ZERO; vocab * c], vec![T::of(f64::NAN); (t + 3) * c]);
-    embedding::backward(&ids, &dout, &mut dwte, (&mut dwpe, Sum::Empty), t, c);
+    embedding::backward(
+        &ids,
+        &dout,
+        &mut dwte,
+        (&mut dwpe, GradientWrite::Overwrite),
+        t,
+        c,
+    );
     let want = gradients(&want, &dout, &[&wte_var, &wpe_var]);
     assert_close("dwte", &dwte, &want[0], Kind::Gradient);
     assert_close("dwpe", &dwpe, &want[1], Kind::Gradient);

@@ -1,7 +1,7 @@
 //! GELU in both forms.
 
-use taper::ops::gelu::gelu_ref;
-use taper::ops::{Element, gelu};
+use taper::ops::cpu::gelu::gelu_ref;
+use taper::ops::cpu::{Element, gelu};
 use taper::terms::Gelu;
 
 use crate::common::{Kind, assert_close, noise, values, variable};

@@ -1,8 +1,8 @@
 //! Layer normalization, with and without a bias.
 
-use taper::ops::backend::Sum;
-use taper::ops::layer_norm::{layer_norm_ref, partials_len};
-use taper::ops::{Element, layer_norm};
+use taper::ops::backend::GradientWrite;
+use taper::ops::cpu::layer_norm::{layer_norm_ref, partials_len};
+use taper::ops::cpu::{Element, layer_norm};
 
 use crate::common::{Kind, assert_close, noise, values, variable};
 use crate::gradients;
@@ -41,7 +41,14 @@ fn check_layer_norm<T: Element>(rows: usize, c: usize, with_bias: bool) {
     let mut partials = vec![T::of(f64::NAN); partials_len(rows, c)];
     let dbias = with_bias.then_some(&mut db[..]);
     let into = (&mut dw[..], dbias);
-    layer_norm::backward(&dout, saved, &mut dx, into, Sum::Begun, &mut partials);
+    layer_norm::backward(
+        &dout,
+        saved,
+        &mut dx,
+        into,
+        GradientWrite::Accumulate,
+        &mut partials,
+    );
     let mut inputs = vec![&xv, &wv];
     if with_bias {
         inputs.push(&bv);

@@ -1,9 +1,9 @@
 //! Linear layers, on their own and followed by GELU.
 
-use taper::ops::backend::Sum;
+use taper::ops::backend::GradientWrite;
+use taper::ops::cpu::linear::linear_ref;
+use taper::ops::cpu::{Element, gelu, linear};
 use taper::ops::gemm::{Cpu, Products};
-use taper::ops::linear::linear_ref;
-use taper::ops::{Element, gelu, linear};
 use taper::terms::Gelu;
 
 use crate::common::{Kind, assert_close, noise, values, variable};
@@ -35,7 +35,7 @@ fn check_linear<T: Element>(rows: usize, inputs: usize, outputs: usize, with_bia
     let (mut dw, mut db) = (vec![nothing; outputs * inputs], vec![nothing; outputs]);
     linear::backward_input(&products, &dy, &w, &mut dx, inputs);
     // Twice: gradients accumulate.
-    for sum in [Sum::Empty, Sum::Begun] {
+    for sum in [GradientWrite::Overwrite, GradientWrite::Accumulate] {
         let into = (&mut dw[..], with_bias.then_some(&mut db[..]));
         linear::backward_weight(&products, &dy, &x, into, sum, inputs);
     }

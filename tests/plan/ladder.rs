@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use taper::config::{BatchSize, Config, MemoryLimit, RecomputeRequest};
 use taper::device::Hardware;
-use taper::evaluation::plan_evaluation;
 use taper::memory::{Group, Planned};
 use taper::plan::{Origin, Plan, Request};
+use taper::step::evaluation::plan_evaluation;
 use taper::step::plan_training;
 use taper::terms::{Engine, Job, Recompute, Rung};
 

@@ -4,7 +4,7 @@ use taper::config::Config;
 use taper::data::DatasetInfo;
 use taper::device::{Cpu, DeviceProfile, Hardware, has_kernels, named};
 use taper::error::{Error, Result};
-use taper::plan::{Origin, Plan, Refusal, Request};
+use taper::plan::{Origin, Plan, PlanError, Refusal, Request};
 use taper::terms::{Choice, Job, ModelDims};
 
 #[path = "../process/mod.rs"]
@@ -23,7 +23,7 @@ const GIB: u64 = 1 << 30;
 /// A preset or file with every `section.key=value` of `sets`, separated by spaces.
 fn config(source: &str, sets: &str) -> Config {
     let sets: Vec<String> = sets.split_whitespace().map(Into::into).collect();
-    Config::load(source, &sets).unwrap_or_else(|error| panic!("{}", shown(&error)))
+    Config::load(source, &sets).unwrap_or_else(|error| panic!("{}", shown(&error.into())))
 }
 
 fn dataset(vocab_size: usize) -> DatasetInfo {
@@ -106,19 +106,19 @@ impl Asked {
     }
 
     fn try_plan(&self) -> Result<Plan> {
-        self.request().plan()
+        Ok(self.request().plan()?)
     }
 
     #[track_caller]
     fn plan(&self) -> Plan {
         self.try_plan()
-            .unwrap_or_else(|error| panic!("{}", shown(&error)))
+            .unwrap_or_else(|error| panic!("{}", shown(&error.into())))
     }
 
     #[track_caller]
     fn refusal(&self) -> Refusal {
         match self.try_plan() {
-            Err(Error::DoesNotFit(refusal)) => *refusal,
+            Err(Error::Plan(PlanError::DoesNotFit(refusal))) => *refusal,
             Err(other) => panic!("{}", shown(&other)),
             Ok(plan) => panic!("{:?} fits", plan.launch()),
         }

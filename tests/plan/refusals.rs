@@ -19,7 +19,8 @@ fn edited(source: &str, sets: &str, asked: &Asked, edit: &str) -> Asked {
             other => panic!("{other} in {edit}"),
         });
     }
-    let config = Config::load(source, &sets).unwrap_or_else(|error| panic!("{}", shown(&error)));
+    let config =
+        Config::load(source, &sets).unwrap_or_else(|error| panic!("{}", shown(&error.into())));
     Asked {
         config,
         ..asked.clone()

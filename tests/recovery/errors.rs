@@ -5,7 +5,7 @@ use std::io;
 use taper::checkpoint::CheckpointError;
 use taper::error::Error;
 use taper::faults::Site;
-use taper::memory::{AllocationError, OutOfMemory};
+use taper::memory::{AllocationError, OutOfMemory, Recoverable};
 
 use crate::toy::{injected, ladder, trainer};
 
@@ -43,13 +43,13 @@ fn only_a_lack_of_memory_is_taken_for_one() {
     let full = not_saved(io::ErrorKind::StorageFull);
     for error in [device.into(), io, usage, full] {
         let text = error.to_string();
-        assert_eq!(error.into_refusal().unwrap_err().to_string(), text);
+        assert_eq!(error.into_out_of_memory().unwrap_err().to_string(), text);
     }
     for error in [
         AllocationError::from(refusal()).into(),
         not_saved(io::ErrorKind::OutOfMemory),
     ] {
-        assert_eq!(error.into_refusal().unwrap().site, Site::Checkpoint);
+        assert_eq!(error.into_out_of_memory().unwrap().site, Site::Checkpoint);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Evaluations that memory is refused to print the losses that they would have printed.
 
 use serde_json::Value;
-use taper::evaluation::Evaluator;
+use taper::memory::AllocationError;
 use taper::model::{ParamLayout, init_weights};
 use taper::ops::cpu::OnCpu;
 use taper::rng::Seed;
+use taper::step::evaluation::Evaluator;
 use taper::terms::Rung;
 
 use crate::files::{contents, of_kind, train, trained};
@@ -21,12 +22,12 @@ fn the_loss_of_an_evaluation_does_not_depend_on_the_rung_or_on_refusals() {
         let layout = ParamLayout::new(&dims);
         let filled = evaluator.load(|_, weights, _| {
             init_weights(&dims, &layout, Seed(3), weights);
-            Ok(())
+            Ok::<_, AllocationError>(())
         });
         filled.unwrap();
         let loss = evaluator.evaluate(EVAL_SEQUENCES, |sample, inputs, targets| {
             read_sample(1, sample, inputs, targets);
-            Ok(())
+            Ok::<_, AllocationError>(())
         });
         (loss.unwrap(), evaluator.take_recoveries().len())
     };

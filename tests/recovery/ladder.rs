@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use proptest::prelude::*;
-use taper::error::Error;
 use taper::faults::{Faults, Injection, Site};
-use taper::memory::{AllocationError, Allocator, Group, Host, Memory};
-use taper::recovery::Workspaces;
+use taper::memory::{AllocationError, Allocator, Group, Memory, Recoverable};
+use taper::ops::cpu::Host;
+use taper::step::recovery::Workspaces;
 use taper::terms::{Recompute, Rung};
 
 use crate::toy::{injected, ladder};
@@ -44,11 +44,11 @@ fn refusals_without_end_retry_and_descend_in_turn_down_to_the_floor() {
     };
     let (mut workspaces, built) = counted(injected(&["forward:1-".into()]));
     let mut attempts = Vec::new();
-    let refused: Result<(), Error> = workspaces.run(|rung, memory| {
+    let refused: Result<(), AllocationError> = workspaces.run(|rung, memory| {
         attempts.push(*rung);
-        Ok(memory.enter(Site::Forward)?)
+        memory.enter(Site::Forward)
     });
-    assert!(refused.unwrap_err().into_refusal().is_ok());
+    assert!(refused.unwrap_err().into_out_of_memory().is_ok());
     assert_eq!(attempts, [first, first, second, second, third, third]);
     // The workspace of the launch served the first attempt; each later one has a new one.
     assert_eq!(*built.borrow(), attempts);
@@ -73,7 +73,7 @@ fn work_goes_on_at_the_rung_that_it_came_to() {
     };
     let (mut workspaces, built) = counted(injected(&["forward:2-3".into()]));
     for _ in 0..4 {
-        let work = |_: &mut Rung, memory: &mut Memory| Ok(memory.enter(Site::Forward)?);
+        let work = |_: &mut Rung, memory: &mut Memory| memory.enter(Site::Forward);
         workspaces.run(work).unwrap();
     }
     assert_eq!(workspaces.rung(), second);
@@ -98,7 +98,7 @@ fn the_old_workspace_is_gone_before_the_next_is_made() {
     };
     let memory = injected(&["forward:1-4".into()]);
     let (mut workspaces, ()) = Workspaces::allocate(memory, ladder(), |_| Ok(()), build).unwrap();
-    let work = |_: &mut Alive, memory: &mut Memory| Ok(memory.enter(Site::Forward)?);
+    let work = |_: &mut Alive, memory: &mut Memory| memory.enter(Site::Forward);
     workspaces.run(work).unwrap();
 }
 
@@ -107,18 +107,18 @@ fn another_failure_is_neither_retried_nor_recorded() {
     for failure in ["forward:1!", "backward:1!"] {
         let (mut workspaces, built) = counted(injected(&[failure.into()]));
         let mut attempts = 0;
-        let failed: Result<(), Error> = workspaces.run(|_, memory| {
+        let failed: Result<(), AllocationError> = workspaces.run(|_, memory| {
             attempts += 1;
             memory.enter(Site::Forward)?;
-            Ok(memory.enter(Site::Backward)?)
+            memory.enter(Site::Backward)
         });
-        let error = failed.unwrap_err().into_refusal().unwrap_err();
+        let error = failed.unwrap_err().into_out_of_memory().unwrap_err();
         let site = failure.split(':').next().unwrap();
         assert!(
             error.to_string().contains(&format!("failed at {site}")),
             "{error}"
         );
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(taper::error::Error::from(error).exit_code(), 2);
         assert_eq!((attempts, built.borrow().len()), (1, 1));
         assert!(workspaces.take_recoveries().is_empty());
     }
@@ -182,7 +182,7 @@ proptest! {
                 prop_assert_eq!(workspaces.memory().held_bytes(), takes(&rungs[fits]));
                 prop_assert_eq!(workspaces.take_recoveries().len(), 2 * fits);
             }
-            (Err(error), None) => prop_assert!(error.into_refusal().is_ok()),
+            (Err(error), None) => prop_assert!(error.into_out_of_memory().is_ok()),
             (made, fits) => panic!("{:?} but rung {fits:?} fits", made.map(|_| ()).err()),
         }
     }
@@ -200,9 +200,9 @@ proptest! {
         for _ in 0..4 {
             let work = |_: &mut Rung, memory: &mut Memory| {
                 pass += 1;
-                Ok(memory.enter(Site::Forward)?)
+                memory.enter(Site::Forward)
             };
-            let done: Result<(), Error> = workspaces.run(work);
+            let done: Result<(), AllocationError> = workspaces.run(work);
             let recoveries = workspaces.take_recoveries();
             for (index, recovery) in recoveries.iter().enumerate() {
                 prop_assert_eq!(recovery.is_descent(), index % 2 == 1);

@@ -1,8 +1,7 @@
 //! Refusals while the buffers are made.
 
-use taper::error::Error;
 use taper::faults::{Faults, Site};
-use taper::memory::{AllocationError, Memory, Row};
+use taper::memory::{AllocationError, Memory, Recoverable, Row};
 use taper::ops::cpu::OnCpu;
 use taper::step::Trainer;
 use taper::terms::Rung;
@@ -73,7 +72,7 @@ fn what_lasts_is_retried_once_and_has_no_smaller_rung() {
     for buffer in 1..=LASTING {
         let refused = [buffer, 2 * buffer].map(|pass| format!("launch:{pass}"));
         let error = trainer(ladder(), injected(&refused)).err().unwrap();
-        let Error::Allocation(AllocationError::OutOfMemory(refusal)) = error else {
+        let AllocationError::OutOfMemory(refusal) = error else {
             panic!("{error}");
         };
         assert_eq!(refusal.site, Site::Launch);
@@ -84,7 +83,7 @@ fn what_lasts_is_retried_once_and_has_no_smaller_rung() {
 fn refusals_at_every_rung_are_a_refusal() {
     let injections = [format!("launch:{}-", LASTING + 1)];
     let error = trainer(ladder(), injected(&injections)).err().unwrap();
-    assert!(error.into_refusal().is_ok());
+    assert!(error.into_out_of_memory().is_ok());
 }
 
 #[test]

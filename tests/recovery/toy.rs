@@ -2,16 +2,14 @@
 
 use std::cell::RefCell;
 
-use taper::checkpoint::{CHUNK, Stored, Values};
-use taper::error::Result;
 use taper::faults::{Faults, Site};
-use taper::memory::Memory;
+use taper::memory::{AllocationError, Memory};
 use taper::model::init_values;
+use taper::ops::backend::{CHUNK, OptimizerSettings, StoredBackend, Values};
 use taper::ops::cpu::OnCpu;
-use taper::optim::OptimizerSettings;
-use taper::recovery::Recovery;
 use taper::rng::{Seed, Stream};
 use taper::schedule::Schedule;
+use taper::step::recovery::Recovery;
 use taper::step::{StepOutcome, StepSettings, Trainer};
 use taper::terms::{Gelu, ModelDims, Recompute, Rung};
 
@@ -63,17 +61,17 @@ pub fn faults(injections: &[String]) -> Faults {
 }
 
 /// Untrained weights, at the first rung of `ladder` that is granted.
-pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer<OnCpu<f32>>> {
+pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer<OnCpu<f32>>, AllocationError> {
     trainer_of(&dims(), OnCpu::untuned(THREADS), ladder, memory)
 }
 
 /// As [`trainer`], of any model anywhere.
-pub fn trainer_of<B: Stored>(
+pub fn trainer_of<B: StoredBackend>(
     dims: &ModelDims,
     backend: B,
     ladder: Vec<Rung>,
     memory: Memory,
-) -> Result<Trainer<B>> {
+) -> Result<Trainer<B>, AllocationError> {
     let settings = StepSettings {
         seed: Seed(5),
         sequences_per_step: SEQUENCES_PER_STEP,
@@ -96,7 +94,7 @@ pub fn trainer_of<B: Stored>(
     let layout = trainer.layout.clone();
     trainer.load(|[weights, _, _], _| {
         init_values(dims, &layout, Seed(5), weights).unwrap();
-        Ok(())
+        Ok::<_, AllocationError>(())
     })?;
     Ok(trainer)
 }
@@ -110,7 +108,7 @@ fn all(values: &dyn Values) -> Vec<f32> {
 }
 
 /// Goes on with the weights and moments of `from`, as a resumed run does.
-pub fn hand_over<B: Stored>(from: &Trainer<B>, to: &mut Trainer<B>) {
+pub fn hand_over<B: StoredBackend>(from: &Trainer<B>, to: &mut Trainer<B>) {
     let (state, backend) = (&from.state, from.backend());
     let saved = [
         all(&*state.full_weights(backend)),
@@ -124,7 +122,7 @@ pub fn hand_over<B: Stored>(from: &Trainer<B>, to: &mut Trainer<B>) {
                 into.write(index * CHUNK, chunk).unwrap();
             }
         }
-        Ok(())
+        Ok::<_, AllocationError>(())
     })
     .unwrap();
 }
@@ -200,11 +198,11 @@ impl History {
     }
 }
 
-pub fn perform<B: Stored>(
+pub fn perform<B: StoredBackend>(
     trainer: &mut Trainer<B>,
     work: &[Work],
     history: &mut History,
-) -> Result<()> {
+) -> Result<(), AllocationError> {
     for &work in work {
         let samples = RefCell::new(Vec::new());
         let mut recoveries = Vec::new();
@@ -217,12 +215,12 @@ pub fn perform<B: Stored>(
     Ok(())
 }
 
-fn one<B: Stored>(
+fn one<B: StoredBackend>(
     trainer: &mut Trainer<B>,
     work: Work,
     samples: &RefCell<Vec<u32>>,
     recoveries: &mut Vec<Recovery>,
-) -> Result<Seen> {
+) -> Result<Seen, AllocationError> {
     let reader = |step: u32| {
         move |sample: u32, inputs: &mut [u32], targets: &mut [u32]| {
             samples.borrow_mut().push(sample);

@@ -42,7 +42,7 @@ pub(super) fn run(args: GemmArgs) -> Result<()> {
         }
         #[cfg(feature = "cuda")]
         Some(ordinal) => {
-            let gpu = Gpu::open(ordinal, device, subject.config.gemm.backend)?;
+            let gpu = Gpu::open(ordinal, device, plan.gemm_backend)?;
             let cache = backends::gpu_cache(&gpu, &plan, (ordinal, device));
             bench.run(&gpu, cache, GPU_SQUARE)
         }

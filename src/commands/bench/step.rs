@@ -8,23 +8,27 @@ use half::{bf16, f16};
 #[cfg(feature = "cuda")]
 use super::GPU_SQUARE;
 use super::{CPU_SQUARE, Subject, SubjectArgs, ceiling};
-use crate::checkpoint::Stored;
+use crate::commands::explain;
 use crate::commands::{backends, in_thread_pool, print_now};
-use crate::device::{self, DeviceProfile};
-use crate::error::{Error, Result};
+use crate::device;
+use crate::device::DeviceProfile;
+use crate::error::Result;
 use crate::faults::{Faults, Site};
-use crate::memory::Memory;
-use crate::model::init_values;
-use crate::ops::backend::Backend;
+use crate::memory::{AllocationError, Memory};
+use crate::model::{ParamLayout, init_values};
+use crate::ops::backend::{Backend, StoredBackend};
 #[cfg(feature = "cuda")]
-use crate::ops::cuda::{EventClock, GpuElement};
+use crate::ops::cuda::GpuElement;
 #[cfg(feature = "cuda")]
 use crate::ops::gemm::gpu::Gpu;
 use crate::ops::gemm::{Cpu, Table};
+#[cfg(feature = "cuda")]
+use crate::ops::timed::EventClock;
 use crate::ops::timed::{Clock, HostClock, Parts, Timed};
 use crate::plan::Plan;
 use crate::report::{Measured, ReportOptions, StepBench, search_bar, step_bench_heading};
 use crate::rng::{Seed, Stream};
+use crate::session::SessionError;
 use crate::step::Trainer;
 #[cfg(feature = "cuda")]
 use crate::terms::Precision;
@@ -79,7 +83,7 @@ pub(super) fn run(args: StepArgs) -> Result<()> {
         #[cfg(not(feature = "cuda"))]
         Some(_) => Err(device::DeviceError::NoCuda.into()),
     });
-    let measured = measured.map_err(|error| request.explain(error, false))?;
+    let measured = measured.map_err(|error| explain(error, &request, false))?;
     let report = StepBench::new(config, device, &plan, measured);
     print_now(&match args.json {
         true => report.json(),
@@ -98,7 +102,7 @@ impl Bench<'_> {
     fn on_cpu(&self) -> Result<Measured> {
         let (plan, profile) = (self.plan, self.profile());
         let backend = backends::cpu(plan, profile, self.search());
-        let backend = Timed::new(backend, HostClock, &plan.model);
+        let backend = Timed::new(backend, HostClock, &plan.model, self.parameters());
         let measured = self.steps(backend, self.memory(), device::peak_resident_bytes)?;
         let square = (self.args.subject.square, CPU_SQUARE);
         let cache = backends::cpu_cache(plan, profile);
@@ -111,10 +115,10 @@ impl Bench<'_> {
     #[cfg(feature = "cuda")]
     fn on_gpu<T: GpuElement>(&self, gpu: &backends::Opened, ordinal: usize) -> Result<Measured> {
         let (plan, profile) = (self.plan, self.profile());
-        let (card, request) = (gpu.device(), self.subject.config.gemm.backend);
-        let backend = gpu.backend::<T>(request, self.search())?;
+        let card = gpu.device();
+        let backend = gpu.backend::<T>(self.search())?;
         let clock = EventClock::new(backend.gpu().stream());
-        let backend = Timed::new(backend, clock, &plan.model);
+        let backend = Timed::new(backend, clock, &plan.model, self.parameters());
         let context = card.cuda_stream().context().clone();
         let used = || {
             let (free, _) = context.mem_get_info().ok()?;
@@ -122,7 +126,8 @@ impl Bench<'_> {
         };
         let memory = self.memory().in_pool(card.clone());
         let measured = self.steps(backend, memory, used)?;
-        let gpu = Gpu::on(&card, profile, request).map_err(|e| device::explain(e, ordinal))?;
+        let gpu =
+            Gpu::on(&card, profile, plan.gemm_backend).map_err(|e| device::explain(e, ordinal))?;
         let square = (self.args.subject.square, GPU_SQUARE);
         let cache = backends::gpu_cache(&gpu, plan, (ordinal, profile));
         Ok(Measured {
@@ -138,6 +143,10 @@ impl Bench<'_> {
         }
     }
 
+    fn parameters(&self) -> usize {
+        ParamLayout::new(&self.plan.model).len
+    }
+
     fn profile(&self) -> &DeviceProfile {
         &self.subject.found.profile
     }
@@ -148,7 +157,7 @@ impl Bench<'_> {
     }
 
     /// All but the ceiling, which takes memory of its own: everything is released when it is measured.
-    fn steps<B: Stored, C: Clock + 'static>(
+    fn steps<B: StoredBackend, C: Clock + 'static>(
         &self,
         backend: Timed<B, C>,
         memory: Memory,
@@ -183,13 +192,13 @@ impl Bench<'_> {
 }
 
 /// A training run that goes nowhere.
-struct Steps<B: Stored, C: Clock + 'static> {
+struct Steps<B: StoredBackend, C: Clock + 'static> {
     trainer: Trainer<Timed<B, C>>,
     tokens: RandomTokens,
     next: u64,
 }
 
-impl<B: Stored, C: Clock + 'static> Steps<B, C> {
+impl<B: StoredBackend, C: Clock + 'static> Steps<B, C> {
     /// With the weights that a run starts from: zeros would be computed with faster on some devices.
     fn new(plan: &Plan, backend: Timed<B, C>, memory: Memory) -> Result<Self> {
         let (dims, seed, step) = (&plan.model, plan.step.seed, plan.step.clone());
@@ -197,7 +206,7 @@ impl<B: Stored, C: Clock + 'static> Steps<B, C> {
         let layout = trainer.layout.clone();
         trainer.load(|[weights, _, _], memory| {
             let filled = init_values(dims, &layout, seed, weights);
-            Ok(filled.map_err(|error| memory.refusal(Site::Launch, error.into()))?)
+            filled.map_err(|error| memory.refusal(Site::Launch, error.into()))
         })?;
         Ok(Self {
             trainer,
@@ -214,18 +223,19 @@ impl<B: Stored, C: Clock + 'static> Steps<B, C> {
         let (step, tokens, started) = (self.next, self.tokens, Instant::now());
         let outcome = self.trainer.step(step, |sample, inputs, targets| {
             tokens.read(step as u32, sample, inputs, targets);
-            Ok(())
+            Ok::<_, AllocationError>(())
         })?;
         let seconds = started.elapsed().as_secs_f64();
         self.next += 1;
         match outcome.is_finite() {
             true => Ok(seconds),
             // Nothing was updated, so that this was not a whole step.
-            false => Err(Error::Diverged {
+            false => Err(SessionError::Diverged {
                 step: self.next,
                 loss: outcome.loss,
                 gradient_norm: outcome.gradient_norm,
-            }),
+            }
+            .into()),
         }
     }
 

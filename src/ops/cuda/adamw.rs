@@ -1,4 +1,4 @@
-//! AdamW, as [`crate::ops::adamw`] has it: f32 results have the same bits.
+//! AdamW, as [`crate::ops::cpu::adamw`] has it: f32 results have the same bits.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, PushKernelArg, ValidAsZe
 use super::launch::{Gpu, LaunchError, grid, push_optional_mut, small};
 use super::outcome::Outcome;
 use super::{GpuElement, THREADS};
-use crate::ops::adamw::AdamW;
+use crate::ops::backend::AdamW;
 
 /// The numbers of one update, for the memory of the GPU. kernels/adamw.cu has the same struct.
 #[repr(C)]

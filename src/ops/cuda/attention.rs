@@ -1,4 +1,4 @@
-//! Causal self-attention, as [`crate::ops::attention`] has it; the kernels are `kernels/attention*`.
+//! Causal self-attention, as [`crate::ops::cpu::attention`] has it; the kernels are `kernels/attention*`.
 //!
 //! Arrays start at multiples of 16 bytes. lse is fp32 in every precision.
 
@@ -7,7 +7,7 @@ use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchConfig, PushKernel
 use super::dropout::{Mask, Rule, push_mask};
 use super::launch::{Gpu, LaunchError, grid, small};
 use super::{GpuElement, THREADS};
-use crate::ops::attention::Shape;
+use crate::ops::backend::Shape;
 use crate::ops::partition::ATTENTION_STATISTICS;
 use crate::terms::Precision;
 
@@ -157,7 +157,7 @@ impl Kernels {
 
 /// `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C). `dropout` is that of [`Site::Attention`] with head 0.
 ///
-/// [`Site::Attention`]: crate::ops::dropout::Site::Attention
+/// [`Site::Attention`]: crate::ops::backend::DropoutSite::Attention
 ///
 /// # Errors
 /// When the kernel does not start.

@@ -14,18 +14,16 @@ use super::{
     Gpu, GpuElement, attention, column_sums, cross_entropy, dropout, embedding, gelu, layer_norm,
     outcome,
 };
-use crate::memory::{AllocationError, GpuMemory, Memory, Refused};
-use crate::model::Packets;
-use crate::ops::attention::Shape;
+use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
-    Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
-    Gradients, LoadError, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
-    Sum, TrainingState,
+    Affine, AttentionOut, AttentionSaved, Backend, BatchHeader, Done, EmbeddingGradients,
+    EmbeddingTables, Ended, GradientWrite, Gradients, LoadError, Mask, NormSaved, NormStats,
+    Packets, Part, PartMut, ReadTokens, Residual, Shape, TrainingState, Update,
 };
+use crate::ops::cuda::GpuMemory;
 use crate::ops::gemm::gpu::GpuError;
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
 use crate::ops::gemm::{Dispatch, Epilogue, Problem, Table, gpu};
-use crate::optim::{Ended, Update};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
 /// What the training path on a GPU computes its products with.
@@ -108,16 +106,16 @@ impl<'a, E> PartMut<'a, CudaSlice<E>> {
     }
 }
 
-/// A mask of one site, whose moment is the head of a packet.
+/// A mask of one site, whose header is the head of a packet.
 struct Held<'a> {
     mask: Mask<'a, CudaSlice<u32>>,
-    moment: CudaView<'a, u32>,
+    header: CudaView<'a, u32>,
 }
 
 impl<'a> Held<'a> {
     fn new(mask: Mask<'a, CudaSlice<u32>>) -> Self {
         Self {
-            moment: mask.masks.moment.slice(0..2),
+            header: mask.masks.header.slice(0..2),
             mask,
         }
     }
@@ -127,7 +125,7 @@ impl<'a> Held<'a> {
             p: self.mask.masks.p,
             seed: self.mask.masks.seed,
             site: self.mask.site,
-            moment: &self.moment,
+            header: &self.header,
         }
     }
 }
@@ -163,7 +161,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
     type Compute = CudaSlice<T>;
     type Full = CudaSlice<f32>;
     type Batch = Batch;
-    type Moment = CudaSlice<u32>;
+    type Header = CudaSlice<u32>;
     type Tally = Tally;
     type Recording = Recording;
     type Allocator<'a> = GpuMemory<'a, T>;
@@ -204,17 +202,17 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         batch.map_err(|error| memory.refusal(crate::faults::Site::Launch, error.into()))
     }
 
-    fn load(
+    fn load<E>(
         &self,
         batch: &mut Batch,
         rows: usize,
-        moment: Moment,
-        read: &mut ReadTokens,
-    ) -> Result<(), LoadError> {
-        batch.load((&self.stream, &self.copies), rows, moment, read)
+        header: BatchHeader,
+        read: &mut ReadTokens<E>,
+    ) -> Result<(), LoadError<E>> {
+        batch.load((&self.stream, &self.copies), rows, header, read)
     }
 
-    fn moment(batch: &Batch) -> &CudaSlice<u32> {
+    fn header(batch: &Batch) -> &CudaSlice<u32> {
         batch.packet()
     }
 
@@ -233,9 +231,9 @@ impl<T: GpuElement> Backend for OnGpu<T> {
     }
 
     /// One recording serves all micro-steps, so the first adds to zeros.
-    fn begin(&self, gradients: &mut CudaSlice<f32>) -> Result<Sum, Refused> {
+    fn begin(&self, gradients: &mut CudaSlice<f32>) -> Result<GradientWrite, Refused> {
         self.stream.memset_zeros(gradients)?;
-        Ok(Sum::Begun)
+        Ok(GradientWrite::Accumulate)
     }
 
     fn clear(&self, part: PartMut<CudaSlice<T>>) -> Done {

@@ -14,9 +14,8 @@ use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, CudaView, DriverError};
 
 use super::host::Pinned;
 use crate::memory::Refused;
-use crate::model::{PACKET_HEAD, Packets};
-use crate::ops::backend::{LoadError, Moment, ReadTokens};
-use crate::ops::embedding::rows_by_token;
+use crate::ops::backend::{BatchHeader, LoadError, PACKET_HEAD, Packets, ReadTokens};
+use crate::ops::cpu::embedding::rows_by_token;
 
 /// A packet is step, first sample and scale; then inputs, targets, and the rows in the order of their
 /// tokens, each with room for as many rows as a micro-batch has at most.
@@ -64,20 +63,20 @@ impl Batch {
     }
 
     /// See [`Backend::load`](crate::ops::backend::Backend::load).
-    pub(super) fn load(
+    pub(super) fn load<E>(
         &mut self,
         (stream, copies): (&Arc<CudaStream>, &Arc<CudaStream>),
         rows: usize,
-        moment: Moment,
-        read: &mut ReadTokens,
-    ) -> Result<(), LoadError> {
+        header: BatchHeader,
+        read: &mut ReadTokens<E>,
+    ) -> Result<(), LoadError<E>> {
         let packet = self.slots[self.next].host.write().map_err(Refused::from)?;
         let (head, tokens) = packet.split_at_mut(PACKET_HEAD);
-        let scale = (moment.scale as f32).to_bits();
-        head.copy_from_slice(&[moment.step, moment.first_sample, scale, 0]);
+        let scale = (header.scale as f32).to_bits();
+        head.copy_from_slice(&[header.step, header.first_sample, scale, 0]);
         let (inputs, rest) = tokens.split_at_mut(self.most_rows);
         let (targets, order) = rest.split_at_mut(self.most_rows);
-        read(inputs, targets)?;
+        read(inputs, targets).map_err(LoadError::Read)?;
         let inputs = &inputs[..rows];
         let vocab = inputs.iter().max().map_or(0, |&most| most as usize + 1);
         self.starts.resize(vocab.max(self.starts.len()), 0);
@@ -101,7 +100,7 @@ impl Batch {
         Ok(())
     }
 
-    /// All of the packet, whose head is the moment.
+    /// All of the packet, whose head is the header.
     pub(super) fn packet(&self) -> &CudaSlice<u32> {
         &self.packets.current
     }

@@ -1,10 +1,10 @@
-//! Dropout and the residual add, as [`crate::ops::dropout`] has them, with the same masks bit for bit.
+//! Dropout and the residual add, as [`crate::ops::cpu::dropout`] has them, with the same masks bit for bit.
 
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchArgs, PushKernelArg};
 
 use super::launch::{Gpu, LaunchError, grid, push_optional, small};
 use super::{GpuElement, THREADS};
-use crate::ops::dropout::Site;
+use crate::ops::backend::DropoutSite;
 use crate::rng::{Seed, Stream};
 
 /// The dropout of one site, in whatever micro-step it is launched.
@@ -14,9 +14,9 @@ pub struct Mask<'a> {
     pub p: f64,
     pub seed: Seed,
     /// For attention weights, that of head 0; the kernel goes on from it.
-    pub site: Site,
+    pub site: DropoutSite,
     /// On the GPU: the step, and the index within it of the micro-batch's first sequence.
-    pub moment: &'a CudaView<'a, u32>,
+    pub header: &'a CudaView<'a, u32>,
 }
 
 /// kernels/dropout.cuh has the same struct.
@@ -49,14 +49,14 @@ impl Rule {
     }
 }
 
-/// Adds a kernel's last two arguments, `moment` and `rule`.
+/// Adds a kernel's last two arguments, `header` and `rule`.
 pub(super) fn push_mask<'a>(launch: &mut LaunchArgs<'a>, mask: Option<Mask<'a>>, rule: &'a Rule) {
-    let moment = mask.map(|mask| mask.moment);
+    let header = mask.map(|mask| mask.header);
     assert!(
-        moment.is_none_or(|moment| moment.len() == 2),
+        header.is_none_or(|header| header.len() == 2),
         "the step and the first sample"
     );
-    push_optional(launch, moment);
+    push_optional(launch, header);
     launch.arg(rule);
 }
 

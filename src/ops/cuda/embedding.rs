@@ -1,4 +1,4 @@
-//! Token plus position embedding, as [`crate::ops::embedding`] has it, with dropout.
+//! Token plus position embedding, as [`crate::ops::cpu::embedding`] has it, with dropout.
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
@@ -48,7 +48,7 @@ pub fn forward<T: GpuElement>(
 /// The rows of a micro-batch, (R) each.
 pub struct Sorted<'a> {
     pub tokens: &'a CudaView<'a, u32>,
-    /// The rows by token: see [`rows_by_token`](crate::ops::embedding::rows_by_token).
+    /// The rows by token: see [`rows_by_token`](crate::ops::cpu::embedding::rows_by_token).
     pub order: &'a CudaView<'a, u32>,
 }
 

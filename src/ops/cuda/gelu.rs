@@ -1,4 +1,4 @@
-//! GELU, as [`crate::ops::gelu`] has it, where no product's epilogue computes it.
+//! GELU, as [`crate::ops::cpu::gelu`] has it, where no product's epilogue computes it.
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 

@@ -11,8 +11,8 @@ use cudarc::driver::{
 };
 
 use super::GpuElement;
+use crate::ops::cuda::kernels::{Kernel, KernelError};
 use crate::ops::gemm::ptx::CardLimits;
-use crate::ops::kernels::{Kernel, KernelError};
 
 /// Why a kernel did not start. What goes wrong while it runs shows at a later call.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +101,7 @@ impl Gpu {
     }
 
     /// The kernel `operation` for elements `T`. Its first use compiles it, which takes memory of the GPU.
-    pub(super) fn kernel<T: GpuElement>(
+    pub(in crate::ops) fn kernel<T: GpuElement>(
         &self,
         operation: &'static str,
     ) -> Result<CudaFunction, LaunchError> {
@@ -109,7 +109,7 @@ impl Gpu {
     }
 
     /// As [`Gpu::kernel`], of one whose blocks ask for at most so many bytes of shared memory at launch.
-    pub(super) fn kernel_with_shared<T: GpuElement>(
+    pub(in crate::ops) fn kernel_with_shared<T: GpuElement>(
         &self,
         operation: &'static str,
         shared_bytes: usize,
@@ -150,7 +150,7 @@ impl Gpu {
         Ok(function)
     }
 
-    pub(super) fn launch<'a>(&'a self, kernel: &'a CudaFunction) -> LaunchArgs<'a> {
+    pub(in crate::ops) fn launch<'a>(&'a self, kernel: &'a CudaFunction) -> LaunchArgs<'a> {
         self.stream.launch_builder(kernel)
     }
 }
@@ -158,14 +158,17 @@ impl Gpu {
 const NULL: u64 = 0;
 
 /// Adds an array as the next argument, null for one that is not there.
-pub(super) fn push_optional<'a, T>(launch: &mut LaunchArgs<'a>, array: Option<&'a CudaView<T>>) {
+pub(in crate::ops) fn push_optional<'a, T>(
+    launch: &mut LaunchArgs<'a>,
+    array: Option<&'a CudaView<T>>,
+) {
     match array {
         Some(array) => launch.arg(array),
         None => launch.arg(&NULL),
     };
 }
 
-pub(super) fn push_optional_mut<'a, T>(
+pub(in crate::ops) fn push_optional_mut<'a, T>(
     launch: &mut LaunchArgs<'a>,
     array: Option<&'a mut CudaViewMut<T>>,
 ) {
@@ -176,7 +179,7 @@ pub(super) fn push_optional_mut<'a, T>(
 }
 
 /// Blocks of so many threads each, in one row.
-pub(super) fn grid(blocks: usize, threads: usize) -> LaunchConfig {
+pub(in crate::ops) fn grid(blocks: usize, threads: usize) -> LaunchConfig {
     LaunchConfig {
         grid_dim: (small(blocks) as u32, 1, 1),
         block_dim: (small(threads) as u32, 1, 1),
@@ -188,7 +191,7 @@ pub(super) fn grid(blocks: usize, threads: usize) -> LaunchConfig {
 ///
 /// # Panics
 /// From 2^31 on, which no array of rows or columns has.
-pub(super) fn small(size: usize) -> i32 {
+pub(in crate::ops) fn small(size: usize) -> i32 {
     assert!(size <= i32::MAX as usize, "{size} is beyond 31 bits");
     size as i32
 }

@@ -1,4 +1,4 @@
-//! Layer normalisation, as [`crate::ops::layer_norm`] has it, alone and with the residual add before it.
+//! Layer normalisation, as [`crate::ops::cpu::layer_norm`] has it, alone and with the residual add before it.
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 

@@ -13,8 +13,7 @@ use super::outcome::{self, Gradients, Outcome};
 use super::recording::Recording;
 use super::{GpuElement, OnGpu};
 use crate::memory::Refused;
-use crate::ops::backend::{Backend, TrainingState};
-use crate::optim::{Ended, Update};
+use crate::ops::backend::{Backend, Ended, TrainingState, Update};
 
 /// See [`Backend::tally`](crate::ops::backend::Backend::tally).
 pub struct Tally {

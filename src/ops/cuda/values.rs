@@ -7,8 +7,8 @@ use cudarc::driver::{CudaSlice, CudaStream, DriverError};
 
 use super::host::{download, upload};
 use super::{GpuElement, OnGpu, cast, is_out_of_memory};
-use crate::checkpoint::{Stored, Values, ValuesMut};
 use crate::memory::Refused;
+use crate::ops::backend::{StoredBackend, Values, ValuesMut};
 
 /// Values of type `T` in a GPU's memory. Copies wait for the work before them.
 struct OnDevice<'a, T> {
@@ -55,7 +55,7 @@ impl<T: GpuElement> ValuesMut for OnDeviceMut<'_, T> {
     }
 }
 
-impl<T: GpuElement> Stored for OnGpu<T> {
+impl<T: GpuElement> StoredBackend for OnGpu<T> {
     fn values<'a>(&'a self, buffer: &'a CudaSlice<f32>) -> Box<dyn Values + 'a> {
         Box::new(OnDevice {
             stream: self.gpu().stream(),

@@ -11,7 +11,7 @@ use super::candidate::{Device, MOST_READ, Offer, Operand, Unavailable};
 use super::check::{Fill, Tolerance, scramble};
 use super::problem::{Epilogue, OutputType, Problem, Stored};
 use super::tune::Outcome;
-use crate::ops::gelu;
+use crate::ops::cpu::gelu;
 use crate::terms::Inputs;
 
 /// Elements of C that are compared with f64, besides its corners.

@@ -5,14 +5,12 @@ use std::ops::Range;
 use super::work::{ATTENTION_BACKWARD_PRODUCTS, ATTENTION_PRODUCTS, attention, product};
 use super::{Clock, Operation, Timed, Work};
 use crate::memory::{AllocationError, Memory, Refused};
-use crate::ops::attention::Shape;
 use crate::ops::backend::{
-    Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
-    Gradients, LoadError, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
-    Sum, TrainingState,
+    Affine, AttentionOut, AttentionSaved, Backend, BatchHeader, Done, EmbeddingGradients,
+    EmbeddingTables, Ended, GradientWrite, Gradients, LoadError, Mask, NormSaved, NormStats, Part,
+    PartMut, ReadTokens, Residual, Shape, TrainingState, Update,
 };
 use crate::ops::gemm::{Problem, Table};
-use crate::optim::{Ended, Update};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
 /// Elements of a part.
@@ -28,7 +26,7 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
     type Compute = B::Compute;
     type Full = B::Full;
     type Batch = B::Batch;
-    type Moment = B::Moment;
+    type Header = B::Header;
     type Tally = B::Tally;
     type Recording = B::Recording;
     type Allocator<'a> = B::Allocator<'a>;
@@ -65,20 +63,20 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         self.inner.batch(rows, memory)
     }
 
-    fn load(
+    fn load<E>(
         &self,
         batch: &mut B::Batch,
         rows: usize,
-        moment: Moment,
-        read: &mut ReadTokens,
-    ) -> Result<(), LoadError> {
+        header: BatchHeader,
+        read: &mut ReadTokens<E>,
+    ) -> Result<(), LoadError<E>> {
         self.timed(Operation::MicroBatch, Work::default(), |inner| {
-            inner.load(batch, rows, moment, read)
+            inner.load(batch, rows, header, read)
         })
     }
 
-    fn moment(batch: &B::Batch) -> &B::Moment {
-        B::moment(batch)
+    fn header(batch: &B::Batch) -> &B::Header {
+        B::header(batch)
     }
 
     fn record(&self, recording: &mut B::Recording, mut work: impl FnMut() -> Done) -> Done {
@@ -90,7 +88,7 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         }
     }
 
-    fn begin(&self, gradients: &mut B::Full) -> Result<Sum, Refused> {
+    fn begin(&self, gradients: &mut B::Full) -> Result<GradientWrite, Refused> {
         let work = match self.engine() {
             Engine::Cpu { .. } => Work::default(),
             Engine::Cuda => self.sizes.zeroing(),
@@ -108,7 +106,7 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         batch: &B::Batch,
         tables: EmbeddingTables<B::Compute>,
         out: PartMut<B::Compute>,
-        mask: Option<Mask<B::Moment>>,
+        mask: Option<Mask<B::Header>>,
     ) -> Done {
         let (values, columns) = (out.range().len(), tables.columns);
         let rows = values / columns;
@@ -136,7 +134,7 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
     fn residual_norm(
         &self,
         residual: Residual<B::Compute>,
-        mask: Option<Mask<B::Moment>>,
+        mask: Option<Mask<B::Header>>,
         norm: Affine<B::Compute>,
         out: PartMut<B::Compute>,
         stats: NormStats<B::Full>,
@@ -189,7 +187,7 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         queries: Range<usize>,
         qkv: Part<B::Compute>,
         into: AttentionOut<B::Compute, B::Full>,
-        mask: Option<Mask<B::Moment>>,
+        mask: Option<Mask<B::Header>>,
         scratch: &mut B::Full,
     ) -> Done {
         let work = attention(shape, queries.clone(), ATTENTION_PRODUCTS);
@@ -280,7 +278,7 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         dout: Part<B::Compute>,
         saved: AttentionSaved<B::Compute, B::Full>,
         dqkv: PartMut<B::Compute>,
-        mask: Option<Mask<B::Moment>>,
+        mask: Option<Mask<B::Header>>,
         scratch: &mut B::Full,
     ) -> Done {
         let work = attention(shape, 0..shape.positions, ATTENTION_BACKWARD_PRODUCTS);
@@ -313,7 +311,7 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         x: Part<B::Compute>,
         out: PartMut<B::Compute>,
         rows: (usize, usize),
-        mask: Mask<B::Moment>,
+        mask: Mask<B::Header>,
     ) -> Done {
         let work = self.sizes.moved(2 * len(&x), 0);
         self.timed(Operation::Dropout, work, |inner| {
@@ -327,7 +325,7 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         dx: PartMut<B::Compute>,
         into: EmbeddingGradients<B::Full>,
         (columns, positions): (usize, usize),
-        mask: Option<Mask<B::Moment>>,
+        mask: Option<Mask<B::Header>>,
         partials: &mut B::Full,
     ) -> Done {
         let values = dx.range().len();

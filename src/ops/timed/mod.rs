@@ -6,19 +6,23 @@
 
 mod backend;
 mod clock;
+#[cfg(feature = "cuda")]
+mod event_clock;
 mod spent;
 mod work;
 
 use std::cell::RefCell;
 
 use super::backend::Backend;
-use crate::checkpoint::{Stored, Values, ValuesMut};
 use crate::memory::Refused;
+use crate::ops::backend::{StoredBackend, Values, ValuesMut};
 use crate::terms::ModelDims;
 
 use work::Sizes;
 
 pub use clock::{Clock, HostClock};
+#[cfg(feature = "cuda")]
+pub use event_clock::EventClock;
 pub use spent::{Operation, Parts, Spent, Work};
 
 /// `B`, timed by `C`.
@@ -38,10 +42,10 @@ struct Call<M> {
 }
 
 impl<B: Backend, C: Clock> Timed<B, C> {
-    /// For training a model of these sizes. `clock` is that of the backend's device.
-    pub fn new(inner: B, clock: C, dims: &ModelDims) -> Self {
+    /// For training a model of these sizes with so many parameters. `clock` is that of the backend's device.
+    pub fn new(inner: B, clock: C, dims: &ModelDims, parameters: usize) -> Self {
         Self {
-            sizes: Sizes::new(dims, inner.precision()),
+            sizes: Sizes::new(dims, parameters, inner.precision()),
             inner,
             clock,
             calls: RefCell::default(),
@@ -92,7 +96,7 @@ impl<B: Backend, C: Clock> Timed<B, C> {
     }
 }
 
-impl<B: Stored, C: Clock + 'static> Stored for Timed<B, C> {
+impl<B: StoredBackend, C: Clock + 'static> StoredBackend for Timed<B, C> {
     fn values<'a>(&'a self, buffer: &'a B::Full) -> Box<dyn Values + 'a> {
         self.inner.values(buffer)
     }

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use super::spent::Work;
-use crate::model::ParamLayout;
-use crate::ops::attention::Shape;
+use crate::ops::backend::Shape;
 use crate::terms::{ModelDims, Precision};
 
 /// Bytes of what is fp32, and of a token id.
@@ -26,10 +25,10 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    pub fn new(dims: &ModelDims, precision: Precision) -> Self {
+    pub fn new(dims: &ModelDims, parameters: usize, precision: Precision) -> Self {
         Self {
             precision,
-            parameters: ParamLayout::new(dims).len,
+            parameters,
             vocabulary: dims.vocab_size,
             classifier: 0..dims.vocab_size * dims.n_embd,
         }
@@ -105,7 +104,7 @@ mod tests {
             dropout: 0.0,
             gelu: Gelu::Tanh,
         };
-        Sizes::new(&dims, precision)
+        Sizes::new(&dims, 1000, precision)
     }
 
     #[test]

@@ -11,9 +11,9 @@ use crate::metrics::{flops_per_token, median};
 use crate::model::ParamLayout;
 use crate::ops::timed::{Operation, Parts, Spent};
 use crate::plan::Plan;
-use crate::recovery::Recovery;
 use crate::report::text::{choice_text, device_text};
 use crate::report::warning::recovery_text;
+use crate::step::recovery::Recovery;
 use crate::terms::{Inputs, ModelDims, NamedChoice, Precision, Rung};
 use crate::units::{bytes, count, flops, rate, short_time};
 

@@ -4,8 +4,8 @@
 
 use candle_core::DType;
 
-use crate::ops::Element;
-use crate::ops::vectorised::vectorised;
+use crate::ops::cpu::Element;
+use crate::ops::cpu::vectorised::vectorised;
 
 /// A matrix that is read: rows, columns, and the distance in elements between neighbours.
 #[derive(Clone, Copy)]

@@ -28,7 +28,7 @@ use super::check::{Comparison, Fill, Tolerance};
 use super::dispatch::Dispatch;
 use super::problem::{Epilogue, Problem, Stored};
 use crate::device::{DeviceProfile, Hardware};
-use crate::ops::{Element, gelu};
+use crate::ops::cpu::{Element, gelu};
 use crate::terms::{Effort, Inputs};
 
 pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output};

@@ -5,12 +5,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Aux, Operands};
-use crate::memory::passing_buffer;
-use crate::ops::Element;
+use crate::ops::cpu::parallel::for_element_blocks;
+use crate::ops::cpu::{Element, passing_buffer};
 use crate::ops::gemm::candidate::{Operand, Unavailable};
 use crate::ops::gemm::check::{Comparison, Fill, Tolerance};
 use crate::ops::gemm::{Epilogue, Problem};
-use crate::ops::parallel::for_element_blocks;
 
 /// A side that is cut for a trial has at least so many.
 const SHORTEST_CUT: usize = 4096;

@@ -4,6 +4,7 @@
 //! start, refuses a problem, or is not wanted (`gemm.backend = "ptx"`), it is our simple kernel.
 
 mod candidate;
+pub(in crate::ops) mod check;
 mod cublaslt;
 mod trial;
 
@@ -25,9 +26,9 @@ use super::problem::{Epilogue, OutputType, Problem};
 use super::ptx::{self, Operands, Tile};
 use super::workspace_bytes;
 use crate::device::{DeviceError, DeviceProfile, Hardware};
-use crate::ops::cuda::gelu;
+use crate::ops::cuda;
 use crate::ops::cuda::gelu::AfterProduct;
-use crate::ops::{cuda, kernels};
+use crate::ops::cuda::{gelu, kernels};
 use crate::terms::{Effort, GemmBackend, Inputs};
 
 pub use candidate::{Candidate, GpuError};

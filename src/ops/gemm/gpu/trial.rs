@@ -6,11 +6,12 @@ use candle_core::DType;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError, SyncOnDrop};
 use half::{bf16, f16};
 
-use crate::ops::cuda::check::Found;
 use crate::ops::cuda::host::{download, upload};
-use crate::ops::cuda::{Gpu, LaunchError, check, is_out_of_memory};
+use crate::ops::cuda::{Gpu, LaunchError, is_out_of_memory};
 use crate::ops::gemm::candidate::{MOST_READ, Operand, Unavailable};
 use crate::ops::gemm::check::{Comparison, Fill, Tolerance, significant_bits};
+use crate::ops::gemm::gpu::check;
+use crate::ops::gemm::gpu::check::Found;
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
 use crate::ops::gemm::{Epilogue, OutputType, Problem};
 use crate::terms::Inputs;

@@ -5,7 +5,7 @@ use crate::ops::gemm::cpu::matrix::MatrixMut;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) fn is_there() -> bool {
-    crate::ops::vectorised::has_avx512() && is_x86_feature_detected!("avx512bf16")
+    crate::ops::cpu::vectorised::has_avx512() && is_x86_feature_detected!("avx512bf16")
 }
 
 #[cfg(not(target_arch = "x86_64"))]

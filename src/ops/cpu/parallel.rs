@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::backend::Sum;
+use crate::ops::backend::GradientWrite;
 
 /// Rows of one block of work. Blocks depend on the number of rows only, never on the threads.
 pub const BLOCK_ROWS: usize = 32;
 
 /// Calls `body(first_row, rows)` for every block of `BLOCK_ROWS` rows of `out`, in parallel.
-pub(super) fn for_row_blocks<T: Send>(
+pub(in crate::ops) fn for_row_blocks<T: Send>(
     out: &mut [T],
     columns: usize,
     body: impl Fn(usize, &mut [T]) + Sync,
@@ -19,7 +19,7 @@ pub(super) fn for_row_blocks<T: Send>(
 }
 
 /// As [`for_row_blocks`], over two arrays with the same number of rows.
-pub(super) fn for_row_blocks2<T: Send, U: Send>(
+pub(in crate::ops) fn for_row_blocks2<T: Send, U: Send>(
     (a, a_columns): (&mut [T], usize),
     (b, b_columns): (&mut [U], usize),
     body: impl Fn(usize, &mut [T], &mut [U]) + Sync,
@@ -31,13 +31,13 @@ pub(super) fn for_row_blocks2<T: Send, U: Send>(
 }
 
 /// Sets every element to zero, on all threads.
-pub(super) fn zero<T: super::Element>(x: &mut [T]) {
+pub(in crate::ops) fn zero<T: super::Element>(x: &mut [T]) {
     for_element_blocks(x, |_, x| x.fill(T::ZERO));
 }
 
 /// Zeroes gradients whose sum is not begun; for small ones that are no product.
-pub(super) fn begin<T: super::Element>(gradients: &mut [T], sum: Sum) {
-    if sum == Sum::Empty {
+pub(in crate::ops) fn begin<T: super::Element>(gradients: &mut [T], sum: GradientWrite) {
+    if sum == GradientWrite::Overwrite {
         gradients.fill(T::ZERO);
     }
 }
@@ -46,7 +46,10 @@ pub(super) fn begin<T: super::Element>(gradients: &mut [T], sum: Sum) {
 const BLOCK_ELEMENTS: usize = 1 << 14;
 
 /// Calls `body(offset, elements)` for every block of `out`, in parallel.
-pub(super) fn for_element_blocks<T: Send>(out: &mut [T], body: impl Fn(usize, &mut [T]) + Sync) {
+pub(in crate::ops) fn for_element_blocks<T: Send>(
+    out: &mut [T],
+    body: impl Fn(usize, &mut [T]) + Sync,
+) {
     out.par_chunks_mut(BLOCK_ELEMENTS)
         .enumerate()
         .for_each(|(block, out)| body(block * BLOCK_ELEMENTS, out));
@@ -54,7 +57,7 @@ pub(super) fn for_element_blocks<T: Send>(out: &mut [T], body: impl Fn(usize, &m
 
 /// The sum over `len` elements of `partial(range)`, computed per block in parallel and added in
 /// block order.
-pub(super) fn sum_blocks(
+pub(in crate::ops) fn sum_blocks(
     len: usize,
     partial: impl Fn(std::ops::Range<usize>) -> f64 + Sync,
 ) -> f64 {
@@ -72,7 +75,7 @@ pub(super) fn sum_blocks(
 
 /// A pointer that may be shared among threads which write disjoint elements.
 #[derive(Clone, Copy)]
-pub(super) struct SharedMut<T>(*mut T);
+pub(in crate::ops) struct SharedMut<T>(*mut T);
 
 // SAFETY: a plain pointer; every dereference is at a site that states why its elements are written
 // by one thread only.

@@ -2,8 +2,8 @@
 
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, PushKernelArg, ValidAsZeroBits};
 
-use super::launch::{Gpu, LaunchError, grid, small};
-use super::{GpuElement, THREADS};
+use crate::ops::cuda::launch::{Gpu, LaunchError, grid, small};
+use crate::ops::cuda::{GpuElement, THREADS};
 use crate::ops::gemm::candidate::Operand;
 use crate::ops::gemm::check::{Comparison, Mismatch, Tolerance};
 

@@ -7,20 +7,7 @@ use super::Element;
 use super::element::sum;
 use super::parallel::sum_blocks;
 use super::vectorised::vectorised;
-
-/// The numbers of one update.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
-    pub learning_rate: f64,
-    pub beta1: f64,
-    pub beta2: f64,
-    pub eps: f64,
-    pub weight_decay: f64,
-    /// Updates made, this one included: 1 for the first.
-    pub update: u64,
-    /// The gradient is multiplied by this first: the clip factor.
-    pub gradient_scale: f64,
-}
+use crate::ops::backend::AdamW;
 
 const BLOCK: usize = 1 << 14;
 

@@ -2,23 +2,22 @@
 
 use std::rc::Rc;
 
-use crate::error::Result;
 use crate::faults::Site;
-use crate::memory::{Allocator, Group, Memory, Planned};
-use crate::model::{ParamLayout, plan_batch, plan_buffers};
-use crate::ops::backend::{Backend, Moment};
-use crate::recovery::{Recovery, Workspaces};
+use crate::memory::{AllocationError, Allocator, Group, Memory, Planned, Recoverable};
+use crate::model::{ParamLayout, plan_buffers};
+use crate::ops::backend::{Backend, BatchHeader, plan_batch};
+use crate::step::recovery::{Recovery, Workspaces};
 use crate::step::{ReadSample, Workspace};
 use crate::terms::{Engine, ModelDims, Purpose, Recompute, Rung};
 
 /// The mean loss over `sequences` samples, in nats per token, without dropout.
-pub(crate) fn evaluate<B: Backend>(
+pub(crate) fn evaluate<B: Backend, E: Recoverable>(
     (backend, weights, tally): (&B, &B::Compute, &mut B::Tally),
     workspace: &mut Workspace<B>,
     sequences: usize,
-    read: &impl ReadSample,
+    read: &impl ReadSample<E>,
     (memory, site): (&mut Memory, Site),
-) -> Result<f64> {
+) -> Result<f64, E> {
     let (block_size, most) = (
         workspace.gpt.dims().block_size,
         workspace.gpt.max_sequences(),
@@ -28,8 +27,8 @@ pub(crate) fn evaluate<B: Backend>(
         .map_err(|refused| memory.refusal(site, refused))?;
     for first in (0..sequences).step_by(most) {
         let count = most.min(sequences - first);
-        let (samples, moment) = ((first, count), Moment::default());
-        workspace.load(backend, samples, moment, read, (memory, site))?;
+        let (samples, header) = ((first, count), BatchHeader::default());
+        workspace.load(backend, samples, header, read, (memory, site))?;
         memory.enter(site)?;
         let losses = workspace.gpt.losses(weights, (&workspace.batch, count));
         losses
@@ -55,7 +54,12 @@ impl<B: Backend> Evaluator<B> {
     ///
     /// # Errors
     /// When memory is refused at every rung.
-    pub fn new(dims: &ModelDims, backend: B, ladder: &[Rung], memory: Memory) -> Result<Self> {
+    pub fn new(
+        dims: &ModelDims,
+        backend: B,
+        ladder: &[Rung],
+        memory: Memory,
+    ) -> Result<Self, AllocationError> {
         let parameters = ParamLayout::new(dims).len;
         let dims = dims.clone();
         let backend = Rc::new(backend);
@@ -87,10 +91,10 @@ impl<B: Backend> Evaluator<B> {
     ///
     /// # Errors
     /// What `load` says, and when memory is refused for good.
-    pub fn load(
+    pub fn load<E: Recoverable>(
         &mut self,
-        mut load: impl FnMut(&B, &mut B::Compute, &Memory) -> Result<()>,
-    ) -> Result<()> {
+        mut load: impl FnMut(&B, &mut B::Compute, &Memory) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (backend, weights) = (&self.backend, &mut self.weights);
         self.workspaces
             .run_beside(|_, memory, _| load(backend, weights, memory))
@@ -100,7 +104,11 @@ impl<B: Backend> Evaluator<B> {
     ///
     /// # Errors
     /// What reading a sample or the device says, and when memory is refused at every rung.
-    pub fn evaluate(&mut self, sequences: usize, read: impl ReadSample) -> Result<f64> {
+    pub fn evaluate<E: Recoverable>(
+        &mut self,
+        sequences: usize,
+        read: impl ReadSample<E>,
+    ) -> Result<f64, E> {
         let (backend, weights, tally) = (&*self.backend, &self.weights, &mut self.tally);
         self.workspaces.run(|workspace, memory| {
             let model = (backend, weights, &mut *tally);

@@ -1,20 +1,36 @@
 //! The CPU as a [`Backend`]: the bodies of this room over slices.
 
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod element;
+pub mod embedding;
+pub mod gelu;
+pub mod layer_norm;
+pub mod linear;
+mod memory;
+pub mod parallel;
+mod values;
+pub(in crate::ops) mod vectorised;
+
+pub use element::Element;
+pub use memory::Host;
+pub(crate) use memory::passing_buffer;
+
 use std::ops::Range;
 
-use super::attention::{self, Shape, WeightDropout, Work};
-use super::backend::{
-    Affine, AttentionOut, AttentionSaved, Backend, Done, EmbeddingGradients, EmbeddingTables,
-    Gradients, LoadError, Mask, Masks, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens,
-    Residual, Sum, TrainingState,
+use crate::memory::{AllocationError, Memory, Refused};
+use crate::ops::backend::{
+    Affine, AttentionOut, AttentionSaved, Backend, BatchHeader, Done, DropoutSite,
+    EmbeddingGradients, EmbeddingTables, Ended, GradientWrite, Gradients, LoadError, Mask, Masks,
+    NormSaved, NormStats, Part, PartMut, ReadTokens, Residual, Shape, Tokens, TrainingState,
+    Update,
 };
-use super::dropout::{self, Dropout};
-use super::gemm::{Cpu, Problem, Products, Table};
-use super::{Element, adamw, cross_entropy, embedding, gelu, layer_norm, linear, parallel};
-use crate::memory::{AllocationError, Host, Memory, Refused};
-use crate::model::Tokens;
-use crate::optim::{Ended, Update};
+use crate::ops::gemm::{Cpu, Problem, Products, Table};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
+use attention::{WeightDropout, Work};
+use dropout::Dropout;
 
 /// Computes in `T` on the threads of the current pool: f32, or f64 in tests.
 pub struct OnCpu<T: Element> {
@@ -44,7 +60,7 @@ impl<T: Element> OnCpu<T> {
 /// Token ids, (B, T) each.
 pub struct Batch {
     tokens: Tokens<Vec<u32>>,
-    moment: Moment,
+    header: BatchHeader,
 }
 
 /// The loss so far, and which parameters decay.
@@ -54,16 +70,16 @@ pub struct Tally {
 }
 
 impl Batch {
-    pub fn new(inputs: Vec<u32>, targets: Vec<u32>, moment: Moment) -> Self {
+    pub fn new(inputs: Vec<u32>, targets: Vec<u32>, header: BatchHeader) -> Self {
         Self {
             tokens: Tokens { inputs, targets },
-            moment,
+            header,
         }
     }
 
     /// These inputs, for generating.
     pub fn of(inputs: &[u32]) -> Self {
-        Self::new(inputs.to_vec(), Vec::new(), Moment::default())
+        Self::new(inputs.to_vec(), Vec::new(), BatchHeader::default())
     }
 }
 
@@ -101,20 +117,20 @@ impl<'a, T> NormStats<'a, Vec<T>> {
     }
 }
 
-impl Masks<'_, Moment> {
+impl Masks<'_, BatchHeader> {
     fn dropout(self) -> Dropout {
         Dropout {
             p: self.p,
             seed: self.seed,
-            step: self.moment.step,
-            first_sample: self.moment.first_sample,
+            step: self.header.step,
+            first_sample: self.header.first_sample,
         }
     }
 }
 
 /// The dropout of attention's weights.
-fn weight_dropout(mask: Mask<Moment>) -> WeightDropout {
-    let dropout::Site::Attention { layer, .. } = mask.site else {
+fn weight_dropout(mask: Mask<BatchHeader>) -> WeightDropout {
+    let DropoutSite::Attention { layer, .. } = mask.site else {
         unreachable!("attention's weights have a site of their own");
     };
     WeightDropout {
@@ -127,7 +143,7 @@ impl<T: Element> Backend for OnCpu<T> {
     type Compute = Vec<T>;
     type Full = Vec<T>;
     type Batch = Batch;
-    type Moment = Moment;
+    type Header = BatchHeader;
     type Tally = Tally;
     type Recording = ();
     type Allocator<'a> = Host<'a, T>;
@@ -165,31 +181,31 @@ impl<T: Element> Backend for OnCpu<T> {
     fn batch(&self, rows: usize, memory: &mut Memory) -> Result<Batch, AllocationError> {
         Ok(Batch {
             tokens: Tokens::new(rows, &mut Host::<T>::new(memory))?,
-            moment: Moment::default(),
+            header: BatchHeader::default(),
         })
     }
 
-    fn load(
+    fn load<E>(
         &self,
         batch: &mut Batch,
         _rows: usize,
-        moment: Moment,
-        read: &mut ReadTokens,
-    ) -> Result<(), LoadError> {
-        batch.moment = moment;
-        Ok(read(&mut batch.tokens.inputs, &mut batch.tokens.targets)?)
+        header: BatchHeader,
+        read: &mut ReadTokens<E>,
+    ) -> Result<(), LoadError<E>> {
+        batch.header = header;
+        read(&mut batch.tokens.inputs, &mut batch.tokens.targets).map_err(LoadError::Read)
     }
 
-    fn moment(batch: &Batch) -> &Moment {
-        &batch.moment
+    fn header(batch: &Batch) -> &BatchHeader {
+        &batch.header
     }
 
     fn record(&self, _recording: &mut (), mut work: impl FnMut() -> Done) -> Done {
         work()
     }
 
-    fn begin(&self, _gradients: &mut Vec<T>) -> Result<Sum, Refused> {
-        Ok(Sum::Empty)
+    fn begin(&self, _gradients: &mut Vec<T>) -> Result<GradientWrite, Refused> {
+        Ok(GradientWrite::Overwrite)
     }
 
     fn clear(&self, part: PartMut<Vec<T>>) -> Done {
@@ -202,7 +218,7 @@ impl<T: Element> Backend for OnCpu<T> {
         batch: &Batch,
         tables: EmbeddingTables<Vec<T>>,
         out: PartMut<Vec<T>>,
-        mask: Option<Mask<Moment>>,
+        mask: Option<Mask<BatchHeader>>,
     ) -> Done {
         let (out, tokens) = (out.slice(), &batch.tokens.inputs);
         let (positions, columns) = (tables.positions, tables.columns);
@@ -230,7 +246,7 @@ impl<T: Element> Backend for OnCpu<T> {
     fn residual_norm(
         &self,
         residual: Residual<Vec<T>>,
-        mask: Option<Mask<Moment>>,
+        mask: Option<Mask<BatchHeader>>,
         norm: Affine<Vec<T>>,
         out: PartMut<Vec<T>>,
         stats: NormStats<Vec<T>>,
@@ -284,7 +300,7 @@ impl<T: Element> Backend for OnCpu<T> {
         queries: Range<usize>,
         qkv: Part<Vec<T>>,
         into: AttentionOut<Vec<T>, Vec<T>>,
-        mask: Option<Mask<Moment>>,
+        mask: Option<Mask<BatchHeader>>,
         scratch: &mut Vec<T>,
     ) -> Done {
         let (out, lse) = (into.out.slice(), into.lse.slice());
@@ -314,7 +330,7 @@ impl<T: Element> Backend for OnCpu<T> {
         losses: PartMut<Vec<T>>,
     ) -> Done {
         let targets = &batch.tokens.targets[rows];
-        let scale = T::of(batch.moment.scale);
+        let scale = T::of(batch.header.scale);
         cross_entropy::losses_and_gradients(logits.slice(), targets, scale, losses.slice());
         Ok(())
     }
@@ -365,7 +381,7 @@ impl<T: Element> Backend for OnCpu<T> {
         dout: Part<Vec<T>>,
         saved: AttentionSaved<Vec<T>, Vec<T>>,
         dqkv: PartMut<Vec<T>>,
-        mask: Option<Mask<Moment>>,
+        mask: Option<Mask<BatchHeader>>,
         scratch: &mut Vec<T>,
     ) -> Done {
         let saved = attention::Saved {
@@ -403,7 +419,7 @@ impl<T: Element> Backend for OnCpu<T> {
         x: Part<Vec<T>>,
         out: PartMut<Vec<T>>,
         (columns, positions): (usize, usize),
-        Mask { masks, site }: Mask<Moment>,
+        Mask { masks, site }: Mask<BatchHeader>,
     ) -> Done {
         let out = out.slice();
         out.copy_from_slice(x.slice());
@@ -417,7 +433,7 @@ impl<T: Element> Backend for OnCpu<T> {
         dx: PartMut<Vec<T>>,
         into: EmbeddingGradients<Vec<T>>,
         (columns, positions): (usize, usize),
-        mask: Option<Mask<Moment>>,
+        mask: Option<Mask<BatchHeader>>,
         _partials: &mut Vec<T>,
     ) -> Done {
         let dx = dx.slice();

@@ -3,9 +3,9 @@
 use candle_core::{Result, Tensor};
 
 use super::Element;
-use super::backend::Sum;
 use super::parallel::{begin, for_row_blocks};
 use super::vectorised::vectorised;
+use crate::ops::backend::GradientWrite;
 
 /// Tokens are (B, T) row-major; `wte` (V, C), `wpe` (at least T, C), `out` (R, C). The position of
 /// row r is `first_position + r % positions`.
@@ -35,7 +35,7 @@ pub fn backward<T: Element>(
     tokens: &[u32],
     dout: &[T],
     dwte: &mut [T],
-    (dwpe, sum): (&mut [T], Sum),
+    (dwpe, sum): (&mut [T], GradientWrite),
     positions: usize,
     columns: usize,
 ) {

@@ -7,10 +7,10 @@ use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
 use super::Element;
-use super::backend::Sum;
 use super::element::sum;
 use super::parallel::{BLOCK_ROWS, begin};
 use super::vectorised::vectorised;
+use crate::ops::backend::GradientWrite;
 
 /// GPT-2's epsilon.
 pub const EPSILON: f64 = 1e-5;
@@ -104,7 +104,7 @@ pub fn backward<T: Element>(
     saved: Saved<T>,
     dx: &mut [T],
     (dweight, dbias): (&mut [T], Option<&mut [T]>),
-    sum: Sum,
+    sum: GradientWrite,
     partials: &mut [T],
 ) {
     let columns = saved.weight.len();

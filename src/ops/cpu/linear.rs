@@ -3,12 +3,12 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::backend::Sum;
-use super::gemm::cpu::{Aux, Operands};
-use super::gemm::{Epilogue, Problem, Products};
 use super::parallel::{BLOCK_ROWS, begin};
 use super::vectorised::vectorised;
 use super::{Element, gelu};
+use crate::ops::backend::GradientWrite;
+use crate::ops::gemm::cpu::{Aux, Operands};
+use crate::ops::gemm::{Epilogue, Problem, Products};
 use crate::terms::Gelu;
 
 /// `x` is (R, in), `weight` (out, in), `bias` (out), `y` (R, out).
@@ -117,13 +117,13 @@ pub fn backward_weight<T: Element>(
     dy: &[T],
     x: &[T],
     (dweight, dbias): (&mut [T], Option<&mut [T]>),
-    sum: Sum,
+    sum: GradientWrite,
     inputs: usize,
 ) {
     let (rows, outputs) = (x.len() / inputs, dweight.len() / inputs);
     let problem = Problem::weight_gradient(rows, outputs, inputs, products.inputs());
     let operands = Operands {
-        c_is_empty: sum == Sum::Empty,
+        c_is_empty: sum == GradientWrite::Overwrite,
         ..Operands::new(dy, x, dweight)
     };
     products.compute(problem, operands);

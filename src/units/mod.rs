@@ -1,6 +1,10 @@
 //! How numbers look in text: thousands separated, units always there.
 
+mod memory_size;
+
 use std::time::Duration;
+
+pub use memory_size::parse_bytes;
 
 /// 1234567 -> `1,234,567`.
 pub(crate) fn count(n: u64) -> String {

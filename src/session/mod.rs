@@ -3,25 +3,34 @@
 //! State that a resumed run needs is in [`TrainState`]; sample order and dropout follow from the
 //! step, so nothing else is remembered.
 
+mod error;
+mod evaluation;
+mod start;
+
+pub use error::SessionError;
+pub use evaluation::evaluate_weights;
+pub use start::Start;
+
+use evaluation::{evaluate_splits, reader};
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::{self, Snapshot, Stored, TrainState, ValuesMut};
-use crate::config::Config;
-use crate::data::order::{eval_window, train_window};
-use crate::data::{Dataset, Split};
-use crate::error::{Error, Result};
-use crate::evaluation::Evaluator;
+use crate::checkpoint;
+use crate::checkpoint::{Snapshot, TrainState};
+use crate::data::Dataset;
+use crate::data::order::train_window;
 use crate::interrupt::Interrupt;
-use crate::memory::{AllocationError, Memory};
-use crate::metrics::{EvalReport, StepReport};
+use crate::memory::{AllocationError, Memory, Recoverable};
+use crate::metrics::StepReport;
+use crate::ops::backend::StoredBackend;
 use crate::ops::gemm::Table;
 use crate::plan::Plan;
-use crate::recovery::Recovery;
 use crate::report::{BestEval, GpuUse, Reporter, Summary};
-use crate::step::{ReadSample, Trainer};
+use crate::step::Trainer;
+use crate::step::recovery::Recovery;
 
-pub struct Session<'a, B: Stored> {
+pub struct Session<'a, B: StoredBackend> {
     pub plan: &'a Plan,
     pub dataset: &'a Dataset,
     pub reporter: &'a mut Reporter,
@@ -30,21 +39,20 @@ pub struct Session<'a, B: Stored> {
     pub state: TrainState,
     /// The newest checkpoint that this run wrote or started from, and its step.
     pub saved: Option<(u64, PathBuf)>,
-    /// Written into every checkpoint: the config, and the tokenizer's files.
-    config_toml: String,
+    /// Written into every checkpoint.
     tokenizer_files: Vec<(String, Vec<u8>)>,
 }
 
-impl<'a, B: Stored> Session<'a, B> {
+impl<'a, B: StoredBackend> Session<'a, B> {
     /// Allocates everything the run needs, which tunes `products` for it; weights, moments and state are those of step 0.
     pub fn allocate(
-        config: &Config,
         plan: &'a Plan,
         dataset: &'a Dataset,
         reporter: &'a mut Reporter,
         interrupt: &'a Interrupt,
-        (backend, memory): (B, Memory),
-    ) -> Result<Self> {
+        backend: B,
+        memory: Memory,
+    ) -> Result<Self, SessionError> {
         let step = plan.step.clone();
         let trainer = Trainer::new(&plan.model, backend, plan.rungs(), step, memory)?;
         Ok(Self {
@@ -69,7 +77,6 @@ impl<'a, B: Stored> Session<'a, B> {
             },
             trainer,
             saved: None,
-            config_toml: config.to_toml(),
             tokenizer_files: match &dataset.tokenizer {
                 Some(tokenizer) => tokenizer.files()?,
                 None => Vec::new(),
@@ -79,9 +86,9 @@ impl<'a, B: Stored> Session<'a, B> {
 
     /// Trains until `max_iters`, or until somebody asks to stop. When memory is refused for good, what
     /// was trained is saved first.
-    pub fn train(&mut self) -> Result<Summary> {
+    pub fn train(&mut self) -> Result<Summary, SessionError> {
         let refusal = match self.train_on() {
-            Err(error) => error.into_refusal()?,
+            Err(error) => error.into_out_of_memory()?,
             done => return done,
         };
         if self.state.step > 0 && !self.is_saved() {
@@ -93,7 +100,7 @@ impl<'a, B: Stored> Session<'a, B> {
         Err(AllocationError::from(refusal).into())
     }
 
-    fn train_on(&mut self) -> Result<Summary> {
+    fn train_on(&mut self) -> Result<Summary, SessionError> {
         let started = Instant::now();
         self.tell_recoveries();
         loop {
@@ -114,19 +121,21 @@ impl<'a, B: Stored> Session<'a, B> {
         }
     }
 
-    fn step(&mut self) -> Result<()> {
+    fn step(&mut self) -> Result<(), SessionError> {
         let (step, started) = (self.state.step, Instant::now());
         let (seed, block_size) = (self.plan.step.seed, self.plan.model.block_size);
         let tokens = &self.dataset.train;
         let windows = tokens.window_count(block_size);
         let outcome = self.trainer.step(step, |sample, inputs, targets| {
             let window = train_window(seed, step, sample, windows);
-            Ok(tokens.copy_window(window, inputs, targets)?)
+            tokens
+                .copy_window(window, inputs, targets)
+                .map_err(SessionError::from)
         });
         self.tell_recoveries();
         let outcome = outcome?;
         if !outcome.is_finite() {
-            return Err(Error::Diverged {
+            return Err(SessionError::Diverged {
                 step: step + 1,
                 loss: outcome.loss,
                 gradient_norm: outcome.gradient_norm,
@@ -154,7 +163,7 @@ impl<'a, B: Stored> Session<'a, B> {
 
     /// Says whether the validation loss is the best so far. An evaluation that a signal interrupts
     /// counts as not made: the resumed run makes it.
-    fn evaluate_and_report(&mut self) -> Result<bool> {
+    fn evaluate_and_report(&mut self) -> Result<bool, SessionError> {
         let (plan, dataset, interrupt) = (self.plan, self.dataset, self.interrupt);
         let (step, trainer) = (self.state.step, &mut self.trainer);
         let report = evaluate_splits(step, |split| {
@@ -162,7 +171,7 @@ impl<'a, B: Stored> Session<'a, B> {
         });
         self.tell_recoveries();
         let report = match report {
-            Err(Error::EvaluationInterrupted) => return Ok(false),
+            Err(SessionError::EvaluationInterrupted) => return Ok(false),
             report => report?,
         };
         let improved = self
@@ -192,10 +201,10 @@ impl<'a, B: Stored> Session<'a, B> {
     }
 
     /// Writes a checkpoint of the state after `state.step` steps, and prunes older ones.
-    fn save(&mut self) -> Result<()> {
+    fn save(&mut self) -> Result<(), SessionError> {
         let started = Instant::now();
         let (out_dir, dims) = (&self.plan.out_dir, &self.plan.model);
-        let (config_toml, extra_files) = (&self.config_toml, &self.tokenizer_files);
+        let (config_toml, extra_files) = (&self.plan.config_toml, &self.tokenizer_files);
         let (state, reporter) = (&mut self.state, &mut *self.reporter);
         let path = self.trainer.save(|backend, saved| {
             let weights = saved.state.full_weights(backend);
@@ -215,7 +224,7 @@ impl<'a, B: Stored> Session<'a, B> {
                 config_toml,
                 extra_files,
             };
-            Ok(checkpoint::save(out_dir, &snapshot)?)
+            checkpoint::save(out_dir, &snapshot).map_err(SessionError::from)
         });
         self.tell_recoveries();
         let path = path?;
@@ -238,7 +247,7 @@ impl<'a, B: Stored> Session<'a, B> {
     }
 
     /// Saves, and says how to go on.
-    fn stop(&mut self) -> Result<Error> {
+    fn stop(&mut self) -> Result<SessionError, SessionError> {
         let step = self.state.step;
         if step > 0 && !self.is_saved() {
             let line = format!("interrupted: saving step {step}; Ctrl-C again exits at once");
@@ -246,8 +255,8 @@ impl<'a, B: Stored> Session<'a, B> {
             self.save()?;
         }
         Ok(match self.saved.clone() {
-            Some((_, checkpoint)) => Error::Interrupted { step, checkpoint },
-            None => Error::InterruptedBeforeTraining,
+            Some((_, checkpoint)) => SessionError::Interrupted { step, checkpoint },
+            None => SessionError::InterruptedBeforeTraining,
         })
     }
 
@@ -271,51 +280,5 @@ fn tell(recoveries: Vec<Recovery>, state: &mut TrainState, reporter: &mut Report
     for recovery in recoveries {
         reporter.recovered(state.step, &recovery);
         state.recoveries.push(recovery);
-    }
-}
-
-/// The losses of both splits for weights that are not going to be trained.
-pub fn evaluate_weights<B: Stored>(
-    plan: &Plan,
-    dataset: &Dataset,
-    reporter: &mut Reporter,
-    interrupt: &Interrupt,
-    (step, backend, memory): (u64, B, Memory),
-    mut load: impl FnMut(&mut dyn ValuesMut, &Memory) -> Result<()>,
-) -> Result<EvalReport> {
-    let mut evaluator = Evaluator::new(&plan.model, backend, &plan.rungs(), memory)?;
-    evaluator.load(|backend, weights, memory| load(&mut *backend.weights_mut(weights), memory))?;
-    let report = evaluate_splits(step, |split| {
-        evaluator.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))
-    });
-    for recovery in evaluator.take_recoveries() {
-        reporter.recovered(step, &recovery);
-    }
-    report
-}
-
-fn evaluate_splits(
-    step: u64,
-    mut evaluate: impl FnMut(Split) -> Result<f64>,
-) -> Result<EvalReport> {
-    let started = Instant::now();
-    Ok(EvalReport {
-        step,
-        train_loss: evaluate(Split::Train)?,
-        val_loss: evaluate(Split::Val)?,
-        duration: started.elapsed(),
-    })
-}
-
-/// Reads the samples of an evaluation: the same ones at every step, so that two compare.
-fn reader(plan: &Plan, dataset: &Dataset, interrupt: &Interrupt, split: Split) -> impl ReadSample {
-    let (seed, tokens) = (plan.step.seed, dataset.split(split));
-    let windows = tokens.window_count(plan.model.block_size);
-    move |sample: u32, inputs: &mut [u32], targets: &mut [u32]| {
-        if interrupt.requested() {
-            return Err(Error::EvaluationInterrupted);
-        }
-        let window = eval_window(seed, split, sample, windows);
-        Ok(tokens.copy_window(window, inputs, targets)?)
     }
 }

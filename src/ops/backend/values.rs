@@ -1,10 +1,13 @@
-//! What checkpoints are made from and read into: fp32 values, in the host's memory or in a device's.
+//! fp32 values that checkpoints are made from and read into, in the host's memory or in a device's.
 //!
 //! A device's values pass through the host a [`CHUNK`] at a time. Only a matrix that Hugging Face
 //! stores transposed is held there whole, one at a time, and memory for it may be refused.
 
 use std::io;
 use std::ops::Range;
+
+use super::Backend;
+use crate::memory::Refused;
 
 /// The most values that are handed over at once; 256 KiB stay in L2.
 pub const CHUNK: usize = 64 * 1024;
@@ -108,8 +111,23 @@ impl ValuesMut for Vec<f32> {
     }
 }
 
+/// A backend whose weights and moments can be read and written as [`Values`]: saved and resumed.
+pub trait StoredBackend: Backend {
+    fn values<'a>(&'a self, buffer: &'a Self::Full) -> Box<dyn Values + 'a>;
+    fn values_mut<'a>(&'a self, buffer: &'a mut Self::Full) -> Box<dyn ValuesMut + 'a>;
+    /// The weights that the model computes with, widened to f32.
+    fn weights<'a>(&'a self, weights: &'a Self::Compute) -> Box<dyn Values + 'a>;
+    /// What is written is rounded to their precision.
+    fn weights_mut<'a>(&'a self, weights: &'a mut Self::Compute) -> Box<dyn ValuesMut + 'a>;
+    /// `weights` become `master`, rounded.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn round(&self, master: &Self::Full, weights: &mut Self::Compute) -> Result<(), Refused>;
+}
+
 /// `range`, a [`CHUNK`] at a time.
-pub(super) fn chunks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn chunks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
     range
         .step_by(CHUNK)
@@ -117,7 +135,7 @@ pub(super) fn chunks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> 
 }
 
 /// The values in `range`: the host's own, or a copy of them in `copy`.
-pub(super) fn on_host<'a>(
+pub(crate) fn on_host<'a>(
     values: &'a dyn Values,
     range: Range<usize>,
     copy: &'a mut Vec<f32>,
@@ -134,7 +152,7 @@ pub(super) fn on_host<'a>(
 
 /// The first `len` values of `buffer`, which is made as long as that. Memory for it may be refused, and
 /// the old values are never held beside the new.
-pub(super) fn room(buffer: &mut Vec<f32>, len: usize) -> io::Result<&mut [f32]> {
+pub(crate) fn room(buffer: &mut Vec<f32>, len: usize) -> io::Result<&mut [f32]> {
     if buffer.len() < len {
         *buffer = Vec::new();
         buffer.try_reserve_exact(len)?;

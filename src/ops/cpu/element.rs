@@ -175,7 +175,7 @@ const LANES: usize = 32;
 /// The sum of `term([a[i], b[i], ..])` over slices of one length, over 32 running sums so that it
 /// vectorises.
 #[inline(always)]
-pub(super) fn sum<T: Element, U: Element, const N: usize>(
+pub(in crate::ops) fn sum<T: Element, U: Element, const N: usize>(
     slices: [&[T]; N],
     term: impl Fn([T; N]) -> U,
 ) -> U {
@@ -197,7 +197,7 @@ pub(super) fn sum<T: Element, U: Element, const N: usize>(
 
 /// The largest of `values`.
 #[inline(always)]
-pub(super) fn max<T: Element>(values: &[T]) -> T {
+pub(in crate::ops) fn max<T: Element>(values: &[T]) -> T {
     let mut lanes = [T::NEG_INFINITY; LANES];
     let chunks = values.chunks_exact(LANES);
     let tail = chunks.remainder();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaEvent, CudaStream, DriverError};
 
+use super::Clock;
 use crate::memory::Refused;
-use crate::ops::timed::Clock;
 
 /// Keeps the events that were read for the next marks.
 pub struct EventClock {

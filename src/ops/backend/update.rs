@@ -1,12 +1,6 @@
-//! AdamW over the flat parameters: decay groups, clipping, and what one update is.
-
-use std::ops::Range;
+//! One AdamW update: its settings, its numbers and its outcome.
 
 use serde::{Deserialize, Serialize};
-
-use crate::model::ParamLayout;
-use crate::ops::adamw::AdamW;
-use crate::terms::Inputs;
 
 /// nanoGPT's optimizer keys.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,18 +11,6 @@ pub struct OptimizerSettings {
     pub eps: f64,
     /// Largest global gradient norm; 0 turns clipping off.
     pub grad_clip: f64,
-}
-
-/// Runs of neighbouring parameters that all decay, or all do not.
-pub fn decay_runs(layout: &ParamLayout) -> Vec<(Range<usize>, bool)> {
-    let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
-    for param in &layout.params {
-        match runs.last_mut() {
-            Some((run, decays)) if *decays == param.decays() => run.end = param.range().end,
-            _ => runs.push((param.range(), param.decays())),
-        }
-    }
-    runs
 }
 
 /// One update of all parameters.
@@ -83,62 +65,18 @@ impl Ended {
     }
 }
 
-/// What the loss is multiplied by before the backward, so that small gradients survive float16 (Micikevicius
-/// et al. 2018, section 3.2). A power of two: in higher precision it changes no bit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LossScale {
-    value: f64,
-    /// Finite steps since it changed last.
-    good_steps: u32,
-    moves: bool,
-}
-
-impl LossScale {
-    /// PyTorch's `GradScaler` begins here, too, and grows as often.
-    const FIRST: f64 = 65536.0;
-    const GROW_AFTER: u32 = 2000;
-    const MOST: f64 = 16_777_216.0;
-
-    /// One that moves for float16, and stays 1 for all else.
-    pub fn new(inputs: Inputs) -> Self {
-        let moves = inputs == Inputs::Float16;
-        Self {
-            value: if moves { Self::FIRST } else { 1.0 },
-            good_steps: 0,
-            moves,
-        }
-    }
-
-    pub fn value(&self) -> f64 {
-        self.value
-    }
-
-    /// Goes on from that of a checkpoint, where both move.
-    pub fn resume(&mut self, stored: Option<LossScale>) {
-        if let Some(stored) = stored.filter(|stored| stored.moves && self.moves) {
-            *self = stored;
-        }
-    }
-
-    /// Learns from a step; whether it is to be done again with a smaller scale. A loss that is not finite
-    /// is nothing that a scale helps against.
-    pub fn try_again(&mut self, ended: &Ended) -> bool {
-        if !self.moves {
-            return false;
-        }
-        let overflowed = ended.loss.is_finite() && !ended.gradient_norm.is_finite();
-        if overflowed && self.value > 1.0 {
-            self.value /= 2.0;
-            self.good_steps = 0;
-            return true;
-        }
-        self.good_steps += 1;
-        if self.good_steps >= Self::GROW_AFTER && self.value < Self::MOST {
-            self.value *= 2.0;
-            self.good_steps = 0;
-        }
-        false
-    }
+/// The numbers of one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    /// Updates made, this one included: 1 for the first.
+    pub update: u64,
+    /// The gradient is multiplied by this first: the clip factor.
+    pub gradient_scale: f64,
 }
 
 #[cfg(test)]

@@ -24,11 +24,11 @@ macro_rules! vectorised {
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2<$t: $bound>($($arg: $type),*) $(-> $out)? $body
 
-                if $crate::ops::vectorised::has_avx512() {
+                if $crate::ops::cpu::vectorised::has_avx512() {
                     // SAFETY: this CPU has the instructions that the copy is compiled for.
                     return unsafe { avx512($($arg),*) };
                 }
-                if $crate::ops::vectorised::has_avx2() {
+                if $crate::ops::cpu::vectorised::has_avx2() {
                     // SAFETY: as above.
                     return unsafe { avx2($($arg),*) };
                 }
@@ -37,10 +37,10 @@ macro_rules! vectorised {
         }
     };
 }
-pub(super) use vectorised;
+pub(in crate::ops) use vectorised;
 
 #[cfg(target_arch = "x86_64")]
-pub(super) fn has_avx512() -> bool {
+pub(in crate::ops) fn has_avx512() -> bool {
     has_avx2()
         && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -50,6 +50,6 @@ pub(super) fn has_avx512() -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) fn has_avx2() -> bool {
+pub(in crate::ops) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }

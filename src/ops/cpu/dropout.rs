@@ -7,39 +7,8 @@
 use super::Element;
 use super::parallel::for_row_blocks;
 use super::vectorised::vectorised;
+use crate::ops::backend::DropoutSite;
 use crate::rng::{Seed, Stream, philox4x32};
-
-/// Where in the model an element is dropped. Sites never share random numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Site {
-    Embedding,
-    /// The attention weights of one head.
-    Attention {
-        layer: usize,
-        head: usize,
-    },
-    /// The output of the attention block.
-    AttentionOutput {
-        layer: usize,
-    },
-    /// The output of the MLP.
-    MlpOutput {
-        layer: usize,
-    },
-}
-
-impl Site {
-    /// A distinct number below 2^24 for up to 4,094 layers of up to 4,093 heads.
-    pub(super) fn number(self) -> u32 {
-        let (layer, part) = match self {
-            Site::Embedding => (0, 0),
-            Site::AttentionOutput { layer } => (layer + 1, 0),
-            Site::MlpOutput { layer } => (layer + 1, 1),
-            Site::Attention { layer, head } => (layer + 1, head + 2),
-        };
-        (layer as u32) << 12 | part as u32
-    }
-}
 
 /// The dropout of one micro-step.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +23,8 @@ pub struct Dropout {
 
 /// A row of a mask. Rows of one width, site and sample never share random numbers.
 #[derive(Clone, Copy)]
-pub(super) struct MaskRow {
-    pub site: Site,
+pub(in crate::ops) struct MaskRow {
+    pub site: DropoutSite,
     /// Counted from the first sequence of the micro-batch.
     pub sample: usize,
     /// The row's number within its sample.
@@ -67,7 +36,7 @@ pub(super) struct MaskRow {
 #[derive(Clone, Copy)]
 struct Mask {
     dropout: Dropout,
-    site: Site,
+    site: DropoutSite,
     first_row: usize,
     positions: usize,
     columns: usize,
@@ -97,7 +66,7 @@ impl Dropout {
     /// Calls `apply(columns, factors)` for consecutive strips of the first `len` elements of a row,
     /// where a factor is 0 for a dropped element and 1 / (1 - p) for a kept one.
     #[inline(always)]
-    pub(super) fn for_strips<T: Element>(
+    pub(in crate::ops) fn for_strips<T: Element>(
         &self,
         mask: MaskRow,
         len: usize,
@@ -152,7 +121,7 @@ pub fn residual_forward<T: Element>(
     out: &mut [T],
     columns: usize,
     positions: usize,
-    dropout: Option<(Dropout, Site)>,
+    dropout: Option<(Dropout, DropoutSite)>,
 ) {
     for_row_blocks(out, columns, |first_row, rows| {
         let offset = first_row * columns;
@@ -195,7 +164,7 @@ pub fn mask_in_place<T: Element>(
     columns: usize,
     positions: usize,
     dropout: Dropout,
-    site: Site,
+    site: DropoutSite,
 ) {
     for_row_blocks(x, columns, |first_row, rows| {
         let mask = Mask {
@@ -225,7 +194,7 @@ vectorised! {
 /// oracles multiply by.
 pub fn factors<T: Element>(
     dropout: Dropout,
-    site: Site,
+    site: DropoutSite,
     sample: usize,
     rows: usize,
     width: usize,

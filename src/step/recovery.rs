@@ -6,9 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
 use crate::faults::Site;
-use crate::memory::{AllocationError, Memory, OutOfMemory};
+use crate::memory::{AllocationError, Memory, OutOfMemory, Recoverable};
 use crate::terms::Rung;
 
 /// A refusal that a run survived.
@@ -67,7 +66,7 @@ impl<W> Workspaces<W> {
         ladder: Vec<Rung>,
         lasting: impl Fn(&mut Memory) -> Result<L, AllocationError>,
         build: impl Fn(Rung, &mut Memory) -> Result<W, AllocationError> + 'static,
-    ) -> Result<(Self, L)> {
+    ) -> Result<(Self, L), AllocationError> {
         assert!(!ladder.is_empty(), "a ladder has a rung");
         let mut recoveries = Vec::new();
         let made = match lasting(&mut memory) {
@@ -87,7 +86,7 @@ impl<W> Workspaces<W> {
             current: None,
             recoveries,
         };
-        workspaces.run(|_, _| Ok(()))?;
+        workspaces.run(|_, _| Ok::<_, AllocationError>(()))?;
         Ok((workspaces, made))
     }
 
@@ -96,7 +95,10 @@ impl<W> Workspaces<W> {
     ///
     /// # Errors
     /// The last refusal, if even the last rung is refused; every other failure at once.
-    pub fn run<R>(&mut self, mut work: impl FnMut(&mut W, &mut Memory) -> Result<R>) -> Result<R> {
+    pub fn run<R, E: Recoverable>(
+        &mut self,
+        mut work: impl FnMut(&mut W, &mut Memory) -> Result<R, E>,
+    ) -> Result<R, E> {
         self.persist(|workspaces| {
             let memory = &mut workspaces.memory;
             let workspace = match &mut workspaces.current {
@@ -115,21 +117,24 @@ impl<W> Workspaces<W> {
     ///
     /// # Errors
     /// As [`Workspaces::run`].
-    pub fn run_beside<R>(
+    pub fn run_beside<R, E: Recoverable>(
         &mut self,
-        mut work: impl FnMut(Rung, &mut Memory, &mut Vec<Recovery>) -> Result<R>,
-    ) -> Result<R> {
+        mut work: impl FnMut(Rung, &mut Memory, &mut Vec<Recovery>) -> Result<R, E>,
+    ) -> Result<R, E> {
         self.persist(|workspaces| {
             let rung = workspaces.rung();
             work(rung, &mut workspaces.memory, &mut workspaces.recoveries)
         })
     }
 
-    fn persist<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R>) -> Result<R> {
+    fn persist<R, E: Recoverable>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<R, E>,
+    ) -> Result<R, E> {
         let mut retried = false;
         loop {
             let refusal = match attempt(self) {
-                Err(error) => error.into_refusal()?,
+                Err(error) => error.into_out_of_memory()?,
                 done => return done,
             };
             // The error was dropped with all it held; now everything that can be made again.

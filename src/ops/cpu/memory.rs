@@ -3,9 +3,8 @@
 use std::collections::TryReserveError;
 use std::fmt;
 
-use super::ledger::Refused;
-use super::{AllocationError, Allocator, Group, Memory};
-use crate::ops::Element;
+use super::Element;
+use crate::memory::{AllocationError, Allocator, Group, Memory, Refused};
 use crate::terms::Precision;
 
 /// Larger allocations always go back to the system when they are freed. glibc keeps smaller ones once one

@@ -5,9 +5,8 @@ use std::fmt;
 use candle_core::CudaDevice;
 use cudarc::driver::{CudaSlice, DeviceRepr, DriverError, ValidAsZeroBits};
 
-use super::ledger::Refused;
-use super::{AllocationError, Allocator, Group, Memory, Pool};
-use crate::ops::cuda::{self, GpuElement};
+use super::{GpuElement, is_out_of_memory, trim_pool};
+use crate::memory::{AllocationError, Allocator, Group, Memory, Pool, Refused};
 use crate::terms::Precision;
 
 /// Allocates on a GPU. `T` is what the model computes in.
@@ -80,9 +79,10 @@ impl<T: GpuElement> Allocator for GpuMemory<'_, T> {
 
 impl From<DriverError> for Refused {
     fn from(error: DriverError) -> Self {
-        match cuda::is_out_of_memory(&error) {
-            true => Refused::OutOfMemory,
-            false => Refused::Device(error.to_string()),
+        if is_out_of_memory(&error) {
+            Refused::OutOfMemory
+        } else {
+            Refused::Device(error.to_string())
         }
     }
 }
@@ -90,6 +90,6 @@ impl From<DriverError> for Refused {
 impl Pool for CudaDevice {
     fn trim(&self) {
         // What fails here fails again, and is told, at the next allocation.
-        let _ = cuda::trim_pool(self.cuda_stream().context());
+        let _ = trim_pool(self.cuda_stream().context());
     }
 }

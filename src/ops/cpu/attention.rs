@@ -12,11 +12,12 @@ use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
 use super::Element;
-use super::dropout::{Dropout, MaskRow, Site};
+use super::dropout::{Dropout, MaskRow};
 use super::element::{max, sum};
-use super::gemm::cpu::{Matrix, MatrixMut, Output, Sequential};
 use super::parallel::SharedMut;
 use super::vectorised::vectorised;
+use crate::ops::backend::{DropoutSite, Shape};
+use crate::ops::gemm::cpu::{Matrix, MatrixMut, Output, Sequential};
 
 /// Queries of one block.
 pub const QUERY_BLOCK: usize = 64;
@@ -24,16 +25,6 @@ pub const QUERY_BLOCK: usize = 64;
 const LONG_QUERY_BLOCK: usize = 128;
 /// What is a long sequence.
 const LONG: usize = 512;
-
-/// The sizes of one call. `qkv` is (B, T, 3C) with C = heads * head_size: all queries, then all
-/// keys, then all values of a position, head after head.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    pub sequences: usize,
-    pub positions: usize,
-    pub heads: usize,
-    pub head_size: usize,
-}
 
 /// Which dropout applies to the weights of this layer's attention.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +134,7 @@ impl Head {
     /// The row of the dropout mask that belongs to the weights of query `row`.
     fn mask(self, layer: usize, row: usize) -> MaskRow {
         MaskRow {
-            site: Site::Attention {
+            site: DropoutSite::Attention {
                 layer,
                 head: self.head,
             },

@@ -1,0 +1,43 @@
+//! Questions to the CUDA driver that need no context, and settings of a context.
+
+use candle_core::CudaDevice;
+use cudarc::driver::{CudaContext, sys};
+
+/// What bind.c keeps at most, in bytes.
+const REASONS_BYTES: usize = 2048;
+
+unsafe extern "C" {
+    // SAFETY: bind.c writes no more than `capacity` bytes to `text`, and returns how many.
+    safe fn taper_cuda_missing(text: &mut [u8; REASONS_BYTES], capacity: usize) -> usize;
+}
+
+/// Which of CUDA's libraries, or functions of theirs, were called but not found so far, and why: a line
+/// each. They are looked for when they are first called; see build/cuda_imports.rs.
+pub fn missing() -> Option<String> {
+    let mut text = [0; REASONS_BYTES];
+    let length = taper_cuda_missing(&mut text, REASONS_BYTES);
+    (length > 0).then(|| String::from_utf8_lossy(&text[..length]).into_owned())
+}
+
+/// GPUs that the driver counts; none where there is no driver.
+pub fn device_count() -> u32 {
+    CudaContext::device_count().map_or(0, i32::unsigned_abs)
+}
+
+/// The newest CUDA version that the driver supports, (major, minor).
+pub fn supported_version() -> Option<(u32, u32)> {
+    let mut version = 0;
+    // SAFETY: writes one int, and needs no context.
+    let status = unsafe { sys::cuDriverGetVersion(&mut version) };
+    let version = u32::try_from(version).ok()?;
+    // 13000 is 13.0.
+    status.result().ok()?;
+    Some((version / 1000, version % 1000 / 10))
+}
+
+/// Has no launch record events for its arrays, which would take time and cannot be captured.
+pub fn without_event_tracking(device: &CudaDevice) {
+    // SAFETY: all work is in the device's one stream, and copies with the host are waited for (host.rs); what
+    // another stream copies is ordered by events of our own (batch.rs).
+    unsafe { device.disable_event_tracking() }
+}

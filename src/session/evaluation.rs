@@ -1,0 +1,70 @@
+//! Evaluations: the losses of both splits.
+
+use std::time::Instant;
+
+use super::{SessionError, Start};
+use crate::data::order::eval_window;
+use crate::data::{Dataset, Split};
+use crate::interrupt::Interrupt;
+use crate::memory::Memory;
+use crate::metrics::EvalReport;
+use crate::ops::backend::StoredBackend;
+use crate::plan::Plan;
+use crate::report::Reporter;
+use crate::step::ReadSample;
+use crate::step::evaluation::Evaluator;
+
+/// The losses of both splits for weights that are not going to be trained.
+pub fn evaluate_weights<B: StoredBackend>(
+    plan: &Plan,
+    dataset: &Dataset,
+    reporter: &mut Reporter,
+    interrupt: &Interrupt,
+    start: &Start,
+    backend: B,
+    memory: Memory,
+) -> Result<EvalReport, SessionError> {
+    let mut evaluator = Evaluator::new(&plan.model, backend, &plan.rungs(), memory)?;
+    evaluator.load(|backend, weights, memory| {
+        start.load_weights(plan, &mut *backend.weights_mut(weights), memory)
+    })?;
+    let step = start.step();
+    let report = evaluate_splits(step, |split| {
+        evaluator.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))
+    });
+    for recovery in evaluator.take_recoveries() {
+        reporter.recovered(step, &recovery);
+    }
+    report
+}
+
+pub(super) fn evaluate_splits(
+    step: u64,
+    mut evaluate: impl FnMut(Split) -> Result<f64, SessionError>,
+) -> Result<EvalReport, SessionError> {
+    let started = Instant::now();
+    Ok(EvalReport {
+        step,
+        train_loss: evaluate(Split::Train)?,
+        val_loss: evaluate(Split::Val)?,
+        duration: started.elapsed(),
+    })
+}
+
+/// Reads the samples of an evaluation: the same ones at every step, so that two compare.
+pub(super) fn reader(
+    plan: &Plan,
+    dataset: &Dataset,
+    interrupt: &Interrupt,
+    split: Split,
+) -> impl ReadSample<SessionError> {
+    let (seed, tokens) = (plan.step.seed, dataset.split(split));
+    let windows = tokens.window_count(plan.model.block_size);
+    move |sample: u32, inputs: &mut [u32], targets: &mut [u32]| {
+        if interrupt.requested() {
+            return Err(SessionError::EvaluationInterrupted);
+        }
+        let window = eval_window(seed, split, sample, windows);
+        Ok(tokens.copy_window(window, inputs, targets)?)
+    }
+}

@@ -1,0 +1,64 @@
+//! The loss scale of float16 training.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ops::backend::Ended;
+use crate::terms::Inputs;
+
+/// What the loss is multiplied by before the backward, so that small gradients survive float16 (Micikevicius
+/// et al. 2018, section 3.2). A power of two: in higher precision it changes no bit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossScale {
+    value: f64,
+    /// Finite steps since it changed last.
+    good_steps: u32,
+    moves: bool,
+}
+
+impl LossScale {
+    /// PyTorch's `GradScaler` begins here, too, and grows as often.
+    const FIRST: f64 = 65536.0;
+    const GROW_AFTER: u32 = 2000;
+    const MOST: f64 = 16_777_216.0;
+
+    /// One that moves for float16, and stays 1 for all else.
+    pub fn new(inputs: Inputs) -> Self {
+        let moves = inputs == Inputs::Float16;
+        Self {
+            value: if moves { Self::FIRST } else { 1.0 },
+            good_steps: 0,
+            moves,
+        }
+    }
+
+    pub fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// Goes on from that of a checkpoint, where both move.
+    pub fn resume(&mut self, stored: Option<LossScale>) {
+        if let Some(stored) = stored.filter(|stored| stored.moves && self.moves) {
+            *self = stored;
+        }
+    }
+
+    /// Learns from a step; whether it is to be done again with a smaller scale. A loss that is not finite
+    /// is nothing that a scale helps against.
+    pub fn try_again(&mut self, ended: &Ended) -> bool {
+        if !self.moves {
+            return false;
+        }
+        let overflowed = ended.loss.is_finite() && !ended.gradient_norm.is_finite();
+        if overflowed && self.value > 1.0 {
+            self.value /= 2.0;
+            self.good_steps = 0;
+            return true;
+        }
+        self.good_steps += 1;
+        if self.good_steps >= Self::GROW_AFTER && self.value < Self::MOST {
+            self.value *= 2.0;
+            self.good_steps = 0;
+        }
+        false
+    }
+}
