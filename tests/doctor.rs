@@ -10,6 +10,7 @@ use taper::device::{
 use taper::doctor::{
     Contents, Data, Finding, Holder, Machine, Nvcc, Place, Report, Status, Swap, examine,
 };
+use taper::terms::VectorExtension;
 use tempfile::tempdir;
 
 #[allow(dead_code, reason = "the doctor does not train")]
@@ -29,7 +30,7 @@ fn healthy() -> Machine {
             available_bytes: Some(50 * GIB),
             hardware: Hardware::Cpu(Cpu {
                 cores: Some(16),
-                vector_extensions: vec!["AVX2"],
+                vector_extensions: vec![VectorExtension::Avx2],
                 process_bytes: None,
             }),
         },

@@ -13,7 +13,7 @@ use taper::report::{
     BestEval, DataSummary, GpuUse, MetricsLog, ReportOptions, Reporter, Startup, Summary, Warning,
 };
 use taper::schedule::Schedule;
-use taper::terms::{Choice, Gelu, ModelDims, NamedChoice};
+use taper::terms::{Choice, Gelu, ModelDims, NamedChoice, VectorExtension};
 
 /// A stream that the test can read back.
 #[derive(Clone, Default)]
@@ -57,7 +57,7 @@ fn startup() -> Startup {
             available_bytes: Some(23 << 30),
             hardware: Hardware::Cpu(Cpu {
                 cores: Some(2),
-                vector_extensions: vec!["AVX2", "AVX-512"],
+                vector_extensions: vec![VectorExtension::Avx2, VectorExtension::Avx512],
                 process_bytes: None,
             }),
         },

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::ops::gemm::cpu::bf16::{self, Extension};
 
 use super::{Cpu, DeviceProfile, Hardware};
+use crate::terms::VectorExtension;
 
 const KIB: u64 = 1024;
 
@@ -45,27 +46,29 @@ fn model_name(cpuinfo: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-/// Names of the extensions this process may use: the CPU has them and the system allows them. What multiplies
-/// in bf16 is asked of the products themselves, so that a plan never counts on what they lack.
-fn vector_extensions() -> Vec<&'static str> {
+/// The extensions this process may use. What multiplies in bf16 is asked of the products themselves, so that
+/// a plan never counts on what they lack.
+fn vector_extensions() -> Vec<VectorExtension> {
     let mut found = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            found.push("AVX2");
+            found.push(VectorExtension::Avx2);
         }
         if is_x86_feature_detected!("avx512f") {
-            found.push("AVX-512");
+            found.push(VectorExtension::Avx512);
         }
     }
     #[cfg(target_arch = "aarch64")]
     if std::arch::is_aarch64_feature_detected!("neon") {
-        found.push("NEON");
+        found.push(VectorExtension::Neon);
     }
     match bf16::extension() {
         None => {}
-        Some(Extension::Avx512) => found.push("AVX512-BF16"),
-        Some(Extension::Amx) => found.extend(["AVX512-BF16", "AMX-BF16"]),
+        Some(Extension::Avx512) => found.push(VectorExtension::Avx512Bf16),
+        Some(Extension::Amx) => {
+            found.extend([VectorExtension::Avx512Bf16, VectorExtension::AmxBf16]);
+        }
     }
     found
 }
@@ -228,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_cpu_is_said_to_multiply_in_bf16_just_where_products_can() {
-        let named = vector_extensions().contains(&"AVX512-BF16");
+        let named = vector_extensions().contains(&VectorExtension::Avx512Bf16);
         assert_eq!(named, bf16::extension().is_some());
     }
 

@@ -17,7 +17,7 @@ mod requirements;
 
 use serde::Serialize;
 
-use crate::terms::Inputs;
+use crate::terms::{Inputs, VectorExtension};
 
 pub use capability::{NEWEST_COMPUTE_CAPABILITY, OLDEST_COMPUTE_CAPABILITY, has_kernels};
 pub(crate) use cpu::kib_field;
@@ -60,8 +60,9 @@ pub enum Hardware {
 pub struct Cpu {
     /// Cores that affinity and cgroup quotas leave to the process.
     pub cores: Option<usize>,
-    /// Vector extensions that matter to matrix products, narrowest first.
-    pub vector_extensions: Vec<&'static str>,
+    /// Vector extensions that this process may use: the CPU has them and the system allows them.
+    /// Narrowest first.
+    pub vector_extensions: Vec<VectorExtension>,
     /// What this process already held when it was probed; not part of `available_bytes`.
     pub process_bytes: Option<u64>,
 }
@@ -126,6 +127,14 @@ impl DeviceProfile {
         match &self.hardware {
             Hardware::Cpu(cpu) => cpu.cores,
             Hardware::Cuda(_) => None,
+        }
+    }
+
+    /// Vector extensions of a CPU; none of a GPU.
+    pub fn vector_extensions(&self) -> &[VectorExtension] {
+        match &self.hardware {
+            Hardware::Cpu(cpu) => &cpu.vector_extensions,
+            Hardware::Cuda(_) => &[],
         }
     }
 }

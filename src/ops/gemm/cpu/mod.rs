@@ -27,9 +27,9 @@ use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::{Comparison, Fill, Tolerance};
 use super::dispatch::Dispatch;
 use super::problem::{Epilogue, Problem, Stored};
-use crate::device::{DeviceProfile, Hardware};
+use crate::device::DeviceProfile;
 use crate::ops::{Element, gelu};
-use crate::terms::{Effort, Inputs};
+use crate::terms::{Effort, Inputs, VectorExtension};
 
 pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output};
 
@@ -145,10 +145,7 @@ fn fingerprint() -> String {
 
 /// What timings on the CPU depend on.
 pub fn header(device: &DeviceProfile, threads: usize) -> Header {
-    let extensions = match &device.hardware {
-        Hardware::Cpu(cpu) => cpu.vector_extensions.join(" "),
-        Hardware::Cuda(_) => String::new(),
-    };
+    let extensions = VectorExtension::names(device.vector_extensions());
     [
         ("device", device.name.clone()),
         ("threads", threads.to_string()),
