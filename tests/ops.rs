@@ -6,6 +6,7 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use common::{Kind, assert_close, noise, tensor, tokens, values, variable};
+use taper::device::Avx512Bf16;
 use taper::ops::adamw::{AdamW, adamw_ref, norm};
 use taper::ops::attention::{QUERY_BLOCK, Shape, WeightDropout, Work, attention_ref};
 use taper::ops::backend::Sum;
@@ -13,7 +14,7 @@ use taper::ops::cross_entropy::cross_entropy_ref;
 use taper::ops::dropout::{Dropout, Site, factors};
 use taper::ops::embedding::embedding_ref;
 use taper::ops::gelu::gelu_ref;
-use taper::ops::gemm::cpu::{Sequential, bf16};
+use taper::ops::gemm::cpu::Sequential;
 use taper::ops::gemm::{Cpu, Products};
 use taper::ops::layer_norm::{layer_norm_ref, partials_len};
 use taper::ops::linear::linear_ref;
@@ -316,7 +317,7 @@ fn attention_matches_its_twin_with_and_without_dropout() {
 /// Of values below 1, rounded to 8 bits before they are multiplied.
 #[test]
 fn attention_in_bfloat16_is_that_in_float32_but_for_its_rounding() {
-    if bf16::extension().is_none() {
+    if Avx512Bf16::probe().is_none() {
         eprintln!("skipped: this CPU does not multiply in bf16");
         return;
     }

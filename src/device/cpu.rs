@@ -4,9 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::ops::gemm::cpu::bf16::{self, Extension};
-
-use super::{Cpu, DeviceProfile, Hardware};
+use super::{Amx, Avx512Bf16, Cpu, DeviceProfile, Hardware};
 use crate::terms::VectorExtension;
 
 const KIB: u64 = 1024;
@@ -46,8 +44,8 @@ fn model_name(cpuinfo: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-/// The extensions this process may use. What multiplies in bf16 is asked of the products themselves, so that
-/// a plan never counts on what they lack.
+/// The extensions this process may use. Those for bf16 are the ones whose proof GEMMs take, so that a plan never
+/// counts on what they lack.
 fn vector_extensions() -> Vec<VectorExtension> {
     let mut found = Vec::new();
     #[cfg(target_arch = "x86_64")]
@@ -63,12 +61,11 @@ fn vector_extensions() -> Vec<VectorExtension> {
     if std::arch::is_aarch64_feature_detected!("neon") {
         found.push(VectorExtension::Neon);
     }
-    match bf16::extension() {
-        None => {}
-        Some(Extension::Avx512) => found.push(VectorExtension::Avx512Bf16),
-        Some(Extension::Amx) => {
-            found.extend([VectorExtension::Avx512Bf16, VectorExtension::AmxBf16]);
-        }
+    if Avx512Bf16::probe().is_some() {
+        found.push(VectorExtension::Avx512Bf16);
+    }
+    if Amx::probe().is_some() {
+        found.push(VectorExtension::AmxBf16);
     }
     found
 }
@@ -230,9 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn a_cpu_is_said_to_multiply_in_bf16_just_where_products_can() {
-        let named = vector_extensions().contains(&VectorExtension::Avx512Bf16);
-        assert_eq!(named, bf16::extension().is_some());
+    fn extensions_are_listed_narrowest_first() {
+        let found = vector_extensions();
+        assert!(found.is_sorted(), "{found:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod cuda;
 mod error;
 mod find;
 mod gpu;
+mod instructions;
 mod libraries;
 mod memory_size;
 pub mod named;
@@ -27,6 +28,7 @@ pub use cuda::{explain, load_code_lazily, open};
 pub use error::DeviceError;
 pub use find::{Found, find};
 pub use gpu::{Gpu, GpuProcess, Gpus};
+pub use instructions::{Amx, Avx512Bf16};
 #[cfg(feature = "cuda")]
 pub use libraries::load as load_libraries;
 pub use libraries::{FoundLibrary, Libraries, MissingLibrary};

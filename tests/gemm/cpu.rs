@@ -1,8 +1,8 @@
 //! The candidates of the CPU, for real.
 
+use taper::device::{Amx, Avx512Bf16};
 use taper::ops::gemm::candidate::{Device, Offer};
-use taper::ops::gemm::cpu::bf16::Extension;
-use taper::ops::gemm::cpu::{Aux, Candidate, Operands, bf16};
+use taper::ops::gemm::cpu::{Aux, Candidate, Operands};
 use taper::ops::gemm::tune::{Outcome, tune};
 use taper::ops::gemm::{Cpu, Epilogue, Problem, Stored};
 use taper::terms::{Effort, Inputs};
@@ -38,12 +38,11 @@ fn awkward() -> Vec<Problem> {
 /// [`awkward`] problems, multiplied in every way that this CPU has.
 fn everything() -> Vec<Problem> {
     let mut inputs = vec![Inputs::Float32];
-    match bf16::extension() {
-        None => {}
-        Some(Extension::Avx512) => inputs.push(Inputs::Float32AsBfloat16),
-        Some(Extension::Amx) => {
-            inputs.extend([Inputs::Float32AsBfloat16, Inputs::Float32InPieces]);
-        }
+    if Avx512Bf16::probe().is_some() {
+        inputs.push(Inputs::Float32AsBfloat16);
+    }
+    if Amx::probe().is_some() {
+        inputs.push(Inputs::Float32InPieces);
     }
     let with = |inputs| {
         let all = awkward().into_iter();
@@ -147,7 +146,7 @@ fn error(problem: &Problem, candidate: Candidate) -> f64 {
 
 #[test]
 fn products_in_pieces_are_as_accurate_as_fused_multiply_adds() {
-    if bf16::extension() != Some(Extension::Amx) {
+    if Amx::probe().is_none() {
         eprintln!("skipped: this CPU has no AMX");
         return;
     }

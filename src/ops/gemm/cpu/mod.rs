@@ -7,9 +7,9 @@
 //! A limited search has nothing else: its outcome decides how fast a run is and never which numbers
 //! come out, at any rung. Cutting K (a full search) sums in another order.
 //!
-//! On CPUs that multiply bf16 fast, products can go through that: see [`bf16`].
+//! On CPUs that multiply bf16 fast, products can go through that: see `bf16`.
 
-pub mod bf16;
+mod bf16;
 mod kernels;
 mod matrix;
 mod trial;
@@ -50,12 +50,12 @@ pub struct Cpu<T> {
 }
 
 impl<T> Cpu<T> {
-    /// That multiplies `inputs`: in T, or fp32 in bf16 where there is an [`extension`](bf16::extension) for it.
+    /// Multiplies `inputs`: in T, or fp32 in bf16 where the CPU has instructions for it.
     pub fn new(inputs: Inputs) -> Self {
         Self::with_pieces_from(inputs, SHORTEST_SIDE_IN_PIECES)
     }
 
-    /// That multiplies products in pieces, where `inputs` says so, if none of M, N and K is below `side`.
+    /// As [`Self::new`], with pieces, where `inputs` says so, only if none of M, N and K is below `side`.
     pub fn with_pieces_from(inputs: Inputs, side: usize) -> Self {
         Self {
             inputs,
@@ -201,7 +201,7 @@ impl<T: Element> Products<T> {
     /// operands are as small as attention's.
     pub fn sequential(&self) -> Sequential {
         Sequential(match self.device().inputs {
-            Inputs::Float32AsBfloat16 => bf16::extension(),
+            Inputs::Float32AsBfloat16 => bf16::Isa::probe(),
             _ => None,
         })
     }
@@ -214,7 +214,7 @@ impl<T: Element> Products<T> {
 
 /// Products of one thread: by the `gemm` crate unless it is told otherwise.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sequential(Option<bf16::Extension>);
+pub struct Sequential(Option<bf16::Isa>);
 
 impl Sequential {
     /// `c (M, N) = a (M, K) b (K, N)`, or `+=`.
@@ -225,11 +225,11 @@ impl Sequential {
         a: Matrix<T>,
         b: Matrix<T>,
     ) {
-        let Some(extension) = self.0.filter(|_| T::DTYPE == DType::F32) else {
+        let Some(isa) = self.0.filter(|_| T::DTYPE == DType::F32) else {
             return gemm_sequential(c, output, a, b);
         };
         kernels::in_bfloat16(c, output, a, b, |product| {
-            bf16::gemm_sequential(extension, product);
+            bf16::gemm_sequential(isa, product);
         });
     }
 }

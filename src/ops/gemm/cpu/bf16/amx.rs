@@ -5,37 +5,10 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::asm;
+use std::marker::PhantomData;
 
+use crate::device::Amx;
 use crate::ops::gemm::cpu::matrix::MatrixMut;
-
-/// Whether the CPU has AMX for bf16 and the system lets this process use it.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) fn is_there() -> bool {
-    use std::arch::x86_64::__cpuid_count;
-    use std::sync::LazyLock;
-
-    /// CPUID leaf 7, EDX: AMX_BF16 and AMX_TILE.
-    const BF16: u32 = 1 << 22;
-    const TILE: u32 = 1 << 24;
-    /// arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): Linux saves tiles for those who asked.
-    const REQUEST: libc::c_long = 0x1023;
-    const TILE_DATA: libc::c_long = 18;
-
-    static THERE: LazyLock<bool> = LazyLock::new(|| {
-        let found = __cpuid_count(7, 0).edx;
-        if found & BF16 == 0 || found & TILE == 0 {
-            return false;
-        }
-        // SAFETY: asks for a permission of this process, and touches no memory.
-        unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) == 0 }
-    });
-    *THERE
-}
-
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-pub(super) fn is_there() -> bool {
-    false
-}
 
 /// The layout of the tiles, as `ldtilecfg` takes it.
 #[cfg(target_arch = "x86_64")]
@@ -48,11 +21,15 @@ struct Layout {
     rows: [u8; 16],
 }
 
-/// The thread's tiles, set up for the kernel until this is dropped.
-pub(super) struct Tiles;
+/// The thread's tiles, configured for the kernels until this is dropped.
+///
+/// Neither `Send` nor `Sync`: every thread has tiles of its own.
+pub(super) struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
-    pub fn configure() -> Self {
+    /// # Safety
+    /// No other `Tiles` lives on this thread until this one is dropped: it would release this one's.
+    pub unsafe fn configure(_proof: Amx) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             let used = |n| if n < 8 { 1 } else { 0 };
@@ -63,17 +40,18 @@ impl Tiles {
                 row_bytes: std::array::from_fn(|tile| 64 * used(tile)),
                 rows: std::array::from_fn(|tile| 16 * used(tile) as u8),
             };
-            // SAFETY: AMX is there, or nobody would ask; reads 64 bytes.
+            // SAFETY: this process may execute it, by the proof. It reads the 64 bytes of `layout`.
             unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const layout, options(nostack)) };
         }
-        Self
+        Self(PhantomData)
     }
 }
 
 impl Drop for Tiles {
     fn drop(&mut self) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above. Tiles in their first state cost no time when threads change.
+        // SAFETY: this process may execute it: `configure` had the proof. Released tiles cost no time when
+        // threads change.
         unsafe {
             asm!("tilerelease", options(nostack, nomem));
         }
@@ -81,7 +59,7 @@ impl Drop for Tiles {
 }
 
 /// `c` (32, 32) `= a b`: two strips of 16 lines of each, as many tiles long.
-pub(super) fn rounded(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+pub(super) fn rounded(_: &Tiles, c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
     collect(c, || {
         let tiles = tiles(a, b);
         // SAFETY: the strips have `tiles` tiles of 1 KiB each; the tiles are set up by the caller.
@@ -121,7 +99,7 @@ pub(super) fn rounded(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
 /// As [`rounded`], with three tiles for every 32 values of K: those of the pieces. The six products of
 /// pieces that fp32 would still tell from zero are summed, in an order that takes 14 loads instead
 /// of 24.
-pub(super) fn in_pieces(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+pub(super) fn in_pieces(_: &Tiles, c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
     collect(c, || {
         let tiles = tiles(a, b);
         assert!(tiles.is_multiple_of(3));

@@ -20,6 +20,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::matrix::{Matrix, MatrixMut, Output};
+use crate::device::{Amx, Avx512Bf16};
 use pack::{Block, Lines};
 
 /// Columns of B that are packed at a time.
@@ -33,30 +34,27 @@ const PACKED_DEPTH: usize = 768;
 /// Rows and columns of C that a kernel computes at a time.
 const KERNEL: usize = 32;
 
-/// The instructions that a CPU has for this, fastest first.
+/// The instruction set that multiplies, with the proof that it may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extension {
-    Amx,
-    Avx512,
+pub(super) enum Isa {
+    Avx512(Avx512Bf16),
+    Amx(Amx),
 }
 
-/// What this CPU has, and the operating system lets it use.
-pub fn extension() -> Option<Extension> {
-    if !avx512::is_there() {
-        return None;
-    }
-    match amx::is_there() {
-        true => Some(Extension::Amx),
-        false => Some(Extension::Avx512),
+impl Isa {
+    /// The fastest that this process may use.
+    pub fn probe() -> Option<Self> {
+        let avx512 = || Avx512Bf16::probe().map(Isa::Avx512);
+        Amx::probe().map(Isa::Amx).or_else(avx512)
     }
 }
 
 /// How fp32 values are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
-    Rounded(Extension),
-    /// In three pieces, with AMX.
-    InPieces,
+    Rounded(Isa),
+    /// In three pieces.
+    InPieces(Amx),
 }
 
 impl Method {
@@ -65,7 +63,7 @@ impl Method {
     const fn pieces(self) -> usize {
         match self {
             Method::Rounded(_) => 1,
-            Method::InPieces => Self::PIECES,
+            Method::InPieces(_) => Self::PIECES,
         }
     }
 
@@ -77,29 +75,50 @@ impl Method {
             .map(|lines| pack::Block::bytes(lines, depth, self.pieces()))
     }
 
-    /// The fastest that this CPU has.
+    /// The fastest that this process may use.
     pub fn rounded() -> Option<Self> {
-        extension().map(Method::Rounded)
+        Isa::probe().map(Method::Rounded)
     }
 
     pub fn in_pieces() -> Option<Self> {
-        (extension() == Some(Extension::Amx)).then_some(Method::InPieces)
+        Amx::probe().map(Method::InPieces)
     }
 
-    /// For as long as a kernel may be called.
-    fn tiles(self) -> Option<amx::Tiles> {
+    /// Proof of the instructions that pack operands.
+    fn avx512(self) -> Avx512Bf16 {
         match self {
-            Method::Rounded(Extension::Avx512) => None,
-            Method::Rounded(Extension::Amx) | Method::InPieces => Some(amx::Tiles::configure()),
+            Method::Rounded(Isa::Avx512(avx512)) => avx512,
+            Method::Rounded(Isa::Amx(amx)) | Method::InPieces(amx) => amx.avx512_bf16(),
+        }
+    }
+}
+
+/// The kernel of a method, ready to run on this thread.
+enum Kernel {
+    Avx512(Avx512Bf16),
+    Amx(amx::Tiles),
+    AmxInPieces(amx::Tiles),
+}
+
+impl Kernel {
+    /// # Safety
+    /// No other kernel lives on this thread until this one is dropped.
+    unsafe fn set_up(method: Method) -> Self {
+        // SAFETY: the tiles of a kernel are configured with it and released with it, so the promise made here is theirs.
+        let tiles = |amx| unsafe { amx::Tiles::configure(amx) };
+        match method {
+            Method::Rounded(Isa::Avx512(avx512)) => Kernel::Avx512(avx512),
+            Method::Rounded(Isa::Amx(amx)) => Kernel::Amx(tiles(amx)),
+            Method::InPieces(amx) => Kernel::AmxInPieces(tiles(amx)),
         }
     }
 
-    /// 32 x 32 of C from 32 lines of each operand.
-    fn kernel(self, c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    /// `c` (32, 32) `= a b` from 32 lines of each operand.
+    fn compute(&self, c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
         match self {
-            Method::Rounded(Extension::Amx) => amx::rounded(c, a, b),
-            Method::Rounded(Extension::Avx512) => avx512::rounded(c, a, b),
-            Method::InPieces => amx::in_pieces(c, a, b),
+            Kernel::Avx512(avx512) => avx512::rounded(*avx512, c, a, b),
+            Kernel::Amx(tiles) => amx::rounded(tiles, c, a, b),
+            Kernel::AmxInPieces(tiles) => amx::in_pieces(tiles, c, a, b),
         }
     }
 }
@@ -128,7 +147,7 @@ pub(super) struct Product<'a> {
 pub(super) fn gemm(method: Method, product: Product, tile: (usize, usize), packed: &mut Packed) {
     match method {
         Method::Rounded(_) => in_blocks::<1>(method, product, tile, packed),
-        Method::InPieces => in_blocks::<{ Method::PIECES }>(method, product, tile, packed),
+        Method::InPieces(_) => in_blocks::<{ Method::PIECES }>(method, product, tile, packed),
     }
 }
 
@@ -141,6 +160,7 @@ fn in_blocks<const PIECES: usize>(
     assert!(tile.1.is_multiple_of(KERNEL), "columns of a tile");
     let Product { c, output, a, b } = product;
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
+    let avx512 = method.avx512();
     let (a, b) = (Lines::rows_of(a), Lines::columns_of(b));
     for depth in parts(0..k.max(1), depth_at_a_time(k)) {
         let output = match depth.start {
@@ -149,14 +169,14 @@ fn in_blocks<const PIECES: usize>(
         };
         let depth = depth.start..depth.end.min(k);
         for columns in parts(0..n, PACKED_COLUMNS) {
-            packed.pack_pairs_first_together::<PIECES>(&b, columns.clone(), depth.clone());
+            packed.pack_pairs_first_together::<PIECES>(avx512, &b, columns.clone(), depth.clone());
             let c = c.part(0, m, columns.start, columns.len());
             let (down, across) = (m.div_ceil(tile.0), columns.len().div_ceil(tile.1));
             (0..down * across).into_par_iter().for_each(|index| {
                 let rows = part(m, tile.0, index / across);
                 let columns = part(columns.len(), tile.1, index % across);
                 ROWS.with_borrow_mut(|block| {
-                    block.pack_lines_first::<PIECES>(&a, rows.clone(), depth.clone());
+                    block.pack_lines_first::<PIECES>(avx512, &a, rows.clone(), depth.clone());
                     let c = c.part(rows.start, rows.len(), 0, c.columns());
                     multiply(method, c, columns, output, block, packed);
                 });
@@ -166,13 +186,14 @@ fn in_blocks<const PIECES: usize>(
 }
 
 /// Computes it on the calling thread alone, of operands that are rounded.
-pub(super) fn gemm_sequential(extension: Extension, product: Product) {
-    COLUMNS.with_borrow_mut(|packed| alone(Method::Rounded(extension), product, packed));
+pub(super) fn gemm_sequential(isa: Isa, product: Product) {
+    COLUMNS.with_borrow_mut(|packed| alone(Method::Rounded(isa), product, packed));
 }
 
 fn alone(method: Method, product: Product, packed: &mut Block) {
     let Product { c, output, a, b } = product;
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
+    let avx512 = method.avx512();
     let (a, b) = (Lines::rows_of(a), Lines::columns_of(b));
     for depth in parts(0..k.max(1), depth_at_a_time(k)) {
         let output = match depth.start {
@@ -181,11 +202,11 @@ fn alone(method: Method, product: Product, packed: &mut Block) {
         };
         let depth = depth.start..depth.end.min(k);
         for columns in parts(0..n, COLUMNS_ALONE) {
-            packed.pack_pairs_first::<1>(&b, columns.clone(), depth.clone());
+            packed.pack_pairs_first::<1>(avx512, &b, columns.clone(), depth.clone());
             for rows in parts(0..m, ROWS_ALONE) {
                 let c = c.part(rows.start, rows.len(), columns.start, columns.len());
                 ROWS.with_borrow_mut(|block| {
-                    block.pack_lines_first::<1>(&a, rows, depth.clone());
+                    block.pack_lines_first::<1>(avx512, &a, rows, depth.clone());
                     multiply(method, c, 0..columns.len(), output, block, packed);
                 });
             }
@@ -219,19 +240,20 @@ fn multiply(
     a: &Block,
     b: &Block,
 ) {
-    let _in_use = method.tiles();
+    // SAFETY: the only kernel of this thread: nothing that is called here sets one up.
+    let kernel = unsafe { Kernel::set_up(method) };
     for columns in parts(columns, KERNEL) {
         for rows in parts(0..c.rows(), KERNEL) {
             let c = c.part(rows.start, rows.len(), columns.start, columns.len());
             let (a, b) = (a.pair(rows.start / KERNEL), b.pair(columns.start / KERNEL));
-            multiply_part(method, c, output, a, b);
+            multiply_part(&kernel, c, output, a, b);
         }
     }
 }
 
 /// At most 32 x 32 of C.
 fn multiply_part(
-    method: Method,
+    kernel: &Kernel,
     part: MatrixMut<f32>,
     output: Output,
     a: [&[u32]; 2],
@@ -239,7 +261,7 @@ fn multiply_part(
 ) {
     let whole = part.rows() == KERNEL && part.columns() == KERNEL && !a[0].is_empty();
     if whole && output == Output::Replace {
-        return method.kernel(&part, a, b);
+        return kernel.compute(&part, a, b);
     }
     // Summed on its own, so that a large C costs no accuracy but once.
     let mut sum = [0f32; KERNEL * KERNEL];
@@ -248,7 +270,7 @@ fn multiply_part(
     }
     // SAFETY: `sum` is as large, and used by nothing else until it is added below.
     let c = unsafe { MatrixMut::from_raw(sum.as_mut_ptr(), KERNEL, KERNEL, KERNEL) };
-    method.kernel(&c, a, b);
+    kernel.compute(&c, a, b);
     part.take(&sum, KERNEL, output);
 }
 
@@ -278,7 +300,7 @@ mod tests {
         let n = b.columns();
         let round = |x: f32| match method {
             Method::Rounded(_) => f64::from(bf16::from_f32(x)),
-            Method::InPieces => f64::from(x),
+            Method::InPieces(_) => f64::from(x),
         };
         (0..a.rows() * n)
             .map(|i| {
@@ -294,16 +316,12 @@ mod tests {
     }
 
     fn methods() -> Vec<Method> {
-        use Extension::{Amx, Avx512};
-        match extension() {
-            None => Vec::new(),
-            Some(Avx512) => vec![Method::Rounded(Avx512)],
-            Some(Amx) => vec![
-                Method::Rounded(Avx512),
-                Method::Rounded(Amx),
-                Method::InPieces,
-            ],
-        }
+        let avx512 = Avx512Bf16::probe().map(|avx512| Method::Rounded(Isa::Avx512(avx512)));
+        let amx = Amx::probe().map(|amx| [Method::Rounded(Isa::Amx(amx)), Method::InPieces(amx)]);
+        avx512
+            .into_iter()
+            .chain(amx.into_iter().flatten())
+            .collect()
     }
 
     fn check(method: Method, [m, n, k]: [usize; 3], transposed: [bool; 2], output: Output) {

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::device::Avx512Bf16;
 use crate::ops::gemm::cpu::matrix::Matrix;
 
 /// Lines, and words of a line, of a tile.
@@ -69,36 +70,39 @@ impl Block {
     /// As A is read. What is missing of the last 32 lines and the last tile is zero.
     pub fn pack_lines_first<const PIECES: usize>(
         &mut self,
+        avx512: Avx512Bf16,
         from: &Lines,
         lines: Range<usize>,
         depth: Range<usize>,
     ) {
         let transposed = from.depth_stride != 1;
-        let packing = Packing::<PIECES>::new(from, lines, depth, transposed);
+        let packing = Packing::<PIECES>::new(avx512, from, lines, depth, transposed);
         packing.strips(0, self.room_for(&packing));
     }
 
     /// As B is read.
     pub fn pack_pairs_first<const PIECES: usize>(
         &mut self,
+        avx512: Avx512Bf16,
         from: &Lines,
         lines: Range<usize>,
         depth: Range<usize>,
     ) {
         let transposed = from.depth_stride == 1;
-        let packing = Packing::<PIECES>::new(from, lines, depth, transposed);
+        let packing = Packing::<PIECES>::new(avx512, from, lines, depth, transposed);
         packing.strips(0, self.room_for(&packing));
     }
 
     /// As B is read, by all threads together.
     pub fn pack_pairs_first_together<const PIECES: usize>(
         &mut self,
+        avx512: Avx512Bf16,
         from: &Lines,
         lines: Range<usize>,
         depth: Range<usize>,
     ) {
         let transposed = from.depth_stride == 1;
-        let packing = Packing::<PIECES>::new(from, lines, depth, transposed);
+        let packing = Packing::<PIECES>::new(avx512, from, lines, depth, transposed);
         let words = STRIPS_PER_TASK * packing.words_per_strip();
         let tasks = self.room_for(&packing).par_chunks_mut(words.max(1));
         tasks.enumerate().for_each(|(task, to)| {
@@ -131,6 +135,7 @@ impl Block {
 
 /// What goes into a block.
 struct Packing<'a, const PIECES: usize> {
+    avx512: Avx512Bf16,
     from: &'a Lines<'a>,
     lines: Range<usize>,
     depth: Range<usize>,
@@ -142,12 +147,14 @@ impl<'a, const PIECES: usize> Packing<'a, PIECES> {
     const WORDS: usize = PIECES * TILE_WORDS;
 
     fn new(
+        avx512: Avx512Bf16,
         from: &'a Lines<'a>,
         lines: Range<usize>,
         depth: Range<usize>,
         transposed: bool,
     ) -> Self {
         Self {
+            avx512,
             from,
             lines,
             depth,
@@ -187,7 +194,7 @@ impl<'a, const PIECES: usize> Packing<'a, PIECES> {
             depth,
             depths: (self.depth.end - depth).min(TILE_DEPTH),
         };
-        pack_tile::<PIECES>(self.from, corner, self.transposed, to);
+        pack_tile::<PIECES>(self.avx512, self.from, corner, self.transposed, to);
     }
 }
 
@@ -200,7 +207,13 @@ struct Corner {
     depths: usize,
 }
 
-fn pack_tile<const PIECES: usize>(from: &Lines, corner: Corner, transposed: bool, to: &mut [u32]) {
+fn pack_tile<const PIECES: usize>(
+    _proof: Avx512Bf16,
+    from: &Lines,
+    corner: Corner,
+    transposed: bool,
+    to: &mut [u32],
+) {
     let Corner {
         line,
         lines,
@@ -211,12 +224,12 @@ fn pack_tile<const PIECES: usize>(from: &Lines, corner: Corner, transposed: bool
     let whole = lines == TILE && depths == TILE_DEPTH;
     if whole && from.depth_stride == 1 {
         let from = (&from.data[start..], from.line_stride);
-        // SAFETY: this CPU has AVX512_BF16, or nobody would pack; 16 lines of 32 values lie there.
+        // SAFETY: this process may execute what the function is compiled for, by the proof.
         return unsafe { along_depth::<PIECES>(from, transposed, to) };
     }
     if whole && from.line_stride == 1 {
         let from = (&from.data[start..], from.depth_stride);
-        // SAFETY: as above, 32 lines of 16 values.
+        // SAFETY: as above.
         return unsafe { along_lines::<PIECES>(from, transposed, to) };
     }
     // The edges, a few in a product: value by value.
