@@ -252,32 +252,45 @@ fn is_in_pieces(problem: &Problem, shortest_side: usize) -> bool {
     problem.inputs == Inputs::Float32InPieces && sides.iter().all(|&side| side >= shortest_side)
 }
 
-impl<T: Element> Cpu<T> {
-    /// The most that products take beside their operands on `threads` threads, in bytes: what one of `problems`
-    /// takes while it is computed with the candidates of `effort`, and what is kept to pack into.
-    pub fn packed_bytes(&self, problems: &[Problem], threads: usize, effort: Effort) -> usize {
-        let (mut passing, mut kept) = (0, [0, 0]);
-        for problem in problems {
-            let method = match problem.inputs {
-                Inputs::Float32AsBfloat16 => bf16::Method::rounded(),
-                _ if is_in_pieces(problem, self.pieces_from) => bf16::Method::in_pieces(),
-                _ => None,
-            };
-            match method {
-                Some(method) => {
-                    let sides = [problem.m, problem.n, problem.k];
-                    let rows = BFLOAT16_TILES.map(|(rows, _)| rows).into_iter().max();
-                    let [a, b] = method.packed_bytes(sides, rows.unwrap_or(0));
-                    kept = [kept[0].max(threads * a), kept[1].max(b)];
-                }
-                None => {
-                    let bytes = kernels::packed_bytes(problem, threads, effort, size_of::<T>());
-                    passing = passing.max(bytes);
-                }
+/// Pieces of the bf16 values that a CPU with `extensions` packs for `problem`; `None` where it packs fp32.
+fn packed_pieces(problem: &Problem, extensions: &[VectorExtension]) -> Option<usize> {
+    let (needed, pieces) = match problem.inputs {
+        Inputs::Float32AsBfloat16 => (VectorExtension::Avx512Bf16, 1),
+        _ if is_in_pieces(problem, SHORTEST_SIDE_IN_PIECES) => {
+            (VectorExtension::AmxBf16, bf16::PIECES)
+        }
+        _ => return None,
+    };
+    extensions.contains(&needed).then_some(pieces)
+}
+
+/// The most that fp32 GEMMs take beside their operands on `threads` threads of a CPU with `extensions`, in bytes:
+/// what one of `problems` takes while it is computed with the candidates of `effort`, and what is kept to pack
+/// into.
+///
+/// A pure function: the CPU need not be that of this machine.
+pub fn packed_bytes(
+    problems: &[Problem],
+    threads: usize,
+    effort: Effort,
+    extensions: &[VectorExtension],
+) -> usize {
+    let (mut passing, mut kept) = (0, [0, 0]);
+    for problem in problems {
+        match packed_pieces(problem, extensions) {
+            Some(pieces) => {
+                let sides = [problem.m, problem.n, problem.k];
+                let rows = BFLOAT16_TILES.map(|(rows, _)| rows).into_iter().max();
+                let [a, b] = bf16::packed_bytes(sides, rows.unwrap_or(0), pieces);
+                kept = [kept[0].max(threads * a), kept[1].max(b)];
+            }
+            None => {
+                let bytes = kernels::packed_bytes(problem, threads, effort, size_of::<f32>());
+                passing = passing.max(bytes);
             }
         }
-        passing + kept[0] + kept[1]
     }
+    passing + kept[0] + kept[1]
 }
 
 impl<T: Element> Device for Cpu<T> {

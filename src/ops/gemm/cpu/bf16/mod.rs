@@ -31,6 +31,9 @@ const COLUMNS_ALONE: usize = 512;
 /// Values of K that are packed at a time, and summed before they are added to C.
 const PACKED_DEPTH: usize = 768;
 
+/// Pieces of a value that is not rounded.
+pub(super) const PIECES: usize = 3;
+
 /// Rows and columns of C that a kernel computes at a time.
 const KERNEL: usize = 32;
 
@@ -58,23 +61,6 @@ pub(super) enum Method {
 }
 
 impl Method {
-    const PIECES: usize = 3;
-
-    const fn pieces(self) -> usize {
-        match self {
-            Method::Rounded(_) => 1,
-            Method::InPieces(_) => Self::PIECES,
-        }
-    }
-
-    /// What each thread packs of A, in tiles of so many rows, and what all of them pack of B for an (M, K) (K, N)
-    /// product, in bytes.
-    pub fn packed_bytes(self, [m, n, k]: [usize; 3], rows: usize) -> [usize; 2] {
-        let depth = depth_at_a_time(k);
-        [m.min(rows), n.min(PACKED_COLUMNS)]
-            .map(|lines| pack::Block::bytes(lines, depth, self.pieces()))
-    }
-
     /// The fastest that this process may use.
     pub fn rounded() -> Option<Self> {
         Isa::probe().map(Method::Rounded)
@@ -91,6 +77,13 @@ impl Method {
             Method::Rounded(Isa::Amx(amx)) | Method::InPieces(amx) => amx.avx512_bf16(),
         }
     }
+}
+
+/// Bytes that each thread packs of A, in tiles of `rows` rows, and that all of them together pack of B for the GEMM
+/// (M, K) (K, N), where every value is split into `pieces`.
+pub(super) fn packed_bytes([m, n, k]: [usize; 3], rows: usize, pieces: usize) -> [usize; 2] {
+    let depth = depth_at_a_time(k);
+    [m.min(rows), n.min(PACKED_COLUMNS)].map(|lines| Block::bytes(lines, depth, pieces))
 }
 
 /// The kernel of a method, ready to run on this thread.
@@ -147,7 +140,7 @@ pub(super) struct Product<'a> {
 pub(super) fn gemm(method: Method, product: Product, tile: (usize, usize), packed: &mut Packed) {
     match method {
         Method::Rounded(_) => in_blocks::<1>(method, product, tile, packed),
-        Method::InPieces(_) => in_blocks::<{ Method::PIECES }>(method, product, tile, packed),
+        Method::InPieces(_) => in_blocks::<PIECES>(method, product, tile, packed),
     }
 }
 
