@@ -33,7 +33,7 @@ use crate::terms::{Effort, Inputs, VectorExtension};
 
 pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output};
 
-use matrix::gemm_sequential;
+use matrix::{TileShape, gemm_sequential};
 pub use trial::Trial;
 
 /// What the training path on the CPU computes its products with. `T` is f32, or f64 in tests.
@@ -120,8 +120,17 @@ const TILES: [Candidate; 5] = [
 
 /// Rows and columns of tiles that are multiplied in bf16: small ones for small products and many threads, wide ones
 /// because every tile packs its rows. The first is the fallback.
-const BFLOAT16_TILES: [(usize, usize); 5] =
-    [(128, 512), (128, 256), (128, 4096), (256, 512), (256, 4096)];
+const BFLOAT16_TILES: [TileShape; 5] = [
+    bfloat16_tile(128, 512),
+    bfloat16_tile(128, 256),
+    bfloat16_tile(128, 4096),
+    bfloat16_tile(256, 512),
+    bfloat16_tile(256, 4096),
+];
+
+const fn bfloat16_tile(rows: usize, columns: usize) -> TileShape {
+    TileShape { rows, columns }
+}
 
 const SPLITS: [Candidate; 2] = [Candidate::SplitK(2), Candidate::SplitK(4)];
 
@@ -280,7 +289,7 @@ pub fn packed_bytes(
         match packed_pieces(problem, extensions) {
             Some(pieces) => {
                 let sides = [problem.m, problem.n, problem.k];
-                let rows = BFLOAT16_TILES.map(|(rows, _)| rows).into_iter().max();
+                let rows = BFLOAT16_TILES.map(|tile| tile.rows).into_iter().max();
                 let [a, b] = bf16::packed_bytes(sides, rows.unwrap_or(0), pieces);
                 kept = [kept[0].max(threads * a), kept[1].max(b)];
             }
@@ -306,7 +315,7 @@ impl<T: Element> Device for Cpu<T> {
             is_spare: false,
             available: candidate.available(problem, size_of::<T>()),
         };
-        let in_tiles = |candidate: fn((usize, usize)) -> Candidate| {
+        let in_tiles = |candidate: fn(TileShape) -> Candidate| {
             let wanted = match effort {
                 Effort::Off => 1,
                 Effort::Limited | Effort::Full => BFLOAT16_TILES.len(),
@@ -315,10 +324,10 @@ impl<T: Element> Device for Cpu<T> {
             tiles.map(|tile| offer(candidate(tile), true)).collect()
         };
         if problem.inputs == Inputs::Float32AsBfloat16 {
-            return in_tiles(|(rows, columns)| Candidate::Bfloat16 { rows, columns });
+            return in_tiles(|TileShape { rows, columns }| Candidate::Bfloat16 { rows, columns });
         }
         if is_in_pieces(problem, self.pieces_from) {
-            return in_tiles(|(rows, columns)| Candidate::InPieces { rows, columns });
+            return in_tiles(|TileShape { rows, columns }| Candidate::InPieces { rows, columns });
         }
         let mut offers = vec![offer(Candidate::Whole, true)];
         if effort >= Effort::Limited {

@@ -59,7 +59,7 @@ impl Drop for Tiles {
 }
 
 /// `c` (32, 32) `= a b`: two strips of 16 lines of each, as many tiles long.
-pub(super) fn rounded(_: &Tiles, c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+pub(super) fn rounded(_: &Tiles, c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
     collect(c, || {
         let tiles = tiles(a, b);
         // SAFETY: the strips have `tiles` tiles of 1 KiB each; the tiles are set up by the caller.
@@ -99,7 +99,7 @@ pub(super) fn rounded(_: &Tiles, c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32];
 /// As [`rounded`], with three tiles for every 32 values of K: those of the pieces. The six products of
 /// pieces that fp32 would still tell from zero are summed, in an order that takes 14 loads instead
 /// of 24.
-pub(super) fn in_pieces(_: &Tiles, c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+pub(super) fn in_pieces(_: &Tiles, c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
     collect(c, || {
         let tiles = tiles(a, b);
         assert!(tiles.is_multiple_of(3));
@@ -181,7 +181,7 @@ fn tiles(a: [&[u32]; 2], b: [&[u32]; 2]) -> usize {
 }
 
 /// Sets `c` (32, 32) to what `add` adds to the first four tiles.
-fn collect(c: &MatrixMut<f32>, add: impl FnOnce()) {
+fn collect(mut c: MatrixMut<f32>, add: impl FnOnce()) {
     assert!(c.rows() == super::KERNEL && c.columns() == super::KERNEL);
     #[cfg(target_arch = "x86_64")]
     // SAFETY: `c` has 32 rows of 32 values, by the assertion; the tiles are set up by the caller, and the

@@ -5,7 +5,7 @@ use crate::device::Avx512Bf16;
 use crate::ops::gemm::cpu::matrix::MatrixMut;
 
 /// `c` (32, 32) `= a b`: two strips of 16 lines of each, as many tiles long.
-pub(super) fn rounded(_proof: Avx512Bf16, c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+pub(super) fn rounded(_proof: Avx512Bf16, c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: this process may execute what the kernel is compiled for, by the proof.
     unsafe {
@@ -24,13 +24,13 @@ mod x86 {
     const TILE: usize = 16;
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub fn kernel(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    pub fn kernel(mut c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
         assert!([a[1].len(), b[0].len(), b[1].len()] == [a[0].len(); 3]);
         assert!(c.rows() == KERNEL && c.columns() == KERNEL);
         for first in (0..KERNEL).step_by(ROWS) {
             let strip = a[first / TILE];
             // SAFETY: the shape and the lengths were compared, and `first` is at most 24.
-            unsafe { rows(c, first, &strip[first % TILE * TILE..], b) };
+            unsafe { rows(&mut c, first, &strip[first % TILE * TILE..], b) };
         }
     }
 
@@ -49,7 +49,7 @@ mod x86 {
     /// # Safety
     /// C has these rows and 32 columns, and both strips of `b` are equally long.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn rows(c: &MatrixMut<f32>, first: usize, a: &[u32], b: [&[u32]; 2]) {
+    unsafe fn rows(c: &mut MatrixMut<f32>, first: usize, a: &[u32], b: [&[u32]; 2]) {
         let (top, stride) = c.address();
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
         let tiles = b[0].len() / TILE_WORDS;
@@ -76,7 +76,7 @@ mod x86 {
             right = right.wrapping_add(TILE_WORDS);
         }
         for (row, sums) in sums.iter().enumerate() {
-            // SAFETY: 32 values of C, by the caller's promise, which nothing else accesses now.
+            // SAFETY: 32 values of C, by the caller's promise.
             unsafe {
                 let at = top.add((first + row) * stride);
                 _mm512_storeu_ps(at, sums[0]);

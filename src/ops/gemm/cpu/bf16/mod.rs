@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::matrix::{Matrix, MatrixMut, Output};
+use super::matrix::{Matrix, MatrixMut, Output, TileShape};
 use crate::device::{Amx, Avx512Bf16};
 use pack::{Block, Lines};
 
@@ -107,7 +107,7 @@ impl Kernel {
     }
 
     /// `c` (32, 32) `= a b` from 32 lines of each operand.
-    fn compute(&self, c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    fn compute(&self, c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
         match self {
             Kernel::Avx512(avx512) => avx512::rounded(*avx512, c, a, b),
             Kernel::Amx(tiles) => amx::rounded(tiles, c, a, b),
@@ -129,7 +129,7 @@ thread_local! {
 
 /// A product, `c (M, N) = a (M, K) b (K, N)`, or `+=`.
 pub(super) struct Product<'a> {
-    pub c: MatrixMut<f32>,
+    pub c: MatrixMut<'a, f32>,
     pub output: Output,
     pub a: Matrix<'a, f32>,
     pub b: Matrix<'a, f32>,
@@ -137,7 +137,7 @@ pub(super) struct Product<'a> {
 
 /// Computes it on all threads of the current pool, each of which computes `tile` rows and columns of C at a
 /// time.
-pub(super) fn gemm(method: Method, product: Product, tile: (usize, usize), packed: &mut Packed) {
+pub(super) fn gemm(method: Method, product: Product, tile: TileShape, packed: &mut Packed) {
     match method {
         Method::Rounded(_) => in_blocks::<1>(method, product, tile, packed),
         Method::InPieces(_) => in_blocks::<PIECES>(method, product, tile, packed),
@@ -147,11 +147,16 @@ pub(super) fn gemm(method: Method, product: Product, tile: (usize, usize), packe
 fn in_blocks<const PIECES: usize>(
     method: Method,
     product: Product,
-    tile: (usize, usize),
+    tile: TileShape,
     Packed(packed): &mut Packed,
 ) {
-    assert!(tile.1.is_multiple_of(KERNEL), "columns of a tile");
-    let Product { c, output, a, b } = product;
+    assert!(tile.columns.is_multiple_of(KERNEL), "columns of a tile");
+    let Product {
+        mut c,
+        output,
+        a,
+        b,
+    } = product;
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
     let avx512 = method.avx512();
     let (a, b) = (Lines::rows_of(a), Lines::columns_of(b));
@@ -163,15 +168,11 @@ fn in_blocks<const PIECES: usize>(
         let depth = depth.start..depth.end.min(k);
         for columns in parts(0..n, PACKED_COLUMNS) {
             packed.pack_pairs_first_together::<PIECES>(avx512, &b, columns.clone(), depth.clone());
-            let c = c.part(0, m, columns.start, columns.len());
-            let (down, across) = (m.div_ceil(tile.0), columns.len().div_ceil(tile.1));
-            (0..down * across).into_par_iter().for_each(|index| {
-                let rows = part(m, tile.0, index / across);
-                let columns = part(columns.len(), tile.1, index % across);
+            let packed = &*packed;
+            c.part(0..m, columns).into_tiles(tile).for_each(|tile| {
                 ROWS.with_borrow_mut(|block| {
-                    block.pack_lines_first::<PIECES>(avx512, &a, rows.clone(), depth.clone());
-                    let c = c.part(rows.start, rows.len(), 0, c.columns());
-                    multiply(method, c, columns, output, block, packed);
+                    block.pack_lines_first::<PIECES>(avx512, &a, tile.rows, depth.clone());
+                    multiply(method, tile.c, output, block, packed, tile.columns.start);
                 });
             });
         }
@@ -184,7 +185,12 @@ pub(super) fn gemm_sequential(isa: Isa, product: Product) {
 }
 
 fn alone(method: Method, product: Product, packed: &mut Block) {
-    let Product { c, output, a, b } = product;
+    let Product {
+        mut c,
+        output,
+        a,
+        b,
+    } = product;
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
     let avx512 = method.avx512();
     let (a, b) = (Lines::rows_of(a), Lines::columns_of(b));
@@ -197,10 +203,10 @@ fn alone(method: Method, product: Product, packed: &mut Block) {
         for columns in parts(0..n, COLUMNS_ALONE) {
             packed.pack_pairs_first::<1>(avx512, &b, columns.clone(), depth.clone());
             for rows in parts(0..m, ROWS_ALONE) {
-                let c = c.part(rows.start, rows.len(), columns.start, columns.len());
+                let c = c.part(rows.clone(), columns.clone());
                 ROWS.with_borrow_mut(|block| {
                     block.pack_lines_first::<1>(avx512, &a, rows, depth.clone());
-                    multiply(method, c, 0..columns.len(), output, block, packed);
+                    multiply(method, c, output, block, packed, 0);
                 });
             }
         }
@@ -213,33 +219,28 @@ fn depth_at_a_time(k: usize) -> usize {
     k.div_ceil(parts).next_multiple_of(pack::TILE_DEPTH).max(1)
 }
 
-/// Part number `index` of `len`, which is cut into parts of `size`, the last one perhaps shorter.
-fn part(len: usize, size: usize, index: usize) -> Range<usize> {
-    index * size..len.min((index + 1) * size)
-}
-
 /// All parts of a range.
 fn parts(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
     let starts = range.clone().step_by(size);
     starts.map(move |start| start..range.end.min(start + size))
 }
 
-/// These columns of `c += a b` of packed blocks, or `=`.
+/// `c += a b` of packed blocks, or `=`. The first column of `c` is line `first` of `b`.
 fn multiply(
     method: Method,
-    c: MatrixMut<f32>,
-    columns: Range<usize>,
+    mut c: MatrixMut<f32>,
     output: Output,
     a: &Block,
     b: &Block,
+    first: usize,
 ) {
     // SAFETY: the only kernel of this thread: nothing that is called here sets one up.
     let kernel = unsafe { Kernel::set_up(method) };
-    for columns in parts(columns, KERNEL) {
+    for columns in parts(0..c.columns(), KERNEL) {
+        let b = b.pair((first + columns.start) / KERNEL);
         for rows in parts(0..c.rows(), KERNEL) {
-            let c = c.part(rows.start, rows.len(), columns.start, columns.len());
-            let (a, b) = (a.pair(rows.start / KERNEL), b.pair(columns.start / KERNEL));
-            multiply_part(&kernel, c, output, a, b);
+            let a = a.pair(rows.start / KERNEL);
+            multiply_part(&kernel, c.part(rows, columns.clone()), output, a, b);
         }
     }
 }
@@ -247,23 +248,20 @@ fn multiply(
 /// At most 32 x 32 of C.
 fn multiply_part(
     kernel: &Kernel,
-    part: MatrixMut<f32>,
+    mut part: MatrixMut<f32>,
     output: Output,
     a: [&[u32]; 2],
     b: [&[u32]; 2],
 ) {
     let whole = part.rows() == KERNEL && part.columns() == KERNEL && !a[0].is_empty();
     if whole && output == Output::Replace {
-        return kernel.compute(&part, a, b);
+        return kernel.compute(part, a, b);
     }
     // Summed on its own, so that a large C costs no accuracy but once.
     let mut sum = [0f32; KERNEL * KERNEL];
-    if a[0].is_empty() {
-        return part.take(&sum, KERNEL, output);
+    if !a[0].is_empty() {
+        kernel.compute(MatrixMut::new(&mut sum, KERNEL, KERNEL), a, b);
     }
-    // SAFETY: `sum` is as large, and used by nothing else until it is added below.
-    let c = unsafe { MatrixMut::from_raw(sum.as_mut_ptr(), KERNEL, KERNEL, KERNEL) };
-    kernel.compute(&c, a, b);
     part.take(&sum, KERNEL, output);
 }
 
@@ -329,15 +327,17 @@ mod tests {
         };
         let mut c = noise(m * n, 3);
         let want = expected(method, &c, output, &a, &b);
-        // SAFETY: `c` has m * n elements and is used by nothing else.
-        let view = unsafe { MatrixMut::from_raw(c.as_mut_ptr(), m, n, n) };
         let product = Product {
-            c: view,
+            c: MatrixMut::new(&mut c, m, n),
             output,
             a,
             b,
         };
-        gemm(method, product, (64, 96), &mut Packed::default());
+        let tile = TileShape {
+            rows: 64,
+            columns: 96,
+        };
+        gemm(method, product, tile, &mut Packed::default());
         for (got, want) in c.iter().zip(&want) {
             let error = (f64::from(*got) - want).abs();
             let allowed = 4e-7 * (k as f64).sqrt().max(4.0) * 2.0;
