@@ -13,7 +13,7 @@ impl DeviceProfile {
     /// Looks at the CPU of this machine. Takes well under a millisecond.
     pub fn cpu() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let memory = Memory::probe(Path::new("/"));
+        let memory = HostMemory::probe(Path::new("/"));
         Self {
             name: model_name(&cpuinfo).unwrap_or_else(|| "CPU".into()),
             total_bytes: memory.total_bytes,
@@ -70,13 +70,14 @@ fn vector_extensions() -> Vec<VectorExtension> {
     found
 }
 
+/// Memory of the host, as far as this process may use it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Memory {
+struct HostMemory {
     total_bytes: Option<u64>,
     available_bytes: Option<u64>,
 }
 
-impl Memory {
+impl HostMemory {
     /// Reads the files of Linux below `root` ("/" outside of tests).
     fn probe(root: &Path) -> Self {
         let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
@@ -166,7 +167,7 @@ fn memory_cgroups(text: &str) -> Vec<(CgroupVersion, &str)> {
         .collect()
 }
 
-/// A file that holds one number of bytes; `max`, version 2's word for no limit, is none.
+/// The number of bytes in a file that holds one; `None` for `max`, version 2's word for no limit.
 fn bytes(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
@@ -212,7 +213,7 @@ mod tests {
     }
 
     fn memory_of(files: &[(&str, &str)]) -> (Option<u64>, Option<u64>) {
-        let memory = Memory::probe(linux(files).path());
+        let memory = HostMemory::probe(linux(files).path());
         (memory.total_bytes, memory.available_bytes)
     }
 

@@ -36,8 +36,8 @@ fn panel_rows(k: usize, element_bytes: usize) -> usize {
     (PANEL_BYTES / row_bytes).next_multiple_of(192)
 }
 
-/// What a product that the `gemm` crate computes takes beside its operands on `threads` threads with the
-/// candidates of `effort`, in bytes: packed operands, and the parts of a cut K.
+/// Bytes that the `gemm` crate takes for `problem` beside its operands, on `threads` threads with the candidates of
+/// `effort`: packed operands, and the parts of a cut K.
 pub(super) fn packed_bytes(
     problem: &Problem,
     threads: usize,
@@ -47,7 +47,7 @@ pub(super) fn packed_bytes(
     let (m, k) = (problem.m, problem.k);
     let packed = |rows: usize| m.min(rows) * k.min(PACKED_COLUMNS) * element_bytes;
     let whole = packed(panel_rows(k, element_bytes));
-    // Of both operands, by each thread; its allocator keeps that apart from what `whole` packed.
+    // Each thread packs both operands; its allocator keeps that apart from what `whole` packed.
     let tile = m.min(TILE_ROWS) + problem.n.min(PACKED_STRIP);
     let tiles = threads.saturating_mul(tile * k.min(PACKED_COLUMNS) * element_bytes);
     let parts = (2..=MOST_PARTS)
@@ -104,7 +104,7 @@ impl Candidate {
         Err(Unavailable(because))
     }
 
-    /// With which instructions of this CPU, where it multiplies in bf16 and they are there.
+    /// The way to multiply in bf16; `None` for other candidates, and where the CPU has no instructions for it.
     fn method(self) -> Option<bf16::Method> {
         match self {
             Candidate::Bfloat16 { .. } => bf16::Method::rounded(),
@@ -120,7 +120,7 @@ impl Candidate {
         output: Output,
         a: Matrix<T>,
         b: Matrix<T>,
-        packed: &mut bf16::Packed,
+        packed: &mut bf16::PackedB,
     ) {
         assert_eq!(c.len(), a.rows() * b.columns(), "output of a product");
         match self {
@@ -162,7 +162,7 @@ fn tiles<T: Element>(c: &mut [T], output: Output, a: Matrix<T>, b: Matrix<T>, sh
     });
 }
 
-/// Has `multiply` compute a product of f32.
+/// Lets `multiply` compute a GEMM of f32.
 pub(super) fn in_bfloat16<T: Element>(
     c: MatrixMut<T>,
     output: Output,
@@ -181,7 +181,7 @@ pub(super) fn in_bfloat16<T: Element>(
     multiply(bf16::Product { c, output, a, b });
 }
 
-/// Every part of K gives a matrix of its own; `c` gets their sum, in their order.
+/// Computes each part of K into a matrix of its own, and sums those in their order.
 fn split_k<T: Element>(c: &mut [T], output: Output, a: Matrix<T>, b: Matrix<T>, parts: usize) {
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
     let depth = k.div_ceil(parts);

@@ -203,7 +203,7 @@ impl<'a, T> MatrixMut<'a, T> {
         })
     }
 
-    /// Where it begins, and the distance between rows in elements.
+    /// The first element, and the distance between rows in elements.
     pub(super) fn address(&mut self) -> (*mut T, usize) {
         (self.data, self.row_stride)
     }
@@ -257,7 +257,8 @@ impl<'a, T> MatrixMut<'a, T> {
 }
 
 vectorised! {
-    /// Sets `to` to the first elements of every row of `from`, or adds them. Rows of `from` are `stride` apart.
+    /// Overwrites `to` with the first elements of every row of `from`, or accumulates them. Rows of `from` are
+    /// `stride` apart.
     fn take_rows<T: Element>(to: &mut MatrixMut<T>, from: &[T], stride: usize, output: Output) {
         for (row, from) in from.chunks_exact(stride).take(to.rows).enumerate() {
             // SAFETY: one of its rows, as it is borrowed exclusively.
@@ -273,13 +274,14 @@ vectorised! {
 }
 
 impl<T: Element> MatrixMut<'_, T> {
-    /// Takes the first elements of every row of `from`, which are `stride` apart.
+    /// Overwrites the matrix with the first elements of every row of `from`, or accumulates them. Rows of `from` are
+    /// `stride` apart.
     pub(super) fn take(&mut self, from: &[T], stride: usize, output: Output) {
         take_rows(self, from, stride, output);
     }
 }
 
-/// Whether a product replaces what its output holds or is added to it.
+/// Whether a GEMM overwrites its output or accumulates into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     Replace,

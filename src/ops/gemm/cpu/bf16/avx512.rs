@@ -11,6 +11,11 @@ pub(super) fn rounded(_proof: Avx512Bf16, c: MatrixMut<f32>, a: [&[u32]; 2], b: 
     unsafe {
         x86::kernel(c, a, b);
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (c, a, b);
+        unreachable!("only x86-64 has AVX512_BF16");
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,18 +1,19 @@
-//! Products of fp32 matrices that are multiplied in bf16 and summed in fp32, on CPUs with instructions for
-//! that: AMX tiles, or AVX512_BF16.
+//! GEMMs of fp32 matrices that multiply in bf16 and accumulate in fp32, on CPUs with AMX or AVX512_BF16.
 //!
 //! Either operands are rounded to bf16, or every value is split into three bf16 pieces that sum to it exactly
-//! (8 + 8 + 8 bits of fraction), and six of the nine products of pieces are summed, in fp32. What the other
-//! three would add is at most about 2^-24 of a product of two values, no more than an fp32 multiplication may
-//! round away: fp32 in all but name, and AMX does it faster than fused multiply-adds do. (Henry, Tang and Heinecke 2019,
-//! arXiv:1904.06376, for the idea.) Roundings are to nearest, even; denormals, of pieces too, count as zero.
+//! (8 + 8 + 8 bits of fraction), and six of the nine products of pieces are summed. The other three add at most about
+//! 2^-24 of a product of two values, no more than an fp32 multiplication may round away: fp32 in all but name, and
+//! AMX does it faster than fused multiply-adds do (Henry, Tang and Heinecke 2019, arXiv:1904.06376, for the idea).
+//! Values are rounded to nearest, ties to even. Denormals count as zero, those among the pieces too.
 //!
-//! Operands are packed, two neighbours in K to a word: B by all threads together, rows of A by who multiplies them. Both extensions'
-//! kernels read the same blocks. K is summed in one order: how C is cut changes no bit.
+//! Operands are packed, two neighbours in K to a word. All threads pack B together; each thread packs the rows of A
+//! that it multiplies. The kernels of both instruction sets read the same blocks. K is summed in one order: how C is
+//! cut changes no bit.
 
 mod amx;
 mod avx512;
 mod pack;
+mod pack_avx512;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -21,20 +22,20 @@ use rayon::prelude::*;
 
 use super::matrix::{Matrix, MatrixMut, Output, TileShape};
 use crate::device::{Amx, Avx512Bf16};
-use pack::{Block, Lines};
+use pack::{Lines, PackedBlock};
 
-/// Columns of B that are packed at a time.
+/// Columns of B that all threads pack at a time.
 const PACKED_COLUMNS: usize = 4096;
-/// Rows of A and columns of B that one thread packs at a time for a product of its own.
+/// Rows of A and columns of B that one thread packs at a time in [`gemm_sequential`].
 const ROWS_ALONE: usize = 128;
 const COLUMNS_ALONE: usize = 512;
-/// Values of K that are packed at a time, and summed before they are added to C.
+/// Values of K that are packed at a time; their sum is accumulated into C.
 const PACKED_DEPTH: usize = 768;
 
 /// Pieces of a value that is not rounded.
 pub(super) const PIECES: usize = 3;
 
-/// Rows and columns of C that a kernel computes at a time.
+/// Rows and columns of C that a kernel computes in one call.
 const KERNEL: usize = 32;
 
 /// The instruction set that multiplies, with the proof that it may be used.
@@ -52,11 +53,12 @@ impl Isa {
     }
 }
 
-/// How fp32 values are multiplied.
+/// A way to multiply fp32 values in bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
+    /// Each value rounded to bf16.
     Rounded(Isa),
-    /// In three pieces.
+    /// Each value split into [`PIECES`].
     InPieces(Amx),
 }
 
@@ -83,7 +85,7 @@ impl Method {
 /// (M, K) (K, N), where every value is split into `pieces`.
 pub(super) fn packed_bytes([m, n, k]: [usize; 3], rows: usize, pieces: usize) -> [usize; 2] {
     let depth = depth_at_a_time(k);
-    [m.min(rows), n.min(PACKED_COLUMNS)].map(|lines| Block::bytes(lines, depth, pieces))
+    [m.min(rows), n.min(PACKED_COLUMNS)].map(|lines| PackedBlock::bytes(lines, depth, pieces))
 }
 
 /// The kernel of a method, ready to run on this thread.
@@ -116,18 +118,18 @@ impl Kernel {
     }
 }
 
-/// Where B is packed, kept from one product to the next.
+/// Packed columns of B. The memory is kept from one GEMM to the next.
 #[derive(Debug, Default)]
-pub(super) struct Packed(Block);
+pub(super) struct PackedB(PackedBlock);
 
 thread_local! {
-    /// Where a thread packs rows of A. They stay in its level-2 cache.
-    static ROWS: RefCell<Block> = RefCell::default();
-    /// Where it packs columns of B of products that are its own.
-    static COLUMNS: RefCell<Block> = RefCell::default();
+    /// Packed rows of A of this thread. They stay in its level-2 cache.
+    static ROWS: RefCell<PackedBlock> = RefCell::default();
+    /// Packed columns of B of this thread, in [`gemm_sequential`].
+    static COLUMNS: RefCell<PackedBlock> = RefCell::default();
 }
 
-/// A product, `c (M, N) = a (M, K) b (K, N)`, or `+=`.
+/// The operands of `c (M, N) = a (M, K) b (K, N)`, or `+=`.
 pub(super) struct Product<'a> {
     pub c: MatrixMut<'a, f32>,
     pub output: Output,
@@ -135,9 +137,8 @@ pub(super) struct Product<'a> {
     pub b: Matrix<'a, f32>,
 }
 
-/// Computes it on all threads of the current pool, each of which computes `tile` rows and columns of C at a
-/// time.
-pub(super) fn gemm(method: Method, product: Product, tile: TileShape, packed: &mut Packed) {
+/// Computes `product` on all threads of the current pool, each of which computes one tile of C at a time.
+pub(super) fn gemm(method: Method, product: Product, tile: TileShape, packed: &mut PackedB) {
     match method {
         Method::Rounded(_) => in_blocks::<1>(method, product, tile, packed),
         Method::InPieces(_) => in_blocks::<PIECES>(method, product, tile, packed),
@@ -148,7 +149,7 @@ fn in_blocks<const PIECES: usize>(
     method: Method,
     product: Product,
     tile: TileShape,
-    Packed(packed): &mut Packed,
+    PackedB(packed): &mut PackedB,
 ) {
     assert!(tile.columns.is_multiple_of(KERNEL), "columns of a tile");
     let Product {
@@ -179,12 +180,12 @@ fn in_blocks<const PIECES: usize>(
     }
 }
 
-/// Computes it on the calling thread alone, of operands that are rounded.
+/// Computes `product` on the calling thread alone, with rounded operands.
 pub(super) fn gemm_sequential(isa: Isa, product: Product) {
     COLUMNS.with_borrow_mut(|packed| alone(Method::Rounded(isa), product, packed));
 }
 
-fn alone(method: Method, product: Product, packed: &mut Block) {
+fn alone(method: Method, product: Product, packed: &mut PackedBlock) {
     let Product {
         mut c,
         output,
@@ -213,25 +214,25 @@ fn alone(method: Method, product: Product, packed: &mut Block) {
     }
 }
 
-/// As many parts of K as there must be, of about the same size, in whole tiles.
+/// Values of K in each part: the fewest parts of at most [`PACKED_DEPTH`], of about the same size, in whole tiles.
 fn depth_at_a_time(k: usize) -> usize {
     let parts = k.div_ceil(PACKED_DEPTH).max(1);
     k.div_ceil(parts).next_multiple_of(pack::TILE_DEPTH).max(1)
 }
 
-/// All parts of a range.
+/// Parts of `size` of a range; the last one may be shorter.
 fn parts(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
     let starts = range.clone().step_by(size);
     starts.map(move |start| start..range.end.min(start + size))
 }
 
-/// `c += a b` of packed blocks, or `=`. The first column of `c` is line `first` of `b`.
+/// `c = a b` of packed blocks, or `+=`. The first column of `c` is line `first` of `b`.
 fn multiply(
     method: Method,
     mut c: MatrixMut<f32>,
     output: Output,
-    a: &Block,
-    b: &Block,
+    a: &PackedBlock,
+    b: &PackedBlock,
     first: usize,
 ) {
     // SAFETY: the only kernel of this thread: nothing that is called here sets one up.
@@ -245,7 +246,7 @@ fn multiply(
     }
 }
 
-/// At most 32 x 32 of C.
+/// `part = a b`, or `+=`, for at most 32 x 32 of C.
 fn multiply_part(
     kernel: &Kernel,
     mut part: MatrixMut<f32>,
@@ -257,7 +258,7 @@ fn multiply_part(
     if whole && output == Output::Replace {
         return kernel.compute(part, a, b);
     }
-    // Summed on its own, so that a large C costs no accuracy but once.
+    // Summed apart, so that adding to a large C rounds but once.
     let mut sum = [0f32; KERNEL * KERNEL];
     if !a[0].is_empty() {
         kernel.compute(MatrixMut::new(&mut sum, KERNEL, KERNEL), a, b);
@@ -280,7 +281,7 @@ mod tests {
         (0..len).map(value).collect()
     }
 
-    /// In f64, of operands as they are multiplied.
+    /// C in f64, from the operands as they are multiplied.
     fn expected(
         method: Method,
         c: &[f32],
@@ -317,13 +318,15 @@ mod tests {
 
     fn check(method: Method, [m, n, k]: [usize; 3], transposed: [bool; 2], output: Output) {
         let (a, b) = (noise(m * k, 1), noise(k * n, 2));
-        let a = match transposed[0] {
-            false => Matrix::new(&a, m, k),
-            true => Matrix::new(&a, k, m).t(),
+        let a = if transposed[0] {
+            Matrix::new(&a, k, m).t()
+        } else {
+            Matrix::new(&a, m, k)
         };
-        let b = match transposed[1] {
-            false => Matrix::new(&b, k, n),
-            true => Matrix::new(&b, n, k).t(),
+        let b = if transposed[1] {
+            Matrix::new(&b, n, k).t()
+        } else {
+            Matrix::new(&b, k, n)
         };
         let mut c = noise(m * n, 3);
         let want = expected(method, &c, output, &a, &b);
@@ -337,7 +340,7 @@ mod tests {
             rows: 64,
             columns: 96,
         };
-        gemm(method, product, tile, &mut Packed::default());
+        gemm(method, product, tile, &mut PackedB::default());
         for (got, want) in c.iter().zip(&want) {
             let error = (f64::from(*got) - want).abs();
             let allowed = 4e-7 * (k as f64).sqrt().max(4.0) * 2.0;
