@@ -220,6 +220,7 @@ fn after_the_first_steps_no_buffer_is_allocated_evaluations_included() {
                 Inputs::Float32,
                 THREADS,
                 Effort::Off,
+                &[],
             ) + THREADS * (2 << 20);
             let most = COUNTERS.most_packed.load(Ordering::Relaxed);
             assert!(most <= reserved, "{most} bytes packed, {reserved} reserved");

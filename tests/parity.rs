@@ -11,10 +11,10 @@ use std::rc::Rc;
 
 use common::parity::{Allowed, Run, load, ours, runs_in};
 use common::worst;
+use taper::device::{Amx, Avx512Bf16};
 use taper::memory::Memory;
 use taper::model::Gpt;
 use taper::ops::cpu::OnCpu;
-use taper::ops::gemm::cpu::bf16;
 use taper::ops::gemm::{Cpu, Products};
 use taper::terms::{Gelu, Inputs, Purpose, Recompute, Rung};
 
@@ -83,7 +83,7 @@ fn pytorchs_trajectories_are_reproduced() {
 /// As if plain float32 had multiplied.
 #[test]
 fn products_in_pieces_reproduce_pytorchs_trajectories_as_float32_does() {
-    if bf16::extension() != Some(bf16::Extension::Amx) {
+    if Amx::probe().is_none() {
         eprintln!("skipped: this CPU has no AMX");
         return;
     }
@@ -100,7 +100,7 @@ fn products_in_pieces_reproduce_pytorchs_trajectories_as_float32_does() {
 /// A rounding to bf16 is off by at most 2^-8 of a value. Allowed is about three times what was measured.
 #[test]
 fn products_in_bfloat16_follow_pytorchs_float32_within_its_rounding() {
-    if bf16::extension().is_none() {
+    if Avx512Bf16::probe().is_none() {
         eprintln!("skipped: this CPU does not multiply in bf16");
         return;
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use serde_json::Value;
-use taper::ops::gemm::cpu::bf16;
+use taper::device::Avx512Bf16;
 use tempfile::{TempDir, tempdir};
 
 mod process;
@@ -235,7 +235,7 @@ fn a_config_that_contradicts_the_checkpoint_is_refused() {
 
 #[test]
 fn a_precision_that_the_cpu_lacks_is_refused() {
-    let lacking = match bf16::extension() {
+    let lacking = match Avx512Bf16::probe() {
         None => vec!["bfloat16", "float16"],
         Some(_) => vec!["float16"],
     };
@@ -250,7 +250,7 @@ fn a_precision_that_the_cpu_lacks_is_refused() {
 
 #[test]
 fn a_cpu_that_multiplies_in_bfloat16_trains_so_and_resumes_exactly() {
-    if bf16::extension().is_none() {
+    if Avx512Bf16::probe().is_none() {
         eprintln!("skipped: this CPU does not multiply in bf16");
         return;
     }

@@ -67,6 +67,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
         Inputs::Float32,
         threads,
         Effort::Off,
+        device.vector_extensions(),
     );
     let memory = host_memory(
         &device,

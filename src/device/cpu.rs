@@ -4,9 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::ops::gemm::cpu::bf16::{self, Extension};
-
-use super::{Cpu, DeviceProfile, Hardware};
+use super::{Amx, Avx512Bf16, Cpu, DeviceProfile, Hardware};
+use crate::terms::VectorExtension;
 
 const KIB: u64 = 1024;
 
@@ -14,7 +13,7 @@ impl DeviceProfile {
     /// Looks at the CPU of this machine. Takes well under a millisecond.
     pub fn cpu() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let memory = Memory::probe(Path::new("/"));
+        let memory = HostMemory::probe(Path::new("/"));
         Self {
             name: model_name(&cpuinfo).unwrap_or_else(|| "CPU".into()),
             total_bytes: memory.total_bytes,
@@ -45,38 +44,40 @@ fn model_name(cpuinfo: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-/// Names of the extensions this process may use: the CPU has them and the system allows them. What multiplies
-/// in bf16 is asked of the products themselves, so that a plan never counts on what they lack.
-fn vector_extensions() -> Vec<&'static str> {
+/// The extensions this process may use. Those for bf16 are the ones whose proof GEMMs take, so that a plan never
+/// counts on what they lack.
+fn vector_extensions() -> Vec<VectorExtension> {
     let mut found = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            found.push("AVX2");
+            found.push(VectorExtension::Avx2);
         }
         if is_x86_feature_detected!("avx512f") {
-            found.push("AVX-512");
+            found.push(VectorExtension::Avx512);
         }
     }
     #[cfg(target_arch = "aarch64")]
     if std::arch::is_aarch64_feature_detected!("neon") {
-        found.push("NEON");
+        found.push(VectorExtension::Neon);
     }
-    match bf16::extension() {
-        None => {}
-        Some(Extension::Avx512) => found.push("AVX512-BF16"),
-        Some(Extension::Amx) => found.extend(["AVX512-BF16", "AMX-BF16"]),
+    if Avx512Bf16::probe().is_some() {
+        found.push(VectorExtension::Avx512Bf16);
+    }
+    if Amx::probe().is_some() {
+        found.push(VectorExtension::AmxBf16);
     }
     found
 }
 
+/// Memory of the host, as far as this process may use it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Memory {
+struct HostMemory {
     total_bytes: Option<u64>,
     available_bytes: Option<u64>,
 }
 
-impl Memory {
+impl HostMemory {
     /// Reads the files of Linux below `root` ("/" outside of tests).
     fn probe(root: &Path) -> Self {
         let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
@@ -166,7 +167,7 @@ fn memory_cgroups(text: &str) -> Vec<(CgroupVersion, &str)> {
         .collect()
 }
 
-/// A file that holds one number of bytes; `max`, version 2's word for no limit, is none.
+/// The number of bytes in a file that holds one; `None` for `max`, version 2's word for no limit.
 fn bytes(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
@@ -212,7 +213,7 @@ mod tests {
     }
 
     fn memory_of(files: &[(&str, &str)]) -> (Option<u64>, Option<u64>) {
-        let memory = Memory::probe(linux(files).path());
+        let memory = HostMemory::probe(linux(files).path());
         (memory.total_bytes, memory.available_bytes)
     }
 
@@ -227,9 +228,9 @@ mod tests {
     }
 
     #[test]
-    fn a_cpu_is_said_to_multiply_in_bf16_just_where_products_can() {
-        let named = vector_extensions().contains(&"AVX512-BF16");
-        assert_eq!(named, bf16::extension().is_some());
+    fn extensions_are_listed_narrowest_first() {
+        let found = vector_extensions();
+        assert!(found.is_sorted(), "{found:?}");
     }
 
     #[test]

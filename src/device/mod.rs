@@ -1,4 +1,4 @@
-//! What is there: the processor and memory that a run may use, as far as the system tells.
+//! The processors and the memory that a run may use, as far as the system tells.
 //!
 //! Every figure that a system may hide is an `Option`: a probe never fails, it only knows less.
 
@@ -11,6 +11,7 @@ mod driver;
 mod error;
 mod find;
 mod gpu;
+mod instructions;
 mod libraries;
 pub mod named;
 mod nvml;
@@ -18,7 +19,7 @@ mod requirements;
 
 use serde::Serialize;
 
-use crate::terms::Inputs;
+use crate::terms::{Inputs, VectorExtension};
 
 pub use capability::{NEWEST_COMPUTE_CAPABILITY, OLDEST_COMPUTE_CAPABILITY, has_kernels};
 pub(crate) use cpu::kib_field;
@@ -30,6 +31,7 @@ pub use driver::{device_count, missing, supported_version};
 pub use error::DeviceError;
 pub use find::{Found, find};
 pub use gpu::{Gpu, GpuProcess, Gpus};
+pub use instructions::{Amx, Avx512Bf16};
 #[cfg(feature = "cuda")]
 pub use libraries::load as load_libraries;
 pub use libraries::{FoundLibrary, Libraries, MissingLibrary};
@@ -43,13 +45,13 @@ pub struct DeviceProfile {
     pub name: String,
     /// Memory of the card; for the CPU physical memory, or the cgroup's limit where that is lower.
     pub total_bytes: Option<u64>,
-    /// What this process could still take: free memory of the card; for the CPU what can be taken
-    /// without swapping and without meeting the cgroup's limit.
+    /// Memory that this process could still take: free memory of the card; for the CPU as much as fits without
+    /// swapping and without meeting the cgroup's limit.
     pub available_bytes: Option<u64>,
     pub hardware: Hardware,
 }
 
-/// What is known of one kind of device and not of the other.
+/// Figures that only one kind of device has.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Hardware {
@@ -62,9 +64,10 @@ pub enum Hardware {
 pub struct Cpu {
     /// Cores that affinity and cgroup quotas leave to the process.
     pub cores: Option<usize>,
-    /// Vector extensions that matter to matrix products, narrowest first.
-    pub vector_extensions: Vec<&'static str>,
-    /// What this process already held when it was probed; not part of `available_bytes`.
+    /// Vector extensions that this process may use: the CPU has them and the system allows them.
+    /// Narrowest first.
+    pub vector_extensions: Vec<VectorExtension>,
+    /// Memory that this process already held when it was probed; not part of `available_bytes`.
     pub process_bytes: Option<u64>,
 }
 
@@ -75,7 +78,7 @@ pub struct Cuda {
     pub sm_count: u32,
     /// (major, minor)
     pub compute_capability: (u32, u32),
-    /// The most that one block may ask for (opt-in).
+    /// The most shared memory that one block may ask for (opt-in).
     pub shared_memory_per_block_bytes: u64,
     pub l2_bytes: u64,
     pub memory_bytes_per_second: f64,
@@ -94,8 +97,7 @@ pub struct Cuda {
 }
 
 impl Cuda {
-    /// What the datasheet promises for products of such values, in operations per second; `None` where it
-    /// has no figure.
+    /// The datasheet's rate of GEMMs with such inputs, in operations per second; `None` where it has no figure.
     pub fn peak(&self, inputs: Inputs) -> Option<f64> {
         match inputs {
             Inputs::Float32 => Some(self.peak_fp32),
@@ -128,6 +130,14 @@ impl DeviceProfile {
         match &self.hardware {
             Hardware::Cpu(cpu) => cpu.cores,
             Hardware::Cuda(_) => None,
+        }
+    }
+
+    /// Vector extensions of a CPU; none of a GPU.
+    pub fn vector_extensions(&self) -> &[VectorExtension] {
+        match &self.hardware {
+            Hardware::Cpu(cpu) => &cpu.vector_extensions,
+            Hardware::Cuda(_) => &[],
         }
     }
 }

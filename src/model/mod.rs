@@ -18,8 +18,8 @@ use std::rc::Rc;
 
 use crate::memory::{AllocationError, Memory, Planned};
 use crate::ops::backend::Backend;
-use crate::ops::gemm::{Cpu, Problem};
-use crate::terms::{Effort, Engine, Inputs, ModelDims, Purpose, Rung};
+use crate::ops::gemm::{Problem, cpu};
+use crate::terms::{Effort, Engine, Inputs, ModelDims, Purpose, Rung, VectorExtension};
 
 use activations::{Activations, BackwardScratch, Scratch};
 use params::Modules;
@@ -74,18 +74,19 @@ impl<B: Backend> Gpt<B> {
     }
 }
 
-/// The most that the model's products of `inputs` take beside their operands on `threads` threads of the CPU, with
-/// the candidates of `effort`, in bytes: see [`Cpu::packed_bytes`].
+/// The most that the model's products of `inputs` take beside their operands on `threads` threads of a CPU with
+/// `extensions`, with the candidates of `effort`, in bytes: see [`cpu::packed_bytes`].
 pub fn packed_bytes(
     dims: &ModelDims,
     rung: Rung,
     inputs: Inputs,
     threads: usize,
     effort: Effort,
+    extensions: &[VectorExtension],
 ) -> usize {
     let problems = Problem::of_training(dims, rung, inputs);
     let problems: Vec<Problem> = problems.into_iter().map(|(_, problem)| problem).collect();
-    Cpu::<f32>::new(inputs).packed_bytes(&problems, threads, effort)
+    cpu::packed_bytes(&problems, threads, effort, extensions)
 }
 
 /// Notes in `memory` every buffer that [`Gpt::new`] would make.

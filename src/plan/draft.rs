@@ -178,7 +178,14 @@ impl Measure {
             Engine::Cpu { threads } => threads,
             Engine::Cuda => 0,
         };
-        let packed = packed_bytes(&self.model, rung, self.inputs, threads, self.gemm);
+        let packed = packed_bytes(
+            &self.model,
+            rung,
+            self.inputs,
+            threads,
+            self.gemm,
+            self.device.vector_extensions(),
+        );
         reserve(&self.device, threads, packed)
     }
 

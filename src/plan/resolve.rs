@@ -9,6 +9,7 @@ use crate::device::{
 use crate::ops::gemm::cpu::SHORTEST_SIDE_IN_PIECES;
 use crate::terms::{
     Choice, Effort, GemmBackend, Inputs, Job, ModelDims, Precision, Recompute, Rung,
+    VectorExtension,
 };
 
 /// GPT-2's vocabulary and what nanoGPT pads it to: the next multiple of 64.
@@ -188,17 +189,17 @@ pub(super) fn precision(
     }
 }
 
-/// What of a CPU multiplies in bf16, the fastest first: see `ops::gemm::cpu::bf16`.
-fn bfloat16_extension(cpu: &Cpu) -> Option<&'static str> {
-    ["AMX-BF16", "AVX512-BF16"]
+/// The fastest extension of a CPU that multiplies bf16: see `ops::gemm::cpu::bf16`.
+fn bfloat16_extension(cpu: &Cpu) -> Option<VectorExtension> {
+    [VectorExtension::AmxBf16, VectorExtension::Avx512Bf16]
         .into_iter()
-        .find(|name| cpu.vector_extensions.contains(name))
+        .find(|extension| cpu.vector_extensions.contains(extension))
 }
 
 /// Whether float32 is multiplied as three bfloat16 pieces each: see `ops::gemm::cpu::bf16`. One side of every
 /// product is `n_embd`.
 fn multiplies_pieces(config: &Config, model: &ModelDims, cpu: &Cpu) -> bool {
-    bfloat16_extension(cpu) == Some("AMX-BF16")
+    bfloat16_extension(cpu) == Some(VectorExtension::AmxBf16)
         && config.gemm.backend != GemmBackend::Fma
         && model.n_embd >= SHORTEST_SIDE_IN_PIECES
 }

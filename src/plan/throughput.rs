@@ -7,7 +7,7 @@
 
 use crate::device::{DeviceProfile, Hardware};
 use crate::model::ParamLayout;
-use crate::terms::{Inputs, Job, ModelDims, Recompute, Rung};
+use crate::terms::{Inputs, Job, ModelDims, Recompute, Rung, VectorExtension};
 
 /// What the estimate knows of a device.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +38,10 @@ impl Machine {
             Hardware::Cpu(cpu) => {
                 let has = |extension| cpu.vector_extensions.contains(&extension);
                 let rate = match inputs {
-                    Inputs::Float32AsBfloat16 if has("AMX-BF16") => 4.0,
+                    Inputs::Float32AsBfloat16 if has(VectorExtension::AmxBf16) => 4.0,
                     Inputs::Float32AsBfloat16 => 2.0,
                     Inputs::Float32InPieces => 1.5,
-                    _ if has("AVX-512") => 1.0,
+                    _ if has(VectorExtension::Avx512) => 1.0,
                     _ => 0.5,
                 };
                 Self {

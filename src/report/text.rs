@@ -8,7 +8,7 @@ use crate::device::{DeviceProfile, Hardware};
 use crate::metrics::{Meter, perplexity};
 use crate::model::ParamLayout;
 use crate::schedule::Schedule;
-use crate::terms::NamedChoice;
+use crate::terms::{NamedChoice, VectorExtension};
 use crate::units::{bytes, count, flops, learning_rate, rate, span};
 
 /// Wide enough for the longest label, "checkpoints".
@@ -99,7 +99,7 @@ pub(super) fn device_text(device: &DeviceProfile) -> String {
             }
             if !cpu.vector_extensions.is_empty() {
                 text.push_str(", ");
-                text.push_str(&cpu.vector_extensions.join(" "));
+                text.push_str(&VectorExtension::names(&cpu.vector_extensions));
             }
         }
         Hardware::Cuda(cuda) => {

@@ -8,11 +8,20 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(into = "String")]
 pub enum VectorExtension {
+    /// With FMA.
     Avx2,
     Avx512,
     Neon,
     Avx512Bf16,
     AmxBf16,
+}
+
+impl VectorExtension {
+    /// Names of `extensions`, separated by spaces.
+    pub fn names(extensions: &[Self]) -> String {
+        let names: Vec<String> = extensions.iter().map(Self::to_string).collect();
+        names.join(" ")
+    }
 }
 
 impl Display for VectorExtension {

@@ -23,7 +23,7 @@ fn healthy() -> Machine {
             available_bytes: Some(50 * GIB),
             hardware: Hardware::Cpu(Cpu {
                 cores: Some(16),
-                vector_extensions: vec!["AVX2"],
+                vector_extensions: vec![taper::terms::VectorExtension::Avx2],
                 process_bytes: None,
             }),
         },

@@ -1,11 +1,11 @@
 //! The candidates of the CPU, for real.
 
+use taper::device::{Amx, Avx512Bf16, DeviceProfile};
 use taper::ops::gemm::candidate::{Device, Offer};
-use taper::ops::gemm::cpu::bf16::Extension;
-use taper::ops::gemm::cpu::{Aux, Candidate, Operands, bf16};
+use taper::ops::gemm::cpu::{Aux, Candidate, Operands, packed_bytes};
 use taper::ops::gemm::tune::{Outcome, tune};
 use taper::ops::gemm::{Cpu, Epilogue, Problem, Stored};
-use taper::terms::{Effort, Inputs};
+use taper::terms::{Effort, Inputs, VectorExtension};
 
 use super::problems;
 
@@ -38,12 +38,11 @@ fn awkward() -> Vec<Problem> {
 /// [`awkward`] problems, multiplied in every way that this CPU has.
 fn everything() -> Vec<Problem> {
     let mut inputs = vec![Inputs::Float32];
-    match bf16::extension() {
-        None => {}
-        Some(Extension::Avx512) => inputs.push(Inputs::Float32AsBfloat16),
-        Some(Extension::Amx) => {
-            inputs.extend([Inputs::Float32AsBfloat16, Inputs::Float32InPieces]);
-        }
+    if Avx512Bf16::probe().is_some() {
+        inputs.push(Inputs::Float32AsBfloat16);
+    }
+    if Amx::probe().is_some() {
+        inputs.push(Inputs::Float32InPieces);
     }
     let with = |inputs| {
         let all = awkward().into_iter();
@@ -147,7 +146,7 @@ fn error(problem: &Problem, candidate: Candidate) -> f64 {
 
 #[test]
 fn products_in_pieces_are_as_accurate_as_fused_multiply_adds() {
-    if bf16::extension() != Some(Extension::Amx) {
+    if Amx::probe().is_none() {
         eprintln!("skipped: this CPU has no AMX");
         return;
     }
@@ -175,6 +174,40 @@ fn products_with_a_short_side_are_not_in_pieces() {
     let offers = cpu.offers(&problem, Effort::Limited);
     let all = |offer: &Offer<_>| matches!(offer.candidate, Candidate::InPieces { .. });
     assert!(offers.iter().all(all));
+}
+
+#[test]
+fn bf16_is_offered_just_where_the_profile_says_that_it_is_there() {
+    let profile = DeviceProfile::cpu();
+    for (inputs, extension) in [
+        (Inputs::Float32AsBfloat16, VectorExtension::Avx512Bf16),
+        (Inputs::Float32InPieces, VectorExtension::AmxBf16),
+    ] {
+        let problem = Problem::forward(256, 256, 256, inputs, Epilogue::None);
+        let offers = cpu().offers(&problem, Effort::Off);
+        let named = profile.vector_extensions().contains(&extension);
+        assert_eq!(offers[0].available.is_ok(), named, "{extension}");
+    }
+}
+
+#[test]
+fn what_is_packed_depends_on_the_extensions_of_the_profile_alone() {
+    let (rounded, in_pieces) = (Inputs::Float32AsBfloat16, Inputs::Float32InPieces);
+    let both = [VectorExtension::Avx512Bf16, VectorExtension::AmxBf16];
+    // By the `gemm` crate: A. In bf16: A by each of two threads, B, and room to align all three.
+    let in_float32 = 256 * 256 * 4;
+    let in_bf16 = |pieces: usize| 3 * (pieces * 256 * 256 * 2 + 64);
+    for (inputs, extensions, bytes) in [
+        (rounded, &[][..], in_float32),
+        (rounded, &both[..1], in_bf16(1)),
+        (rounded, &both, in_bf16(1)),
+        (in_pieces, &both[..1], in_float32),
+        (in_pieces, &both, in_bf16(3)),
+    ] {
+        let problem = Problem::forward(256, 256, 256, inputs, Epilogue::None);
+        let found = packed_bytes(&[problem], 2, Effort::Off, extensions);
+        assert_eq!(found, bytes, "{inputs:?} with {extensions:?}");
+    }
 }
 
 #[test]

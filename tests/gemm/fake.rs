@@ -7,7 +7,7 @@ use taper::faults::Site;
 use taper::memory::{AllocationError, OutOfMemory};
 use taper::ops::gemm::candidate::{Device, Offer, Operand, Unavailable};
 use taper::ops::gemm::check::{Comparison, Fill, Tolerance};
-use taper::ops::gemm::cpu::{Aux, Candidate, Operands, Trial};
+use taper::ops::gemm::cpu::{Aux, Candidate, Operands, TrialOperands};
 use taper::ops::gemm::{Cpu, Problem};
 use taper::terms::Effort;
 
@@ -83,7 +83,7 @@ impl Device for Fake {
     type Candidate = &'static str;
     type Operands<'a> = Operands<'a, f32>;
     type Failure = AllocationError;
-    type Trial = Trial<f32>;
+    type Trial = TrialOperands<f32>;
 
     fn offers(&self, _: &Problem, _: Effort) -> Vec<Offer<&'static str>> {
         let offer = |candidate: &Scripted| Offer {
@@ -135,20 +135,24 @@ impl Device for Fake {
         Cpu::<f32>::default().trial_bytes(problem)
     }
 
-    fn trial(&self, problems: &[Problem]) -> Result<Trial<f32>, Unavailable> {
+    fn trial(&self, problems: &[Problem]) -> Result<TrialOperands<f32>, Unavailable> {
         match self.refuses_trials {
             Some(because) => Err(Unavailable(because.into())),
             None => Cpu::default().trial(problems),
         }
     }
 
-    fn operands<'a>(&self, trial: &'a mut Trial<f32>, problem: &Problem) -> Operands<'a, f32> {
+    fn operands<'a>(
+        &self,
+        trial: &'a mut TrialOperands<f32>,
+        problem: &Problem,
+    ) -> Operands<'a, f32> {
         Cpu::default().operands(trial, problem)
     }
 
     fn fill(
         &self,
-        trial: &mut Trial<f32>,
+        trial: &mut TrialOperands<f32>,
         problem: &Problem,
         operand: Operand,
         fill: Fill,
@@ -158,7 +162,7 @@ impl Device for Fake {
 
     fn read(
         &self,
-        trial: &mut Trial<f32>,
+        trial: &mut TrialOperands<f32>,
         problem: &Problem,
         operand: Operand,
         indices: &[usize],
@@ -166,13 +170,13 @@ impl Device for Fake {
         Cpu::default().read(trial, problem, operand, indices)
     }
 
-    fn keep(&self, trial: &mut Trial<f32>, problem: &Problem) -> Result<(), Unavailable> {
+    fn keep(&self, trial: &mut TrialOperands<f32>, problem: &Problem) -> Result<(), Unavailable> {
         Cpu::default().keep(trial, problem)
     }
 
     fn compare(
         &self,
-        trial: &mut Trial<f32>,
+        trial: &mut TrialOperands<f32>,
         problem: &Problem,
         operand: Operand,
         tolerance: &Tolerance,
@@ -184,7 +188,7 @@ impl Device for Fake {
         &self,
         _: &Problem,
         name: &'static str,
-        _: &mut Trial<f32>,
+        _: &mut TrialOperands<f32>,
     ) -> Result<Duration, AllocationError> {
         let (candidate, count) = (self.find(name), self.count(&self.timed, name));
         let seconds = candidate.seconds[(count - 1) % candidate.seconds.len()];

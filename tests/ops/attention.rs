@@ -1,10 +1,11 @@
 //! Causal attention, with and without dropout, in float32 and bfloat16.
 
+use taper::device::Avx512Bf16;
 use taper::ops::backend::{DropoutSite, Shape};
 use taper::ops::cpu::attention::{QUERY_BLOCK, WeightDropout, Work, attention_ref};
 use taper::ops::cpu::dropout::factors;
 use taper::ops::cpu::{Element, attention};
-use taper::ops::gemm::cpu::{Sequential, bf16};
+use taper::ops::gemm::cpu::Sequential;
 use taper::ops::gemm::{Cpu, Products};
 use taper::terms::Inputs;
 
@@ -104,7 +105,7 @@ fn attention_matches_its_twin_with_and_without_dropout() {
 /// Values below 1, rounded to 8 bits before they are multiplied.
 #[test]
 fn attention_in_bfloat16_is_that_in_float32_but_for_its_rounding() {
-    if bf16::extension().is_none() {
+    if Avx512Bf16::probe().is_none() {
         eprintln!("skipped: this CPU does not multiply in bf16");
         return;
     }

@@ -2,7 +2,7 @@
 
 use taper::device::Hardware;
 use taper::plan::AUTOTUNE_MIN_SMS;
-use taper::terms::{Inputs, Precision};
+use taper::terms::{Inputs, Precision, VectorExtension};
 
 use super::{Asked, GIB, card, cards, choice, config, cpu, on_card, shown};
 
@@ -267,7 +267,13 @@ fn cards_have_no_threads_and_cpus_say_whose_theirs_are() {
 fn amx_multiplies_float32_in_pieces_unless_it_is_told_not_to() {
     let asked =
         |extensions, sets| Asked::new(config("shakespeare_char", sets), cpu(2, extensions), 96);
-    let amx = ["AVX2", "AVX-512", "AVX512-BF16", "AMX-BF16"].as_slice();
+    let amx = [
+        VectorExtension::Avx2,
+        VectorExtension::Avx512,
+        VectorExtension::Avx512Bf16,
+        VectorExtension::AmxBf16,
+    ];
+    let amx = amx.as_slice();
     let plan = asked(amx, "").plan();
     assert_eq!(plan.inputs, Inputs::Float32InPieces);
     assert_eq!(

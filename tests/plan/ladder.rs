@@ -7,7 +7,7 @@ use taper::memory::{Group, Planned};
 use taper::plan::{Origin, Plan, Request};
 use taper::step::evaluation::plan_evaluation;
 use taper::step::plan_training;
-use taper::terms::{Engine, Job, Recompute, Rung};
+use taper::terms::{Engine, Job, Recompute, Rung, VectorExtension};
 
 use super::{Asked, cards, cpu};
 
@@ -25,8 +25,9 @@ fn requests() -> impl Strategy<Value = Asked> {
     ]);
     let device = prop_oneof![
         prop::sample::select(cards()),
-        (1..65usize).prop_map(|cores| cpu(cores, &["AVX2"])),
-        (1..65usize).prop_map(|cores| cpu(cores, &["AVX2", "AVX-512"])),
+        (1..65usize).prop_map(|cores| cpu(cores, &[VectorExtension::Avx2])),
+        (1..65usize)
+            .prop_map(|cores| cpu(cores, &[VectorExtension::Avx2, VectorExtension::Avx512])),
     ];
     (model, sequences, pinned, recompute, device, any::<bool>()).prop_map(
         |(model, sequences, pinned, recompute, device, evaluate)| {

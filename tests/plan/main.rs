@@ -5,7 +5,7 @@ use taper::data::DatasetInfo;
 use taper::device::{Cpu, DeviceProfile, Hardware, has_kernels, named};
 use taper::error::{Error, Result};
 use taper::plan::{Origin, Plan, PlanError, Refusal, Request};
-use taper::terms::{Choice, Job, ModelDims};
+use taper::terms::{Choice, Job, ModelDims, VectorExtension};
 
 #[path = "../process/mod.rs"]
 #[allow(dead_code, reason = "nothing is trained")]
@@ -48,7 +48,7 @@ fn with_free(mut device: DeviceProfile, bytes: u64) -> DeviceProfile {
 }
 
 /// A CPU that does not tell how much memory there is.
-fn cpu(cores: usize, vector_extensions: &[&'static str]) -> DeviceProfile {
+fn cpu(cores: usize, vector_extensions: &[VectorExtension]) -> DeviceProfile {
     DeviceProfile {
         name: "a made-up CPU".into(),
         total_bytes: None,

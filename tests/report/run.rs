@@ -9,7 +9,7 @@ use taper::report::{
     BestEval, DataSummary, GpuUse, ReportOptions, Reporter, Startup, Summary, Warning,
 };
 use taper::schedule::Schedule;
-use taper::terms::{Choice, Gelu, ModelDims, NamedChoice};
+use taper::terms::{Choice, Gelu, ModelDims, NamedChoice, VectorExtension};
 
 use crate::streams::{ClosedPipe, Stream};
 use crate::{eval, parsed, step};
@@ -23,7 +23,7 @@ fn startup() -> Startup {
             available_bytes: Some(23 << 30),
             hardware: Hardware::Cpu(Cpu {
                 cores: Some(2),
-                vector_extensions: vec!["AVX2", "AVX-512"],
+                vector_extensions: vec![VectorExtension::Avx2, VectorExtension::Avx512],
                 process_bytes: None,
             }),
         },

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::probe::{Holder, Machine};
-use crate::device::Hardware;
+use crate::terms::VectorExtension;
 use crate::units::bytes;
 
 mod folders;
@@ -77,11 +77,8 @@ pub fn examine(machine: &Machine) -> Vec<Finding> {
 
 fn cpu(machine: &Machine) -> Finding {
     let mut text = machine.cpu.name.clone();
-    let extensions = match &machine.cpu.hardware {
-        Hardware::Cpu(cpu) => cpu.vector_extensions.as_slice(),
-        Hardware::Cuda(_) => &[],
-    };
-    if machine.architecture == "x86_64" && !extensions.contains(&"AVX2") {
+    let extensions = machine.cpu.vector_extensions();
+    if machine.architecture == "x86_64" && !extensions.contains(&VectorExtension::Avx2) {
         return Finding::note(
             "cpu",
             format!("{text} has no AVX2: matrix products take several times as long"),
@@ -90,7 +87,7 @@ fn cpu(machine: &Machine) -> Finding {
         );
     }
     if !extensions.is_empty() {
-        text += &format!(", {}", extensions.join(" "));
+        text += &format!(", {}", VectorExtension::names(extensions));
     }
     Finding::ok("cpu", text)
 }

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::matrix::{Matrix, MatrixMut, Output, call, gemm_sequential};
+use super::matrix::{Matrix, MatrixMut, Output, TileShape, call, gemm_sequential};
 use super::{BFLOAT16_TILES, Candidate, bf16};
 use crate::ops::cpu::Element;
-use crate::ops::cpu::parallel::{SharedMut, for_element_blocks, for_row_blocks};
+use crate::ops::cpu::parallel::{for_element_blocks, for_row_blocks};
 use crate::ops::gemm::candidate::Unavailable;
 use crate::ops::gemm::problem::Problem;
 use crate::terms::Effort;
@@ -36,8 +36,8 @@ fn panel_rows(k: usize, element_bytes: usize) -> usize {
     (PANEL_BYTES / row_bytes).next_multiple_of(192)
 }
 
-/// What a product that the `gemm` crate computes takes beside its operands on `threads` threads with the
-/// candidates of `effort`, in bytes: packed operands, and the parts of a cut K.
+/// Bytes that the `gemm` crate takes for `problem` beside its operands, on `threads` threads with the candidates of
+/// `effort`: packed operands, and the parts of a cut K.
 pub(super) fn packed_bytes(
     problem: &Problem,
     threads: usize,
@@ -47,7 +47,7 @@ pub(super) fn packed_bytes(
     let (m, k) = (problem.m, problem.k);
     let packed = |rows: usize| m.min(rows) * k.min(PACKED_COLUMNS) * element_bytes;
     let whole = packed(panel_rows(k, element_bytes));
-    // Of both operands, by each thread; its allocator keeps that apart from what `whole` packed.
+    // Each thread packs both operands; its allocator keeps that apart from what `whole` packed.
     let tile = m.min(TILE_ROWS) + problem.n.min(PACKED_STRIP);
     let tiles = threads.saturating_mul(tile * k.min(PACKED_COLUMNS) * element_bytes);
     let parts = (2..=MOST_PARTS)
@@ -73,7 +73,7 @@ impl Candidate {
         let because = match self {
             Candidate::Whole => return Ok(()),
             Candidate::Bfloat16 { rows, columns } | Candidate::InPieces { rows, columns } => {
-                let first = (rows, columns) == BFLOAT16_TILES[0];
+                let first = TileShape { rows, columns } == BFLOAT16_TILES[0];
                 if self.method().is_none() {
                     "this CPU does not multiply in bf16".to_owned()
                 } else if first || problem.m > rows || problem.n > columns {
@@ -104,7 +104,7 @@ impl Candidate {
         Err(Unavailable(because))
     }
 
-    /// With which instructions of this CPU, where it multiplies in bf16 and they are there.
+    /// The way to multiply in bf16; `None` for other candidates, and where the CPU has no instructions for it.
     fn method(self) -> Option<bf16::Method> {
         match self {
             Candidate::Bfloat16 { .. } => bf16::Method::rounded(),
@@ -120,24 +120,22 @@ impl Candidate {
         output: Output,
         a: Matrix<T>,
         b: Matrix<T>,
-        packed: &mut bf16::Packed,
+        packed: &mut bf16::PackedB,
     ) {
         assert_eq!(c.len(), a.rows() * b.columns(), "output of a product");
         match self {
             Candidate::Whole => whole(c, output, a, b),
             Candidate::Tiles { rows, columns } => {
-                let tile = (rows, columns.unwrap_or(b.columns()));
-                tiles(c, output, a, b, tile);
+                let columns = columns.unwrap_or(b.columns());
+                tiles(c, output, a, b, TileShape { rows, columns });
             }
             Candidate::Bfloat16 { rows, columns } | Candidate::InPieces { rows, columns } => {
                 let Some(method) = self.method() else {
                     unreachable!("offered where there are instructions for it");
                 };
-                let (m, n) = (a.rows(), b.columns());
-                // SAFETY: `c` is borrowed mutably for the call and has exactly m * n elements.
-                let c = unsafe { MatrixMut::from_raw(c.as_mut_ptr(), m, n, n) };
+                let c = MatrixMut::new(c, a.rows(), b.columns());
                 in_bfloat16(c, output, a, b, |product| {
-                    bf16::gemm(method, product, (rows, columns), packed);
+                    bf16::gemm(method, product, TileShape { rows, columns }, packed);
                 });
             }
             Candidate::SplitK(parts) => split_k(c, output, a, b, parts),
@@ -149,34 +147,22 @@ fn whole<T: Element>(c: &mut [T], output: Output, a: Matrix<T>, b: Matrix<T>) {
     let (n, panel) = (b.columns(), panel_rows(a.columns(), size_of::<T>()));
     for (index, c) in c.chunks_mut(panel * n.max(1)).enumerate() {
         let rows = c.len() / n;
-        let a = a.panel(index * panel, rows);
-        // SAFETY: `c` is borrowed mutably for the call and has exactly rows * n elements.
-        let c = unsafe { MatrixMut::from_raw(c.as_mut_ptr(), rows, n, n) };
+        let first = index * panel;
+        let a = a.panel(first..first + rows);
+        let c = MatrixMut::new(c, rows, n);
         call(c, output, a, b, ::gemm::Parallelism::Rayon(0));
     }
 }
 
-fn tiles<T: Element>(
-    c: &mut [T],
-    output: Output,
-    a: Matrix<T>,
-    b: Matrix<T>,
-    (rows, columns): (usize, usize),
-) {
-    let (m, n) = (a.rows(), b.columns());
-    let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
-    let c = SharedMut::new(c);
-    (0..down * across).into_par_iter().for_each(|tile| {
-        let (row, column) = (tile / across * rows, tile % across * columns);
-        let a = a.panel(row, rows.min(m - row));
-        let b = b.strip(column, columns.min(n - column));
-        // SAFETY: the tile lies within C, is borrowed mutably with it, and is this task's alone.
-        let c = unsafe { MatrixMut::from_raw(c.at(row * n + column), a.rows(), b.columns(), n) };
-        gemm_sequential(c, output, a, b);
+fn tiles<T: Element>(c: &mut [T], output: Output, a: Matrix<T>, b: Matrix<T>, shape: TileShape) {
+    let c = MatrixMut::new(c, a.rows(), b.columns());
+    c.into_tiles(shape).for_each(|tile| {
+        let (a, b) = (a.panel(tile.rows), b.strip(tile.columns));
+        gemm_sequential(tile.c, output, a, b);
     });
 }
 
-/// Has `multiply` compute a product of f32.
+/// Lets `multiply` compute a GEMM of f32.
 pub(super) fn in_bfloat16<T: Element>(
     c: MatrixMut<T>,
     output: Output,
@@ -195,21 +181,25 @@ pub(super) fn in_bfloat16<T: Element>(
     multiply(bf16::Product { c, output, a, b });
 }
 
-/// Every part of K gives a matrix of its own; `c` gets their sum, in their order.
+/// Computes each part of K into a matrix of its own, and sums those in their order.
 fn split_k<T: Element>(c: &mut [T], output: Output, a: Matrix<T>, b: Matrix<T>, parts: usize) {
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
-    let (depth, down) = (k.div_ceil(parts), m.div_ceil(SPLIT_ROWS));
+    let depth = k.div_ceil(parts);
+    let shape = TileShape {
+        rows: SPLIT_ROWS,
+        columns: n,
+    };
     let mut sums = vec![T::ZERO; parts * m * n];
-    let start = SharedMut::new(&mut sums);
-    (0..parts * down).into_par_iter().for_each(|task| {
-        let (part, row) = (task / down, task % down * SPLIT_ROWS);
-        let (from, to) = ((part * depth).min(k), ((part + 1) * depth).min(k));
-        let rows = SPLIT_ROWS.min(m - row);
-        let a = a.panel(row, rows).strip(from, to - from);
-        let b = b.panel(from, to - from);
-        // SAFETY: these rows of this part's matrix lie within `sums` and are this task's alone.
-        let c = unsafe { MatrixMut::from_raw(start.at((part * m + row) * n), rows, n, n) };
-        gemm_sequential(c, Output::Replace, a, b);
+    let of_parts = sums.par_chunks_mut((m * n).max(1)).enumerate();
+    of_parts.for_each(|(part, sum)| {
+        let depth = (part * depth).min(k)..((part + 1) * depth).min(k);
+        let b = b.panel(depth.clone());
+        MatrixMut::new(sum, m, n)
+            .into_tiles(shape)
+            .for_each(|tile| {
+                let a = a.panel(tile.rows).strip(depth.clone());
+                gemm_sequential(tile.c, Output::Replace, a, b);
+            });
     });
     for_element_blocks(c, |start, c| {
         for (index, c) in c.iter_mut().enumerate() {

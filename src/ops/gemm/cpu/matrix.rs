@@ -2,12 +2,19 @@
 //!
 //! With strides no transpose is ever copied, and gradients accumulate in place.
 
-use candle_core::DType;
+use std::any::TypeId;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use rayon::prelude::*;
 
 use crate::ops::cpu::Element;
 use crate::ops::cpu::vectorised::vectorised;
 
 /// A matrix that is read: rows, columns, and the distance in elements between neighbours.
+///
+/// Element (r, c) is `data[r * row_stride + c * column_stride]`. That is in bounds for every r below `rows` and c
+/// below `columns`.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a, T> {
     data: &'a [T],
@@ -25,8 +32,13 @@ impl<'a, T> Matrix<'a, T> {
 
     /// As `new`, with `row_stride` elements from one row to the next.
     pub fn strided(data: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
+        let extent = |rows: usize| {
+            (rows - 1)
+                .saturating_mul(row_stride)
+                .saturating_add(columns)
+        };
         assert!(
-            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            rows == 0 || columns == 0 || extent(rows) <= data.len(),
             "a {rows} x {columns} matrix of stride {row_stride} does not fit in {} elements",
             data.len()
         );
@@ -47,27 +59,32 @@ impl<'a, T> Matrix<'a, T> {
         self.columns
     }
 
-    /// `rows` rows from `first` on.
-    pub fn panel(self, first: usize, rows: usize) -> Self {
+    /// The rows of this range.
+    pub fn panel(self, rows: Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.rows);
         Self {
-            data: &self.data[first * self.row_stride..],
-            rows,
+            // A panel without elements may begin behind the last one.
+            data: self
+                .data
+                .get(rows.start * self.row_stride..)
+                .unwrap_or_default(),
+            rows: rows.len(),
             ..self
         }
     }
 
-    /// `columns` columns from `first` on.
-    pub fn strip(self, first: usize, columns: usize) -> Self {
-        self.t().panel(first, columns).t()
+    /// The columns of this range.
+    pub fn strip(self, columns: Range<usize>) -> Self {
+        self.t().panel(columns).t()
     }
 
     /// The same matrix, if T is f32.
     pub(super) fn in_f32(self) -> Option<Matrix<'a, f32>>
     where
-        T: Element,
+        T: 'static,
     {
-        (T::DTYPE == DType::F32).then(|| Matrix {
-            // SAFETY: that type is f32's alone.
+        is_f32::<T>().then(|| Matrix {
+            // SAFETY: T is f32, so this is the same slice.
             data: unsafe { std::slice::from_raw_parts(self.data.as_ptr().cast(), self.data.len()) },
             rows: self.rows,
             columns: self.columns,
@@ -101,33 +118,66 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// A row-major matrix that is written.
-pub struct MatrixMut<T> {
+fn is_f32<T: 'static>() -> bool {
+    TypeId::of::<T>() == TypeId::of::<f32>()
+}
+
+/// A row-major matrix that is written: what `&mut [T]` is to a slice.
+///
+/// Row r is the `columns` elements at `data + r * row_stride`. For `'a`, the elements of all rows are initialised,
+/// valid for reads and writes, and accessed through this value alone. Rows do not overlap.
+pub struct MatrixMut<'a, T> {
     data: *mut T,
     rows: usize,
     columns: usize,
     row_stride: usize,
+    elements: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: a pointer; who writes to parts of the matrix on several threads does so to disjoint ones.
-unsafe impl<T: Send> Send for MatrixMut<T> {}
-unsafe impl<T: Send> Sync for MatrixMut<T> {}
+// SAFETY: the pointer stands for a `&mut [T]`, which may go to another thread if T may.
+unsafe impl<T: Send> Send for MatrixMut<'_, T> {}
+// SAFETY: a shared reference gives access to no element.
+unsafe impl<T: Sync> Sync for MatrixMut<'_, T> {}
 
-impl<T> MatrixMut<T> {
+/// Rows and columns of the tiles that a matrix is cut into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TileShape {
+    pub rows: usize,
+    pub columns: usize,
+}
+
+/// A tile of a matrix, and which rows and columns of the matrix it is.
+pub(super) struct Tile<'a, T> {
+    pub rows: Range<usize>,
+    pub columns: Range<usize>,
+    pub c: MatrixMut<'a, T>,
+}
+
+impl<'a, T> MatrixMut<'a, T> {
+    /// All of `data` as a row-major (rows, columns) matrix.
+    pub(super) fn new(data: &'a mut [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(rows.checked_mul(columns), Some(data.len()), "elements");
+        // SAFETY: the rows follow each other in `data`, which is borrowed exclusively for `'a`.
+        unsafe { Self::from_raw(data.as_mut_ptr(), rows, columns, columns) }
+    }
+
     /// # Safety
-    /// Until the product that writes it has returned, the `columns` elements at `data`, and those
-    /// at each further `row_stride` for `rows` rows, are valid and touched by nothing else.
+    /// For `'a`, the `columns` elements at `data`, and those at each further `row_stride` for `rows` rows, are
+    /// initialised, valid for reads and writes, and accessed through the returned value alone. They lie in one
+    /// allocation. `row_stride` is at least `columns`.
     pub(in crate::ops) unsafe fn from_raw(
         data: *mut T,
         rows: usize,
         columns: usize,
         row_stride: usize,
     ) -> Self {
+        debug_assert!(columns <= row_stride);
         Self {
             data,
             rows,
             columns,
             row_stride,
+            elements: PhantomData,
         }
     }
 
@@ -140,41 +190,78 @@ impl<T> MatrixMut<T> {
     }
 
     /// The same matrix, if T is f32.
-    pub(super) fn in_f32(self) -> Option<MatrixMut<f32>>
+    pub(super) fn in_f32(self) -> Option<MatrixMut<'a, f32>>
     where
-        T: Element,
+        T: 'static,
     {
-        (T::DTYPE == DType::F32).then_some(MatrixMut {
+        is_f32::<T>().then_some(MatrixMut {
             data: self.data.cast(),
             rows: self.rows,
             columns: self.columns,
             row_stride: self.row_stride,
+            elements: PhantomData,
         })
     }
 
-    /// Where it begins, and the distance between rows.
-    pub(super) fn address(&self) -> (*mut T, usize) {
+    /// The first element, and the distance between rows in elements.
+    pub(super) fn address(&mut self) -> (*mut T, usize) {
         (self.data, self.row_stride)
     }
 
-    /// So many rows and columns of it, from these on. The whole is not to be written before the part is done.
-    pub(super) fn part(&self, row: usize, rows: usize, column: usize, columns: usize) -> Self {
-        assert!(row + rows <= self.rows && column + columns <= self.columns);
-        Self {
-            // SAFETY: within the matrix.
-            data: unsafe { self.data.add(row * self.row_stride + column) },
-            rows,
-            columns,
+    /// The part in these rows and columns. The matrix is borrowed until the part is done.
+    pub(super) fn part(&mut self, rows: Range<usize>, columns: Range<usize>) -> MatrixMut<'_, T> {
+        // SAFETY: the part borrows the matrix exclusively, so nothing else accesses its elements meanwhile.
+        unsafe { self.alias(rows, columns) }
+    }
+
+    /// Tiles of this shape, smaller at the edges, row after row. They may be written on several threads at a time.
+    pub(super) fn into_tiles(
+        self,
+        shape: TileShape,
+    ) -> impl IndexedParallelIterator<Item = Tile<'a, T>>
+    where
+        T: Send + Sync,
+    {
+        let (height, width) = (shape.rows.max(1), shape.columns.max(1));
+        let (down, across) = (self.rows.div_ceil(height), self.columns.div_ceil(width));
+        (0..down * across).into_par_iter().map(move |index| {
+            let (row, column) = (index / across * height, index % across * width);
+            let rows = row..self.rows.min(row + height);
+            let columns = column..self.columns.min(column + width);
+            // SAFETY: the matrix was moved in here and has no other use. Tiles of two indices have no element in
+            // common, and every index comes once: the iterator cannot be cloned, for the matrix cannot.
+            let c = unsafe { self.alias(rows.clone(), columns.clone()) };
+            Tile { rows, columns, c }
+        })
+    }
+
+    /// # Safety
+    /// For `'b`, the elements in these rows and columns are accessed through the returned value alone.
+    unsafe fn alias<'b>(&self, rows: Range<usize>, columns: Range<usize>) -> MatrixMut<'b, T>
+    where
+        'a: 'b,
+    {
+        assert!(rows.start <= rows.end && rows.end <= self.rows);
+        assert!(columns.start <= columns.end && columns.end <= self.columns);
+        MatrixMut {
+            // One without elements may begin behind the last one.
+            data: self
+                .data
+                .wrapping_add(rows.start * self.row_stride + columns.start),
+            rows: rows.len(),
+            columns: columns.len(),
             row_stride: self.row_stride,
+            elements: PhantomData,
         }
     }
 }
 
 vectorised! {
-    /// Sets `to` to the first elements of every row of `from`, or adds them. Rows of `from` are `stride` apart.
-    fn take_rows<T: Element>(to: &MatrixMut<T>, from: &[T], stride: usize, output: Output) {
+    /// Overwrites `to` with the first elements of every row of `from`, or accumulates them. Rows of `from` are
+    /// `stride` apart.
+    fn take_rows<T: Element>(to: &mut MatrixMut<T>, from: &[T], stride: usize, output: Output) {
         for (row, from) in from.chunks_exact(stride).take(to.rows).enumerate() {
-            // SAFETY: a row of the matrix, which is this value's alone.
+            // SAFETY: one of its rows, as it is borrowed exclusively.
             let to = unsafe {
                 std::slice::from_raw_parts_mut(to.data.add(row * to.row_stride), to.columns)
             };
@@ -186,14 +273,15 @@ vectorised! {
     }
 }
 
-impl<T: Element> MatrixMut<T> {
-    /// Takes the first elements of every row of `from`, which are `stride` apart.
-    pub(super) fn take(&self, from: &[T], stride: usize, output: Output) {
+impl<T: Element> MatrixMut<'_, T> {
+    /// Overwrites the matrix with the first elements of every row of `from`, or accumulates them. Rows of `from` are
+    /// `stride` apart.
+    pub(super) fn take(&mut self, from: &[T], stride: usize, output: Output) {
         take_rows(self, from, stride, output);
     }
 }
 
-/// Whether a product replaces what its output holds or is added to it.
+/// Whether a GEMM overwrites its output or accumulates into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     Replace,
@@ -223,8 +311,8 @@ pub fn call<T: Element>(
         (c.rows, b.rows, c.columns),
         "shapes of a product: (M, K, N)"
     );
-    // SAFETY: the views hold valid extents (checked by `Matrix::strided`, promised for
-    // `MatrixMut`), and `c` overlaps neither operand because it is exclusively borrowed.
+    // SAFETY: the shapes agree, and every element of the three views is in bounds of what they borrow. `c` overlaps
+    // neither operand because it is borrowed exclusively.
     unsafe {
         ::gemm::gemm(
             c.rows,

@@ -1,15 +1,15 @@
-//! Products on the CPU: the `gemm` crate, called in several ways.
+//! GEMMs on the CPU: the `gemm` crate, called in several ways.
 //!
-//! It sums each element of C over K in blocks whose size depends on K alone, so that cutting C into tiles
-//! changes no bit of it, and neither does the number of threads. The exception is what is left over for the
-//! last tile: it has other code for vectors and for tiny matrices. So a candidate that cuts C
-//! promises the fallback's bits, and tuning, which compares them all, passes it over where it has others.
-//! A limited search has nothing else: its outcome decides how fast a run is and never which numbers
-//! come out, at any rung. Cutting K (a full search) sums in another order.
+//! The crate sums each element of C over K in blocks whose size depends on K alone, so that neither cutting C into
+//! tiles nor the number of threads changes a bit. The exception is the last tile, where little is left over: the
+//! crate has other code for vectors and for tiny matrices. So a candidate that cuts C promises the fallback's bits,
+//! and tuning, which compares them all, passes it over where it breaks the promise. A limited search has only such
+//! candidates: it decides how fast a run is and never which numbers come out, at any rung. Cutting K (a full search)
+//! sums in another order.
 //!
-//! On CPUs that multiply bf16 fast, products can go through that: see [`bf16`].
+//! On CPUs with instructions for bf16, GEMMs can use those: see `bf16`.
 
-pub mod bf16;
+mod bf16;
 mod kernels;
 mod matrix;
 mod trial;
@@ -27,16 +27,16 @@ use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::{Comparison, Fill, Tolerance};
 use super::dispatch::Dispatch;
 use super::problem::{Epilogue, Problem, Stored};
-use crate::device::{DeviceProfile, Hardware};
+use crate::device::DeviceProfile;
 use crate::ops::cpu::{Element, gelu};
-use crate::terms::{Effort, Inputs};
+use crate::terms::{Effort, Inputs, VectorExtension};
 
 pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output};
 
-use matrix::gemm_sequential;
-pub use trial::Trial;
+use matrix::{TileShape, gemm_sequential};
+pub use trial::TrialOperands;
 
-/// What the training path on the CPU computes its products with. `T` is f32, or f64 in tests.
+/// The GEMMs of the training path on the CPU. `T` is f32, or f64 in tests.
 pub type Products<T> = Dispatch<Cpu<T>>;
 
 /// The CPU; its threads are those of the current pool.
@@ -44,18 +44,18 @@ pub type Products<T> = Dispatch<Cpu<T>>;
 pub struct Cpu<T> {
     inputs: Inputs,
     pieces_from: usize,
-    /// Of the product that is computed.
-    packed: Mutex<bf16::Packed>,
+    /// Packed B of the current GEMM.
+    packed: Mutex<bf16::PackedB>,
     element: PhantomData<T>,
 }
 
 impl<T> Cpu<T> {
-    /// That multiplies `inputs`: in T, or fp32 in bf16 where there is an [`extension`](bf16::extension) for it.
+    /// Multiplies `inputs`: in T, or fp32 in bf16 where the CPU has instructions for it.
     pub fn new(inputs: Inputs) -> Self {
         Self::with_pieces_from(inputs, SHORTEST_SIDE_IN_PIECES)
     }
 
-    /// That multiplies products in pieces, where `inputs` says so, if none of M, N and K is below `side`.
+    /// As [`Self::new`], with pieces, where `inputs` says so, only if none of M, N and K is below `side`.
     pub fn with_pieces_from(inputs: Inputs, side: usize) -> Self {
         Self {
             inputs,
@@ -72,14 +72,14 @@ impl<T> Default for Cpu<T> {
     }
 }
 
-/// A way to compute a product.
+/// A way to compute a GEMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Candidate {
-    /// The whole product at once; the `gemm` crate splits it among the threads.
+    /// All of C at once; the `gemm` crate splits it among the threads.
     Whole,
-    /// C in tiles of so many rows and columns, each computed by one thread.
+    /// C in tiles of so many rows and columns (`None`: all), each computed by one thread.
     Tiles { rows: usize, columns: Option<usize> },
-    /// K in so many parts, whose sums are added in their order.
+    /// K in this many parts, whose sums are added in their order.
     SplitK(usize),
     /// As `Tiles`, multiplied in bf16.
     Bfloat16 { rows: usize, columns: usize },
@@ -108,8 +108,8 @@ impl Display for Candidate {
     }
 }
 
-/// The shapes that won somewhere: rows for tall products, small tiles for weight gradients of small
-/// models, large ones where B is wide.
+/// Tiles that won somewhere: bands of rows for tall C, small tiles for weight gradients of small models, large ones
+/// where B is wide.
 const TILES: [Candidate; 5] = [
     tiles(96, None),
     tiles(192, None),
@@ -118,10 +118,19 @@ const TILES: [Candidate; 5] = [
     tiles(384, Some(512)),
 ];
 
-/// Rows and columns of tiles that are multiplied in bf16: small ones for small products and many threads, wide ones
-/// because every tile packs its rows. The first is the fallback.
-const BFLOAT16_TILES: [(usize, usize); 5] =
-    [(128, 512), (128, 256), (128, 4096), (256, 512), (256, 4096)];
+/// Tiles that are multiplied in bf16: small ones for small C and many threads, wide ones because every tile packs its
+/// rows. The first is the fallback.
+const BFLOAT16_TILES: [TileShape; 5] = [
+    bfloat16_tile(128, 512),
+    bfloat16_tile(128, 256),
+    bfloat16_tile(128, 4096),
+    bfloat16_tile(256, 512),
+    bfloat16_tile(256, 4096),
+];
+
+const fn bfloat16_tile(rows: usize, columns: usize) -> TileShape {
+    TileShape { rows, columns }
+}
 
 const SPLITS: [Candidate; 2] = [Candidate::SplitK(2), Candidate::SplitK(4)];
 
@@ -129,7 +138,7 @@ const fn tiles(rows: usize, columns: Option<usize>) -> Candidate {
     Candidate::Tiles { rows, columns }
 }
 
-/// Changes with whatever there is to choose from: the code of the candidates, and the crate that multiplies for them.
+/// Hash of the candidates' code and of the version of the `gemm` crate.
 fn fingerprint() -> String {
     cache::fingerprint([
         concat!("gemm crate ", env!("TAPER_GEMM")),
@@ -140,15 +149,13 @@ fn fingerprint() -> String {
         include_str!("bf16/amx.rs"),
         include_str!("bf16/avx512.rs"),
         include_str!("bf16/pack.rs"),
+        include_str!("bf16/pack_avx512.rs"),
     ])
 }
 
-/// What timings on the CPU depend on.
+/// Header of the cache on the CPU: everything that timings depend on.
 pub fn header(device: &DeviceProfile, threads: usize) -> Header {
-    let extensions = match &device.hardware {
-        Hardware::Cpu(cpu) => cpu.vector_extensions.join(" "),
-        Hardware::Cuda(_) => String::new(),
-    };
+    let extensions = VectorExtension::names(device.vector_extensions());
     [
         ("device", device.name.clone()),
         ("threads", threads.to_string()),
@@ -159,14 +166,14 @@ pub fn header(device: &DeviceProfile, threads: usize) -> Header {
     .into()
 }
 
-/// The operands of one product, dense and row-major.
+/// The operands of one GEMM, dense and row-major.
 pub struct Operands<'a, T> {
     pub a: &'a [T],
     pub b: &'a [T],
     pub c: &'a mut [T],
-    /// C holds nothing that counts: what accumulates replaces it.
+    /// C holds nothing that counts: a GEMM that accumulates overwrites it.
     pub c_is_empty: bool,
-    /// (N), with an epilogue that adds one.
+    /// Shape (N), with an epilogue that adds one; else empty.
     pub bias: &'a [T],
     pub aux: Aux<'a, T>,
 }
@@ -181,7 +188,7 @@ pub enum Aux<'a, T> {
 }
 
 impl<'a, T> Operands<'a, T> {
-    /// Those of a product without an epilogue.
+    /// Operands of a GEMM without an epilogue.
     pub fn new(a: &'a [T], b: &'a [T], c: &'a mut [T]) -> Self {
         Self {
             a,
@@ -195,29 +202,29 @@ impl<'a, T> Operands<'a, T> {
 }
 
 impl<T: Element> Products<T> {
-    /// What products multiply.
+    /// Inputs of the GEMMs.
     pub fn inputs(&self) -> Inputs {
         self.device().inputs
     }
 
-    /// How one thread multiplies what is not worth all of them: not in pieces, which gains nothing where the
-    /// operands are as small as attention's.
+    /// GEMMs of one thread, for operands that are not worth all threads. They do not multiply in pieces, which gains
+    /// nothing where the operands are as small as attention's.
     pub fn sequential(&self) -> Sequential {
         Sequential(match self.device().inputs {
-            Inputs::Float32AsBfloat16 => bf16::extension(),
+            Inputs::Float32AsBfloat16 => bf16::Isa::probe(),
             _ => None,
         })
     }
 
-    /// As [`Dispatch::run`]: a product on the CPU does not fail.
+    /// As [`Dispatch::run`], without a failure: the CPU has none.
     pub fn compute(&self, problem: Problem, mut operands: Operands<T>) {
         let Ok(()) = self.run(&problem, &mut operands);
     }
 }
 
-/// Products of one thread: by the `gemm` crate unless it is told otherwise.
+/// GEMMs of one thread: by the `gemm` crate, or in bf16.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sequential(Option<bf16::Extension>);
+pub struct Sequential(Option<bf16::Isa>);
 
 impl Sequential {
     /// `c (M, N) = a (M, K) b (K, N)`, or `+=`.
@@ -228,16 +235,17 @@ impl Sequential {
         a: Matrix<T>,
         b: Matrix<T>,
     ) {
-        let Some(extension) = self.0.filter(|_| T::DTYPE == DType::F32) else {
+        let Some(isa) = self.0.filter(|_| T::DTYPE == DType::F32) else {
             return gemm_sequential(c, output, a, b);
         };
         kernels::in_bfloat16(c, output, a, b, |product| {
-            bf16::gemm_sequential(extension, product);
+            bf16::gemm_sequential(isa, product);
         });
     }
 }
 
-fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Stored) -> Matrix<'_, T> {
+fn view<T>(data: &[T], shape: (usize, usize), stored: Stored) -> Matrix<'_, T> {
+    let (rows, columns) = shape;
     let matrix = Matrix::new(data, rows, columns);
     match stored {
         Stored::AsIs => matrix,
@@ -249,45 +257,58 @@ fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Stored) -> Matri
 /// were even on a Xeon with AMX, at 384 of each 1.3 to 1.5 times as fast.
 pub const SHORTEST_SIDE_IN_PIECES: usize = 256;
 
-/// Whether none of its sides is shorter.
+/// Whether `problem` is multiplied in pieces: its inputs are, and none of its sides is shorter than `shortest_side`.
 fn is_in_pieces(problem: &Problem, shortest_side: usize) -> bool {
     let sides = [problem.m, problem.n, problem.k];
     problem.inputs == Inputs::Float32InPieces && sides.iter().all(|&side| side >= shortest_side)
 }
 
-impl<T: Element> Cpu<T> {
-    /// The most that products take beside their operands on `threads` threads, in bytes: what one of `problems`
-    /// takes while it is computed with the candidates of `effort`, and what is kept to pack into.
-    pub fn packed_bytes(&self, problems: &[Problem], threads: usize, effort: Effort) -> usize {
-        let (mut passing, mut kept) = (0, [0, 0]);
-        for problem in problems {
-            let method = match problem.inputs {
-                Inputs::Float32AsBfloat16 => bf16::Method::rounded(),
-                _ if is_in_pieces(problem, self.pieces_from) => bf16::Method::in_pieces(),
-                _ => None,
-            };
-            match method {
-                Some(method) => {
-                    let sides = [problem.m, problem.n, problem.k];
-                    let rows = BFLOAT16_TILES.map(|(rows, _)| rows).into_iter().max();
-                    let [a, b] = method.packed_bytes(sides, rows.unwrap_or(0));
-                    kept = [kept[0].max(threads * a), kept[1].max(b)];
-                }
-                None => {
-                    let bytes = kernels::packed_bytes(problem, threads, effort, size_of::<T>());
-                    passing = passing.max(bytes);
-                }
+/// Pieces of the bf16 values that a CPU with `extensions` packs for `problem`; `None` where it packs fp32.
+fn packed_pieces(problem: &Problem, extensions: &[VectorExtension]) -> Option<usize> {
+    let (needed, pieces) = match problem.inputs {
+        Inputs::Float32AsBfloat16 => (VectorExtension::Avx512Bf16, 1),
+        _ if is_in_pieces(problem, SHORTEST_SIDE_IN_PIECES) => {
+            (VectorExtension::AmxBf16, bf16::PIECES)
+        }
+        _ => return None,
+    };
+    extensions.contains(&needed).then_some(pieces)
+}
+
+/// The most that fp32 GEMMs take beside their operands on `threads` threads of a CPU with `extensions`, in bytes:
+/// what one of `problems` takes while it is computed with the candidates of `effort`, and what is kept to pack
+/// into.
+///
+/// A pure function: the CPU need not be that of this machine.
+pub fn packed_bytes(
+    problems: &[Problem],
+    threads: usize,
+    effort: Effort,
+    extensions: &[VectorExtension],
+) -> usize {
+    let (mut passing, mut kept) = (0, [0, 0]);
+    for problem in problems {
+        match packed_pieces(problem, extensions) {
+            Some(pieces) => {
+                let sides = [problem.m, problem.n, problem.k];
+                let rows = BFLOAT16_TILES.map(|tile| tile.rows).into_iter().max();
+                let [a, b] = bf16::packed_bytes(sides, rows.unwrap_or(0), pieces);
+                kept = [kept[0].max(threads * a), kept[1].max(b)];
+            }
+            None => {
+                let bytes = kernels::packed_bytes(problem, threads, effort, size_of::<f32>());
+                passing = passing.max(bytes);
             }
         }
-        passing + kept[0] + kept[1]
     }
+    passing + kept[0] + kept[1]
 }
 
 impl<T: Element> Device for Cpu<T> {
     type Candidate = Candidate;
     type Operands<'a> = Operands<'a, T>;
     type Failure = Infallible;
-    type Trial = Trial<T>;
+    type Trial = TrialOperands<T>;
 
     fn offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
         let offer = |candidate: Candidate, same_bits| Offer {
@@ -296,7 +317,7 @@ impl<T: Element> Device for Cpu<T> {
             is_spare: false,
             available: candidate.available(problem, size_of::<T>()),
         };
-        let in_tiles = |candidate: fn((usize, usize)) -> Candidate| {
+        let in_tiles = |candidate: fn(TileShape) -> Candidate| {
             let wanted = match effort {
                 Effort::Off => 1,
                 Effort::Limited | Effort::Full => BFLOAT16_TILES.len(),
@@ -305,10 +326,10 @@ impl<T: Element> Device for Cpu<T> {
             tiles.map(|tile| offer(candidate(tile), true)).collect()
         };
         if problem.inputs == Inputs::Float32AsBfloat16 {
-            return in_tiles(|(rows, columns)| Candidate::Bfloat16 { rows, columns });
+            return in_tiles(|TileShape { rows, columns }| Candidate::Bfloat16 { rows, columns });
         }
         if is_in_pieces(problem, self.pieces_from) {
-            return in_tiles(|(rows, columns)| Candidate::InPieces { rows, columns });
+            return in_tiles(|TileShape { rows, columns }| Candidate::InPieces { rows, columns });
         }
         let mut offers = vec![offer(Candidate::Whole, true)];
         if effort >= Effort::Limited {
@@ -336,9 +357,10 @@ impl<T: Element> Device for Cpu<T> {
         } = operands;
         let a = view(a, problem.a_shape(), problem.a);
         let b = view(b, problem.b_shape(), problem.b);
-        let output = match problem.accumulate && !*c_is_empty {
-            true => Output::Accumulate,
-            false => Output::Replace,
+        let output = if problem.accumulate && !*c_is_empty {
+            Output::Accumulate
+        } else {
+            Output::Replace
         };
         let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut compute = |c: &mut [T], output| candidate.compute(c, output, a, b, &mut packed);
@@ -365,22 +387,22 @@ impl<T: Element> Device for Cpu<T> {
         trial::bytes::<T>(problem)
     }
 
-    /// Cut in halves where it is longest: tiles are far smaller than what is left.
+    /// Halves the longest side until the trial fits: tiles are far smaller than what remains.
     fn stand_in(&self, problem: &Problem, room: u64) -> Option<Problem> {
         trial::stand_in::<T>(problem, room)
     }
 
-    fn trial(&self, problems: &[Problem]) -> Result<Trial<T>, Unavailable> {
-        Trial::new(problems)
+    fn trial(&self, problems: &[Problem]) -> Result<TrialOperands<T>, Unavailable> {
+        TrialOperands::new(problems)
     }
 
-    fn operands<'a>(&self, trial: &'a mut Trial<T>, problem: &Problem) -> Operands<'a, T> {
+    fn operands<'a>(&self, trial: &'a mut TrialOperands<T>, problem: &Problem) -> Operands<'a, T> {
         trial.operands(problem)
     }
 
     fn fill(
         &self,
-        trial: &mut Trial<T>,
+        trial: &mut TrialOperands<T>,
         problem: &Problem,
         operand: Operand,
         fill: Fill,
@@ -391,7 +413,7 @@ impl<T: Element> Device for Cpu<T> {
 
     fn read(
         &self,
-        trial: &mut Trial<T>,
+        trial: &mut TrialOperands<T>,
         problem: &Problem,
         operand: Operand,
         indices: &[usize],
@@ -399,14 +421,14 @@ impl<T: Element> Device for Cpu<T> {
         Ok(trial.read(problem, operand, indices))
     }
 
-    fn keep(&self, trial: &mut Trial<T>, problem: &Problem) -> Result<(), Unavailable> {
+    fn keep(&self, trial: &mut TrialOperands<T>, problem: &Problem) -> Result<(), Unavailable> {
         trial.keep(problem);
         Ok(())
     }
 
     fn compare(
         &self,
-        trial: &mut Trial<T>,
+        trial: &mut TrialOperands<T>,
         problem: &Problem,
         operand: Operand,
         tolerance: &Tolerance,
@@ -418,7 +440,7 @@ impl<T: Element> Device for Cpu<T> {
         &self,
         problem: &Problem,
         candidate: Candidate,
-        trial: &mut Trial<T>,
+        trial: &mut TrialOperands<T>,
     ) -> Result<Duration, Infallible> {
         let started = Instant::now();
         self.launch(problem, candidate, &mut self.operands(trial, problem))?;

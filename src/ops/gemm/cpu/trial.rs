@@ -11,13 +11,13 @@ use crate::ops::gemm::candidate::{Operand, Unavailable};
 use crate::ops::gemm::check::{Comparison, Fill, Tolerance};
 use crate::ops::gemm::{Epilogue, Problem};
 
-/// A side that is cut for a trial has at least so many.
+/// The shortest side that may be halved for a trial.
 const SHORTEST_CUT: usize = 4096;
 
-/// The operands of one problem after the other, and what is kept of its results.
-pub struct Trial<T>(Vec<T>);
+/// One arena for the operands of one problem after the other, and for the results that are kept.
+pub struct TrialOperands<T>(Vec<T>);
 
-/// Elements of A, B, C, bias and aux, and of C and aux as they are kept.
+/// Elements of A, B, C, bias and aux, and of the kept copies of C and aux.
 fn lengths(problem: &Problem) -> [usize; 7] {
     let (m, n, k) = (problem.m, problem.n, problem.k);
     let (bias, aux, kept_aux) = match problem.epilogue {
@@ -29,14 +29,14 @@ fn lengths(problem: &Problem) -> [usize; 7] {
     [m * k, k * n, m * n, bias, aux, m * n, kept_aux]
 }
 
-/// Where the matrix of this index in [`lengths`] lies.
+/// Range in the arena of the matrix with this index in [`lengths`].
 fn range(problem: &Problem, index: usize) -> Range<usize> {
     let lengths = lengths(problem);
     let start = lengths[..index].iter().sum();
     start..start + lengths[index]
 }
 
-/// Where an operand that is written lies, and where what is kept of it does.
+/// Ranges in the arena of an operand that is written and of its kept copy.
 fn ranges(problem: &Problem, operand: Operand) -> [Range<usize>; 2] {
     let kept = match operand {
         Operand::Aux => 6,
@@ -49,7 +49,7 @@ pub(super) fn bytes<T>(problem: &Problem) -> u64 {
     (size_of::<T>() * lengths(problem).iter().sum::<usize>()) as u64
 }
 
-/// The problem, cut in halves where it is longest until a trial of it takes no more than `room` bytes.
+/// The problem with its longest side halved until a trial of it takes no more than `room` bytes.
 pub(super) fn stand_in<T>(problem: &Problem, room: u64) -> Option<Problem> {
     let mut smaller = *problem;
     while bytes::<T>(&smaller) > room {
@@ -63,8 +63,8 @@ pub(super) fn stand_in<T>(problem: &Problem, room: u64) -> Option<Problem> {
     Some(smaller)
 }
 
-impl<T: Element> Trial<T> {
-    /// With room for any one of `problems`.
+impl<T: Element> TrialOperands<T> {
+    /// Allocates for the largest of `problems`.
     pub(super) fn new(problems: &[Problem]) -> Result<Self, Unavailable> {
         let totals = problems.iter().map(|problem| lengths(problem).iter().sum());
         let len = totals.max().unwrap_or(0);

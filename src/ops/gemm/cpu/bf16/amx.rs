@@ -1,41 +1,15 @@
-//! The kernel on AMX: eight tiles of 1 KiB, four of which collect a 32 x 32 part of C.
+//! The kernels on AMX: eight tiles of 1 KiB, four of which collect a 32 x 32 part of C.
 //!
-//! Rust has no stable intrinsics for these instructions; they are written in assembly. The compiler never
-//! uses the tile registers itself.
+//! Rust has no stable intrinsics for these instructions; they are written in assembly.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::asm;
+use std::marker::PhantomData;
 
+#[cfg(target_arch = "x86_64")]
+use super::{KERNEL, PIECES, pack::TILE_WORDS};
+use crate::device::Amx;
 use crate::ops::gemm::cpu::matrix::MatrixMut;
-
-/// Whether the CPU has AMX for bf16 and the system lets this process use it.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) fn is_there() -> bool {
-    use std::arch::x86_64::__cpuid_count;
-    use std::sync::LazyLock;
-
-    /// CPUID leaf 7, EDX: AMX_BF16 and AMX_TILE.
-    const BF16: u32 = 1 << 22;
-    const TILE: u32 = 1 << 24;
-    /// arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): Linux saves tiles for those who asked.
-    const REQUEST: libc::c_long = 0x1023;
-    const TILE_DATA: libc::c_long = 18;
-
-    static THERE: LazyLock<bool> = LazyLock::new(|| {
-        let found = __cpuid_count(7, 0).edx;
-        if found & BF16 == 0 || found & TILE == 0 {
-            return false;
-        }
-        // SAFETY: asks for a permission of this process, and touches no memory.
-        unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) == 0 }
-    });
-    *THERE
-}
-
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-pub(super) fn is_there() -> bool {
-    false
-}
 
 /// The layout of the tiles, as `ldtilecfg` takes it.
 #[cfg(target_arch = "x86_64")]
@@ -48,11 +22,19 @@ struct Layout {
     rows: [u8; 16],
 }
 
-/// The thread's tiles, set up for the kernel until this is dropped.
-pub(super) struct Tiles;
+/// The configuration of the thread's tiles, until this is dropped.
+///
+/// The configuration (not the tiles' contents) outlasts the assembly block that loads it. Nothing else changes it:
+/// the compiler emits instructions of AMX only in code that is compiled for them, of which there is none here, and
+/// Linux restores the state of AMX after signals and switches of threads.
+///
+/// Neither `Send` nor `Sync`: every thread has tiles of its own.
+pub(super) struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
-    pub fn configure() -> Self {
+    /// # Safety
+    /// No other `Tiles` lives on this thread until this one is dropped: it would release this one's.
+    pub unsafe fn configure(_proof: Amx) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             let used = |n| if n < 8 { 1 } else { 0 };
@@ -63,34 +45,114 @@ impl Tiles {
                 row_bytes: std::array::from_fn(|tile| 64 * used(tile)),
                 rows: std::array::from_fn(|tile| 16 * used(tile) as u8),
             };
-            // SAFETY: AMX is there, or nobody would ask; reads 64 bytes.
-            unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const layout, options(nostack)) };
+            // SAFETY: this process may execute it, by the proof. It reads the 64 bytes of `layout` and zeroes all
+            // tiles.
+            unsafe {
+                asm!(
+                    "ldtilecfg [{}]",
+                    in(reg) &raw const layout,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, readonly, preserves_flags),
+                );
+            }
         }
-        Self
+        Self(PhantomData)
     }
 }
 
 impl Drop for Tiles {
     fn drop(&mut self) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above. Tiles in their first state cost no time when threads change.
+        // SAFETY: this process may execute it: `configure` had the proof. It zeroes all tiles. Released tiles cost
+        // no time when threads change.
         unsafe {
-            asm!("tilerelease", options(nostack, nomem));
+            asm!(
+                "tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem, preserves_flags),
+            );
         }
     }
 }
 
+/// The output of a kernel: 16 rows of 32 values at `top`, and as many at `bottom`.
+#[cfg(target_arch = "x86_64")]
+struct Halves {
+    top: *mut f32,
+    bottom: *mut f32,
+    row_bytes: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Halves {
+    fn of(c: &mut MatrixMut<f32>) -> Self {
+        assert!(c.rows() == KERNEL && c.columns() == KERNEL);
+        let (top, stride) = c.address();
+        Self {
+            top,
+            bottom: top.wrapping_add(KERNEL / 2 * stride),
+            row_bytes: stride * size_of::<f32>(),
+        }
+    }
+}
+
+/// Zeroes four tiles, runs `$instruction`s once for every `$bytes` bytes of the strips, `$steps` times, and stores
+/// the tiles in `$c`. One block, because tiles keep their contents in it alone.
+#[cfg(target_arch = "x86_64")]
+macro_rules! kernel {
+    ($c:expr, $a:expr, $b:expr, $steps:expr, $bytes:literal, [$($instruction:literal,)*]) => {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "test {steps}, {steps}",
+            "jz 3f",
+            "2:",
+            $($instruction,)*
+            concat!("add {a0}, ", $bytes),
+            concat!("add {a1}, ", $bytes),
+            concat!("add {b0}, ", $bytes),
+            concat!("add {b1}, ", $bytes),
+            "dec {steps}",
+            "jnz 2b",
+            "3:",
+            "tilestored [{top} + {row}], tmm0",
+            "tilestored [{top} + {row} + 64], tmm1",
+            "tilestored [{bottom} + {row}], tmm2",
+            "tilestored [{bottom} + {row} + 64], tmm3",
+            a0 = inout(reg) $a[0].as_ptr() => _,
+            a1 = inout(reg) $a[1].as_ptr() => _,
+            b0 = inout(reg) $b[0].as_ptr() => _,
+            b1 = inout(reg) $b[1].as_ptr() => _,
+            steps = inout(reg) $steps => _,
+            line = in(reg) 64usize,
+            top = in(reg) $c.top,
+            bottom = in(reg) $c.bottom,
+            row = in(reg) $c.row_bytes,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    };
+}
+
 /// `c` (32, 32) `= a b`: two strips of 16 lines of each, as many tiles long.
-pub(super) fn rounded(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
-    collect(c, || {
-        let tiles = tiles(a, b);
-        // SAFETY: the strips have `tiles` tiles of 1 KiB each; the tiles are set up by the caller.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            asm!(
-                "test {count}, {count}",
-                "jz 3f",
-                "2:",
+#[cfg(target_arch = "x86_64")]
+pub(super) fn rounded(_: &Tiles, mut c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    let (steps, c) = (tiles(a, b), Halves::of(&mut c));
+    // SAFETY: the tiles are configured for as long as a `Tiles` lives. The strips have `steps` tiles of 1 KiB each.
+    // `c` is written within the matrix that this call owns.
+    unsafe {
+        kernel!(
+            c,
+            a,
+            b,
+            steps,
+            1024,
+            [
                 "tileloadd tmm4, [{a0} + {line}]",
                 "tileloadd tmm6, [{b0} + {line}]",
                 "tileloadd tmm7, [{b1} + {line}]",
@@ -99,39 +161,26 @@ pub(super) fn rounded(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a0}, 1024",
-                "add {a1}, 1024",
-                "add {b0}, 1024",
-                "add {b1}, 1024",
-                "dec {count}",
-                "jnz 2b",
-                "3:",
-                a0 = inout(reg) a[0].as_ptr() => _,
-                a1 = inout(reg) a[1].as_ptr() => _,
-                b0 = inout(reg) b[0].as_ptr() => _,
-                b1 = inout(reg) b[1].as_ptr() => _,
-                count = inout(reg) tiles => _,
-                line = in(reg) 64usize,
-                options(nostack),
-            );
-        }
-    });
+            ]
+        );
+    }
 }
 
-/// As [`rounded`], with three tiles for every 32 values of K: those of the pieces. The six products of
-/// pieces that fp32 would still tell from zero are summed, in an order that takes 14 loads instead
-/// of 24.
-pub(super) fn in_pieces(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
-    collect(c, || {
-        let tiles = tiles(a, b);
-        assert!(tiles.is_multiple_of(3));
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            asm!(
-                "test {count}, {count}",
-                "jz 3f",
-                "2:",
+/// As [`rounded`], with three tiles for every 32 values of K, one for each piece. It sums the six products of pieces
+/// that fp32 would still tell from zero, in an order that takes 14 loads instead of 24.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn in_pieces(_: &Tiles, mut c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    let (tiles, c) = (tiles(a, b), Halves::of(&mut c));
+    assert!(tiles.is_multiple_of(PIECES));
+    // SAFETY: as in `rounded`, with three tiles to a step.
+    unsafe {
+        kernel!(
+            c,
+            a,
+            b,
+            tiles / PIECES,
+            3072,
+            [
                 // The third piece of A, the first of B.
                 "tileloadd tmm4, [{a0} + {line} + 2048]",
                 "tileloadd tmm6, [{b0} + {line}]",
@@ -176,59 +225,25 @@ pub(super) fn in_pieces(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a0}, 3072",
-                "add {a1}, 3072",
-                "add {b0}, 3072",
-                "add {b1}, 3072",
-                "dec {count}",
-                "jnz 2b",
-                "3:",
-                a0 = inout(reg) a[0].as_ptr() => _,
-                a1 = inout(reg) a[1].as_ptr() => _,
-                b0 = inout(reg) b[0].as_ptr() => _,
-                b1 = inout(reg) b[1].as_ptr() => _,
-                count = inout(reg) tiles / 3 => _,
-                line = in(reg) 64usize,
-                options(nostack),
-            );
-        }
-    });
+            ]
+        );
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn rounded(_: &Tiles, _: MatrixMut<f32>, _: [&[u32]; 2], _: [&[u32]; 2]) {
+    unreachable!("only x86-64 has AMX");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn in_pieces(_: &Tiles, _: MatrixMut<f32>, _: [&[u32]; 2], _: [&[u32]; 2]) {
+    unreachable!("only x86-64 has AMX");
 }
 
 /// Tiles of every strip.
+#[cfg(target_arch = "x86_64")]
 fn tiles(a: [&[u32]; 2], b: [&[u32]; 2]) -> usize {
     let words = a[0].len();
     assert!([a[1].len(), b[0].len(), b[1].len()] == [words; 3]);
-    words / super::pack::TILE_WORDS
-}
-
-/// Sets `c` (32, 32) to what `add` adds to the first four tiles.
-fn collect(c: &MatrixMut<f32>, add: impl FnOnce()) {
-    assert!(c.rows() == super::KERNEL && c.columns() == super::KERNEL);
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: `c` has 32 rows of 32 values, by the assertion; the tiles are set up by the caller, and the
-    // compiler never touches them.
-    unsafe {
-        let (top, row_bytes) = c.address();
-        let row_bytes = row_bytes * size_of::<f32>();
-        let bottom = top.byte_add(16 * row_bytes);
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            options(nostack, nomem),
-        );
-        add();
-        asm!(
-            "tilestored [{top} + {row}], tmm0",
-            "tilestored [{top} + {row} + 64], tmm1",
-            "tilestored [{bottom} + {row}], tmm2",
-            "tilestored [{bottom} + {row} + 64], tmm3",
-            top = in(reg) top, bottom = in(reg) bottom, row = in(reg) row_bytes,
-            options(nostack),
-        );
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = add;
+    words / TILE_WORDS
 }

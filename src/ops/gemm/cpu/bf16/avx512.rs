@@ -1,26 +1,20 @@
 //! The kernel on AVX512_BF16: vectors of 16 columns of C, eight rows of 32 columns at a time.
 
 use super::KERNEL;
+use crate::device::Avx512Bf16;
 use crate::ops::gemm::cpu::matrix::MatrixMut;
 
-#[cfg(target_arch = "x86_64")]
-pub(super) fn is_there() -> bool {
-    crate::ops::cpu::vectorised::has_avx512() && is_x86_feature_detected!("avx512bf16")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) fn is_there() -> bool {
-    false
-}
-
 /// `c` (32, 32) `= a b`: two strips of 16 lines of each, as many tiles long.
-pub(super) fn rounded(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
-    assert!([a[1].len(), b[0].len(), b[1].len()] == [a[0].len(); 3]);
-    assert!(c.rows() == KERNEL && c.columns() == KERNEL);
+pub(super) fn rounded(_proof: Avx512Bf16, c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: this CPU has the instructions, or nobody would ask; the lengths were compared.
+    // SAFETY: this process may execute what the kernel is compiled for, by the proof.
     unsafe {
         x86::kernel(c, a, b);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (c, a, b);
+        unreachable!("only x86-64 has AVX512_BF16");
     }
 }
 
@@ -35,24 +29,32 @@ mod x86 {
     const TILE: usize = 16;
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub fn kernel(c: &MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+    pub fn kernel(mut c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
+        assert!([a[1].len(), b[0].len(), b[1].len()] == [a[0].len(); 3]);
+        assert!(c.rows() == KERNEL && c.columns() == KERNEL);
         for first in (0..KERNEL).step_by(ROWS) {
             let strip = a[first / TILE];
-            rows(c, first, &strip[first % TILE * TILE..], b);
+            // SAFETY: the shape and the lengths were compared, and `first` is at most 24.
+            unsafe { rows(&mut c, first, &strip[first % TILE * TILE..], b) };
         }
     }
 
+    /// 16 words.
+    ///
     /// # Safety
-    /// 16 words lie there.
+    /// They may be read.
     #[target_feature(enable = "avx512f,avx512bf16")]
     unsafe fn load(words: *const u32) -> __m512bh {
-        // SAFETY: the caller's promise; 64 bytes without meaning.
+        // SAFETY: the caller's promise; both types are 64 bytes of any value.
         unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(words.cast())) }
     }
 
-    /// Rows `first..first + 8` of C. `a` begins at their first word, `b` are both strips of columns.
+    /// Computes rows `first..first + 8` of C. `a` begins at their first word, `b` are both strips of columns.
+    ///
+    /// # Safety
+    /// C has these rows and 32 columns, and both strips of `b` are equally long.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    fn rows(c: &MatrixMut<f32>, first: usize, a: &[u32], b: [&[u32]; 2]) {
+    unsafe fn rows(c: &mut MatrixMut<f32>, first: usize, a: &[u32], b: [&[u32]; 2]) {
         let (top, stride) = c.address();
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
         let tiles = b[0].len() / TILE_WORDS;
@@ -60,7 +62,8 @@ mod x86 {
         let (mut a, mut left, mut right) = (a.as_ptr(), b[0].as_ptr(), b[1].as_ptr());
         for _ in 0..tiles {
             for pair in 0..TILE {
-                // SAFETY: every tile has 16 rows of 16 words; vectors of 64 bytes without meaning.
+                // SAFETY: each strip of `b` has `tiles` tiles of 16 rows of 16 words, and `a` the eight rows of as
+                // many, by the assertion. The vectors are 64 bytes of any value.
                 unsafe {
                     let left: __m512bh = load(left.add(pair * TILE));
                     let right: __m512bh = load(right.add(pair * TILE));
@@ -78,7 +81,7 @@ mod x86 {
             right = right.wrapping_add(TILE_WORDS);
         }
         for (row, sums) in sums.iter().enumerate() {
-            // SAFETY: as above.
+            // SAFETY: 32 values of C, by the caller's promise.
             unsafe {
                 let at = top.add((first + row) * stride);
                 _mm512_storeu_ps(at, sums[0]);
