@@ -12,7 +12,7 @@ use taper::ops::gemm::candidate::{Device, Operand};
 use taper::ops::gemm::check::{Comparison, Fill, Tolerance};
 use taper::ops::gemm::gpu::{Candidate, Gpu};
 use taper::ops::gemm::tune::{Outcome, tune};
-use taper::ops::gemm::{Dispatch, Epilogue, Problem};
+use taper::ops::gemm::{Dispatch, Epilogue, Problem, TrainingGemm};
 use taper::terms::{Effort, Gelu, GemmBackend, Inputs, ModelDims, Recompute, Rung};
 
 const WORKSPACE_ELEMENTS: usize = 1 << 20;
@@ -39,7 +39,7 @@ fn gpu_with(backend: GemmBackend, workspace_elements: usize) -> Option<Gpu> {
 }
 
 /// Every product of a small model's step.
-fn problems(inputs: Inputs, gelu: Gelu) -> Vec<(&'static str, Problem)> {
+fn gemms(inputs: Inputs, gelu: Gelu) -> Vec<TrainingGemm> {
     let dims = ModelDims {
         n_layer: 1,
         n_head: 2,
@@ -73,7 +73,7 @@ fn every_product_of_a_step_is_right_by_whatever_computes_it() {
         let Some(gpu) = gpu(GemmBackend::Auto) else {
             return;
         };
-        for (name, problem) in problems(inputs, Gelu::Tanh) {
+        for TrainingGemm { name, problem, .. } in gemms(inputs, Gelu::Tanh) {
             let tuned = tune(&gpu, &problem, Effort::Limited, None);
             // On a virtual GPU time is up before all are timed.
             let right = |ours: bool| {
@@ -105,9 +105,9 @@ fn a_gelu_that_cublaslt_does_not_have_is_applied_afterwards() {
     let Some(gpu) = gpu(GemmBackend::Auto) else {
         return;
     };
-    let problems = problems(Inputs::Bfloat16, Gelu::Erf).into_iter();
-    let with_gelu = problems.filter(|(name, _)| matches!(*name, "c_fc" | "mlp.c_proj dX"));
-    for (name, problem) in with_gelu {
+    let gemms = gemms(Inputs::Bfloat16, Gelu::Erf).into_iter();
+    let with_gelu = gemms.filter(|gemm| matches!(gemm.name, "c_fc" | "mlp.c_proj dX"));
+    for TrainingGemm { name, problem, .. } in with_gelu {
         let tuned = tune(&gpu, &problem, Effort::Limited, None);
         let (fallback, outcome) = &tuned.outcomes[0];
         assert!(
@@ -154,7 +154,7 @@ fn winners_are_kept_for_this_backend_on_this_gpu() {
 
 #[test]
 fn only_the_backend_that_was_asked_for_is_searched() {
-    let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
+    let problem = gemms(Inputs::Bfloat16, Gelu::Tanh)[0].problem;
     let Some(ptx) = gpu(GemmBackend::Ptx) else {
         return;
     };
@@ -240,7 +240,7 @@ fn operands_are_filled_and_results_compared_on_the_gpu_as_on_the_host() {
 #[ignore = "prints the names of this process"]
 fn names_of_this_process() {
     let gpu = gpu(GemmBackend::Auto).unwrap();
-    for (_, problem) in problems(Inputs::Bfloat16, Gelu::Tanh) {
+    for TrainingGemm { problem, .. } in gemms(Inputs::Bfloat16, Gelu::Tanh) {
         let offers = gpu.offers(&problem, Effort::Full).into_iter();
         let names: Vec<String> = offers.map(|offer| offer.candidate.to_string()).collect();
         println!("names: {}", names.join("; "));
@@ -293,7 +293,7 @@ fn a_lack_of_memory_while_tuning_leaves_the_fallback() {
     let Some(gpu) = gpu(GemmBackend::Auto) else {
         return;
     };
-    let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
+    let problem = gemms(Inputs::Bfloat16, Gelu::Tanh)[0].problem;
     let tuned = tune(&gpu, &problem, Effort::Full, Some(1000));
     assert_eq!(tuned.chosen, 0);
     assert!(
@@ -313,7 +313,7 @@ fn run_where_cublaslt_fails() {
         Gpu::new(&device, GemmBackend::Auto, workspace.unwrap()).unwrap()
     };
     let (gpu, dispatch) = (open(), Dispatch::untuned(open()));
-    let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
+    let problem = gemms(Inputs::Bfloat16, Gelu::Tanh)[0].problem;
     let mut trial = gpu.trial(&[problem]).unwrap();
     for operand in [Operand::A, Operand::B, Operand::Bias] {
         gpu.fill(&mut trial, &problem, operand, Fill::Integers)
@@ -515,11 +515,11 @@ fn arithmetic_of_the_search_of_openwebtext() {
         recompute: Recompute::None,
         logits_rows: number("logits_rows"),
     };
-    let mut problems = Problem::of_training(&dims, rung, Inputs::Bfloat16);
+    let mut gemms = Problem::of_training(&dims, rung, Inputs::Bfloat16);
     let mut seen = Vec::new();
-    problems.retain(|(_, problem)| {
-        !seen.contains(problem) && {
-            seen.push(*problem);
+    gemms.retain(|gemm| {
+        !seen.contains(&gemm.problem) && {
+            seen.push(gemm.problem);
             true
         }
     });
@@ -528,7 +528,7 @@ fn arithmetic_of_the_search_of_openwebtext() {
         "{:<16}{:>12}{:>6}{:>8}{:>9}",
         "problem", "elements", "tried", "GB", "ms"
     );
-    for (name, problem) in &problems {
+    for TrainingGemm { name, problem, .. } in &gemms {
         let written = (problem.m * problem.n) as f64;
         let c_bytes = written * if problem.accumulate { 4.0 } else { 2.0 };
         let offers = gpu.offers(problem, Effort::Full).into_iter();
@@ -566,7 +566,7 @@ fn arithmetic_of_the_search_of_openwebtext() {
     let compiled = kernels.len() as f64 * ptxas;
     println!(
         "{} problems: {:.0} GB filled and compared on the GPU, {seconds:.1} s; {} kernels compiled, {compiled:.1} s; {:.1} s in all",
-        problems.len(),
+        gemms.len(),
         bytes / 1e9,
         kernels.len(),
         seconds + compiled

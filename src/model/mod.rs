@@ -87,8 +87,8 @@ pub fn packed_bytes(
     threads: usize,
     effort: Effort,
 ) -> usize {
-    let problems = Problem::of_training(dims, rung, inputs);
-    let problems: Vec<Problem> = problems.into_iter().map(|(_, problem)| problem).collect();
+    let gemms = Problem::of_training(dims, rung, inputs);
+    let problems: Vec<Problem> = gemms.iter().map(|gemm| gemm.problem).collect();
     Cpu::<f32>::new(inputs).packed_bytes(&problems, threads, effort)
 }
 

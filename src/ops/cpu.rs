@@ -9,7 +9,7 @@ use super::backend::{
     Residual, Sum, TrainingState,
 };
 use super::dropout::{self, Dropout};
-use super::gemm::{Cpu, Problem, Products, Table};
+use super::gemm::{Cpu, Products, Table, TrainingGemm};
 use super::{Element, adamw, cross_entropy, embedding, gelu, layer_norm, linear, parallel};
 use crate::memory::{AllocationError, Host, Memory, Refused};
 use crate::model::Tokens;
@@ -150,8 +150,8 @@ impl<T: Element> Backend for OnCpu<T> {
         Host::new(memory)
     }
 
-    fn prepare(&self, problems: &[(&str, Problem)], room: Option<u64>) {
-        self.products.prepare(problems, room);
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
+        self.products.prepare(gemms, room);
     }
 
     fn products(&self) -> Table {

@@ -24,7 +24,7 @@ use crate::ops::backend::{
 };
 use crate::ops::gemm::gpu::GpuError;
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
-use crate::ops::gemm::{Dispatch, Epilogue, Problem, Table, gpu};
+use crate::ops::gemm::{Dispatch, Epilogue, Problem, Table, TrainingGemm, gpu};
 use crate::optim::{Ended, Update};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
@@ -184,8 +184,8 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         GpuMemory::new(&self.device, memory)
     }
 
-    fn prepare(&self, problems: &[(&str, Problem)], room: Option<u64>) {
-        self.products.prepare(problems, room);
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
+        self.products.prepare(gemms, room);
     }
 
     fn products(&self) -> Table {

@@ -11,7 +11,7 @@ use crate::ops::backend::{
     Gradients, LoadError, Mask, Moment, NormSaved, NormStats, Part, PartMut, ReadTokens, Residual,
     Sum, TrainingState,
 };
-use crate::ops::gemm::{Problem, Table};
+use crate::ops::gemm::{Table, TrainingGemm};
 use crate::optim::{Ended, Update};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
@@ -49,8 +49,8 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         self.inner.allocator(memory)
     }
 
-    fn prepare(&self, problems: &[(&str, Problem)], room: Option<u64>) {
-        self.inner.prepare(problems, room);
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
+        self.inner.prepare(gemms, room);
     }
 
     fn products(&self) -> Table {

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::threads_text;
 use crate::device::DeviceProfile;
-use crate::ops::gemm::Problem;
 use crate::ops::gemm::tune::{Outcome, Tuned};
+use crate::ops::gemm::{Problem, TrainingGemm};
 use crate::plan::Plan;
 use crate::report::text::device_text;
 use crate::terms::{Precision, Rung};
@@ -143,11 +143,15 @@ impl ProblemBench {
     /// `tuned` is what was found out about the problem, and whether that was in an earlier run; `ceiling` is of the same
     /// run.
     pub fn new(
-        (name, problem): (&'static str, Problem),
-        times_per_micro_step: usize,
+        gemm: TrainingGemm,
         (tuned, is_cached): (Tuned<String>, bool),
         ceiling: Option<f64>,
     ) -> Self {
+        let TrainingGemm {
+            name,
+            problem,
+            per_micro_step,
+        } = gemm;
         let scale = tuned.scale(&problem);
         let seconds = |outcome: &Outcome| match outcome {
             Outcome::Timed { seconds } => Some(seconds * scale),
@@ -188,7 +192,7 @@ impl ProblemBench {
             flops: problem.flops(),
             bytes: problem.bytes(),
             problem,
-            times_per_micro_step,
+            times_per_micro_step: per_micro_step,
             is_cached,
             fallback: tuned.fallback(),
             candidates: tuned.outcomes.iter().enumerate().map(candidate).collect(),
