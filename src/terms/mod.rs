@@ -14,5 +14,5 @@ pub use choice::{Choice, NamedChoice};
 pub use gemm::{Effort, GemmBackend};
 pub use launch::{Engine, Job, Purpose, Recompute, Rung};
 pub use model::{Gelu, ModelDims};
-pub use precision::{Inputs, Precision};
+pub use precision::{GpuInputs, Inputs, Precision};
 pub use vector_extension::VectorExtension;

@@ -8,7 +8,7 @@ use taper::ops::cuda::Gpu;
 use taper::ops::cuda::host::{download, upload_new};
 use taper::ops::gemm::ptx::{DeviceMatrix, LaunchError, Operands, Tile, launch};
 use taper::ops::gemm::{Epilogue, OutputType, Problem, Stored};
-use taper::terms::{Gelu, Inputs};
+use taper::terms::{Gelu, Inputs, Precision};
 
 /// The GPU, or nothing where there is none. On the virtual card there is one.
 pub fn gpu() -> Option<CudaDevice> {
@@ -131,10 +131,10 @@ impl Element for f16 {
 
 /// Rounds to what the inputs' type holds.
 pub fn round(x: f32, inputs: Inputs) -> f32 {
-    match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => x,
-        Inputs::Bfloat16 => bf16::of(x).back(),
-        Inputs::Float16 => f16::of(x).back(),
+    match inputs.storage() {
+        Precision::Float32 => x,
+        Precision::Bfloat16 => bf16::of(x).back(),
+        Precision::Float16 => f16::of(x).back(),
     }
 }
 
@@ -200,11 +200,9 @@ impl Case {
         tile: Tile,
         split_k: usize,
     ) -> Result<Written, LaunchError> {
-        use {Inputs::*, OutputType as O};
-        match (self.problem.inputs, self.problem.output) {
-            (Float32 | Tf32 | Float32AsBfloat16 | Float32InPieces, _) => {
-                self.run_as::<f32, f32>(device, tile, split_k)
-            }
+        use {OutputType as O, Precision::*};
+        match (self.problem.inputs.storage(), self.problem.output) {
+            (Float32, _) => self.run_as::<f32, f32>(device, tile, split_k),
             (Bfloat16, O::LikeInputs) => self.run_as::<bf16, bf16>(device, tile, split_k),
             (Bfloat16, O::Float32) => self.run_as::<bf16, f32>(device, tile, split_k),
             (Float16, O::LikeInputs) => self.run_as::<f16, f16>(device, tile, split_k),

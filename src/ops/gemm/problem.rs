@@ -13,7 +13,7 @@ use std::fmt::{self, Display};
 use serde::{Deserialize, Serialize};
 
 use super::candidate::Operand;
-use crate::terms::{Gelu, Inputs, ModelDims, Rung};
+use crate::terms::{Gelu, Inputs, ModelDims, Precision, Rung};
 
 /// All that decides which code can compute a product, and how fast. The key of tuning.
 ///
@@ -178,6 +178,19 @@ impl Problem {
         }
     }
 
+    /// Precision of C in memory.
+    pub fn output_precision(&self) -> Precision {
+        match self.output {
+            OutputType::Float32 => Precision::Float32,
+            OutputType::LikeInputs => self.inputs.storage(),
+        }
+    }
+
+    /// Whether C has the precision of A and B in memory.
+    pub fn has_output_like_inputs(&self) -> bool {
+        self.output_precision() == self.inputs.storage()
+    }
+
     /// The operands that a candidate writes.
     pub fn writes(&self) -> &'static [Operand] {
         match self.epilogue {
@@ -195,10 +208,7 @@ impl Problem {
     pub fn bytes(&self) -> u64 {
         let element = self.inputs.element_bytes();
         let (m, n, k) = (self.m as u64, self.n as u64, self.k as u64);
-        let output = match self.output {
-            OutputType::Float32 => 4,
-            OutputType::LikeInputs => element,
-        };
+        let output = self.output_precision().element_bytes();
         let epilogue = match self.epilogue {
             Epilogue::None => 0,
             Epilogue::Bias => n * element,
@@ -261,7 +271,7 @@ impl Display for Problem {
             "{} x {} x {} {a}{b} {}",
             self.m, self.n, self.k, self.inputs
         )?;
-        if self.output == OutputType::Float32 && self.inputs.element_bytes() != 4 {
+        if !self.has_output_like_inputs() {
             f.write_str(" to float32")?;
         }
         if self.accumulate {

@@ -23,4 +23,6 @@ pub use tile::{Mma, Tile, Wgmma};
 #[cfg(feature = "cuda")]
 pub use launch::{LaunchError, launch};
 #[cfg(feature = "cuda")]
+pub(super) use operands::dtype;
+#[cfg(feature = "cuda")]
 pub use operands::{DeviceMatrix, Operands};

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 
 use super::candidate::{Device, MOST_READ, Offer, Operand, Unavailable};
 use super::check::{Fill, Tolerance, scramble};
-use super::problem::{Epilogue, OutputType, Problem, Stored};
+use super::problem::{Epilogue, Problem, Stored};
 use super::tune::Outcome;
 use crate::ops::gelu;
-use crate::terms::Inputs;
+use crate::terms::Precision;
 
 /// Elements of C that are compared with f64, besides its corners.
 const PLACES: usize = MOST_READ - 4;
@@ -294,10 +294,10 @@ fn accumulated(k: usize, magnitude: f64) -> f64 {
 
 /// Relative error of storing an element of C, fp32's where nothing is rounded to less.
 fn output_rounding(problem: &Problem) -> f64 {
-    match (problem.output, problem.inputs) {
-        (OutputType::LikeInputs, Inputs::Bfloat16) => 1.0 / 256.0,
-        (OutputType::LikeInputs, Inputs::Float16) => 1.0 / 2048.0,
-        _ => ADDITION,
+    match problem.output_precision() {
+        Precision::Float32 => ADDITION,
+        Precision::Bfloat16 => 1.0 / 256.0,
+        Precision::Float16 => 1.0 / 2048.0,
     }
 }
 

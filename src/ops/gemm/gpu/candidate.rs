@@ -8,7 +8,6 @@ use super::cublaslt::LtError;
 use crate::ops::cuda::{self, is_out_of_memory};
 use crate::ops::gemm::candidate::{Failure, Unavailable};
 use crate::ops::gemm::ptx::{LaunchError, Tile};
-use crate::terms::Gelu;
 
 /// A way to compute a product.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,8 +11,8 @@ use cudarc::cublaslt::sys::{self, cublasLtEpilogue_t as Epilogues, cublasStatus_
 use sha2::{Digest, Sha256};
 
 use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
-use crate::ops::gemm::{Epilogue, OutputType, Problem, Stored};
-use crate::terms::{Gelu, Inputs};
+use crate::ops::gemm::{Epilogue, Problem, Stored};
+use crate::terms::{Gelu, Inputs, Precision};
 
 /// Pointers are aligned to this at least, as `Operands::check_addresses` sees to.
 static ALIGNMENT_BYTES: u32 = 16;
@@ -170,23 +170,23 @@ impl Description {
     pub fn new(problem: &Problem) -> Result<Self, LtError> {
         let failed = LtError::at("has no descriptor for this");
         // It takes bias and aux for matrices of C's type.
-        let of_one_type = output_type(problem) == input_type(problem.inputs);
-        if problem.epilogue != Epilogue::None && !of_one_type {
+        if problem.epilogue != Epilogue::None && !problem.has_output_like_inputs() {
             return Err(LtError {
                 what: "has no epilogue with another type than C's",
                 status: Status::CUBLAS_STATUS_NOT_SUPPORTED,
             });
         }
-        let compute = match problem.inputs {
-            Inputs::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
-            _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        let compute = if problem.inputs == Inputs::Tf32 {
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
+        } else {
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
         };
         let operation = Descriptor {
             raw: result::create_matmul_desc(compute, sys::cudaDataType::CUDA_R_32F)
                 .map_err(&failed)?,
             destroy: result::destroy_matmul_desc,
         };
-        let input = input_type(problem.inputs);
+        let input = data_type(problem.inputs.storage());
         let layout = |kind, (rows, columns): (usize, usize)| {
             // A row-major matrix is its transpose by columns.
             let raw =
@@ -201,7 +201,10 @@ impl Description {
             operation,
             a: layout(input, problem.b_shape())?,
             b: layout(input, problem.a_shape())?,
-            c: layout(output_type(problem), (problem.m, problem.n))?,
+            c: layout(
+                data_type(problem.output_precision()),
+                (problem.m, problem.n),
+            )?,
         };
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let transposes = |stored| u32::from(stored == Stored::Transposed);
@@ -379,20 +382,11 @@ impl Description {
     }
 }
 
-fn input_type(inputs: Inputs) -> sys::cudaDataType {
-    match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
-            sys::cudaDataType::CUDA_R_32F
-        }
-        Inputs::Bfloat16 => sys::cudaDataType::CUDA_R_16BF,
-        Inputs::Float16 => sys::cudaDataType::CUDA_R_16F,
-    }
-}
-
-fn output_type(problem: &Problem) -> sys::cudaDataType {
-    match problem.output {
-        OutputType::Float32 => sys::cudaDataType::CUDA_R_32F,
-        OutputType::LikeInputs => input_type(problem.inputs),
+fn data_type(precision: Precision) -> sys::cudaDataType {
+    match precision {
+        Precision::Float32 => sys::cudaDataType::CUDA_R_32F,
+        Precision::Bfloat16 => sys::cudaDataType::CUDA_R_16BF,
+        Precision::Float16 => sys::cudaDataType::CUDA_R_16F,
     }
 }
 

@@ -21,14 +21,14 @@ use half::{bf16, f16};
 use super::cache::{self, Header};
 use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::{Comparison, Fill, Tolerance};
-use super::problem::{Epilogue, OutputType, Problem};
+use super::problem::{Epilogue, Problem};
 use super::ptx::{self, Operands, Tile};
 use super::workspace_bytes;
 use crate::device::{DeviceError, DeviceProfile, Hardware};
 use crate::ops::cuda::gelu;
 use crate::ops::cuda::gelu::AfterProduct;
 use crate::ops::{cuda, kernels};
-use crate::terms::{Effort, GemmBackend, Inputs};
+use crate::terms::{Effort, GemmBackend, Precision};
 
 pub use candidate::{Candidate, GpuError};
 use cublaslt::{Addresses, Algorithm, CublasLt, Description, LtError};
@@ -303,15 +303,10 @@ impl Gpu {
         let Addresses { aux, c, .. } = operands.addresses();
         // SAFETY: both are dense matrices of the problem's size and type, and C may be written: checked.
         unsafe {
-            match problem.inputs {
-                Inputs::Float32
-                | Inputs::Tf32
-                | Inputs::Float32AsBfloat16
-                | Inputs::Float32InPieces => {
-                    gelu::at_addresses::<f32>(kernels, after, (aux, c), count)
-                }
-                Inputs::Bfloat16 => gelu::at_addresses::<bf16>(kernels, after, (aux, c), count),
-                Inputs::Float16 => gelu::at_addresses::<f16>(kernels, after, (aux, c), count),
+            match problem.inputs.storage() {
+                Precision::Float32 => gelu::at_addresses::<f32>(kernels, after, (aux, c), count),
+                Precision::Bfloat16 => gelu::at_addresses::<bf16>(kernels, after, (aux, c), count),
+                Precision::Float16 => gelu::at_addresses::<f16>(kernels, after, (aux, c), count),
             }
         }?;
         Ok(())
@@ -320,7 +315,7 @@ impl Gpu {
 
 /// A product without GELU, and what is left to do, where there is GELU.
 fn in_two_steps(problem: &Problem) -> Option<(Problem, AfterProduct)> {
-    if problem.accumulate || !has_output_like_inputs(problem) {
+    if problem.accumulate || !problem.has_output_like_inputs() {
         return None;
     }
     let (epilogue, after) = match problem.epilogue {
@@ -333,10 +328,6 @@ fn in_two_steps(problem: &Problem) -> Option<(Problem, AfterProduct)> {
         ..*problem
     };
     Some((product, after))
-}
-
-fn has_output_like_inputs(problem: &Problem) -> bool {
-    problem.output == OutputType::LikeInputs || problem.inputs.element_bytes() == 4
 }
 
 impl Device for Gpu {

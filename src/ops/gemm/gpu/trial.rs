@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use candle_core::DType;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError, SyncOnDrop};
 use half::{bf16, f16};
 
@@ -11,9 +10,9 @@ use crate::ops::cuda::host::{download, upload};
 use crate::ops::cuda::{Gpu, LaunchError, check, is_out_of_memory};
 use crate::ops::gemm::candidate::{MOST_READ, Operand, Unavailable};
 use crate::ops::gemm::check::{Comparison, Fill, Tolerance, significant_bits};
-use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
-use crate::ops::gemm::{Epilogue, OutputType, Problem};
-use crate::terms::Inputs;
+use crate::ops::gemm::ptx::{DeviceMatrix, Operands, dtype};
+use crate::ops::gemm::{Epilogue, Problem};
+use crate::terms::Precision;
 use crate::units;
 
 /// Where an operand may begin: what `cudaMalloc` aligns to.
@@ -36,7 +35,7 @@ pub struct Trial {
 #[derive(Clone, Copy)]
 struct Place {
     start: usize,
-    dtype: DType,
+    precision: Precision,
     rows: usize,
     columns: usize,
 }
@@ -47,23 +46,13 @@ impl Place {
     }
 
     fn end(&self) -> usize {
-        self.start + self.elements() * self.dtype.size_in_bytes()
+        self.start + self.elements() * self.precision.element_bytes() as usize
     }
 }
 
 /// A, B, C, bias and aux, and C and aux as they are kept; what a problem does not have is empty.
 fn places(problem: &Problem) -> [Place; 7] {
-    let input = match problem.inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
-            DType::F32
-        }
-        Inputs::Bfloat16 => DType::BF16,
-        Inputs::Float16 => DType::F16,
-    };
-    let output = match problem.output {
-        OutputType::Float32 => DType::F32,
-        OutputType::LikeInputs => input,
-    };
+    let (input, output) = (problem.inputs.storage(), problem.output_precision());
     let (m, n) = (problem.m, problem.n);
     let (bias, aux, kept_aux) = match problem.epilogue {
         Epilogue::None => (0, 0, 0),
@@ -80,9 +69,9 @@ fn places(problem: &Problem) -> [Place; 7] {
         (output, (m, n)),
         (input, (kept_aux, n)),
     ];
-    let mut places = shapes.map(|(dtype, (rows, columns))| Place {
+    let mut places = shapes.map(|(precision, (rows, columns))| Place {
         start: 0,
-        dtype,
+        precision,
         rows,
         columns,
     });
@@ -113,10 +102,10 @@ fn arena_bytes(problem: &Problem) -> usize {
 /// Calls one of the generic functions of `check` for the type of a place.
 macro_rules! for_type {
     ($place:expr, $function:ident($($argument:expr),*)) => {
-        match $place.dtype {
-            DType::BF16 => check::$function::<bf16>($($argument),*),
-            DType::F16 => check::$function::<f16>($($argument),*),
-            _ => check::$function::<f32>($($argument),*),
+        match $place.precision {
+            Precision::Float32 => check::$function::<f32>($($argument),*),
+            Precision::Bfloat16 => check::$function::<bf16>($($argument),*),
+            Precision::Float16 => check::$function::<f16>($($argument),*),
         }
     };
 }
@@ -163,7 +152,7 @@ impl Trial {
             unsafe {
                 DeviceMatrix::at(
                     address,
-                    (place.dtype, place.elements()),
+                    (dtype(place.precision), place.elements()),
                     place.columns,
                     writable,
                     guard,

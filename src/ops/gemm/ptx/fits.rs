@@ -2,7 +2,7 @@
 
 use super::tile::{AMPERE, HOPPER, Tile};
 use crate::device::Cuda;
-use crate::ops::gemm::{Epilogue, OutputType, Problem};
+use crate::ops::gemm::{Epilogue, Problem};
 
 /// What a GPU must have, and where it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,10 +133,7 @@ impl Strides {
     /// Whether every row begins where 16 bytes can be moved at once.
     fn aligned(&self, problem: &Problem) -> Result<(), Unavailable> {
         let input = problem.inputs.element_bytes() as usize;
-        let output = match problem.output {
-            OutputType::Float32 => size_of::<f32>(),
-            OutputType::LikeInputs => input,
-        };
+        let output = problem.output_precision().element_bytes() as usize;
         let rows = [
             ("A", Some(self.a), input),
             ("B", Some(self.b), input),
@@ -162,7 +159,7 @@ impl Strides {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::gemm::Stored;
+    use crate::ops::gemm::{OutputType, Stored};
     use crate::terms::Inputs;
 
     fn plain([m, n, k]: [usize; 3], inputs: Inputs) -> Problem {

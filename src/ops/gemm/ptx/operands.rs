@@ -5,8 +5,8 @@ use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop};
 
 use super::fits::{Strides, VECTOR_BYTES};
 use super::launch::LaunchError;
-use crate::ops::gemm::{Epilogue, OutputType, Problem};
-use crate::terms::Inputs;
+use crate::ops::gemm::{Epilogue, Problem};
+use crate::terms::Precision;
 
 /// A row-major matrix in memory of the device.
 pub struct DeviceMatrix<'a> {
@@ -110,6 +110,15 @@ impl<'a> DeviceMatrix<'a> {
     }
 }
 
+/// candle's name for a precision.
+pub(in crate::ops::gemm) fn dtype(precision: Precision) -> DType {
+    match precision {
+        Precision::Float32 => DType::F32,
+        Precision::Bfloat16 => DType::BF16,
+        Precision::Float16 => DType::F16,
+    }
+}
+
 /// What a problem needs one operand to be.
 struct Need {
     name: &'static str,
@@ -133,18 +142,8 @@ impl Operands<'_> {
     /// # Errors
     /// [`LaunchError::Operand`]: one is missing, too small, of another type or not to be written.
     pub(super) fn check(&self, problem: &Problem) -> Result<(), LaunchError> {
-        let input = match problem.inputs {
-            Inputs::Float32
-            | Inputs::Tf32
-            | Inputs::Float32AsBfloat16
-            | Inputs::Float32InPieces => DType::F32,
-            Inputs::Bfloat16 => DType::BF16,
-            Inputs::Float16 => DType::F16,
-        };
-        let output = match problem.output {
-            OutputType::Float32 => DType::F32,
-            OutputType::LikeInputs => input,
-        };
+        let input = dtype(problem.inputs.storage());
+        let output = dtype(problem.output_precision());
         let need = |name, dtype, shape, written| Need {
             name,
             dtype,

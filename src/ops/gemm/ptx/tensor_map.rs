@@ -65,9 +65,11 @@ impl TensorMap {
         addresses: [u64; 2],
         row_strides: [usize; 2],
     ) -> Result<[Self; 2], DriverError> {
-        let data_type = match problem.inputs {
-            Inputs::Float16 => DataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-            _ => DataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        // There are no such tiles for fp32.
+        let data_type = if problem.inputs == Inputs::Float16 {
+            DataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+        } else {
+            DataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
         };
         // Where K runs along the rows, one box holds the whole tile; else boxes are 64 of K high.
         let height = |k_along_rows: bool, tile: usize| if k_along_rows { tile } else { Wgmma::BK };

@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use serde::{Deserialize, Serialize};
 
 use crate::ops::gemm::{Problem, Stored};
-use crate::terms::Inputs;
+use crate::terms::{GpuInputs, Inputs, Precision};
 
 /// A kernel but for types and transposes, which the problem decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,13 +109,11 @@ pub(super) const TURING_CAPABILITY: (u32, u32) = (7, 5);
 impl Tile {
     /// Every tile for inputs of a type, on whatever card; the one that always runs is the first.
     pub fn all(inputs: Inputs) -> impl Iterator<Item = Tile> {
-        let lists: [&[Tile]; 3] = match inputs {
-            Inputs::Float32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
-                [&[], &[], &[]]
-            }
-            Inputs::Tf32 => [&TF32, &[], &[]],
-            Inputs::Bfloat16 => [&WGMMA, &SIXTEEN_BITS, &[]],
-            Inputs::Float16 => [&WGMMA, &SIXTEEN_BITS, &TURING],
+        let lists: [&[Tile]; 3] = match inputs.on_gpu() {
+            None | Some(GpuInputs::Float32) => [&[], &[], &[]],
+            Some(GpuInputs::Tf32) => [&TF32, &[], &[]],
+            Some(GpuInputs::Bfloat16) => [&WGMMA, &SIXTEEN_BITS, &[]],
+            Some(GpuInputs::Float16) => [&WGMMA, &SIXTEEN_BITS, &TURING],
         };
         let tensor_cores = lists.into_iter().flatten().copied();
         std::iter::once(Tile::Simple).chain(tensor_cores)
@@ -209,9 +207,10 @@ impl Tile {
             Tile::Mma(tile) => tile.to_string(),
             Tile::Wgmma(tile) => format!("wgmma_{tile}"),
         };
-        let inputs = match problem.inputs {
-            Inputs::Tf32 => "tf32",
-            other => memory_type(other),
+        let inputs = if problem.inputs == Inputs::Tf32 {
+            "tf32"
+        } else {
+            memory_type(problem.inputs)
         };
         let letter = |stored| match stored {
             Stored::AsIs => 'n',
@@ -224,12 +223,10 @@ impl Tile {
 
 /// The name of the inputs' type in memory. What does not multiply on tensor cores knows no other.
 pub(super) fn memory_type(inputs: Inputs) -> &'static str {
-    match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
-            "f32"
-        }
-        Inputs::Bfloat16 => "bf16",
-        Inputs::Float16 => "f16",
+    match inputs.storage() {
+        Precision::Float32 => "f32",
+        Precision::Bfloat16 => "bf16",
+        Precision::Float16 => "f16",
     }
 }
 
