@@ -10,19 +10,19 @@ use std::process::Command;
 use taper::device::DeviceProfile;
 use taper::ops::gemm::candidate::{Device, Operand};
 use taper::ops::gemm::check::{Comparison, Fill, Tolerance};
-use taper::ops::gemm::gpu::{Candidate, Gpu};
-use taper::ops::gemm::tune::{Outcome, tune};
+use taper::ops::gemm::gpu::{GpuCandidate, GpuGemm};
+use taper::ops::gemm::tune::{TuneOutcome, tune};
 use taper::ops::gemm::{Dispatch, Epilogue, Problem, TrainingGemm};
 use taper::terms::{Effort, Gelu, GemmBackend, Inputs, ModelDims, Recompute, Rung};
 
 const WORKSPACE_ELEMENTS: usize = 1 << 20;
 
 /// The GPU, or nothing where there is none.
-fn gpu(backend: GemmBackend) -> Option<Gpu> {
+fn gpu(backend: GemmBackend) -> Option<GpuGemm> {
     gpu_with(backend, WORKSPACE_ELEMENTS)
 }
 
-fn gpu_with(backend: GemmBackend, workspace_elements: usize) -> Option<Gpu> {
+fn gpu_with(backend: GemmBackend, workspace_elements: usize) -> Option<GpuGemm> {
     let device = match taper::device::open(0) {
         Ok(device) => device,
         Err(error) if std::env::var_os("VGPU_CARD").is_none() => {
@@ -35,7 +35,7 @@ fn gpu_with(backend: GemmBackend, workspace_elements: usize) -> Option<Gpu> {
         .cuda_stream()
         .alloc_zeros(workspace_elements)
         .unwrap();
-    Some(Gpu::new(&device, backend, workspace).unwrap())
+    Some(GpuGemm::new(&device, backend, workspace).unwrap())
 }
 
 /// Every product of a small model's step.
@@ -58,8 +58,8 @@ fn gemms(inputs: Inputs, gelu: Gelu) -> Vec<TrainingGemm> {
     Problem::of_training(&dims, rung, inputs)
 }
 
-fn is_ours(candidate: &Candidate) -> bool {
-    matches!(candidate, Candidate::Ptx { .. })
+fn is_ours(candidate: &GpuCandidate) -> bool {
+    matches!(candidate, GpuCandidate::Ptx { .. })
 }
 
 #[test]
@@ -79,12 +79,12 @@ fn every_product_of_a_step_is_right_by_whatever_computes_it() {
             let right = |ours: bool| {
                 let of_side = tuned.outcomes.iter().filter(|(c, _)| is_ours(c) == ours);
                 of_side
-                    .filter(|(_, o)| matches!(o, Outcome::Timed { .. } | Outcome::Untimed))
+                    .filter(|(_, o)| matches!(o, TuneOutcome::Timed { .. } | TuneOutcome::Untimed))
                     .count()
             };
             for (candidate, outcome) in &tuned.outcomes {
                 assert!(
-                    !matches!(outcome, Outcome::Wrong(_)),
+                    !matches!(outcome, TuneOutcome::Wrong(_)),
                     "{name} {candidate}: {outcome:?}"
                 );
             }
@@ -115,11 +115,11 @@ fn a_gelu_that_cublaslt_does_not_have_is_applied_afterwards() {
             "{name} {fallback}"
         );
         assert!(
-            matches!(outcome, Outcome::Timed { .. }),
+            matches!(outcome, TuneOutcome::Timed { .. }),
             "{name} {outcome:?}"
         );
-        let fused = |(c, o): &(Candidate, Outcome)| match o {
-            Outcome::Unavailable(because) => {
+        let fused = |(c, o): &(GpuCandidate, TuneOutcome)| match o {
+            TuneOutcome::Unavailable(because) => {
                 let reason = match name {
                     "c_fc" => "before they are rounded",
                     _ => "erf",
@@ -169,7 +169,12 @@ fn only_the_backend_that_was_asked_for_is_searched() {
 }
 
 /// Two matrices of these sizes, the second one kept, and where they differ by more than the tolerance allows.
-fn compared(gpu: &Gpu, problem: &Problem, fills: [Fill; 2], tolerance: &Tolerance) -> Comparison {
+fn compared(
+    gpu: &GpuGemm,
+    problem: &Problem,
+    fills: [Fill; 2],
+    tolerance: &Tolerance,
+) -> Comparison {
     let mut trial = gpu.trial(&[*problem]).unwrap();
     let [got, want] = fills;
     gpu.fill(&mut trial, problem, Operand::C, want).unwrap();
@@ -283,7 +288,7 @@ fn cublaslt_adds_no_slices_of_k_in_less_than_fp32() {
     let problem = Problem::forward(64, 64, 4096, Inputs::Bfloat16, Epilogue::None);
     let tuned = tune(&gpu, &problem, Effort::Full, None);
     for (candidate, outcome) in tuned.outcomes.iter().filter(|(c, _)| !is_ours(c)) {
-        let wrong = matches!(outcome, Outcome::Wrong(_) | Outcome::Unavailable(_));
+        let wrong = matches!(outcome, TuneOutcome::Wrong(_) | TuneOutcome::Unavailable(_));
         assert!(!wrong, "{candidate}: {outcome:?}");
     }
 }
@@ -310,7 +315,7 @@ fn run_where_cublaslt_fails() {
     let device = taper::device::open(0).unwrap();
     let open = || {
         let workspace = device.cuda_stream().alloc_zeros(WORKSPACE_ELEMENTS);
-        Gpu::new(&device, GemmBackend::Auto, workspace.unwrap()).unwrap()
+        GpuGemm::new(&device, GemmBackend::Auto, workspace.unwrap()).unwrap()
     };
     let (gpu, dispatch) = (open(), Dispatch::untuned(open()));
     let problem = gemms(Inputs::Bfloat16, Gelu::Tanh)[0].problem;
@@ -535,7 +540,7 @@ fn arithmetic_of_the_search_of_openwebtext() {
         let tried = offers.filter(|offer| offer.available.is_ok() && !offer.is_spare);
         let mut rates = vec![LIBRARY_RATE; ALGORITHMS];
         for offer in tried {
-            if let Candidate::Ptx { tile, .. } = offer.candidate {
+            if let GpuCandidate::Ptx { tile, .. } = offer.candidate {
                 kernels.insert(tile.kernel(problem));
                 rates.push(match tile.to_string().starts_with("wgmma") {
                     true => LIBRARY_RATE,

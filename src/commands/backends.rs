@@ -40,12 +40,12 @@ mod gpu {
     use crate::device::{DeviceError, explain, open};
     use crate::ops::cuda::{GpuElement, OnGpu};
     use crate::ops::gemm::Dispatch;
-    use crate::ops::gemm::gpu::Gpu;
+    use crate::ops::gemm::gpu::GpuGemm;
     use crate::terms::GemmBackend;
 
     /// What searches on a GPU found, as far as the plan's.
     pub(in crate::commands) fn cache(
-        gpu: &Gpu,
+        gpu: &GpuGemm,
         plan: &Plan,
         (ordinal, profile): (usize, &DeviceProfile),
     ) -> Option<Cache> {
@@ -92,7 +92,7 @@ mod gpu {
             search: Search,
         ) -> Result<OnGpu<T>, DeviceError> {
             let explained = |error| explain(error, self.ordinal);
-            let gpu = Gpu::on(&self.device, self.profile, request).map_err(explained)?;
+            let gpu = GpuGemm::on(&self.device, self.profile, request).map_err(explained)?;
             let cache = cache(&gpu, self.plan, (self.ordinal, self.profile));
             let products = Dispatch::new(gpu, self.plan.gemm, cache, search.stored);
             let products = products.with_progress(search.progress);

@@ -6,7 +6,7 @@ use taper::memory::AllocationError;
 use taper::ops::gemm::cache::{Cache, Entry, Header, Record, Table};
 use taper::ops::gemm::candidate::{Device, Operand};
 use taper::ops::gemm::check::Fill;
-use taper::ops::gemm::tune::{Outcome, Tuned};
+use taper::ops::gemm::tune::{TuneOutcome, Tuned};
 use taper::ops::gemm::{Dispatch, Problem, TrainingGemm};
 use taper::terms::{Effort, NamedChoice};
 use tempfile::tempdir;
@@ -258,7 +258,7 @@ fn a_checkpoint_s_table_is_used_as_it_is_and_nothing_is_timed() {
     let cache = Cache::new(folder.path(), "fake", Header::new());
     for problem in problems() {
         let tuned = Tuned {
-            outcomes: vec![("fallback".to_owned(), Outcome::Timed { seconds: 1.0 })],
+            outcomes: vec![("fallback".to_owned(), TuneOutcome::Timed { seconds: 1.0 })],
             chosen: 0,
             because: "the only one".into(),
             searched: true,

@@ -6,8 +6,8 @@ use cudarc::driver::{CudaSlice, DeviceRepr};
 use half::{bf16, f16};
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::host::{download, upload_new};
-use taper::ops::gemm::ptx::{DeviceMatrix, LaunchError, Operands, Tile, launch};
-use taper::ops::gemm::{Epilogue, OutputType, Problem, Stored};
+use taper::ops::gemm::ptx::{DeviceMatrix, DeviceOperands, PtxError, Tile, launch};
+use taper::ops::gemm::{Epilogue, Layout, OutputType, Problem};
 use taper::terms::{Gelu, Inputs, Precision};
 
 /// The GPU, or nothing where there is none. On the virtual card there is one.
@@ -30,11 +30,11 @@ pub const INPUTS: [Inputs; 4] = [
 ];
 
 /// nn, nt, tn, tt
-pub const STORED: [(Stored, Stored); 4] = [
-    (Stored::AsIs, Stored::AsIs),
-    (Stored::AsIs, Stored::Transposed),
-    (Stored::Transposed, Stored::AsIs),
-    (Stored::Transposed, Stored::Transposed),
+pub const LAYOUTS: [(Layout, Layout); 4] = [
+    (Layout::AsIs, Layout::AsIs),
+    (Layout::AsIs, Layout::Transposed),
+    (Layout::Transposed, Layout::AsIs),
+    (Layout::Transposed, Layout::Transposed),
 ];
 
 pub const EPILOGUES: [Epilogue; 6] = [
@@ -52,8 +52,8 @@ pub fn plain([m, n, k]: [usize; 3], inputs: Inputs) -> Problem {
         m,
         n,
         k,
-        a: Stored::AsIs,
-        b: Stored::AsIs,
+        a: Layout::AsIs,
+        b: Layout::AsIs,
         inputs,
         output: OutputType::LikeInputs,
         accumulate: false,
@@ -199,7 +199,7 @@ impl Case {
         device: &CudaDevice,
         tile: Tile,
         split_k: usize,
-    ) -> Result<Written, LaunchError> {
+    ) -> Result<Written, PtxError> {
         use {OutputType as O, Precision::*};
         match (self.problem.inputs.storage(), self.problem.output) {
             (Float32, _) => self.run_as::<f32, f32>(device, tile, split_k),
@@ -215,19 +215,19 @@ impl Case {
         device: &CudaDevice,
         tile: Tile,
         split_k: usize,
-    ) -> Result<Written, LaunchError> {
+    ) -> Result<Written, PtxError> {
         let Problem { n, k, .. } = self.problem;
         let problem = &self.problem;
         let a = Placed::<In>::new(device, problem.a_shape(), self.gap, |i, j| {
             match problem.a {
-                Stored::AsIs => self.a[i * k + j],
-                Stored::Transposed => self.a[j * k + i],
+                Layout::AsIs => self.a[i * k + j],
+                Layout::Transposed => self.a[j * k + i],
             }
         });
         let b = Placed::<In>::new(device, problem.b_shape(), self.gap, |i, j| {
             match problem.b {
-                Stored::AsIs => self.b[i * n + j],
-                Stored::Transposed => self.b[j * n + i],
+                Layout::AsIs => self.b[i * n + j],
+                Layout::Transposed => self.b[j * n + i],
             }
         });
         let c_shape = (problem.m, n);
@@ -250,7 +250,7 @@ impl Case {
             _ => None,
         };
         let with_bias = forward || problem.epilogue == Epilogue::Bias;
-        let mut operands = Operands {
+        let mut operands = DeviceOperands {
             a: DeviceMatrix::read(&a.slice, a.stride, &stream),
             b: DeviceMatrix::read(&b.slice, b.stride, &stream),
             c: DeviceMatrix::write(&mut c.slice, c.stride, &stream),

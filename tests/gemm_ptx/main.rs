@@ -8,12 +8,12 @@ mod case;
 mod expected;
 
 use candle_core::cuda_backend::CudaDevice;
-use case::{Case, EPILOGUES, INPUTS, STORED, gpu, plain, round, tiles};
+use case::{Case, EPILOGUES, INPUTS, LAYOUTS, gpu, plain, round, tiles};
 use cudarc::driver::CudaSlice;
 use half::bf16;
 use taper::ops::cuda::Gpu;
-use taper::ops::gemm::ptx::{DeviceMatrix, Operands, Tile, Unavailable, launch};
-use taper::ops::gemm::{Epilogue, OutputType, Problem, Stored};
+use taper::ops::gemm::ptx::{DeviceMatrix, DeviceOperands, Misfit, Tile, launch};
+use taper::ops::gemm::{Epilogue, Layout, OutputType, Problem};
 use taper::ops::kernels;
 use taper::terms::Inputs;
 
@@ -90,7 +90,7 @@ fn every_tile_multiplies_every_transpose_of_ragged_matrices() {
     for inputs in INPUTS {
         for tile in tiles(&device, inputs) {
             let [bm, bn, bk] = block(tile);
-            for (turn, (a, b)) in STORED.into_iter().enumerate() {
+            for (turn, (a, b)) in LAYOUTS.into_iter().enumerate() {
                 // Two blocks in one direction, alternately; more tiles of K than buffers; nothing a multiple
                 // of anything.
                 let (m, n) = match turn % 2 {
@@ -171,7 +171,7 @@ fn random_products_are_within_the_error_bound_of_f64() {
     let Some(device) = gpu() else { return };
     for inputs in INPUTS {
         for (turn, tile) in tiles(&device, inputs).into_iter().enumerate() {
-            let (a, b) = STORED[turn % 4];
+            let (a, b) = LAYOUTS[turn % 4];
             let problem = Problem {
                 a,
                 b,
@@ -192,7 +192,7 @@ fn tf32_is_rounded_to_the_nearest_and_not_cut_off() {
     let Some(device) = gpu() else { return };
     let [m, n, k] = [16, 8, 8];
     for tile in tiles(&device, Inputs::Tf32).into_iter().skip(1) {
-        for (a, b) in STORED {
+        for (a, b) in LAYOUTS {
             let problem = Problem {
                 a,
                 b,
@@ -216,7 +216,7 @@ fn rows_may_lie_apart_and_what_lies_between_is_not_touched() {
     let Some(device) = gpu() else { return };
     for inputs in INPUTS {
         for (turn, tile) in tiles(&device, inputs).into_iter().enumerate() {
-            let (a, b) = STORED[turn % 4];
+            let (a, b) = LAYOUTS[turn % 4];
             let problem = Problem {
                 a,
                 b,
@@ -240,7 +240,7 @@ fn matrices_smaller_than_anything_are_multiplied() {
     let sizes = [[1, 1, 1], [1, 9, 2], [9, 1, 3], [17, 8, 1], [3, 5, 0]];
     for inputs in INPUTS {
         for (turn, tile) in tiles(&device, inputs).into_iter().enumerate() {
-            for (size, (a, b)) in sizes.iter().zip(STORED.iter().cycle().skip(turn)) {
+            for (size, (a, b)) in sizes.iter().zip(LAYOUTS.iter().cycle().skip(turn)) {
                 let problem = Problem {
                     a: *a,
                     b: *b,
@@ -248,7 +248,7 @@ fn matrices_smaller_than_anything_are_multiplied() {
                     ..plain(*size, inputs)
                 };
                 match tile.fits(&problem, limits) {
-                    Err(Unavailable::NoProducts) => assert_eq!(problem.k, 0),
+                    Err(Misfit::NoProducts) => assert_eq!(problem.k, 0),
                     _ => check_whole(&device, problem, tile, 1, 0),
                 }
             }
@@ -296,7 +296,7 @@ fn slices_of_k_add_up_the_same_every_time() {
                     continue;
                 }
                 let problem = Problem {
-                    a: Stored::Transposed,
+                    a: Layout::Transposed,
                     accumulate: true,
                     output: OutputType::Float32,
                     ..plain([33, 30, tiles_of_k * bk - 3], inputs)
@@ -320,7 +320,7 @@ fn every_tile_has_its_kernels_and_every_kernel_its_tile() {
     let mut wanted = Vec::new();
     for inputs in INPUTS {
         for tile in Tile::all(inputs) {
-            for (a, b) in STORED {
+            for (a, b) in LAYOUTS {
                 let problem = Problem {
                     a,
                     b,
@@ -350,7 +350,7 @@ fn refusal(device: &CudaDevice, sizes: [(usize, usize); 3], skip: usize, split_k
     let allocate = |(elements, _)| device.alloc_zeros::<bf16>(elements).expect("memory");
     let [a_memory, b_memory, mut c_memory]: [CudaSlice<bf16>; 3] = [a, b, c].map(allocate);
     let a_view = a_memory.slice(skip..);
-    let mut operands = Operands {
+    let mut operands = DeviceOperands {
         a: DeviceMatrix::read(&a_view, a.1, &stream),
         b: DeviceMatrix::read(&b_memory, b.1, &stream),
         c: DeviceMatrix::write(&mut c_memory, c.1, &stream),
@@ -411,7 +411,7 @@ fn operands_of_another_type_or_missing_ones_are_refused() {
     let memory = device.alloc_zeros::<f32>(16 * 16).expect("memory");
     let mut output = device.alloc_zeros::<f32>(16 * 16).expect("memory");
     let mut refusal = |epilogue, inputs, written: bool| {
-        let mut operands = Operands {
+        let mut operands = DeviceOperands {
             a: DeviceMatrix::read(&memory, 16, &stream),
             b: DeviceMatrix::read(&memory, 16, &stream),
             c: match written {

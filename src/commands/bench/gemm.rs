@@ -8,7 +8,7 @@ use crate::device::DeviceProfile;
 use crate::error::Result;
 use crate::ops::gemm::candidate::Device;
 #[cfg(feature = "cuda")]
-use crate::ops::gemm::gpu::Gpu;
+use crate::ops::gemm::gpu::GpuGemm;
 use crate::ops::gemm::{Cache, Cpu, Problem};
 use crate::plan::Plan;
 use crate::report::{GemmBench, ProblemBench};
@@ -42,7 +42,7 @@ pub(super) fn run(args: GemmArgs) -> Result<()> {
         }
         #[cfg(feature = "cuda")]
         Some(ordinal) => {
-            let gpu = Gpu::open(ordinal, device, subject.config.gemm.backend)?;
+            let gpu = GpuGemm::open(ordinal, device, subject.config.gemm.backend)?;
             let cache = backends::gpu_cache(&gpu, &plan, (ordinal, device));
             bench.run(&gpu, cache, GPU_SQUARE)
         }

@@ -19,7 +19,7 @@ use crate::ops::backend::Backend;
 #[cfg(feature = "cuda")]
 use crate::ops::cuda::{EventClock, GpuElement};
 #[cfg(feature = "cuda")]
-use crate::ops::gemm::gpu::Gpu;
+use crate::ops::gemm::gpu::GpuGemm;
 use crate::ops::gemm::{Cpu, Table};
 use crate::ops::timed::{Clock, HostClock, Parts, Timed};
 use crate::plan::Plan;
@@ -122,7 +122,7 @@ impl Bench<'_> {
         };
         let memory = self.memory().in_pool(card.clone());
         let measured = self.steps(backend, memory, used)?;
-        let gpu = Gpu::on(&card, profile, request).map_err(|e| device::explain(e, ordinal))?;
+        let gpu = GpuGemm::on(&card, profile, request).map_err(|e| device::explain(e, ordinal))?;
         let square = (self.args.subject.square, GPU_SQUARE);
         let cache = backends::gpu_cache(&gpu, plan, (ordinal, profile));
         Ok(Measured {

@@ -23,13 +23,13 @@ use crate::ops::backend::{
     Sum, TrainingState,
 };
 use crate::ops::gemm::gpu::GpuError;
-use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
+use crate::ops::gemm::ptx::{DeviceMatrix, DeviceOperands};
 use crate::ops::gemm::{Dispatch, Epilogue, Problem, Table, TrainingGemm, gpu};
 use crate::optim::{Ended, Update};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
 /// What the training path on a GPU computes its products with.
-pub type Products = Dispatch<gpu::Gpu>;
+pub type Products = Dispatch<gpu::GpuGemm>;
 
 /// Computes in `T`, in one stream of a GPU.
 pub struct OnGpu<T: GpuElement> {
@@ -90,7 +90,7 @@ impl<T: GpuElement> OnGpu<T> {
         DeviceMatrix::write(view, columns, &self.stream)
     }
 
-    fn run(&self, problem: &Problem, mut operands: Operands) -> Done {
+    fn run(&self, problem: &Problem, mut operands: DeviceOperands) -> Done {
         Ok(self.products.run(problem, &mut operands)?)
     }
 }
@@ -142,7 +142,7 @@ fn mask<'a>(held: &'a Option<Held>) -> Option<dropout::Mask<'a>> {
 
 impl From<GpuError> for Refused {
     fn from(error: GpuError) -> Self {
-        use crate::ops::gemm::candidate::Failure;
+        use crate::ops::gemm::candidate::GemmFailure;
         match error.is_out_of_memory() {
             true => Refused::OutOfMemory,
             false => Refused::Device(error.to_string()),
@@ -343,7 +343,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
             None => Epilogue::None,
         };
         let problem = Problem::forward(rows, outputs, columns, self.inputs, epilogue);
-        let operands = Operands {
+        let operands = DeviceOperands {
             a: self.read(&x, columns),
             b: self.read(&weight, columns),
             c: self.write(&mut y, outputs),
@@ -372,7 +372,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let (rows, outputs) = (x.len() / columns, weight.len() / columns);
         let epilogue = Epilogue::BiasGelu(form);
         let problem = Problem::forward(rows, outputs, columns, self.inputs, epilogue);
-        let operands = Operands {
+        let operands = DeviceOperands {
             a: self.read(&x, columns),
             b: self.read(&weight, columns),
             c: self.write(&mut activated, outputs),
@@ -450,7 +450,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let (rows, outputs) = (dx.len() / columns, weight.len() / columns);
         let none = Epilogue::None;
         let problem = Problem::input_gradient(rows, outputs, columns, self.inputs, none);
-        let operands = Operands {
+        let operands = DeviceOperands {
             a: self.read(&dy, outputs),
             b: self.read(&weight, columns),
             c: self.write(&mut dx, columns),
@@ -473,7 +473,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let (rows, outputs) = (dx.len() / columns, weight.len() / columns);
         let slope = Epilogue::GeluBackward(form);
         let problem = Problem::input_gradient(rows, outputs, columns, self.inputs, slope);
-        let operands = Operands {
+        let operands = DeviceOperands {
             a: self.read(&dy, outputs),
             b: self.read(&weight, columns),
             c: self.write(&mut dx, columns),
@@ -495,7 +495,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let mut dweight = into.buffer.slice_mut(into.weight.clone());
         let (rows, outputs) = (x.len() / columns, dweight.len() / columns);
         let problem = Problem::weight_gradient(rows, outputs, columns, self.inputs);
-        let operands = Operands {
+        let operands = DeviceOperands {
             a: self.read(&dy, outputs),
             b: self.read(&x, columns),
             c: self.write(&mut dweight, columns),

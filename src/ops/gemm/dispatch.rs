@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::cache::{Cache, Entry, Record, Records, Table};
-use super::candidate::{Device, Failure};
+use super::candidate::{Device, GemmFailure};
 use super::problem::{Problem, TrainingGemm};
 use super::tune::{Tuned, Tuner, tune};
 use crate::terms::{Effort, NamedChoice};
@@ -26,10 +26,10 @@ pub struct Dispatch<D: Device> {
     cache: Option<Cache>,
     /// Of a search.
     progress: ProgressBar,
-    state: RefCell<State<D::Candidate>>,
+    state: RefCell<Decisions<D::Candidate>>,
 }
 
-struct State<C> {
+struct Decisions<C> {
     table: Table,
     /// The problems of the table that came from a checkpoint.
     stored: Vec<Problem>,
@@ -54,7 +54,7 @@ impl<D: Device> Dispatch<D> {
             effort,
             cache,
             progress: ProgressBar::hidden(),
-            state: RefCell::new(State {
+            state: RefCell::new(Decisions {
                 stored: stored.0.iter().map(|entry| entry.problem).collect(),
                 table: stored,
                 routes: HashMap::new(),
@@ -118,7 +118,7 @@ impl<D: Device> Dispatch<D> {
     /// Candidates that the checkpoint or else the cache has for a problem, as far as they are available here.
     fn known(
         &self,
-        state: &mut State<D::Candidate>,
+        state: &mut Decisions<D::Candidate>,
         cached: &Records,
         gemm: &TrainingGemm,
     ) -> Vec<D::Candidate> {
@@ -147,7 +147,7 @@ impl<D: Device> Dispatch<D> {
     /// Returns for how many there was a search.
     fn search(
         &self,
-        state: &mut State<D::Candidate>,
+        state: &mut Decisions<D::Candidate>,
         gemms: &[TrainingGemm],
         room: Option<u64>,
     ) -> usize {
@@ -272,7 +272,7 @@ impl<D: Device> Dispatch<D> {
     }
 }
 
-impl<C: std::fmt::Display> State<C> {
+impl<C: std::fmt::Display> Decisions<C> {
     fn decide(&mut self, problem: Problem, route: Vec<C>) {
         self.table.insert(entry(problem, &route));
         self.routes.insert(problem, route);

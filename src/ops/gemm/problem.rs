@@ -23,8 +23,8 @@ pub struct Problem {
     pub m: usize,
     pub n: usize,
     pub k: usize,
-    pub a: Stored,
-    pub b: Stored,
+    pub a: Layout,
+    pub b: Layout,
     pub inputs: Inputs,
     pub output: OutputType,
     /// Added to what C holds, instead of replacing it.
@@ -35,7 +35,7 @@ pub struct Problem {
 /// How an operand lies in memory, row-major: A as (M, K) or (K, M), B as (K, N) or (N, K).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stored {
+pub enum Layout {
     AsIs,
     Transposed,
 }
@@ -74,8 +74,8 @@ impl Problem {
             m: rows,
             n: outputs,
             k: columns,
-            a: Stored::AsIs,
-            b: Stored::Transposed,
+            a: Layout::AsIs,
+            b: Layout::Transposed,
             inputs,
             output: OutputType::LikeInputs,
             accumulate: false,
@@ -95,7 +95,7 @@ impl Problem {
             m: rows,
             n: columns,
             k: outputs,
-            b: Stored::AsIs,
+            b: Layout::AsIs,
             ..Self::forward(rows, outputs, columns, inputs, epilogue)
         }
     }
@@ -106,8 +106,8 @@ impl Problem {
             m: outputs,
             n: columns,
             k: rows,
-            a: Stored::Transposed,
-            b: Stored::AsIs,
+            a: Layout::Transposed,
+            b: Layout::AsIs,
             inputs,
             output: OutputType::Float32,
             accumulate: true,
@@ -165,16 +165,16 @@ impl Problem {
     /// Rows and columns of A in memory.
     pub fn a_shape(&self) -> (usize, usize) {
         match self.a {
-            Stored::AsIs => (self.m, self.k),
-            Stored::Transposed => (self.k, self.m),
+            Layout::AsIs => (self.m, self.k),
+            Layout::Transposed => (self.k, self.m),
         }
     }
 
     /// Rows and columns of B in memory.
     pub fn b_shape(&self) -> (usize, usize) {
         match self.b {
-            Stored::AsIs => (self.k, self.n),
-            Stored::Transposed => (self.n, self.k),
+            Layout::AsIs => (self.k, self.n),
+            Layout::Transposed => (self.n, self.k),
         }
     }
 
@@ -261,9 +261,9 @@ impl TrainingGemm {
 /// `8192 x 2304 x 768 NT bfloat16, bias`: M, N, K; whether A and B are as they are (N) or transposed (T).
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let letter = |stored| match stored {
-            Stored::AsIs => 'N',
-            Stored::Transposed => 'T',
+        let letter = |layout| match layout {
+            Layout::AsIs => 'N',
+            Layout::Transposed => 'T',
         };
         let (a, b) = (letter(self.a), letter(self.b));
         write!(

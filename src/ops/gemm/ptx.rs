@@ -16,13 +16,13 @@ mod operands;
 #[cfg(feature = "cuda")]
 mod tensor_map;
 
-pub use fits::{CardLimits, Unavailable};
+pub use fits::{CardLimits, Misfit};
 pub use rank::ranked;
 pub use tile::{Mma, Tile, Wgmma};
 
 #[cfg(feature = "cuda")]
-pub use launch::{LaunchError, launch};
+pub use launch::{PtxError, launch};
 #[cfg(feature = "cuda")]
 pub(super) use operands::dtype;
 #[cfg(feature = "cuda")]
-pub use operands::{DeviceMatrix, Operands};
+pub use operands::{DeviceMatrix, DeviceOperands};

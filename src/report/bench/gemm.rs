@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::threads_text;
 use crate::device::DeviceProfile;
-use crate::ops::gemm::tune::{Outcome, Tuned};
+use crate::ops::gemm::tune::{TuneOutcome, Tuned};
 use crate::ops::gemm::{Problem, TrainingGemm};
 use crate::plan::Plan;
 use crate::report::text::device_text;
@@ -153,8 +153,8 @@ impl ProblemBench {
             per_micro_step,
         } = gemm;
         let scale = tuned.scale(&problem);
-        let seconds = |outcome: &Outcome| match outcome {
-            Outcome::Timed { seconds } => Some(seconds * scale),
+        let seconds = |outcome: &TuneOutcome| match outcome {
+            TuneOutcome::Timed { seconds } => Some(seconds * scale),
             _ => None,
         };
         let times = tuned
@@ -162,7 +162,7 @@ impl ProblemBench {
             .iter()
             .filter_map(|(_, outcome)| seconds(outcome));
         let best = times.min_by(f64::total_cmp);
-        let candidate = |(index, (candidate, outcome)): (usize, &(String, Outcome))| {
+        let candidate = |(index, (candidate, outcome)): (usize, &(String, TuneOutcome))| {
             let chosen = index == tuned.chosen;
             let seconds = seconds(outcome);
             let rate = seconds.map(|seconds| problem.flops() as f64 / seconds);
@@ -179,10 +179,10 @@ impl ProblemBench {
                 chosen,
                 because: match outcome {
                     _ if chosen => Some(tuned.because.clone()),
-                    Outcome::Timed { .. } => None,
-                    Outcome::Untimed => Some("not timed".into()),
-                    Outcome::Unavailable(because) => Some(format!("unavailable: {because}")),
-                    Outcome::Wrong(because) => Some(format!("wrong: {because}")),
+                    TuneOutcome::Timed { .. } => None,
+                    TuneOutcome::Untimed => Some("not timed".into()),
+                    TuneOutcome::Unavailable(because) => Some(format!("unavailable: {because}")),
+                    TuneOutcome::Wrong(because) => Some(format!("wrong: {because}")),
                 },
             }
         };

@@ -26,7 +26,7 @@ use super::cache::{self, Header};
 use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::{Comparison, Fill, Tolerance};
 use super::dispatch::Dispatch;
-use super::problem::{Epilogue, Problem, Stored};
+use super::problem::{Epilogue, Layout, Problem};
 use crate::device::{DeviceProfile, Hardware};
 use crate::ops::{Element, gelu};
 use crate::terms::{Effort, Inputs};
@@ -237,11 +237,11 @@ impl Sequential {
     }
 }
 
-fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Stored) -> Matrix<'_, T> {
+fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Layout) -> Matrix<'_, T> {
     let matrix = Matrix::new(data, rows, columns);
     match stored {
-        Stored::AsIs => matrix,
-        Stored::Transposed => matrix.t(),
+        Layout::AsIs => matrix,
+        Layout::Transposed => matrix.t(),
     }
 }
 

@@ -6,12 +6,12 @@ use cudarc::driver::DriverError;
 
 use super::cublaslt::LtError;
 use crate::ops::cuda::{self, is_out_of_memory};
-use crate::ops::gemm::candidate::{Failure, Unavailable};
-use crate::ops::gemm::ptx::{LaunchError, Tile};
+use crate::ops::gemm::candidate::{GemmFailure, Unavailable};
+use crate::ops::gemm::ptx::{PtxError, Tile};
 
 /// A way to compute a product.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Candidate {
+pub enum GpuCandidate {
     /// An algorithm of cuBLASLt's, number `rank` of its heuristic. That order is no part of its name: another process
     /// may be told another one.
     CublasLt {
@@ -28,10 +28,10 @@ pub enum Candidate {
     },
 }
 
-impl Display for Candidate {
+impl Display for GpuCandidate {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Candidate::CublasLt {
+            GpuCandidate::CublasLt {
                 fingerprint,
                 then_gelu,
                 ..
@@ -39,9 +39,9 @@ impl Display for Candidate {
                 let after = if *then_gelu { ", then gelu" } else { "" };
                 f.pad(&format!("cublaslt #{fingerprint:08x}{after}"))
             }
-            Candidate::NoCublasLt => f.pad("cublaslt"),
-            Candidate::Ptx { tile, split_k: 1 } => f.pad(&format!("ptx {tile}")),
-            Candidate::Ptx { tile, split_k } => f.pad(&format!("ptx {tile} split-k {split_k}")),
+            GpuCandidate::NoCublasLt => f.pad("cublaslt"),
+            GpuCandidate::Ptx { tile, split_k: 1 } => f.pad(&format!("ptx {tile}")),
+            GpuCandidate::Ptx { tile, split_k } => f.pad(&format!("ptx {tile} split-k {split_k}")),
         }
     }
 }
@@ -50,7 +50,7 @@ impl Display for Candidate {
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
     #[error(transparent)]
-    Ptx(#[from] LaunchError),
+    Ptx(#[from] PtxError),
     #[error(transparent)]
     CublasLt(#[from] LtError),
     #[error(transparent)]
@@ -61,7 +61,7 @@ pub enum GpuError {
     Driver(#[from] DriverError),
 }
 
-impl Failure for GpuError {
+impl GemmFailure for GpuError {
     fn is_out_of_memory(&self) -> bool {
         match self {
             GpuError::Ptx(error) => error.is_out_of_memory(),

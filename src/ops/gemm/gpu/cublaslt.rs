@@ -10,11 +10,11 @@ use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys::{self, cublasLtEpilogue_t as Epilogues, cublasStatus_t as Status};
 use sha2::{Digest, Sha256};
 
-use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
-use crate::ops::gemm::{Epilogue, Problem, Stored};
+use crate::ops::gemm::ptx::{DeviceMatrix, DeviceOperands};
+use crate::ops::gemm::{Epilogue, Layout, Problem};
 use crate::terms::{Gelu, Inputs, Precision};
 
-/// Pointers are aligned to this at least, as `Operands::check_addresses` sees to.
+/// Pointers are aligned to this at least, as `DeviceOperands::check_addresses` sees to.
 static ALIGNMENT_BYTES: u32 = 16;
 
 /// Something that the library refused or failed at.
@@ -141,7 +141,7 @@ pub struct Addresses {
     pub aux: u64,
 }
 
-impl Operands<'_> {
+impl DeviceOperands<'_> {
     pub(super) fn addresses(&self) -> Addresses {
         let address = |matrix: &Option<DeviceMatrix>| matrix.as_ref().map_or(0, |m| m.address());
         Addresses {
@@ -207,7 +207,7 @@ impl Description {
             )?,
         };
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
-        let transposes = |stored| u32::from(stored == Stored::Transposed);
+        let transposes = |layout| u32::from(layout == Layout::Transposed);
         description.set(
             Attribute::CUBLASLT_MATMUL_DESC_TRANSA,
             transposes(problem.b),

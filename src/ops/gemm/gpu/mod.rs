@@ -22,7 +22,7 @@ use super::cache::{self, Header};
 use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::{Comparison, Fill, Tolerance};
 use super::problem::{Epilogue, Problem};
-use super::ptx::{self, Operands, Tile};
+use super::ptx::{self, DeviceOperands, Tile};
 use super::workspace_bytes;
 use crate::device::{DeviceError, DeviceProfile, Hardware};
 use crate::ops::cuda::gelu;
@@ -30,9 +30,9 @@ use crate::ops::cuda::gelu::AfterProduct;
 use crate::ops::{cuda, kernels};
 use crate::terms::{Effort, GemmBackend, Precision};
 
-pub use candidate::{Candidate, GpuError};
+pub use candidate::{GpuCandidate, GpuError};
 use cublaslt::{Addresses, Algorithm, CublasLt, Description, LtError};
-pub use trial::Trial;
+pub use trial::GpuTrial;
 
 /// Algorithms that are asked of cuBLASLt in a limited and in a full search.
 const LIMITED_ALGORITHMS: usize = 8;
@@ -51,7 +51,7 @@ const FLUSHED_CACHES: usize = 2;
 type Offered = Result<Rc<(Description, Vec<Algorithm>)>, LtError>;
 
 /// A GPU that computes products on one stream.
-pub struct Gpu {
+pub struct GpuGemm {
     backend: GemmBackend,
     kernels: cuda::Gpu,
     library: Result<CublasLt, LtError>,
@@ -60,7 +60,7 @@ pub struct Gpu {
     workspace: RefCell<CudaSlice<f32>>,
 }
 
-impl Gpu {
+impl GpuGemm {
     /// Products on the GPU that CUDA counts as `ordinal`, with a workspace of their own.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Gpu {
         Self::on(&device, profile, backend).map_err(|error| crate::device::explain(error, ordinal))
     }
 
-    /// As [`Gpu::open`], on a GPU that is open.
+    /// As [`GpuGemm::open`], on a GPU that is open.
     ///
     /// # Errors
     /// The driver's.
@@ -180,7 +180,7 @@ impl Gpu {
     }
 
     /// With the epilogue that the library has, and with ours after it.
-    fn cublaslt_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
+    fn cublaslt_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<GpuCandidate>> {
         let mut offers = self.cublaslt_offers_of(problem, effort, false);
         if let Some((first, _)) = in_two_steps(problem) {
             let both = self.cublaslt_offers_of(&first, effort, true);
@@ -196,7 +196,7 @@ impl Gpu {
         problem: &Problem,
         effort: Effort,
         then_gelu: bool,
-    ) -> Vec<Offer<Candidate>> {
+    ) -> Vec<Offer<GpuCandidate>> {
         let wanted = match effort {
             Effort::Off => 1,
             Effort::Limited => LIMITED_ALGORITHMS,
@@ -205,7 +205,7 @@ impl Gpu {
         match self.offered(problem) {
             Ok(offered) => (offered.1.iter().take(wanted).enumerate())
                 .map(|(rank, algorithm)| Offer {
-                    candidate: Candidate::CublasLt {
+                    candidate: GpuCandidate::CublasLt {
                         rank,
                         fingerprint: algorithm.fingerprint,
                         then_gelu,
@@ -216,7 +216,7 @@ impl Gpu {
                 })
                 .collect(),
             Err(error) => vec![Offer {
-                candidate: Candidate::NoCublasLt,
+                candidate: GpuCandidate::NoCublasLt,
                 same_bits: false,
                 is_spare: false,
                 available: Err(Unavailable(error.to_string())),
@@ -226,10 +226,10 @@ impl Gpu {
 
     /// The kernel that takes every shape comes first; it is spare, for on CUDA cores a large product takes seconds. Then
     /// come those that are worth a trial, the most promising first, and the rest is spare, too.
-    fn ptx_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
+    fn ptx_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<GpuCandidate>> {
         let (limits, sm_count) = (self.kernels.limits(), self.kernels.sm_count());
         let offer = |tile: Tile, split_k, is_spare| Offer {
-            candidate: Candidate::Ptx { tile, split_k },
+            candidate: GpuCandidate::Ptx { tile, split_k },
             same_bits: false,
             is_spare,
             available: tile
@@ -266,7 +266,7 @@ impl Gpu {
         &self,
         problem: &Problem,
         (rank, then_gelu): (usize, bool),
-        operands: &Operands,
+        operands: &DeviceOperands,
     ) -> Result<(), GpuError> {
         operands.check_dense(problem)?;
         operands.check_addresses()?;
@@ -297,7 +297,7 @@ impl Gpu {
         &self,
         problem: &Problem,
         after: AfterProduct,
-        operands: &Operands,
+        operands: &DeviceOperands,
     ) -> Result<(), GpuError> {
         let (kernels, count) = (&self.kernels, problem.m * problem.n);
         let Addresses { aux, c, .. } = operands.addresses();
@@ -330,13 +330,13 @@ fn in_two_steps(problem: &Problem) -> Option<(Problem, AfterProduct)> {
     Some((product, after))
 }
 
-impl Device for Gpu {
-    type Candidate = Candidate;
-    type Operands<'a> = Operands<'a>;
+impl Device for GpuGemm {
+    type Candidate = GpuCandidate;
+    type Operands<'a> = DeviceOperands<'a>;
     type Failure = GpuError;
-    type Trial = Trial;
+    type Trial = GpuTrial;
 
-    fn offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
+    fn offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<GpuCandidate>> {
         let mut offers = match self.backend {
             GemmBackend::Ptx => Vec::new(),
             // `fma` is refused before a GPU is opened.
@@ -351,18 +351,18 @@ impl Device for Gpu {
     fn launch(
         &self,
         problem: &Problem,
-        candidate: Candidate,
-        operands: &mut Operands,
+        candidate: GpuCandidate,
+        operands: &mut DeviceOperands,
     ) -> Result<(), GpuError> {
         match candidate {
-            Candidate::CublasLt {
+            GpuCandidate::CublasLt {
                 rank, then_gelu, ..
             } => self.launch_cublaslt(problem, (rank, then_gelu), operands),
-            Candidate::NoCublasLt => Err(self.offered(problem).map(|_| ()).err().map_or_else(
+            GpuCandidate::NoCublasLt => Err(self.offered(problem).map(|_| ()).err().map_or_else(
                 || Unavailable("cuBLASLt was not there when this was chosen".into()).into(),
                 GpuError::from,
             )),
-            Candidate::Ptx { tile, split_k } => {
+            GpuCandidate::Ptx { tile, split_k } => {
                 let mut workspace = self.workspace.borrow_mut();
                 let mut workspace = workspace.as_view_mut();
                 let workspace = Some(&mut workspace);
@@ -376,17 +376,17 @@ impl Device for Gpu {
         trial::bytes(problem, self.flush_bytes())
     }
 
-    fn trial(&self, problems: &[Problem]) -> Result<Trial, Unavailable> {
-        Trial::new(self.stream().clone(), problems, self.flush_bytes())
+    fn trial(&self, problems: &[Problem]) -> Result<GpuTrial, Unavailable> {
+        GpuTrial::new(self.stream().clone(), problems, self.flush_bytes())
     }
 
-    fn operands<'a>(&self, trial: &'a mut Trial, problem: &Problem) -> Operands<'a> {
+    fn operands<'a>(&self, trial: &'a mut GpuTrial, problem: &Problem) -> DeviceOperands<'a> {
         trial.operands(problem)
     }
 
     fn fill(
         &self,
-        trial: &mut Trial,
+        trial: &mut GpuTrial,
         problem: &Problem,
         operand: Operand,
         fill: Fill,
@@ -396,7 +396,7 @@ impl Device for Gpu {
 
     fn read(
         &self,
-        trial: &mut Trial,
+        trial: &mut GpuTrial,
         problem: &Problem,
         operand: Operand,
         indices: &[usize],
@@ -404,13 +404,13 @@ impl Device for Gpu {
         trial.read(&self.kernels, problem, operand, indices)
     }
 
-    fn keep(&self, trial: &mut Trial, problem: &Problem) -> Result<(), Unavailable> {
+    fn keep(&self, trial: &mut GpuTrial, problem: &Problem) -> Result<(), Unavailable> {
         trial.keep(problem)
     }
 
     fn compare(
         &self,
-        trial: &mut Trial,
+        trial: &mut GpuTrial,
         problem: &Problem,
         operand: Operand,
         tolerance: &Tolerance,
@@ -425,8 +425,8 @@ impl Device for Gpu {
     fn time(
         &self,
         problem: &Problem,
-        candidate: Candidate,
-        trial: &mut Trial,
+        candidate: GpuCandidate,
+        trial: &mut GpuTrial,
     ) -> Result<Duration, GpuError> {
         let (stream, flags) = (self.stream(), Some(CUevent_flags::CU_EVENT_DEFAULT));
         stream.memset_zeros(&mut trial.flush)?;

@@ -10,7 +10,7 @@ use crate::ops::cuda::host::{download, upload};
 use crate::ops::cuda::{Gpu, LaunchError, check, is_out_of_memory};
 use crate::ops::gemm::candidate::{MOST_READ, Operand, Unavailable};
 use crate::ops::gemm::check::{Comparison, Fill, Tolerance, significant_bits};
-use crate::ops::gemm::ptx::{DeviceMatrix, Operands, dtype};
+use crate::ops::gemm::ptx::{DeviceMatrix, DeviceOperands, dtype};
 use crate::ops::gemm::{Epilogue, Problem};
 use crate::terms::Precision;
 use crate::units;
@@ -20,10 +20,10 @@ const ALIGNMENT: usize = 256;
 
 /// Dense operands of one problem after the other, what is kept of its results, and what checks and timings need beside
 /// them.
-pub struct Trial {
+pub struct GpuTrial {
     stream: Arc<CudaStream>,
     arena: CudaSlice<u8>,
-    /// See [`super::Gpu::flush_bytes`].
+    /// See [`super::GpuGemm::flush_bytes`].
     pub(super) flush: CudaSlice<u8>,
     /// Elements that are read, by index and then by value.
     indices: CudaSlice<i64>,
@@ -115,7 +115,7 @@ pub(super) fn bytes(problem: &Problem, flush_bytes: usize) -> u64 {
     (arena_bytes(problem) + flush_bytes) as u64
 }
 
-impl Trial {
+impl GpuTrial {
     /// With room for any one of `problems`.
     pub fn new(
         stream: Arc<CudaStream>,
@@ -142,7 +142,7 @@ impl Trial {
         })
     }
 
-    pub fn operands(&mut self, problem: &Problem) -> Operands<'_> {
+    pub fn operands(&mut self, problem: &Problem) -> DeviceOperands<'_> {
         let [a, b, c, bias, aux, ..] = places(problem);
         let (base, guard) = self.arena.device_ptr_mut(&self.stream);
         let matrix = |place: Place, writable, guard| {
@@ -161,7 +161,7 @@ impl Trial {
         };
         // One guard tells for the whole arena what the stream does with it.
         let told = || SyncOnDrop::Sync(None);
-        Operands {
+        DeviceOperands {
             a: matrix(a, false, told()),
             b: matrix(b, false, told()),
             c: matrix(c, true, guard),

@@ -2,7 +2,7 @@
 
 use cudarc::driver::DeviceRepr;
 
-use crate::ops::gemm::{Epilogue, OutputType, Problem, Stored};
+use crate::ops::gemm::{Epilogue, Layout, OutputType, Problem};
 use crate::terms::Gelu;
 
 /// Pointers are addresses on the device, null where there is none.
@@ -38,7 +38,7 @@ unsafe impl DeviceRepr for Arguments {}
 impl Arguments {
     /// All that the problem alone decides. Its sizes fit: `Tile::fits` has seen them.
     pub fn of(problem: &Problem, split_k: usize) -> Self {
-        let transposed = |stored: Stored| i32::from(stored == Stored::Transposed);
+        let transposed = |layout: Layout| i32::from(layout == Layout::Transposed);
         Self {
             m: problem.m as i32,
             n: problem.n as i32,

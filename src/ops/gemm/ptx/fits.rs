@@ -24,7 +24,7 @@ impl From<&Cuda> for CardLimits {
 
 /// Why a kernel cannot compute a problem on a card. A value, not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
+pub enum Misfit {
     #[error("needs compute capability {}.{}, this GPU has {}.{}", .needs.0, .needs.1, .has.0, .has.1)]
     ComputeCapability { needs: (u32, u32), has: (u32, u32) },
     #[error("made for compute capability 7.5; this GPU has better ones")]
@@ -59,7 +59,7 @@ impl Tile {
     ///
     /// # Errors
     /// What is missing.
-    pub fn fits(&self, problem: &Problem, limits: &CardLimits) -> Result<(), Unavailable> {
+    pub fn fits(&self, problem: &Problem, limits: &CardLimits) -> Result<(), Misfit> {
         let aux = matches!(
             problem.epilogue,
             Epilogue::BiasGelu(_) | Epilogue::GeluBackward(_)
@@ -82,36 +82,36 @@ impl Tile {
         problem: &Problem,
         limits: &CardLimits,
         strides: &Strides,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<(), Misfit> {
         let needs = self.compute_capability();
         let has = limits.compute_capability;
         if !Tile::all(problem.inputs).any(|tile| tile == *self) {
-            return Err(Unavailable::Inputs);
+            return Err(Misfit::Inputs);
         }
         if has < needs {
-            return Err(Unavailable::ComputeCapability { needs, has });
+            return Err(Misfit::ComputeCapability { needs, has });
         }
         if matches!(self, Tile::Mma(_)) && needs < AMPERE && has >= AMPERE {
-            return Err(Unavailable::ForOlderGpus);
+            return Err(Misfit::ForOlderGpus);
         }
         if let Tile::Wgmma(_) = self {
             if has > HOPPER {
-                return Err(Unavailable::ForHopper { has });
+                return Err(Misfit::ForHopper { has });
             }
             if problem.k == 0 {
-                return Err(Unavailable::NoProducts);
+                return Err(Misfit::NoProducts);
             }
         }
         let needs = self.shared_bytes(problem.inputs);
         let has = limits.shared_bytes_per_block;
         if needs > has {
-            return Err(Unavailable::SharedMemory { needs, has });
+            return Err(Misfit::SharedMemory { needs, has });
         }
         // Kernels count rows and columns, padded to tiles, in 32 bits.
         let limit = (i32::MAX / 2) as usize;
         for (what, value) in [("M", problem.m), ("N", problem.n), ("K", problem.k)] {
             if value > limit {
-                return Err(Unavailable::TooLarge { what, value, limit });
+                return Err(Misfit::TooLarge { what, value, limit });
             }
         }
         match self {
@@ -131,7 +131,7 @@ pub(super) struct Strides {
 
 impl Strides {
     /// Whether every row begins where 16 bytes can be moved at once.
-    fn aligned(&self, problem: &Problem) -> Result<(), Unavailable> {
+    fn aligned(&self, problem: &Problem) -> Result<(), Misfit> {
         let input = problem.inputs.element_bytes() as usize;
         let output = problem.output_precision().element_bytes() as usize;
         let rows = [
@@ -145,7 +145,7 @@ impl Strides {
             if let Some(elements) = stride
                 && !elements.is_multiple_of(multiple)
             {
-                return Err(Unavailable::Alignment {
+                return Err(Misfit::Alignment {
                     what,
                     elements,
                     multiple,
@@ -159,7 +159,7 @@ impl Strides {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::gemm::{OutputType, Stored};
+    use crate::ops::gemm::{Layout, OutputType};
     use crate::terms::Inputs;
 
     fn plain([m, n, k]: [usize; 3], inputs: Inputs) -> Problem {
@@ -167,8 +167,8 @@ mod tests {
             m,
             n,
             k,
-            a: Stored::AsIs,
-            b: Stored::AsIs,
+            a: Layout::AsIs,
+            b: Layout::AsIs,
             inputs,
             output: OutputType::LikeInputs,
             accumulate: false,

@@ -6,19 +6,19 @@ use cudarc::driver::{
 };
 
 use super::arguments::Arguments;
-use super::fits::Unavailable;
-use super::operands::Operands;
+use super::fits::Misfit;
+use super::operands::DeviceOperands;
 use super::tensor_map::TensorMap;
 use super::tile::{Tile, memory_type};
 use crate::ops::cuda::{self, Gpu};
 use crate::ops::gemm::Problem;
-use crate::ops::gemm::candidate::Failure;
+use crate::ops::gemm::candidate::GemmFailure;
 
 /// Why a product was not launched. Nothing was written then.
 #[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
+pub enum PtxError {
     #[error(transparent)]
-    Unavailable(#[from] Unavailable),
+    Misfit(#[from] Misfit),
     #[error(transparent)]
     Kernel(#[from] cuda::LaunchError),
     #[error("{name} {what}")]
@@ -35,7 +35,7 @@ pub enum LaunchError {
     Launch { kernel: String, source: DriverError },
 }
 
-impl Failure for LaunchError {
+impl GemmFailure for PtxError {
     /// Whether the driver had no memory left, for the kernel's code or its launch.
     fn is_out_of_memory(&self) -> bool {
         let error = match self {
@@ -60,15 +60,15 @@ const MOST_SLICES: usize = 65_535;
 /// ([`Tile::workspace_elements`]) and are added in the order of the slices: results do not depend on chance.
 ///
 /// # Errors
-/// [`LaunchError`]; the operands are then as they were.
+/// [`PtxError`]; the operands are then as they were.
 pub fn launch(
     gpu: &Gpu,
     problem: &Problem,
     tile: Tile,
     split_k: usize,
-    operands: &mut Operands,
+    operands: &mut DeviceOperands,
     workspace: Option<&mut CudaViewMut<f32>>,
-) -> Result<(), LaunchError> {
+) -> Result<(), PtxError> {
     tile.fits_strides(problem, gpu.limits(), &operands.strides())?;
     operands.check(problem)?;
     if tile != Tile::Simple {
@@ -81,7 +81,7 @@ pub fn launch(
         Tile::Wgmma(_) => problem.k.div_ceil(tile.step()),
     };
     if !(1..=most).contains(&split_k) {
-        return Err(LaunchError::SplitK(split_k));
+        return Err(PtxError::SplitK(split_k));
     }
     if problem.m == 0 || problem.n == 0 {
         return Ok(());
@@ -91,7 +91,7 @@ pub fn launch(
     let needs = tile.workspace_elements(problem, split_k);
     let has = workspace.as_ref().map_or(0, |workspace| workspace.len());
     if needs > has {
-        return Err(LaunchError::Workspace {
+        return Err(PtxError::Workspace {
             split_k,
             needs,
             has,
@@ -174,13 +174,13 @@ struct Function {
 }
 
 impl Function {
-    fn load(gpu: &Gpu, name: String, shared_bytes: usize) -> Result<Self, LaunchError> {
+    fn load(gpu: &Gpu, name: String, shared_bytes: usize) -> Result<Self, PtxError> {
         let function = gpu.kernel_named(&name, shared_bytes)?;
         Ok(Self { name, function })
     }
 
-    fn failed(&self, source: DriverError) -> LaunchError {
-        LaunchError::Launch {
+    fn failed(&self, source: DriverError) -> PtxError {
+        PtxError::Launch {
             kernel: self.name.clone(),
             source,
         }
@@ -192,7 +192,7 @@ impl Function {
         launched: &Launched,
         arguments: &Arguments,
         maps: Option<&[TensorMap; 2]>,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<(), PtxError> {
         let failed = |source| self.failed(source);
         let Launched {
             grid: (blocks, slices),
@@ -203,7 +203,7 @@ impl Function {
         let blocks = u32::try_from(blocks)
             .ok()
             .filter(|blocks| *blocks as usize <= limit)
-            .ok_or(Unavailable::TooLarge {
+            .ok_or(Misfit::TooLarge {
                 what: "the number of blocks",
                 value: blocks,
                 limit,

@@ -4,7 +4,7 @@ use candle_core::{DType, WithDType};
 use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop};
 
 use super::fits::{Strides, VECTOR_BYTES};
-use super::launch::LaunchError;
+use super::launch::PtxError;
 use crate::ops::gemm::{Epilogue, Problem};
 use crate::terms::Precision;
 
@@ -83,7 +83,7 @@ impl<'a> DeviceMatrix<'a> {
     }
 
     /// Whether this can be the operand that a problem needs.
-    fn check(&self, need: &Need) -> Result<(), LaunchError> {
+    fn check(&self, need: &Need) -> Result<(), PtxError> {
         let &Need {
             name,
             dtype,
@@ -94,7 +94,7 @@ impl<'a> DeviceMatrix<'a> {
         let fits = rows == 0
             || columns == 0
             || (self.row_stride >= columns && last.saturating_add(columns) <= self.elements);
-        let wrong = |what: String| Err(LaunchError::Operand { name, what });
+        let wrong = |what: String| Err(PtxError::Operand { name, what });
         if self.dtype != dtype {
             wrong(format!("is of {:?}, not of {dtype:?}", self.dtype))
         } else if !fits {
@@ -128,7 +128,7 @@ struct Need {
 }
 
 /// The matrices and the vector of a product. The bias is a matrix of one row.
-pub struct Operands<'a> {
+pub struct DeviceOperands<'a> {
     pub a: DeviceMatrix<'a>,
     pub b: DeviceMatrix<'a>,
     pub c: DeviceMatrix<'a>,
@@ -138,10 +138,10 @@ pub struct Operands<'a> {
     pub aux: Option<DeviceMatrix<'a>>,
 }
 
-impl Operands<'_> {
+impl DeviceOperands<'_> {
     /// # Errors
-    /// [`LaunchError::Operand`]: one is missing, too small, of another type or not to be written.
-    pub(super) fn check(&self, problem: &Problem) -> Result<(), LaunchError> {
+    /// [`PtxError::Operand`]: one is missing, too small, of another type or not to be written.
+    pub(super) fn check(&self, problem: &Problem) -> Result<(), PtxError> {
         let input = dtype(problem.inputs.storage());
         let output = dtype(problem.output_precision());
         let need = |name, dtype, shape, written| Need {
@@ -168,7 +168,7 @@ impl Operands<'_> {
                 (Some(given), Some(need)) => given.check(&need)?,
                 (None, Some(Need { name, .. })) => {
                     let what = "is missing".into();
-                    return Err(LaunchError::Operand { name, what });
+                    return Err(PtxError::Operand { name, what });
                 }
             }
         }
@@ -176,7 +176,7 @@ impl Operands<'_> {
     }
 
     /// Whether each begins where 16 bytes can be moved at once.
-    pub(in crate::ops::gemm) fn check_addresses(&self) -> Result<(), LaunchError> {
+    pub(in crate::ops::gemm) fn check_addresses(&self) -> Result<(), PtxError> {
         let rest = [
             ("the bias", &self.bias),
             ("the auxiliary matrix", &self.aux),
@@ -190,17 +190,17 @@ impl Operands<'_> {
         {
             if !matrix.address.is_multiple_of(VECTOR_BYTES as u64) {
                 let what = format!("must begin at a multiple of {VECTOR_BYTES} bytes");
-                return Err(LaunchError::Operand { name, what });
+                return Err(PtxError::Operand { name, what });
             }
         }
         Ok(())
     }
 
-    /// As [`Operands::check`], and rows lie one after the other.
+    /// As [`DeviceOperands::check`], and rows lie one after the other.
     ///
     /// # Errors
-    /// [`LaunchError::Operand`]
-    pub(in crate::ops::gemm) fn check_dense(&self, problem: &Problem) -> Result<(), LaunchError> {
+    /// [`PtxError::Operand`]
+    pub(in crate::ops::gemm) fn check_dense(&self, problem: &Problem) -> Result<(), PtxError> {
         self.check(problem)?;
         let matrices = [
             ("A", Some(&self.a), problem.a_shape().1),
@@ -211,7 +211,7 @@ impl Operands<'_> {
         for (name, matrix, columns) in matrices {
             if matrix.is_some_and(|matrix| matrix.row_stride != columns) {
                 let what = format!("has more than its {columns} elements per row");
-                return Err(LaunchError::Operand { name, what });
+                return Err(PtxError::Operand { name, what });
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use cudarc::driver::sys::{
 use cudarc::driver::{DeviceRepr, DriverError};
 
 use super::tile::Wgmma;
-use crate::ops::gemm::{Problem, Stored};
+use crate::ops::gemm::{Layout, Problem};
 use crate::terms::Inputs;
 
 /// What `gemm_wgmma` takes beside [`super::arguments::Arguments`].
@@ -73,8 +73,8 @@ impl TensorMap {
         };
         // Where K runs along the rows, one box holds the whole tile; else boxes are 64 of K high.
         let height = |k_along_rows: bool, tile: usize| if k_along_rows { tile } else { Wgmma::BK };
-        let a_height = height(problem.a == Stored::AsIs, Wgmma::BM);
-        let b_height = height(problem.b == Stored::Transposed, tile.bn);
+        let a_height = height(problem.a == Layout::AsIs, Wgmma::BM);
+        let b_height = height(problem.b == Layout::Transposed, tile.bn);
         let [a, b] = addresses;
         let [row_a, row_b] = row_strides;
         Ok([

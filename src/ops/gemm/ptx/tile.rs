@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::gemm::{Problem, Stored};
+use crate::ops::gemm::{Layout, Problem};
 use crate::terms::{GpuInputs, Inputs, Precision};
 
 /// A kernel but for types and transposes, which the problem decides.
@@ -212,9 +212,9 @@ impl Tile {
         } else {
             memory_type(problem.inputs)
         };
-        let letter = |stored| match stored {
-            Stored::AsIs => 'n',
-            Stored::Transposed => 't',
+        let letter = |layout| match layout {
+            Layout::AsIs => 'n',
+            Layout::Transposed => 't',
         };
         let (a, b) = (letter(problem.a), letter(problem.b));
         format!("gemm_{inputs}_{tile}_{a}{b}")
@@ -266,8 +266,8 @@ mod tests {
             m,
             n,
             k,
-            a: Stored::AsIs,
-            b: Stored::AsIs,
+            a: Layout::AsIs,
+            b: Layout::AsIs,
             inputs,
             output: OutputType::LikeInputs,
             accumulate: false,
