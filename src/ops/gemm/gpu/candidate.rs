@@ -1,4 +1,4 @@
-//! What a GPU can compute a product with, and why it may not have.
+//! Ways to compute a GEMM on a GPU, and their errors.
 
 use std::fmt::{self, Display};
 
@@ -9,18 +9,18 @@ use crate::ops::cuda::{self, is_out_of_memory};
 use crate::ops::gemm::candidate::{GemmFailure, Unavailable};
 use crate::ops::gemm::ptx::{PtxError, Tile};
 
-/// A way to compute a product.
+/// A way to compute a GEMM on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum GpuCandidate {
-    /// An algorithm of cuBLASLt's, number `rank` of its heuristic. That order is no part of its name: another process
-    /// may be told another one.
+    /// An algorithm of cuBLASLt, number `rank` of its heuristic. The rank is no part of the candidate's name: it may
+    /// differ in another process.
     CublasLt {
         rank: usize,
         fingerprint: u32,
-        /// GELU, or its slope, is applied by a kernel of ours afterwards.
+        /// A kernel of ours applies GELU, or its slope, afterwards.
         then_gelu: bool,
     },
-    /// Nothing that cuBLASLt has.
+    /// Placeholder where cuBLASLt has no algorithm; never available.
     NoCublasLt,
     Ptx {
         tile: Tile,
@@ -46,7 +46,7 @@ impl Display for GpuCandidate {
     }
 }
 
-/// Why a product was not computed.
+/// Reason that a GEMM was not computed.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
     #[error(transparent)]

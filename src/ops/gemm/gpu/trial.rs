@@ -1,4 +1,4 @@
-//! Operands on a GPU to tune with.
+//! Buffers on a GPU for tuning.
 
 use std::sync::Arc;
 
@@ -15,25 +15,27 @@ use crate::ops::gemm::{Epilogue, Problem};
 use crate::terms::Precision;
 use crate::units;
 
-/// Where an operand may begin: what `cudaMalloc` aligns to.
+/// Alignment of an operand in bytes: that of `cudaMalloc`.
 const ALIGNMENT: usize = 256;
 
-/// Dense operands of one problem after the other, what is kept of its results, and what checks and timings need beside
-/// them.
+/// Buffers for the dense operands of one problem at a time, for the kept copy of its results, and for checks and
+/// timings.
 pub struct GpuTrial {
     stream: Arc<CudaStream>,
     arena: CudaSlice<u8>,
     /// See [`super::GpuGemm::flush_bytes`].
     pub(super) flush: CudaSlice<u8>,
-    /// Elements that are read, by index and then by value.
+    /// Indices of the elements that are read.
     indices: CudaSlice<i64>,
+    /// Values of these elements.
     values: CudaSlice<f32>,
     found: CudaSlice<Found>,
 }
 
-/// Where one operand lies in the arena.
+/// Place of one operand in the arena.
 #[derive(Clone, Copy)]
 struct Place {
+    /// In bytes.
     start: usize,
     precision: Precision,
     rows: usize,
@@ -45,12 +47,13 @@ impl Place {
         self.rows * self.columns
     }
 
+    /// In bytes.
     fn end(&self) -> usize {
         self.start + self.elements() * self.precision.element_bytes() as usize
     }
 }
 
-/// A, B, C, bias and aux, and C and aux as they are kept; what a problem does not have is empty.
+/// Places of A, B, C, bias, aux, the kept C and the kept aux. Those that a problem does not have are empty.
 fn places(problem: &Problem) -> [Place; 7] {
     let (input, output) = (problem.inputs.storage(), problem.output_precision());
     let (m, n) = (problem.m, problem.n);
@@ -75,8 +78,7 @@ fn places(problem: &Problem) -> [Place; 7] {
         rows,
         columns,
     });
-    // What is written lies last, so that a candidate that writes beyond it damages neither the operands nor what others
-    // are compared with.
+    // C and aux lie last, so that a candidate that writes beyond them damages neither its inputs nor the kept results.
     let mut end: usize = 0;
     for index in [5, 6, 0, 1, 3, 4, 2] {
         places[index].start = end.next_multiple_of(ALIGNMENT);
@@ -85,8 +87,8 @@ fn places(problem: &Problem) -> [Place; 7] {
     places
 }
 
-/// Where an operand that is written lies, and where what is kept of it does.
-fn written(problem: &Problem, operand: Operand) -> [Place; 2] {
+/// Places of an output: the one that is written, and its kept copy.
+fn output_places(problem: &Problem, operand: Operand) -> [Place; 2] {
     let [_, _, c, _, aux, kept_c, kept_aux] = places(problem);
     match operand {
         Operand::Aux => [aux, kept_aux],
@@ -110,13 +112,13 @@ macro_rules! for_type {
     };
 }
 
-/// On the GPU; what a few elements and findings take is not counted.
+/// Bytes of a trial on the GPU, without the few that `read` and `compare` need.
 pub(super) fn bytes(problem: &Problem, flush_bytes: usize) -> u64 {
     (arena_bytes(problem) + flush_bytes) as u64
 }
 
 impl GpuTrial {
-    /// With room for any one of `problems`.
+    /// Allocates buffers that are large enough for any one of `problems`.
     pub fn new(
         stream: Arc<CudaStream>,
         problems: &[Problem],
@@ -133,12 +135,13 @@ impl GpuTrial {
                 stream: stream.clone(),
             })
         };
-        allocate().map_err(|error| match is_out_of_memory(&error) {
-            true => Unavailable(format!(
-                "no memory for tuning: {} are needed",
-                units::bytes((largest + flush_bytes) as u64)
-            )),
-            false => refused(error),
+        allocate().map_err(|error| {
+            if is_out_of_memory(&error) {
+                let bytes = units::bytes((largest + flush_bytes) as u64);
+                Unavailable(format!("no memory for tuning: {bytes} are needed"))
+            } else {
+                refused(error)
+            }
         })
     }
 
@@ -152,14 +155,15 @@ impl GpuTrial {
             unsafe {
                 DeviceMatrix::at(
                     address,
-                    (dtype(place.precision), place.elements()),
+                    dtype(place.precision),
+                    place.elements(),
                     place.columns,
                     writable,
                     guard,
                 )
             }
         };
-        // One guard tells for the whole arena what the stream does with it.
+        // One guard serves for the whole arena.
         let told = || SyncOnDrop::Sync(None);
         DeviceOperands {
             a: matrix(a, false, told()),
@@ -170,7 +174,7 @@ impl GpuTrial {
         }
     }
 
-    /// Where the arena lies. Work in its own stream needs no other guard.
+    /// Address of the arena. Work in its own stream needs no guard.
     fn base(&mut self) -> u64 {
         self.arena.device_ptr_mut(&self.stream).0
     }
@@ -216,8 +220,8 @@ impl GpuTrial {
 
     pub fn keep(&mut self, problem: &Problem) -> Result<(), Unavailable> {
         for &operand in problem.writes() {
-            let [from, to] = written(problem, operand);
-            // What is kept lies before all that is written.
+            let [from, to] = output_places(problem, operand);
+            // The kept copies lie before the outputs.
             let (mut kept, operands) = self.arena.split_at_mut(from.start);
             let from = operands.slice(..from.end() - from.start);
             let mut to = kept.slice_mut(to.start..to.end());
@@ -233,7 +237,7 @@ impl GpuTrial {
         operand: Operand,
         tolerance: &Tolerance,
     ) -> Result<Comparison, Unavailable> {
-        let [place, kept] = written(problem, operand);
+        let [place, kept] = output_places(problem, operand);
         let base = self.base();
         let both = (base + place.start as u64, base + kept.start as u64);
         let (count, mut out) = (place.elements(), self.found.as_view_mut());

@@ -1,15 +1,15 @@
-//! Where a kernel can run: the GPU's limits, and how operands must lie.
+//! Requirements of a kernel: on the GPU, and on the alignment of operands.
 
 use super::tile::{AMPERE, HOPPER, Tile};
 use crate::device::Cuda;
 use crate::ops::gemm::{Epilogue, Problem};
 
-/// What a GPU must have, and where it stops.
+/// Limits of a GPU that decide which kernels it can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CardLimits {
     /// (major, minor)
     pub compute_capability: (u32, u32),
-    /// The most that one block may ask for.
+    /// Largest shared memory that one block may ask for (opt-in).
     pub shared_bytes_per_block: usize,
 }
 
@@ -22,7 +22,7 @@ impl From<&Cuda> for CardLimits {
     }
 }
 
-/// Why a kernel cannot compute a problem on a card. A value, not a failure.
+/// Reason that a kernel cannot compute a problem on a card. A value, not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misfit {
     #[error("needs compute capability {}.{}, this GPU has {}.{}", .needs.0, .needs.1, .has.0, .has.1)]
@@ -51,14 +51,14 @@ pub enum Misfit {
     },
 }
 
-/// What an instruction of these kernels moves at most, and what it must be aligned to.
+/// Size and alignment of the widest memory access of these kernels.
 pub(super) const VECTOR_BYTES: usize = 16;
 
 impl Tile {
-    /// Whether this kernel can compute a problem on a card; rows are taken to lie one after the other.
+    /// Checks that this kernel can compute a problem with dense operands on a card.
     ///
     /// # Errors
-    /// What is missing.
+    /// The first requirement that is not met.
     pub fn fits(&self, problem: &Problem, limits: &CardLimits) -> Result<(), Misfit> {
         let aux = matches!(
             problem.epilogue,
@@ -76,7 +76,10 @@ impl Tile {
         )
     }
 
-    /// As [`Tile::fits`], for operands whose rows lie further apart.
+    /// Checks that this kernel can compute a problem with operands of these row strides on a card.
+    ///
+    /// # Errors
+    /// The first requirement that is not met.
     pub(super) fn fits_strides(
         &self,
         problem: &Problem,
@@ -116,12 +119,12 @@ impl Tile {
         }
         match self {
             Tile::Simple => Ok(()),
-            Tile::Mma(_) | Tile::Wgmma(_) => strides.aligned(problem),
+            Tile::Mma(_) | Tile::Wgmma(_) => strides.check_alignment(problem),
         }
     }
 }
 
-/// Elements from one row to the next.
+/// Row strides of the operands, in elements.
 pub(super) struct Strides {
     pub a: usize,
     pub b: usize,
@@ -130,8 +133,8 @@ pub(super) struct Strides {
 }
 
 impl Strides {
-    /// Whether every row begins where 16 bytes can be moved at once.
-    fn aligned(&self, problem: &Problem) -> Result<(), Misfit> {
+    /// Checks that every row begins at a multiple of 16 bytes.
+    fn check_alignment(&self, problem: &Problem) -> Result<(), Misfit> {
         let input = problem.inputs.element_bytes() as usize;
         let output = problem.output_precision().element_bytes() as usize;
         let rows = [
@@ -176,87 +179,100 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_card_says_what_it_cannot_run() {
-        let limits = |compute_capability, kib: usize| CardLimits {
+    const T4: CardLimits = card((7, 5), 64);
+    const RTX3060: CardLimits = card((8, 6), 99);
+    const H100: CardLimits = card((9, 0), 227);
+
+    const fn card(compute_capability: (u32, u32), kib: usize) -> CardLimits {
+        CardLimits {
             compute_capability,
             shared_bytes_per_block: kib << 10,
-        };
-        let why = |tile: &str, problem: &Problem, limits| {
-            let found = Tile::all(problem.inputs).find(|found| found.to_string() == tile);
-            match found.expect("a tile").fits(problem, &limits) {
-                Ok(()) => "fits".to_string(),
-                Err(why) => why.to_string(),
-            }
-        };
-        let bf16 = plain([64; 3], Inputs::Bfloat16);
-        let (t4, rtx3060, h100) = (limits((7, 5), 64), limits((8, 6), 99), limits((9, 0), 227));
+        }
+    }
+
+    /// "fits", or the reason that the tile of this name does not.
+    fn verdict(tile: &str, problem: &Problem, limits: &CardLimits) -> String {
+        let found = Tile::all(problem.inputs).find(|found| found.to_string() == tile);
+        match found.expect("a tile").fits(problem, limits) {
+            Ok(()) => "fits".to_string(),
+            Err(misfit) => misfit.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_card_says_which_tiles_it_cannot_run() {
+        let [bf16, f16] = [Inputs::Bfloat16, Inputs::Float16].map(|inputs| plain([64; 3], inputs));
         let large = "mma 128x256x64_s3";
         for (tile, problem, limits, expected) in [
-            (large, bf16, h100, "fits"),
+            (large, bf16, H100, "fits"),
             (
                 large,
                 bf16,
-                rtx3060,
+                RTX3060,
                 "needs 147456 bytes of shared memory per block, this GPU has 101376",
             ),
             (
                 large,
                 bf16,
-                t4,
+                T4,
                 "needs compute capability 8.0, this GPU has 7.5",
             ),
-            ("mma 128x256x32_s4", bf16, rtx3060, "fits"),
+            ("mma 128x256x32_s4", bf16, RTX3060, "fits"),
+            ("mma 64x64x32_s2", f16, T4, "fits"),
             (
                 "mma 64x64x32_s2",
-                plain([64; 3], Inputs::Float16),
-                t4,
-                "fits",
-            ),
-            (
-                "mma 64x64x32_s2",
-                plain([64; 3], Inputs::Float16),
-                h100,
+                f16,
+                H100,
                 "made for compute capability 7.5; this GPU has better ones",
             ),
-            (
-                "mma 64x64x32_s4",
-                plain([64, 64, 100], Inputs::Bfloat16),
-                h100,
-                "rows of A must be whole multiples of 8 elements, not 100",
-            ),
-            (
-                "mma 64x64x16_s4",
-                plain([64, 50257, 64], Inputs::Tf32),
-                h100,
-                "rows of B must be whole multiples of 4 elements, not 50257",
-            ),
-            ("simple", plain([64, 50257, 100], Inputs::Tf32), t4, "fits"),
-            ("wgmma 128x256x64_s4", bf16, h100, "fits"),
+            ("wgmma 128x256x64_s4", bf16, H100, "fits"),
             (
                 "wgmma 128x128x64_s6",
-                plain([64; 3], Inputs::Float16),
-                rtx3060,
+                f16,
+                RTX3060,
                 "needs compute capability 9.0, this GPU has 8.6",
             ),
             (
                 "wgmma 128x256x64_s4",
                 bf16,
-                limits((10, 0), 227),
+                card((10, 0), 227),
                 "made for compute capability 9.0 alone, this GPU has 10.0",
+            ),
+        ] {
+            assert_eq!(verdict(tile, &problem, &limits), expected, "{tile}");
+        }
+    }
+
+    #[test]
+    fn a_tile_says_which_problems_it_cannot_compute() {
+        for (tile, size, inputs, expected) in [
+            (
+                "mma 64x64x32_s4",
+                [64, 64, 100],
+                Inputs::Bfloat16,
+                "rows of A must be whole multiples of 8 elements, not 100",
+            ),
+            (
+                "mma 64x64x16_s4",
+                [64, 50257, 64],
+                Inputs::Tf32,
+                "rows of B must be whole multiples of 4 elements, not 50257",
             ),
             (
                 "wgmma 128x256x64_s4",
-                plain([64, 64, 0], Inputs::Bfloat16),
-                h100,
+                [64, 64, 0],
+                Inputs::Bfloat16,
                 "K is zero, and the copy engine copies something",
             ),
         ] {
-            assert_eq!(why(tile, &problem, limits), expected, "{tile}, {problem}");
+            let problem = plain(size, inputs);
+            assert_eq!(verdict(tile, &problem, &H100), expected, "{tile}");
         }
+        let simple = plain([64, 50257, 100], Inputs::Tf32);
+        assert_eq!(verdict("simple", &simple, &T4), "fits");
         let tile = Tile::all(Inputs::Bfloat16).last().expect("tiles");
-        let f16 = plain([64; 3], Inputs::Float32);
-        let why = tile.fits(&f16, &h100).expect_err("no tile of fp32");
-        assert_eq!(why.to_string(), "no such tile for these inputs");
+        let fp32 = plain([64; 3], Inputs::Float32);
+        let misfit = tile.fits(&fp32, &H100).expect_err("no tile of fp32");
+        assert_eq!(misfit.to_string(), "no such tile for these inputs");
     }
 }

@@ -15,12 +15,12 @@ pub struct DeviceMatrix<'a> {
     elements: usize,
     row_stride: usize,
     writable: bool,
-    /// Tells the memory's owner, when dropped, what the stream does with it.
+    /// Records the stream's use with the memory's owner when it is dropped.
     _use: SyncOnDrop<'a>,
 }
 
 impl<'a> DeviceMatrix<'a> {
-    /// A matrix at the start of `memory` that is only read, with `row_stride` elements between rows.
+    /// Read-only matrix at the start of `memory`. `row_stride` is in elements.
     pub fn read<T: WithDType>(
         memory: &'a impl DevicePtr<T>,
         row_stride: usize,
@@ -38,7 +38,7 @@ impl<'a> DeviceMatrix<'a> {
         }
     }
 
-    /// A matrix at the start of `memory` that is written, or read, too.
+    /// Writable matrix at the start of `memory`. `row_stride` is in elements.
     pub fn write<T: WithDType>(
         memory: &'a mut impl DevicePtrMut<T>,
         row_stride: usize,
@@ -56,14 +56,15 @@ impl<'a> DeviceMatrix<'a> {
         }
     }
 
-    /// A matrix of so many elements of a type at an address.
+    /// Matrix in the `elements` elements at an address of the device. `row_stride` is in elements.
     ///
     /// # Safety
-    /// For as long as the matrix lives, they are memory of the device, and what is written is touched
-    /// by nothing else.
+    /// For as long as the matrix lives, the elements are memory of the device, and nothing else touches them
+    /// if they are writable.
     pub(in crate::ops::gemm) unsafe fn at(
         address: u64,
-        (dtype, elements): (DType, usize),
+        dtype: DType,
+        elements: usize,
         row_stride: usize,
         writable: bool,
         guard: SyncOnDrop<'a>,
@@ -82,7 +83,7 @@ impl<'a> DeviceMatrix<'a> {
         self.address
     }
 
-    /// Whether this can be the operand that a problem needs.
+    /// Checks that this can be the operand that a problem needs.
     fn check(&self, need: &Need) -> Result<(), PtxError> {
         let &Need {
             name,
@@ -119,7 +120,7 @@ pub(in crate::ops::gemm) fn dtype(precision: Precision) -> DType {
     }
 }
 
-/// What a problem needs one operand to be.
+/// Requirements of a problem on one operand.
 struct Need {
     name: &'static str,
     dtype: DType,
@@ -127,20 +128,22 @@ struct Need {
     written: bool,
 }
 
-/// The matrices and the vector of a product. The bias is a matrix of one row.
+/// Operands of a GEMM in memory of the device. The bias is a matrix of one row.
 pub struct DeviceOperands<'a> {
     pub a: DeviceMatrix<'a>,
     pub b: DeviceMatrix<'a>,
     pub c: DeviceMatrix<'a>,
-    /// (N), of the inputs' type.
+    /// (N), in the inputs' precision.
     pub bias: Option<DeviceMatrix<'a>>,
-    /// (M, N), of the inputs' type: what GELU is or was applied to. Written forward, read backward.
+    /// (M, N), in the inputs' precision: the argument of GELU. Written forward, read backward.
     pub aux: Option<DeviceMatrix<'a>>,
 }
 
 impl DeviceOperands<'_> {
+    /// Checks the operands against the problem.
+    ///
     /// # Errors
-    /// [`PtxError::Operand`]: one is missing, too small, of another type or not to be written.
+    /// [`PtxError::Operand`]: one is missing, too small, of another type or read-only.
     pub(super) fn check(&self, problem: &Problem) -> Result<(), PtxError> {
         let input = dtype(problem.inputs.storage());
         let output = dtype(problem.output_precision());
@@ -175,7 +178,10 @@ impl DeviceOperands<'_> {
         Ok(())
     }
 
-    /// Whether each begins where 16 bytes can be moved at once.
+    /// Checks that each is aligned to 16 bytes.
+    ///
+    /// # Errors
+    /// [`PtxError::Operand`]
     pub(in crate::ops::gemm) fn check_addresses(&self) -> Result<(), PtxError> {
         let rest = [
             ("the bias", &self.bias),
@@ -196,7 +202,7 @@ impl DeviceOperands<'_> {
         Ok(())
     }
 
-    /// As [`DeviceOperands::check`], and rows lie one after the other.
+    /// Checks the operands against the problem, and that their rows have no gaps between them.
     ///
     /// # Errors
     /// [`PtxError::Operand`]
