@@ -35,7 +35,7 @@ fn open() -> Option<CudaDevice> {
 /// Micro-steps are recorded as graphs.
 fn backend<T: GpuElement>(device: &CudaDevice) -> OnGpu<T> {
     let profile = DeviceProfile::gpu(0).unwrap();
-    let products = gpu::Gpu::on(device, &profile, GemmBackend::Auto).unwrap();
+    let products = gpu::GpuGemm::on(device, &profile, GemmBackend::Auto).unwrap();
     OnGpu::new(
         device,
         Dispatch::untuned(products),

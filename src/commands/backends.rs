@@ -40,11 +40,11 @@ mod gpu {
     use crate::device::{DeviceError, explain, open};
     use crate::ops::cuda::{GpuElement, OnGpu};
     use crate::ops::gemm::Dispatch;
-    use crate::ops::gemm::gpu::Gpu;
+    use crate::ops::gemm::gpu::GpuGemm;
 
     /// What searches on a GPU found, as far as the plan's.
     pub(in crate::commands) fn cache(
-        gpu: &Gpu,
+        gpu: &GpuGemm,
         plan: &Plan,
         (ordinal, profile): (usize, &DeviceProfile),
     ) -> Option<Cache> {
@@ -87,8 +87,8 @@ mod gpu {
         /// When it has not even memory for that, or does not tell what it can do.
         pub fn backend<T: GpuElement>(&self, search: Search) -> Result<OnGpu<T>, DeviceError> {
             let explained = |error| explain(error, self.ordinal);
-            let gpu =
-                Gpu::on(&self.device, self.profile, self.plan.gemm_backend).map_err(explained)?;
+            let gpu = GpuGemm::on(&self.device, self.profile, self.plan.gemm_backend)
+                .map_err(explained)?;
             let cache = cache(&gpu, self.plan, (self.ordinal, self.profile));
             let products = Dispatch::new(gpu, self.plan.gemm, cache, search.stored);
             let products = products.with_progress(search.progress);

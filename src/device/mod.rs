@@ -19,7 +19,7 @@ mod requirements;
 
 use serde::Serialize;
 
-use crate::terms::{Inputs, VectorExtension};
+use crate::terms::{GpuInputs, Inputs, VectorExtension};
 
 pub use capability::{NEWEST_COMPUTE_CAPABILITY, OLDEST_COMPUTE_CAPABILITY, has_kernels};
 pub(crate) use cpu::kib_field;
@@ -99,13 +99,12 @@ pub struct Cuda {
 impl Cuda {
     /// The datasheet's rate of GEMMs with such inputs, in operations per second; `None` where it has no figure.
     pub fn peak(&self, inputs: Inputs) -> Option<f64> {
-        match inputs {
-            Inputs::Float32 => Some(self.peak_fp32),
+        match inputs.on_gpu()? {
+            GpuInputs::Float32 => Some(self.peak_fp32),
             // Half of bf16's on every card that has both.
-            Inputs::Tf32 => self.peak_bf16.map(|peak| peak / 2.0),
-            Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => None,
-            Inputs::Bfloat16 => self.peak_bf16,
-            Inputs::Float16 => Some(self.peak_fp16),
+            GpuInputs::Tf32 => self.peak_bf16.map(|peak| peak / 2.0),
+            GpuInputs::Bfloat16 => self.peak_bf16,
+            GpuInputs::Float16 => Some(self.peak_fp16),
         }
     }
 }

@@ -84,8 +84,8 @@ pub fn packed_bytes(
     effort: Effort,
     extensions: &[VectorExtension],
 ) -> usize {
-    let problems = Problem::of_training(dims, rung, inputs);
-    let problems: Vec<Problem> = problems.into_iter().map(|(_, problem)| problem).collect();
+    let gemms = Problem::of_training(dims, rung, inputs);
+    let problems: Vec<Problem> = gemms.iter().map(|gemm| gemm.problem).collect();
     cpu::packed_bytes(&problems, threads, effort, extensions)
 }
 

@@ -116,9 +116,9 @@ impl<B: Backend> Trainer<B> {
             },
             move |rung, memory| {
                 let (dims, backend) = (&build_dims, &build_backend);
-                let problems = Problem::of_training(dims, rung, backend.inputs());
+                let gemms = Problem::of_training(dims, rung, backend.inputs());
                 backend.prepare(
-                    &problems,
+                    &gemms,
                     Some(room_for_tuning(dims, rung, &**backend, memory)),
                 );
                 Workspace::new(dims, rung, backend, Purpose::Training, memory)

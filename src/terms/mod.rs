@@ -16,5 +16,5 @@ pub use file_error::FileError;
 pub use gemm::{Effort, GemmBackend};
 pub use launch::{Engine, Job, Purpose, Recompute, Rung};
 pub use model::{Gelu, ModelDims};
-pub use precision::{Inputs, Precision};
+pub use precision::{GpuInputs, Inputs, Precision};
 pub use vector_extension::VectorExtension;

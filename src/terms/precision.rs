@@ -45,10 +45,19 @@ pub enum Inputs {
     Float32,
     /// fp32 in memory, multiplied in TF32.
     Tf32,
-    /// fp32 in memory, multiplied in bf16: on CPUs with instructions for that.
+    /// fp32 in memory, multiplied in bf16; only CPUs with bf16 instructions.
     Float32AsBfloat16,
-    /// fp32 in memory, multiplied as three bf16 pieces each, at fp32's accuracy: on CPUs with AMX.
+    /// fp32 in memory, multiplied as three bf16 pieces each, at fp32's accuracy; only CPUs with AMX.
     Float32InPieces,
+    Bfloat16,
+    Float16,
+}
+
+/// The [`Inputs`] that GPUs multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuInputs {
+    Float32,
+    Tf32,
     Bfloat16,
     Float16,
 }
@@ -64,14 +73,31 @@ impl From<Precision> for Inputs {
 }
 
 impl Inputs {
-    /// Bytes of an element in memory.
-    pub fn element_bytes(self) -> u64 {
+    /// Precision of an element in memory.
+    pub fn storage(self) -> Precision {
         match self {
             Inputs::Float32
             | Inputs::Tf32
             | Inputs::Float32AsBfloat16
-            | Inputs::Float32InPieces => 4,
-            Inputs::Bfloat16 | Inputs::Float16 => 2,
+            | Inputs::Float32InPieces => Precision::Float32,
+            Inputs::Bfloat16 => Precision::Bfloat16,
+            Inputs::Float16 => Precision::Float16,
+        }
+    }
+
+    /// Bytes of an element in memory.
+    pub fn element_bytes(self) -> u64 {
+        self.storage().element_bytes()
+    }
+
+    /// The same on a GPU; `None` for those of CPUs alone.
+    pub fn on_gpu(self) -> Option<GpuInputs> {
+        match self {
+            Inputs::Float32 => Some(GpuInputs::Float32),
+            Inputs::Tf32 => Some(GpuInputs::Tf32),
+            Inputs::Bfloat16 => Some(GpuInputs::Bfloat16),
+            Inputs::Float16 => Some(GpuInputs::Float16),
+            Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => None,
         }
     }
 }
@@ -86,5 +112,44 @@ impl Display for Inputs {
             Inputs::Bfloat16 => "bfloat16",
             Inputs::Float16 => "float16",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_keep_their_spellings_in_files_and_messages() {
+        for (inputs, stored, shown) in [
+            (Inputs::Float32, "float32", "float32"),
+            (Inputs::Tf32, "tf32", "tf32"),
+            (
+                Inputs::Float32AsBfloat16,
+                "float32asbfloat16",
+                "float32 as bfloat16",
+            ),
+            (
+                Inputs::Float32InPieces,
+                "float32inpieces",
+                "float32 in bfloat16 pieces",
+            ),
+            (Inputs::Bfloat16, "bfloat16", "bfloat16"),
+            (Inputs::Float16, "float16", "float16"),
+        ] {
+            let json = format!("\"{stored}\"");
+            assert_eq!(serde_json::to_string(&inputs).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Inputs>(&json).unwrap(), inputs);
+            assert_eq!(inputs.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn every_precision_is_the_storage_of_inputs_that_gpus_multiply() {
+        for precision in [Precision::Float32, Precision::Bfloat16, Precision::Float16] {
+            let inputs = Inputs::from(precision);
+            assert_eq!(inputs.storage(), precision);
+            assert!(inputs.on_gpu().is_some());
+        }
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use taper::ops::gemm::Problem;
 use taper::ops::gemm::candidate::Device;
-use taper::ops::gemm::gpu::{Candidate, Gpu};
+use taper::ops::gemm::gpu::{GpuCandidate, GpuGemm};
+use taper::ops::gemm::{Problem, TrainingGemm};
 use taper::terms::{Effort, Gelu, GemmBackend, Inputs, ModelDims, Recompute, Rung};
 
 use crate::{gpu_with, places};
@@ -24,7 +24,7 @@ const ALGORITHMS: usize = 12;
 const PTXAS_SECONDS: f64 = 0.5;
 
 /// Every product of a step of the default plan, once.
-fn problems_of_openwebtext() -> Vec<(&'static str, Problem)> {
+fn gemms_of_openwebtext() -> Vec<TrainingGemm> {
     let plan = Command::new(places::taper())
         .args([
             "plan",
@@ -53,24 +53,24 @@ fn problems_of_openwebtext() -> Vec<(&'static str, Problem)> {
         recompute: Recompute::None,
         logits_rows: number("logits_rows"),
     };
-    let mut problems = Problem::of_training(&dims, rung, Inputs::Bfloat16);
+    let mut gemms = Problem::of_training(&dims, rung, Inputs::Bfloat16);
     let mut seen = Vec::new();
-    problems.retain(|(_, problem)| {
-        !seen.contains(problem) && {
-            seen.push(*problem);
+    gemms.retain(|gemm| {
+        !seen.contains(&gemm.problem) && {
+            seen.push(gemm.problem);
             true
         }
     });
-    problems
+    gemms
 }
 
 /// Rates of the candidates that a full search tries for `problem`; the kernels of ours are added to `kernels`.
-fn candidate_rates(gpu: &Gpu, problem: &Problem, kernels: &mut BTreeSet<String>) -> Vec<f64> {
+fn candidate_rates(gpu: &GpuGemm, problem: &Problem, kernels: &mut BTreeSet<String>) -> Vec<f64> {
     let offers = gpu.offers(problem, Effort::Full).into_iter();
     let tried = offers.filter(|offer| offer.available.is_ok() && !offer.is_spare);
     let mut rates = vec![LIBRARY_RATE; ALGORITHMS];
     for offer in tried {
-        if let Candidate::Ptx { tile, .. } = offer.candidate {
+        if let GpuCandidate::Ptx { tile, .. } = offer.candidate {
             kernels.insert(tile.kernel(problem));
             let is_wgmma = tile.to_string().starts_with("wgmma");
             rates.push(if is_wgmma { LIBRARY_RATE } else { MMA_RATE });
@@ -118,13 +118,13 @@ fn arithmetic_of_the_search_of_openwebtext() {
     let Some(gpu) = gpu_with(GemmBackend::Auto, 8 << 20) else {
         return;
     };
-    let problems = problems_of_openwebtext();
+    let gemms = gemms_of_openwebtext();
     let (mut kernels, mut seconds, mut bytes) = (BTreeSet::new(), 0.0, 0.0);
     println!(
         "{:<16}{:>12}{:>6}{:>8}{:>9}",
         "problem", "elements", "tried", "GB", "ms"
     );
-    for (name, problem) in &problems {
+    for TrainingGemm { name, problem, .. } in &gemms {
         let rates = candidate_rates(&gpu, problem, &mut kernels);
         let cost = Cost::new(problem, &rates);
         println!(
@@ -140,7 +140,7 @@ fn arithmetic_of_the_search_of_openwebtext() {
     let compiled = kernels.len() as f64 * ptxas_seconds();
     println!(
         "{} problems: {:.0} GB filled and compared on the GPU, {seconds:.1} s; {} kernels compiled, {compiled:.1} s; {:.1} s in all",
-        problems.len(),
+        gemms.len(),
         bytes / 1e9,
         kernels.len(),
         seconds + compiled

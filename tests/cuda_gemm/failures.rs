@@ -5,10 +5,10 @@ use std::process::Command;
 use taper::ops::gemm::Dispatch;
 use taper::ops::gemm::candidate::{Device, Operand};
 use taper::ops::gemm::check::Fill;
-use taper::ops::gemm::gpu::Gpu;
+use taper::ops::gemm::gpu::GpuGemm;
 use taper::terms::{Gelu, GemmBackend, Inputs};
 
-use crate::{WORKSPACE_ELEMENTS, places, problems};
+use crate::{WORKSPACE_ELEMENTS, gemms, places};
 
 /// Runs in a process of its own, on a card that [`a_launch_that_fails_is_taken_over_and_the_run_goes_on`] chose.
 #[test]
@@ -17,10 +17,10 @@ fn run_where_cublaslt_fails() {
     let device = taper::device::open(0).unwrap();
     let open = || {
         let workspace = device.cuda_stream().alloc_zeros(WORKSPACE_ELEMENTS);
-        Gpu::new(&device, GemmBackend::Auto, workspace.unwrap()).unwrap()
+        GpuGemm::new(&device, GemmBackend::Auto, workspace.unwrap()).unwrap()
     };
     let (gpu, dispatch) = (open(), Dispatch::untuned(open()));
-    let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
+    let problem = gemms(Inputs::Bfloat16, Gelu::Tanh)[0].problem;
     let mut trial = gpu.trial(&[problem]).unwrap();
     for operand in [Operand::A, Operand::B, Operand::Bias] {
         gpu.fill(&mut trial, &problem, operand, Fill::Integers)

@@ -10,18 +10,18 @@ mod search;
 #[path = "../common/places.rs"]
 mod places;
 
-use taper::ops::gemm::Problem;
-use taper::ops::gemm::gpu::{Candidate, Gpu};
+use taper::ops::gemm::gpu::{GpuCandidate, GpuGemm};
+use taper::ops::gemm::{Problem, TrainingGemm};
 use taper::terms::{Gelu, GemmBackend, Inputs, ModelDims, Recompute, Rung};
 
 const WORKSPACE_ELEMENTS: usize = 1 << 20;
 
 /// The GPU, or nothing where there is none.
-fn gpu(backend: GemmBackend) -> Option<Gpu> {
+fn gpu(backend: GemmBackend) -> Option<GpuGemm> {
     gpu_with(backend, WORKSPACE_ELEMENTS)
 }
 
-fn gpu_with(backend: GemmBackend, workspace_elements: usize) -> Option<Gpu> {
+fn gpu_with(backend: GemmBackend, workspace_elements: usize) -> Option<GpuGemm> {
     let device = match taper::device::open(0) {
         Ok(device) => device,
         Err(error) if std::env::var_os("VGPU_CARD").is_none() => {
@@ -34,11 +34,11 @@ fn gpu_with(backend: GemmBackend, workspace_elements: usize) -> Option<Gpu> {
         .cuda_stream()
         .alloc_zeros(workspace_elements)
         .unwrap();
-    Some(Gpu::new(&device, backend, workspace).unwrap())
+    Some(GpuGemm::new(&device, backend, workspace).unwrap())
 }
 
 /// Every product of a small model's step.
-fn problems(inputs: Inputs, gelu: Gelu) -> Vec<(&'static str, Problem)> {
+fn gemms(inputs: Inputs, gelu: Gelu) -> Vec<TrainingGemm> {
     let dims = ModelDims {
         n_layer: 1,
         n_head: 2,
@@ -57,6 +57,6 @@ fn problems(inputs: Inputs, gelu: Gelu) -> Vec<(&'static str, Problem)> {
     Problem::of_training(&dims, rung, inputs)
 }
 
-fn is_ours(candidate: &Candidate) -> bool {
-    matches!(candidate, Candidate::Ptx { .. })
+fn is_ours(candidate: &GpuCandidate) -> bool {
+    matches!(candidate, GpuCandidate::Ptx { .. })
 }

@@ -2,14 +2,19 @@
 
 use taper::ops::gemm::candidate::{Device, Operand};
 use taper::ops::gemm::check::{Comparison, Fill, Tolerance};
-use taper::ops::gemm::gpu::Gpu;
+use taper::ops::gemm::gpu::GpuGemm;
 use taper::ops::gemm::{Epilogue, Problem};
 use taper::terms::{GemmBackend, Inputs};
 
 use crate::gpu;
 
 /// Two matrices of these sizes, the second one kept, and where they differ by more than the tolerance allows.
-fn compared(gpu: &Gpu, problem: &Problem, fills: [Fill; 2], tolerance: &Tolerance) -> Comparison {
+fn compared(
+    gpu: &GpuGemm,
+    problem: &Problem,
+    fills: [Fill; 2],
+    tolerance: &Tolerance,
+) -> Comparison {
     let mut trial = gpu.trial(&[*problem]).unwrap();
     let [got, want] = fills;
     gpu.fill(&mut trial, problem, Operand::C, want).unwrap();

@@ -4,12 +4,12 @@ use std::process::Command;
 
 use taper::device::DeviceProfile;
 use taper::ops::gemm::candidate::Device;
-use taper::ops::gemm::gpu::Candidate;
-use taper::ops::gemm::tune::{Outcome, tune};
-use taper::ops::gemm::{Epilogue, Problem};
+use taper::ops::gemm::gpu::GpuCandidate;
+use taper::ops::gemm::tune::{TuneOutcome, tune};
+use taper::ops::gemm::{Epilogue, Problem, TrainingGemm};
 use taper::terms::{Effort, Gelu, GemmBackend, Inputs};
 
-use crate::{gpu, is_ours, problems};
+use crate::{gemms, gpu, is_ours};
 
 #[test]
 fn every_product_of_a_step_is_right_by_whatever_computes_it() {
@@ -22,18 +22,18 @@ fn every_product_of_a_step_is_right_by_whatever_computes_it() {
         let Some(gpu) = gpu(GemmBackend::Auto) else {
             return;
         };
-        for (name, problem) in problems(inputs, Gelu::Tanh) {
+        for TrainingGemm { name, problem, .. } in gemms(inputs, Gelu::Tanh) {
             let tuned = tune(&gpu, &problem, Effort::Limited, None);
             // On a virtual GPU time is up before all are timed.
             let right = |ours: bool| {
                 let of_side = tuned.outcomes.iter().filter(|(c, _)| is_ours(c) == ours);
                 of_side
-                    .filter(|(_, o)| matches!(o, Outcome::Timed { .. } | Outcome::Untimed))
+                    .filter(|(_, o)| matches!(o, TuneOutcome::Timed { .. } | TuneOutcome::Untimed))
                     .count()
             };
             for (candidate, outcome) in &tuned.outcomes {
                 assert!(
-                    !matches!(outcome, Outcome::Wrong(_)),
+                    !matches!(outcome, TuneOutcome::Wrong(_)),
                     "{name} {candidate}: {outcome:?}"
                 );
             }
@@ -54,9 +54,9 @@ fn a_gelu_that_cublaslt_does_not_have_is_applied_afterwards() {
     let Some(gpu) = gpu(GemmBackend::Auto) else {
         return;
     };
-    let problems = problems(Inputs::Bfloat16, Gelu::Erf).into_iter();
-    let with_gelu = problems.filter(|(name, _)| matches!(*name, "c_fc" | "mlp.c_proj dX"));
-    for (name, problem) in with_gelu {
+    let gemms = gemms(Inputs::Bfloat16, Gelu::Erf).into_iter();
+    let with_gelu = gemms.filter(|gemm| matches!(gemm.name, "c_fc" | "mlp.c_proj dX"));
+    for TrainingGemm { name, problem, .. } in with_gelu {
         let tuned = tune(&gpu, &problem, Effort::Limited, None);
         let (fallback, outcome) = &tuned.outcomes[0];
         assert!(
@@ -64,11 +64,11 @@ fn a_gelu_that_cublaslt_does_not_have_is_applied_afterwards() {
             "{name} {fallback}"
         );
         assert!(
-            matches!(outcome, Outcome::Timed { .. }),
+            matches!(outcome, TuneOutcome::Timed { .. }),
             "{name} {outcome:?}"
         );
-        let fused = |(c, o): &(Candidate, Outcome)| match o {
-            Outcome::Unavailable(because) => {
+        let fused = |(c, o): &(GpuCandidate, TuneOutcome)| match o {
+            TuneOutcome::Unavailable(because) => {
                 let reason = match name {
                     "c_fc" => "before they are rounded",
                     _ => "erf",
@@ -103,7 +103,7 @@ fn winners_are_kept_for_this_backend_on_this_gpu() {
 
 #[test]
 fn only_the_backend_that_was_asked_for_is_searched() {
-    let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
+    let problem = gemms(Inputs::Bfloat16, Gelu::Tanh)[0].problem;
     let Some(ptx) = gpu(GemmBackend::Ptx) else {
         return;
     };
@@ -122,7 +122,7 @@ fn only_the_backend_that_was_asked_for_is_searched() {
 #[ignore = "prints the names of this process"]
 fn names_of_this_process() {
     let gpu = gpu(GemmBackend::Auto).unwrap();
-    for (_, problem) in problems(Inputs::Bfloat16, Gelu::Tanh) {
+    for TrainingGemm { problem, .. } in gemms(Inputs::Bfloat16, Gelu::Tanh) {
         let offers = gpu.offers(&problem, Effort::Full).into_iter();
         let names: Vec<String> = offers.map(|offer| offer.candidate.to_string()).collect();
         println!("names: {}", names.join("; "));
@@ -165,7 +165,7 @@ fn cublaslt_adds_no_slices_of_k_in_less_than_fp32() {
     let problem = Problem::forward(64, 64, 4096, Inputs::Bfloat16, Epilogue::None);
     let tuned = tune(&gpu, &problem, Effort::Full, None);
     for (candidate, outcome) in tuned.outcomes.iter().filter(|(c, _)| !is_ours(c)) {
-        let wrong = matches!(outcome, Outcome::Wrong(_) | Outcome::Unavailable(_));
+        let wrong = matches!(outcome, TuneOutcome::Wrong(_) | TuneOutcome::Unavailable(_));
         assert!(!wrong, "{candidate}: {outcome:?}");
     }
 }
@@ -175,7 +175,7 @@ fn a_lack_of_memory_while_tuning_leaves_the_fallback() {
     let Some(gpu) = gpu(GemmBackend::Auto) else {
         return;
     };
-    let problem = problems(Inputs::Bfloat16, Gelu::Tanh)[0].1;
+    let problem = gemms(Inputs::Bfloat16, Gelu::Tanh)[0].problem;
     let tuned = tune(&gpu, &problem, Effort::Full, Some(1000));
     assert_eq!(tuned.chosen, 0);
     assert!(

@@ -91,7 +91,7 @@ fn backend_of<T: GpuElement>(
     cuda_graph: bool,
 ) -> OnGpu<T> {
     let profile = DeviceProfile::gpu(0).unwrap();
-    let products = gpu::Gpu::on(device, &profile, products).unwrap();
+    let products = gpu::GpuGemm::on(device, &profile, products).unwrap();
     let how = (T::PRECISION.into(), cuda_graph);
     OnGpu::new(device, Dispatch::untuned(products), how).unwrap()
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use taper::ops::gemm::cache::{Cache, Header, Record, Records};
-use taper::ops::gemm::tune::{Outcome, Tuned};
+use taper::ops::gemm::tune::{TuneOutcome, Tuned};
 use taper::ops::gemm::{Epilogue, Problem};
 use taper::terms::{Gelu, Inputs};
 use tempfile::{TempDir, tempdir};
@@ -28,8 +28,8 @@ fn cache(folder: &TempDir) -> Cache {
 
 fn record(problem: Problem, names: &[&str]) -> Record {
     let outcome = |index| match index {
-        0 => Outcome::Timed { seconds: 1.5e-3 },
-        _ => Outcome::Untimed,
+        0 => TuneOutcome::Timed { seconds: 1.5e-3 },
+        _ => TuneOutcome::Untimed,
     };
     let named = names.iter().enumerate();
     let outcomes = named.map(|(index, name)| ((*name).to_owned(), outcome(index)));

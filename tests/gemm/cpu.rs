@@ -3,8 +3,8 @@
 use taper::device::{Amx, Avx512Bf16, DeviceProfile};
 use taper::ops::gemm::candidate::{Device, Offer};
 use taper::ops::gemm::cpu::{Aux, Candidate, Operands, packed_bytes};
-use taper::ops::gemm::tune::{Outcome, tune};
-use taper::ops::gemm::{Cpu, Epilogue, Problem, Stored};
+use taper::ops::gemm::tune::{TuneOutcome, tune};
+use taper::ops::gemm::{Cpu, Epilogue, Layout, Problem};
 use taper::terms::{Effort, Inputs, VectorExtension};
 
 use super::problems;
@@ -69,10 +69,10 @@ fn every_candidate_computes_every_kind_of_problem_or_says_why_not() {
             let tuned = tune(&cpu, &problem, effort, None);
             for (candidate, outcome) in &tuned.outcomes {
                 let fine = match outcome {
-                    Outcome::Timed { .. } | Outcome::Unavailable(_) => true,
+                    TuneOutcome::Timed { .. } | TuneOutcome::Unavailable(_) => true,
                     // A last tile of one row is summed by other code of the `gemm` crate.
-                    Outcome::Wrong(because) => because.contains("whose bits it promised"),
-                    Outcome::Untimed => false,
+                    TuneOutcome::Wrong(because) => because.contains("whose bits it promised"),
+                    TuneOutcome::Untimed => false,
                 };
                 assert!(fine, "{candidate} of {problem}: {outcome:?}");
             }
@@ -259,7 +259,7 @@ fn a_product_too_large_for_the_room_is_tuned_by_a_smaller_one_like_it() {
 fn the_parts_of_a_cut_k_stay_within_what_is_planned_for_them() {
     let cpu = Cpu::<f32>::default();
     let problem = Problem::weight_gradient(4096, 4096, 1024, Inputs::Float32);
-    assert_eq!(problem.a, Stored::Transposed);
+    assert_eq!(problem.a, Layout::Transposed);
     for offer in cpu.offers(&problem, Effort::Full) {
         if let Candidate::SplitK(_) = offer.candidate {
             let because = offer.available.unwrap_err().to_string();

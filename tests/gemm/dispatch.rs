@@ -6,8 +6,8 @@ use taper::memory::AllocationError;
 use taper::ops::gemm::cache::{Cache, Entry, Header, Record, Table};
 use taper::ops::gemm::candidate::{Device, Operand};
 use taper::ops::gemm::check::Fill;
-use taper::ops::gemm::tune::{Outcome, Tuned};
-use taper::ops::gemm::{Dispatch, Problem};
+use taper::ops::gemm::tune::{TuneOutcome, Tuned};
+use taper::ops::gemm::{Dispatch, Problem, TrainingGemm};
 use taper::terms::{Effort, NamedChoice};
 use tempfile::tempdir;
 
@@ -16,14 +16,23 @@ use super::problems;
 
 const LIMITED: Effort = Effort::Limited;
 
-fn named() -> Vec<(&'static str, Problem)> {
+fn named(name: &'static str, problem: Problem) -> TrainingGemm {
+    TrainingGemm {
+        name,
+        problem,
+        per_micro_step: 1,
+    }
+}
+
+fn gemms() -> Vec<TrainingGemm> {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    names.into_iter().zip(problems()).collect()
+    let gemms = names.into_iter().zip(problems());
+    gemms.map(|(name, problem)| named(name, problem)).collect()
 }
 
 fn prepared(fake: Fake) -> Dispatch<Fake> {
     let dispatch = Dispatch::new(fake, LIMITED, None, Table::default());
-    dispatch.prepare(&named(), None);
+    dispatch.prepare(&gemms(), None);
     dispatch
 }
 
@@ -69,7 +78,7 @@ fn names<'a>(table: &'a Table, problem: &Problem) -> Vec<&'a str> {
 #[test]
 fn every_product_goes_to_the_winner() {
     let dispatch = prepared(Fake::new([takes("fallback", 1e-3), takes("winner", 5e-4)]));
-    for (_, problem) in named() {
+    for TrainingGemm { problem, .. } in gemms() {
         assert_eq!(product(&dispatch, &problem).unwrap(), right(&problem));
         assert_eq!(names(&dispatch.table(), &problem), ["winner", "fallback"]);
     }
@@ -94,7 +103,7 @@ fn a_backend_that_cannot_be_created_leaves_the_other() {
     ] {
         let relied_on = candidates[0].name == "cublasLt";
         let dispatch = prepared(Fake::new(candidates.clone()));
-        for (_, problem) in named() {
+        for TrainingGemm { problem, .. } in gemms() {
             assert_eq!(product(&dispatch, &problem).unwrap(), right(&problem));
             assert_eq!(names(&dispatch.table(), &problem), ["ptx"]);
         }
@@ -102,8 +111,8 @@ fn a_backend_that_cannot_be_created_leaves_the_other() {
         let untuned = Dispatch::untuned(Fake::new(candidates.clone()));
         let stored = stored(&["ptx"]);
         let resumed = Dispatch::new(Fake::new(candidates), LIMITED, None, stored);
-        resumed.prepare(&named(), None);
-        for (_, problem) in named() {
+        resumed.prepare(&gemms(), None);
+        for TrainingGemm { problem, .. } in gemms() {
             assert_eq!(product(&untuned, &problem).unwrap(), right(&problem));
         }
         for dispatch in [dispatch, untuned, resumed] {
@@ -118,7 +127,7 @@ fn a_backend_that_cannot_be_created_leaves_the_other() {
 #[test]
 fn a_launch_that_fails_is_taken_over_with_one_line() {
     // Verified twice for every problem, then once more in the run.
-    let launches = 2 * named().len() + 1;
+    let launches = 2 * gemms().len() + 1;
     let failing = Scripted {
         launches,
         ..takes("failing", 5e-4)
@@ -150,7 +159,7 @@ fn one_after_the_other_takes_over_and_the_last_failure_is_the_run_s() {
         launches,
         ..takes(name, seconds)
     };
-    let verified = 2 * named().len();
+    let verified = 2 * gemms().len();
     let dispatch = prepared(Fake::new([
         failing("a", 3e-3, verified + 1),
         failing("b", 1e-3, verified),
@@ -168,7 +177,7 @@ fn one_after_the_other_takes_over_and_the_last_failure_is_the_run_s() {
 #[test]
 fn a_lack_of_memory_is_for_the_ladder_to_answer_not_for_another_candidate() {
     let greedy = Scripted {
-        launches: 2 * named().len(),
+        launches: 2 * gemms().len(),
         out_of_memory: true,
         ..takes("greedy", 5e-4)
     };
@@ -187,11 +196,11 @@ fn a_wrong_candidate_never_computes_a_product_not_even_after_a_failure() {
         ..takes("wrong", 1e-6)
     };
     let failing = Scripted {
-        launches: 2 * named().len(),
+        launches: 2 * gemms().len(),
         ..takes("failing", 1e-4)
     };
     let dispatch = prepared(Fake::new([takes("fallback", 1e-3), wrong, failing]));
-    for (_, problem) in named() {
+    for TrainingGemm { problem, .. } in gemms() {
         assert_eq!(product(&dispatch, &problem).unwrap(), right(&problem));
         assert_eq!(names(&dispatch.table(), &problem), ["fallback"]);
     }
@@ -211,9 +220,9 @@ fn a_device_without_a_right_candidate_says_so_for_every_problem_and_is_not_remem
         Some(cache.clone()),
         Table::default(),
     );
-    dispatch.prepare(&named(), None);
+    dispatch.prepare(&gemms(), None);
     let lines = lines(&dispatch);
-    assert_eq!(lines.len(), named().len() + 1);
+    assert_eq!(lines.len(), gemms().len() + 1);
     assert!(lines[0].starts_with("gemm a = wrong (no other is right either: C[0, 0] is "));
     assert!(!cache.path().exists());
 }
@@ -249,7 +258,7 @@ fn a_checkpoint_s_table_is_used_as_it_is_and_nothing_is_timed() {
     let cache = Cache::new(folder.path(), "fake", Header::new());
     for problem in problems() {
         let tuned = Tuned {
-            outcomes: vec![("fallback".to_owned(), Outcome::Timed { seconds: 1.0 })],
+            outcomes: vec![("fallback".to_owned(), TuneOutcome::Timed { seconds: 1.0 })],
             chosen: 0,
             because: "the only one".into(),
             searched: true,
@@ -260,7 +269,7 @@ fn a_checkpoint_s_table_is_used_as_it_is_and_nothing_is_timed() {
     let fake = Fake::new([takes("fallback", 1.0), takes("x", 1e-3), takes("y", 2e-3)]);
     let table = stored(&["y", "fallback", "x"]);
     let dispatch = Dispatch::new(fake, LIMITED, Some(cache), table.clone());
-    dispatch.prepare(&named(), None);
+    dispatch.prepare(&gemms(), None);
     assert_eq!(dispatch.table(), table);
     assert_eq!(lines(&dispatch), ["gemm = 8 x y (8 from the checkpoint)"]);
 }
@@ -274,7 +283,7 @@ fn what_the_checkpoint_names_and_the_device_lacks_is_replaced_with_a_line() {
     let fake = Fake::new([takes("fallback", 1.0), gone]);
     let table = stored(&["gone", "never heard of", "fallback"]);
     let dispatch = Dispatch::new(fake, LIMITED, None, table);
-    dispatch.prepare(&named()[..2], None);
+    dispatch.prepare(&gemms()[..2], None);
     let missing = "(`gone`, which the checkpoint names, is not available here)";
     let expected = [
         format!("gemm a = fallback {missing}"),
@@ -289,7 +298,7 @@ fn what_the_checkpoint_names_and_the_device_lacks_is_replaced_with_a_line() {
         None,
         stored(&["old"]),
     );
-    dispatch.prepare(&named()[..1], None);
+    dispatch.prepare(&gemms()[..1], None);
     let lines = lines(&dispatch);
     assert_eq!(
         lines[0],
@@ -305,7 +314,7 @@ fn the_cache_spares_the_next_run_its_search() {
     let run = |fast: f64| {
         let fake = Fake::new([takes("fallback", 1e-3), takes("fast", fast)]);
         let dispatch = Dispatch::new(fake, LIMITED, Some(cache.clone()), Table::default());
-        dispatch.prepare(&named(), None);
+        dispatch.prepare(&gemms(), None);
         (dispatch.table(), lines(&dispatch))
     };
     let (first, _) = run(5e-4);
@@ -330,7 +339,7 @@ fn without_the_winner_a_cached_search_is_done_again() {
             Some(cache.clone()),
             Table::default(),
         );
-        dispatch.prepare(&named(), None);
+        dispatch.prepare(&gemms(), None);
         lines(&dispatch)
     };
     run(&["fallback", "good", "best"]);
@@ -355,7 +364,7 @@ fn a_cache_of_no_use_and_one_that_cannot_be_written_are_a_line_each() {
             Some(cache),
             Table::default(),
         );
-        dispatch.prepare(&named(), None);
+        dispatch.prepare(&gemms(), None);
         lines(&dispatch)
     };
     let damaged = run(cache.clone());
@@ -386,18 +395,18 @@ fn a_cache_of_no_use_and_one_that_cannot_be_written_are_a_line_each() {
 fn another_rung_adds_its_problems_and_keeps_the_decided_ones() {
     let dispatch = prepared(Fake::new([takes("fallback", 1e-3), takes("fast", 5e-4)]));
     lines(&dispatch);
-    dispatch.prepare(&named(), None);
+    dispatch.prepare(&gemms(), None);
     assert!(lines(&dispatch).is_empty());
     let other = Problem {
         m: 5,
         ..problems()[0]
     };
-    dispatch.prepare(&[("other", other)], None);
+    dispatch.prepare(&[named("other", other)], None);
     let [line] = &lines(&dispatch)[..] else {
         panic!()
     };
     assert!(line.starts_with("gemm = 1 x fast (1 verified"), "{line}");
-    assert_eq!(dispatch.table().0.len(), named().len() + 1);
+    assert_eq!(dispatch.table().0.len(), gemms().len() + 1);
 }
 
 #[test]
@@ -406,7 +415,7 @@ fn a_choice_without_a_search_is_told_and_not_kept_for_another_run() {
     let cache = Cache::new(folder.path(), "fake", Header::new());
     let fake = Fake::new([takes("a", 2.0), takes("b", 1.0)]);
     let dispatch = Dispatch::new(fake, LIMITED, Some(cache), Table::default());
-    dispatch.prepare(&named()[..1], Some(100));
+    dispatch.prepare(&gemms()[..1], Some(100));
     let choices = dispatch.take_choices();
     assert_eq!(choices.len(), 1, "{choices:?}");
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Which candidate wins. No clock but the fake's is asked.
 
 use proptest::prelude::*;
-use taper::ops::gemm::tune::{Outcome, Tuned, rate_of, tune};
+use taper::ops::gemm::tune::{TuneOutcome, Tuned, rate_of, tune};
 use taper::ops::gemm::{Epilogue, Problem};
 use taper::terms::{Effort, Inputs};
 
@@ -17,7 +17,7 @@ fn chosen(candidates: impl Into<Vec<Scripted>>) -> &'static str {
     tuned.outcomes[tuned.chosen].0
 }
 
-fn outcome(tuned: &Tuned<&'static str>, name: &str) -> Outcome {
+fn outcome(tuned: &Tuned<&'static str>, name: &str) -> TuneOutcome {
     let mut outcomes = tuned.outcomes.iter();
     outcomes
         .find(|(other, _)| *other == name)
@@ -63,7 +63,10 @@ fn what_is_three_times_slower_than_the_best_is_timed_once() {
     assert_eq!(fake.times_timed("slow"), 1);
     assert_eq!(fake.times_timed("even"), fake.times_timed("fallback"));
     assert!(fake.times_timed("even") >= 3);
-    assert_eq!(outcome(&tuned, "slow"), Outcome::Timed { seconds: 3.1e-3 });
+    assert_eq!(
+        outcome(&tuned, "slow"),
+        TuneOutcome::Timed { seconds: 3.1e-3 }
+    );
 }
 
 #[test]
@@ -75,7 +78,10 @@ fn a_slow_card_spends_no_longer_than_the_effort_allows() {
             let tuned = tune(&fake, &problem(), effort, None);
             let spent = seconds * fake.timed.borrow().len() as f64;
             assert!(spent <= most + 1.001 * seconds, "{spent} s");
-            assert!(matches!(outcome(&tuned, "fallback"), Outcome::Timed { .. }));
+            assert!(matches!(
+                outcome(&tuned, "fallback"),
+                TuneOutcome::Timed { .. }
+            ));
             assert_eq!(tuned.chosen, 0);
             // What was right but not timed may still take over.
             assert_eq!(tuned.order().len(), 4);
@@ -99,7 +105,7 @@ fn what_is_unavailable_is_named_with_its_reason() {
     };
     let tuned = tuned(&Fake::new([takes("fallback", 1e-3), refused]));
     let text = match outcome(&tuned, "large tile") {
-        Outcome::Unavailable(because) => because.to_string(),
+        TuneOutcome::Unavailable(because) => because.to_string(),
         other => panic!("{other:?}"),
     };
     assert_eq!(text, "it needs 96 KiB of shared memory, 64 KiB are there");
@@ -124,7 +130,10 @@ fn a_lack_of_memory_while_tuning_leaves_the_fallback() {
     let fake = Fake::new([takes("fallback", 1e-3), greedy, takes("modest", 5e-4)]);
     let tuned = self::tuned(&fake);
     assert_eq!(tuned.order(), ["modest", "fallback"]);
-    assert!(matches!(outcome(&tuned, "greedy"), Outcome::Unavailable(_)));
+    assert!(matches!(
+        outcome(&tuned, "greedy"),
+        TuneOutcome::Unavailable(_)
+    ));
 }
 
 #[test]
@@ -136,7 +145,7 @@ fn a_spare_candidate_is_computed_only_where_no_other_is_right() {
     let fake = Fake::new([takes("fallback", 1e-3), spare.clone()]);
     let tuned = self::tuned(&fake);
     assert!(!fake.launched.borrow().contains(&"spare"));
-    assert_eq!(outcome(&tuned, "spare"), Outcome::Untimed);
+    assert_eq!(outcome(&tuned, "spare"), TuneOutcome::Untimed);
     // It can still take over.
     assert_eq!(tuned.order(), ["fallback", "spare"]);
 
@@ -146,14 +155,17 @@ fn a_spare_candidate_is_computed_only_where_no_other_is_right() {
     };
     let tuned = self::tuned(&Fake::new([wrong.clone(), spare.clone()]));
     assert_eq!(tuned.order(), ["spare"]);
-    assert!(matches!(outcome(&tuned, "spare"), Outcome::Timed { .. }));
+    assert!(matches!(
+        outcome(&tuned, "spare"),
+        TuneOutcome::Timed { .. }
+    ));
 
     let wrong_too = Scripted {
         spoil: wrong.spoil,
         ..spare.clone()
     };
     let tuned = self::tuned(&Fake::new([wrong, wrong_too]));
-    assert!(matches!(outcome(&tuned, "spare"), Outcome::Wrong(_)));
+    assert!(matches!(outcome(&tuned, "spare"), TuneOutcome::Wrong(_)));
 
     // The most trusted is what the others are compared with, and does not race.
     let elsewhere = Scripted {
@@ -231,7 +243,7 @@ proptest! {
         let fake = Fake::new(candidates.to_vec());
         let tuned = tuned(&fake);
         let order = tuned.order();
-        let usable = |outcome: &Outcome| matches!(outcome, Outcome::Timed { .. } | Outcome::Untimed);
+        let usable = |outcome: &TuneOutcome| matches!(outcome, TuneOutcome::Timed { .. } | TuneOutcome::Untimed);
         for (name, outcome) in &tuned.outcomes {
             prop_assert!(order.contains(name) == usable(outcome) || *name == order[0]);
             let scripted = candidates.iter().find(|other| other.name == *name).unwrap();
@@ -240,11 +252,11 @@ proptest! {
         }
         prop_assert_eq!(order[0], tuned.outcomes[tuned.chosen].0);
         let seconds: Vec<f64> = tuned.outcomes.iter().filter_map(|(_, outcome)| match outcome {
-            Outcome::Timed { seconds } => Some(*seconds),
+            TuneOutcome::Timed { seconds } => Some(*seconds),
             _ => None,
         }).collect();
         let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-        if let Outcome::Timed { seconds } = tuned.outcomes[tuned.chosen].1 {
+        if let TuneOutcome::Timed { seconds } = tuned.outcomes[tuned.chosen].1 {
             prop_assert!(seconds * 0.98 <= best);
         } else {
             prop_assert!(seconds.is_empty());

@@ -1,6 +1,6 @@
 //! Wrong results, planted in a candidate that would win: each is caught, named, and never used.
 
-use taper::ops::gemm::tune::{Outcome, tune};
+use taper::ops::gemm::tune::{TuneOutcome, tune};
 use taper::ops::gemm::{Epilogue, Problem};
 use taper::terms::{Effort, Inputs};
 
@@ -19,11 +19,14 @@ const SPOILS: [(&str, Spoil); 7] = [
     ("a row too low", |c, n| c.rotate_right(n)),
 ];
 
-fn outcome_of(problem: &Problem, wrong: Scripted) -> Outcome {
+fn outcome_of(problem: &Problem, wrong: Scripted) -> TuneOutcome {
     let fake = Fake::new([takes("fallback", 1e-3), wrong]);
     let mut tuned = tune(&fake, problem, Effort::Limited, None);
     let outcome = tuned.outcomes.remove(1).1;
-    assert_eq!(tuned.chosen == 1, matches!(outcome, Outcome::Timed { .. }));
+    assert_eq!(
+        tuned.chosen == 1,
+        matches!(outcome, TuneOutcome::Timed { .. })
+    );
     outcome
 }
 
@@ -35,7 +38,7 @@ fn a_wrong_result_is_caught_and_the_place_named() {
                 spoil: Some(spoil),
                 ..takes("wrong", 1e-6)
             };
-            let Outcome::Wrong(because) = outcome_of(&problem, wrong) else {
+            let TuneOutcome::Wrong(because) = outcome_of(&problem, wrong) else {
                 panic!("{what} is not seen in {problem}");
             };
             let named = because.starts_with("C[") || because.starts_with("aux[");
@@ -54,7 +57,7 @@ fn a_place_that_no_sample_hits_is_compared_with_the_fallback() {
         spoil: Some(|c, n| c[100 * n + 111] += 1.0),
         ..takes("wrong", 1e-6)
     };
-    let Outcome::Wrong(because) = outcome_of(&problem, wrong) else {
+    let TuneOutcome::Wrong(because) = outcome_of(&problem, wrong) else {
         panic!("not seen");
     };
     assert!(because.starts_with("C[100, 111] is "), "{because}");
@@ -79,11 +82,11 @@ fn rounding_is_allowed_unless_the_same_bits_were_promised() {
         };
         let outcome = outcome_of(&problem, candidate(false));
         assert!(
-            matches!(outcome, Outcome::Timed { .. }),
+            matches!(outcome, TuneOutcome::Timed { .. }),
             "{problem}: {outcome:?}"
         );
         let outcome = outcome_of(&problem, candidate(true));
-        let Outcome::Wrong(because) = outcome else {
+        let TuneOutcome::Wrong(because) = outcome else {
             panic!("{problem}: {outcome:?}");
         };
         assert!(
@@ -106,7 +109,7 @@ fn less_than_float32_is_not_taken_for_rounding() {
         };
         let outcome = outcome_of(&problem, coarse);
         assert!(
-            matches!(outcome, Outcome::Wrong(_)),
+            matches!(outcome, TuneOutcome::Wrong(_)),
             "{problem}: {outcome:?}"
         );
     }
@@ -121,7 +124,7 @@ fn a_wrong_fallback_loses_to_a_challenger_that_is_right() {
     for problem in problems() {
         let fake = Fake::new([wrong.clone(), takes("slower", 2e-3)]);
         let tuned = tune(&fake, &problem, Effort::Limited, None);
-        assert!(matches!(tuned.outcomes[0].1, Outcome::Wrong(_)));
+        assert!(matches!(tuned.outcomes[0].1, TuneOutcome::Wrong(_)));
         assert_eq!(tuned.order(), ["slower"]);
     }
 }

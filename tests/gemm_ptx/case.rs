@@ -6,9 +6,9 @@ use cudarc::driver::{CudaSlice, DeviceRepr};
 use half::{bf16, f16};
 use taper::ops::cuda::Gpu;
 use taper::ops::cuda::host::{download, upload_new};
-use taper::ops::gemm::ptx::{DeviceMatrix, LaunchError, Operands, Tile, launch};
-use taper::ops::gemm::{Epilogue, OutputType, Problem, Stored};
-use taper::terms::{Gelu, Inputs};
+use taper::ops::gemm::ptx::{DeviceMatrix, DeviceOperands, PtxError, Tile, launch};
+use taper::ops::gemm::{Epilogue, Layout, OutputType, Problem};
+use taper::terms::{Gelu, Inputs, Precision};
 
 /// The GPU, or nothing where there is none. On the virtual card there is one.
 pub fn gpu() -> Option<CudaDevice> {
@@ -30,11 +30,11 @@ pub const INPUTS: [Inputs; 4] = [
 ];
 
 /// nn, nt, tn, tt
-pub const STORED: [(Stored, Stored); 4] = [
-    (Stored::AsIs, Stored::AsIs),
-    (Stored::AsIs, Stored::Transposed),
-    (Stored::Transposed, Stored::AsIs),
-    (Stored::Transposed, Stored::Transposed),
+pub const LAYOUTS: [(Layout, Layout); 4] = [
+    (Layout::AsIs, Layout::AsIs),
+    (Layout::AsIs, Layout::Transposed),
+    (Layout::Transposed, Layout::AsIs),
+    (Layout::Transposed, Layout::Transposed),
 ];
 
 pub const EPILOGUES: [Epilogue; 6] = [
@@ -52,8 +52,8 @@ pub fn plain([m, n, k]: [usize; 3], inputs: Inputs) -> Problem {
         m,
         n,
         k,
-        a: Stored::AsIs,
-        b: Stored::AsIs,
+        a: Layout::AsIs,
+        b: Layout::AsIs,
         inputs,
         output: OutputType::LikeInputs,
         accumulate: false,
@@ -70,7 +70,7 @@ pub fn tiles(device: &CudaDevice, inputs: Inputs) -> Vec<Tile> {
         .collect()
 }
 
-/// Operands of a problem on the host, dense: A (M, K) and B (K, N) whatever way they are stored.
+/// DeviceOperands of a problem on the host, dense: A (M, K) and B (K, N) whatever way they are stored.
 #[derive(Clone)]
 pub struct Case {
     pub problem: Problem,
@@ -131,10 +131,10 @@ impl Element for f16 {
 
 /// Rounds to what the inputs' type holds.
 pub fn round(x: f32, inputs: Inputs) -> f32 {
-    match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => x,
-        Inputs::Bfloat16 => bf16::of(x).back(),
-        Inputs::Float16 => f16::of(x).back(),
+    match inputs.storage() {
+        Precision::Float32 => x,
+        Precision::Bfloat16 => bf16::of(x).back(),
+        Precision::Float16 => f16::of(x).back(),
     }
 }
 
@@ -199,12 +199,10 @@ impl Case {
         device: &CudaDevice,
         tile: Tile,
         split_k: usize,
-    ) -> Result<Written, LaunchError> {
-        use {Inputs::*, OutputType as O};
-        match (self.problem.inputs, self.problem.output) {
-            (Float32 | Tf32 | Float32AsBfloat16 | Float32InPieces, _) => {
-                self.run_as::<f32, f32>(device, tile, split_k)
-            }
+    ) -> Result<Written, PtxError> {
+        use {OutputType as O, Precision::*};
+        match (self.problem.inputs.storage(), self.problem.output) {
+            (Float32, _) => self.run_as::<f32, f32>(device, tile, split_k),
             (Bfloat16, O::LikeInputs) => self.run_as::<bf16, bf16>(device, tile, split_k),
             (Bfloat16, O::Float32) => self.run_as::<bf16, f32>(device, tile, split_k),
             (Float16, O::LikeInputs) => self.run_as::<f16, f16>(device, tile, split_k),
@@ -217,19 +215,19 @@ impl Case {
         device: &CudaDevice,
         tile: Tile,
         split_k: usize,
-    ) -> Result<Written, LaunchError> {
+    ) -> Result<Written, PtxError> {
         let Problem { n, k, .. } = self.problem;
         let problem = &self.problem;
         let a = Placed::<In>::new(device, problem.a_shape(), self.gap, |i, j| {
             match problem.a {
-                Stored::AsIs => self.a[i * k + j],
-                Stored::Transposed => self.a[j * k + i],
+                Layout::AsIs => self.a[i * k + j],
+                Layout::Transposed => self.a[j * k + i],
             }
         });
         let b = Placed::<In>::new(device, problem.b_shape(), self.gap, |i, j| {
             match problem.b {
-                Stored::AsIs => self.b[i * n + j],
-                Stored::Transposed => self.b[j * n + i],
+                Layout::AsIs => self.b[i * n + j],
+                Layout::Transposed => self.b[j * n + i],
             }
         });
         let c_shape = (problem.m, n);
@@ -252,7 +250,7 @@ impl Case {
             _ => None,
         };
         let with_bias = forward || problem.epilogue == Epilogue::Bias;
-        let mut operands = Operands {
+        let mut operands = DeviceOperands {
             a: DeviceMatrix::read(&a.slice, a.stride, &stream),
             b: DeviceMatrix::read(&b.slice, b.stride, &stream),
             c: DeviceMatrix::write(&mut c.slice, c.stride, &stream),

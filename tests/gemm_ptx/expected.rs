@@ -1,7 +1,7 @@
 //! What a product must be: a plain loop on the host, in f64.
 
 use taper::ops::gemm::{Epilogue, OutputType, Problem};
-use taper::terms::{Gelu, Inputs};
+use taper::terms::{Gelu, Inputs, Precision};
 
 use crate::case::{Case, Written, round, round_output};
 
@@ -41,12 +41,10 @@ fn gelu(form: Gelu, x: f64) -> (f64, f64) {
 
 /// Half the distance between neighbours at one, of a type: 2^-8 for bf16, 2^-11 for f16, 2^-24 for f32.
 fn unit_roundoff(inputs: Inputs) -> f64 {
-    match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
-            2f64.powi(-24)
-        }
-        Inputs::Bfloat16 => 2f64.powi(-8),
-        Inputs::Float16 => 2f64.powi(-11),
+    match inputs.storage() {
+        Precision::Float32 => 2f64.powi(-24),
+        Precision::Bfloat16 => 2f64.powi(-8),
+        Precision::Float16 => 2f64.powi(-11),
     }
 }
 

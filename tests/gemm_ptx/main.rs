@@ -9,10 +9,10 @@ mod expected;
 mod refusals;
 
 use candle_core::cuda_backend::CudaDevice;
-use case::{Case, EPILOGUES, INPUTS, STORED, gpu, plain, round, tiles};
+use case::{Case, EPILOGUES, INPUTS, LAYOUTS, gpu, plain, round, tiles};
 use taper::ops::cuda::{Gpu, kernels};
-use taper::ops::gemm::ptx::{Tile, Unavailable};
-use taper::ops::gemm::{OutputType, Problem, Stored};
+use taper::ops::gemm::ptx::{Misfit, Tile};
+use taper::ops::gemm::{Layout, OutputType, Problem};
 use taper::terms::Inputs;
 
 /// Reproducible: the bits of `at` and `seed`, mixed (splitmix64).
@@ -24,7 +24,7 @@ fn mixed(seed: u64, at: usize) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Operands so small and whole that no sum is rounded, in whatever order: A in -2..=2, B in quarters of that.
+/// DeviceOperands so small and whole that no sum is rounded, in whatever order: A in -2..=2, B in quarters of that.
 fn whole(problem: Problem, gap: usize) -> Case {
     let Problem { m, n, k, .. } = problem;
     let small = |seed, count, unit: f32| -> Vec<f32> {
@@ -43,7 +43,7 @@ fn whole(problem: Problem, gap: usize) -> Case {
     }
 }
 
-/// Operands between -1 and 1, as the inputs' type holds them.
+/// DeviceOperands between -1 and 1, as the inputs' type holds them.
 fn random(problem: Problem, gap: usize) -> Case {
     let Problem { m, n, k, .. } = problem;
     let uniform = |seed, count| -> Vec<f32> {
@@ -88,7 +88,7 @@ fn every_tile_multiplies_every_transpose_of_ragged_matrices() {
     for inputs in INPUTS {
         for tile in tiles(&device, inputs) {
             let [bm, bn, bk] = block(tile);
-            for (turn, (a, b)) in STORED.into_iter().enumerate() {
+            for (turn, (a, b)) in LAYOUTS.into_iter().enumerate() {
                 // Two blocks in one direction, alternately; more tiles of K than buffers; nothing a multiple
                 // of anything.
                 let (m, n) = match turn % 2 {
@@ -169,7 +169,7 @@ fn random_products_are_within_the_error_bound_of_f64() {
     let Some(device) = gpu() else { return };
     for inputs in INPUTS {
         for (turn, tile) in tiles(&device, inputs).into_iter().enumerate() {
-            let (a, b) = STORED[turn % 4];
+            let (a, b) = LAYOUTS[turn % 4];
             let problem = Problem {
                 a,
                 b,
@@ -190,7 +190,7 @@ fn tf32_is_rounded_to_the_nearest_and_not_cut_off() {
     let Some(device) = gpu() else { return };
     let [m, n, k] = [16, 8, 8];
     for tile in tiles(&device, Inputs::Tf32).into_iter().skip(1) {
-        for (a, b) in STORED {
+        for (a, b) in LAYOUTS {
             let problem = Problem {
                 a,
                 b,
@@ -214,7 +214,7 @@ fn rows_may_lie_apart_and_what_lies_between_is_not_touched() {
     let Some(device) = gpu() else { return };
     for inputs in INPUTS {
         for (turn, tile) in tiles(&device, inputs).into_iter().enumerate() {
-            let (a, b) = STORED[turn % 4];
+            let (a, b) = LAYOUTS[turn % 4];
             let problem = Problem {
                 a,
                 b,
@@ -238,7 +238,7 @@ fn matrices_smaller_than_anything_are_multiplied() {
     let sizes = [[1, 1, 1], [1, 9, 2], [9, 1, 3], [17, 8, 1], [3, 5, 0]];
     for inputs in INPUTS {
         for (turn, tile) in tiles(&device, inputs).into_iter().enumerate() {
-            for (size, (a, b)) in sizes.iter().zip(STORED.iter().cycle().skip(turn)) {
+            for (size, (a, b)) in sizes.iter().zip(LAYOUTS.iter().cycle().skip(turn)) {
                 let problem = Problem {
                     a: *a,
                     b: *b,
@@ -246,7 +246,7 @@ fn matrices_smaller_than_anything_are_multiplied() {
                     ..plain(*size, inputs)
                 };
                 match tile.fits(&problem, limits) {
-                    Err(Unavailable::NoProducts) => assert_eq!(problem.k, 0),
+                    Err(Misfit::NoProducts) => assert_eq!(problem.k, 0),
                     _ => check_whole(&device, problem, tile, 1, 0),
                 }
             }
@@ -294,7 +294,7 @@ fn slices_of_k_add_up_the_same_every_time() {
                     continue;
                 }
                 let problem = Problem {
-                    a: Stored::Transposed,
+                    a: Layout::Transposed,
                     accumulate: true,
                     output: OutputType::Float32,
                     ..plain([33, 30, tiles_of_k * bk - 3], inputs)
@@ -318,7 +318,7 @@ fn every_tile_has_its_kernels_and_every_kernel_its_tile() {
     let mut wanted = Vec::new();
     for inputs in INPUTS {
         for tile in Tile::all(inputs) {
-            for (a, b) in STORED {
+            for (a, b) in LAYOUTS {
                 let problem = Problem {
                     a,
                     b,

@@ -1,10 +1,10 @@
-//! Operands that a launch refuses before anything runs.
+//! DeviceOperands that a launch refuses before anything runs.
 
 use candle_core::cuda_backend::CudaDevice;
 use cudarc::driver::CudaSlice;
 use half::bf16;
 use taper::ops::cuda::Gpu;
-use taper::ops::gemm::ptx::{DeviceMatrix, Operands, Tile, launch};
+use taper::ops::gemm::ptx::{DeviceMatrix, DeviceOperands, Tile, launch};
 use taper::ops::gemm::{Epilogue, Problem};
 use taper::terms::Inputs;
 
@@ -17,7 +17,7 @@ fn refusal(device: &CudaDevice, sizes: [(usize, usize); 3], skip: usize, split_k
     let allocate = |(elements, _)| device.alloc_zeros::<bf16>(elements).expect("memory");
     let [a_memory, b_memory, mut c_memory]: [CudaSlice<bf16>; 3] = [a, b, c].map(allocate);
     let a_view = a_memory.slice(skip..);
-    let mut operands = Operands {
+    let mut operands = DeviceOperands {
         a: DeviceMatrix::read(&a_view, a.1, &stream),
         b: DeviceMatrix::read(&b_memory, b.1, &stream),
         c: DeviceMatrix::write(&mut c_memory, c.1, &stream),
@@ -78,7 +78,7 @@ fn operands_of_another_type_or_missing_ones_are_refused() {
     let memory = device.alloc_zeros::<f32>(16 * 16).expect("memory");
     let mut output = device.alloc_zeros::<f32>(16 * 16).expect("memory");
     let mut refusal = |epilogue, inputs, written: bool| {
-        let mut operands = Operands {
+        let mut operands = DeviceOperands {
             a: DeviceMatrix::read(&memory, 16, &stream),
             b: DeviceMatrix::read(&memory, 16, &stream),
             c: if written {

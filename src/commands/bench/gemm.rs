@@ -8,7 +8,7 @@ use crate::device::DeviceProfile;
 use crate::error::Result;
 use crate::ops::gemm::candidate::Device;
 #[cfg(feature = "cuda")]
-use crate::ops::gemm::gpu::Gpu;
+use crate::ops::gemm::gpu::GpuGemm;
 use crate::ops::gemm::{Cache, Cpu, Problem};
 use crate::plan::Plan;
 use crate::report::{GemmBench, ProblemBench};
@@ -42,7 +42,7 @@ pub(super) fn run(args: GemmArgs) -> Result<()> {
         }
         #[cfg(feature = "cuda")]
         Some(ordinal) => {
-            let gpu = Gpu::open(ordinal, device, plan.gemm_backend)?;
+            let gpu = GpuGemm::open(ordinal, device, plan.gemm_backend)?;
             let cache = backends::gpu_cache(&gpu, &plan, (ordinal, device));
             bench.run(&gpu, cache, GPU_SQUARE)
         }
@@ -73,19 +73,18 @@ impl Bench<'_> {
         };
         say(&report.heading())?;
         let rung = plan.launch().rung;
-        let problems = Problem::of_training(&plan.model, rung, plan.inputs);
-        let all: Vec<Problem> = problems.iter().map(|(_, problem)| *problem).collect();
+        let gemms = Problem::of_training(&plan.model, rung, plan.inputs);
+        let problems: Vec<Problem> = gemms.iter().map(|gemm| gemm.problem).collect();
         report.cache = cache.as_ref().map(|cache| cache.path().to_owned());
-        let mut searches = Searches::new(device, plan, cache, &all);
-        for (name, problem) in problems {
-            let (tuned, is_cached) = searches.find(&problem);
-            let times = Problem::times_per_micro_step(name, &plan.model, rung);
+        let mut searches = Searches::new(device, plan, cache, &problems);
+        for gemm in gemms {
+            let (tuned, is_cached) = searches.find(&gemm.problem);
             // A share is of one run.
             let of = match is_cached {
                 true => ceiling.earlier,
                 false => ceiling.now,
             };
-            let measured = ProblemBench::new((name, problem), times, (tuned, is_cached), of);
+            let measured = ProblemBench::new(gemm, (tuned, is_cached), of);
             say(&measured.text())?;
             report.problems.push(measured);
         }

@@ -11,7 +11,7 @@ use crate::device::{Found, find};
 use crate::error::Result;
 use crate::ops::gemm::cache::{Record, Records};
 use crate::ops::gemm::candidate::Device;
-use crate::ops::gemm::tune::{Outcome, Tuned, Tuner, rate_of};
+use crate::ops::gemm::tune::{TuneOutcome, Tuned, Tuner, rate_of};
 use crate::ops::gemm::{Cache, Epilogue, Problem};
 use crate::plan::{Origin, Plan, Request};
 use crate::terms::{Effort, Job, ModelDims};
@@ -173,7 +173,7 @@ impl<'a, D: Device> Searches<'a, D> {
 
 fn rate_found(problem: &Problem, tuned: &Tuned<String>) -> Option<f64> {
     match tuned.outcomes[tuned.chosen].1 {
-        Outcome::Timed { seconds } => {
+        TuneOutcome::Timed { seconds } => {
             Some(problem.flops() as f64 / (seconds * tuned.scale(problem)))
         }
         _ => None,

@@ -20,7 +20,7 @@ use crate::ops::backend::{Backend, StoredBackend};
 #[cfg(feature = "cuda")]
 use crate::ops::cuda::GpuElement;
 #[cfg(feature = "cuda")]
-use crate::ops::gemm::gpu::Gpu;
+use crate::ops::gemm::gpu::GpuGemm;
 use crate::ops::gemm::{Cpu, Table};
 #[cfg(feature = "cuda")]
 use crate::ops::timed::EventClock;
@@ -126,8 +126,8 @@ impl Bench<'_> {
         };
         let memory = self.memory().in_pool(card.clone());
         let measured = self.steps(backend, memory, used)?;
-        let gpu =
-            Gpu::on(&card, profile, plan.gemm_backend).map_err(|e| device::explain(e, ordinal))?;
+        let gpu = GpuGemm::on(&card, profile, plan.gemm_backend)
+            .map_err(|e| device::explain(e, ordinal))?;
         let square = (self.args.subject.square, GPU_SQUARE);
         let cache = backends::gpu_cache(&gpu, plan, (ordinal, profile));
         Ok(Measured {

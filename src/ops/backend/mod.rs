@@ -23,7 +23,7 @@ pub(crate) use values::{chunks, on_host, room};
 
 use std::ops::Range;
 
-use super::gemm::{Problem, Table};
+use super::gemm::{Table, TrainingGemm};
 use crate::memory::{AllocationError, Allocator, Memory, Refused};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
@@ -78,7 +78,7 @@ pub trait Backend: Sized + 'static {
 
     /// Decides what computes the products of a rung, in at most `room` bytes; see
     /// [`Dispatch::prepare`](super::gemm::Dispatch::prepare).
-    fn prepare(&self, problems: &[(&str, Problem)], room: Option<u64>);
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>);
     /// What computes which product, for a checkpoint.
     fn products(&self) -> Table;
     fn take_choices(&self) -> Vec<NamedChoice>;

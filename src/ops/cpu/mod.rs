@@ -27,7 +27,7 @@ use crate::ops::backend::{
     NormSaved, NormStats, Part, PartMut, ReadTokens, Residual, Shape, Tokens, TrainingState,
     Update,
 };
-use crate::ops::gemm::{Cpu, Problem, Products, Table};
+use crate::ops::gemm::{Cpu, Products, Table, TrainingGemm};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 use attention::{WeightDropout, Work};
 use dropout::Dropout;
@@ -166,8 +166,8 @@ impl<T: Element> Backend for OnCpu<T> {
         Host::new(memory)
     }
 
-    fn prepare(&self, problems: &[(&str, Problem)], room: Option<u64>) {
-        self.products.prepare(problems, room);
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
+        self.products.prepare(gemms, room);
     }
 
     fn products(&self) -> Table {

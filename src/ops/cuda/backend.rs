@@ -22,12 +22,12 @@ use crate::ops::backend::{
 };
 use crate::ops::cuda::GpuMemory;
 use crate::ops::gemm::gpu::GpuError;
-use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
-use crate::ops::gemm::{Dispatch, Epilogue, Problem, Table, gpu};
+use crate::ops::gemm::ptx::{DeviceMatrix, DeviceOperands};
+use crate::ops::gemm::{Dispatch, Epilogue, Problem, Table, TrainingGemm, gpu};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
 /// What the training path on a GPU computes its products with.
-pub type Products = Dispatch<gpu::Gpu>;
+pub type Products = Dispatch<gpu::GpuGemm>;
 
 /// Computes in `T`, in one stream of a GPU.
 pub struct OnGpu<T: GpuElement> {
@@ -88,7 +88,7 @@ impl<T: GpuElement> OnGpu<T> {
         DeviceMatrix::write(view, columns, &self.stream)
     }
 
-    fn run(&self, problem: &Problem, mut operands: Operands) -> Done {
+    fn run(&self, problem: &Problem, mut operands: DeviceOperands) -> Done {
         Ok(self.products.run(problem, &mut operands)?)
     }
 }
@@ -140,7 +140,7 @@ fn mask<'a>(held: &'a Option<Held>) -> Option<dropout::Mask<'a>> {
 
 impl From<GpuError> for Refused {
     fn from(error: GpuError) -> Self {
-        use crate::ops::gemm::candidate::Failure;
+        use crate::ops::gemm::candidate::GemmFailure;
         match error.is_out_of_memory() {
             true => Refused::OutOfMemory,
             false => Refused::Device(error.to_string()),
@@ -182,8 +182,8 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         GpuMemory::new(&self.device, memory)
     }
 
-    fn prepare(&self, problems: &[(&str, Problem)], room: Option<u64>) {
-        self.products.prepare(problems, room);
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
+        self.products.prepare(gemms, room);
     }
 
     fn products(&self) -> Table {
@@ -341,7 +341,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
             None => Epilogue::None,
         };
         let problem = Problem::forward(rows, outputs, columns, self.inputs, epilogue);
-        let operands = Operands {
+        let operands = DeviceOperands {
             a: self.read(&x, columns),
             b: self.read(&weight, columns),
             c: self.write(&mut y, outputs),
@@ -370,7 +370,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let (rows, outputs) = (x.len() / columns, weight.len() / columns);
         let epilogue = Epilogue::BiasGelu(form);
         let problem = Problem::forward(rows, outputs, columns, self.inputs, epilogue);
-        let operands = Operands {
+        let operands = DeviceOperands {
             a: self.read(&x, columns),
             b: self.read(&weight, columns),
             c: self.write(&mut activated, outputs),
@@ -448,7 +448,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let (rows, outputs) = (dx.len() / columns, weight.len() / columns);
         let none = Epilogue::None;
         let problem = Problem::input_gradient(rows, outputs, columns, self.inputs, none);
-        let operands = Operands {
+        let operands = DeviceOperands {
             a: self.read(&dy, outputs),
             b: self.read(&weight, columns),
             c: self.write(&mut dx, columns),
@@ -471,7 +471,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let (rows, outputs) = (dx.len() / columns, weight.len() / columns);
         let slope = Epilogue::GeluBackward(form);
         let problem = Problem::input_gradient(rows, outputs, columns, self.inputs, slope);
-        let operands = Operands {
+        let operands = DeviceOperands {
             a: self.read(&dy, outputs),
             b: self.read(&weight, columns),
             c: self.write(&mut dx, columns),
@@ -493,7 +493,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let mut dweight = into.buffer.slice_mut(into.weight.clone());
         let (rows, outputs) = (x.len() / columns, dweight.len() / columns);
         let problem = Problem::weight_gradient(rows, outputs, columns, self.inputs);
-        let operands = Operands {
+        let operands = DeviceOperands {
             a: self.read(&dy, outputs),
             b: self.read(&x, columns),
             c: self.write(&mut dweight, columns),

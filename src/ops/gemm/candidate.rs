@@ -44,18 +44,18 @@ pub enum Operand {
 }
 
 /// What went wrong in a product.
-pub trait Failure: Display {
+pub trait GemmFailure: Display {
     /// Another candidate would fare no better; the run takes a smaller rung.
     fn is_out_of_memory(&self) -> bool;
 }
 
-impl Failure for Infallible {
+impl GemmFailure for Infallible {
     fn is_out_of_memory(&self) -> bool {
         match *self {}
     }
 }
 
-impl Failure for AllocationError {
+impl GemmFailure for AllocationError {
     fn is_out_of_memory(&self) -> bool {
         matches!(self, AllocationError::OutOfMemory(_))
     }
@@ -70,7 +70,7 @@ pub trait Device {
     type Candidate: Copy + PartialEq + Display;
     /// Where the operands of one product lie: slices of the host, or buffers of a GPU.
     type Operands<'a>;
-    type Failure: Failure;
+    type Failure: GemmFailure;
     /// Buffers for the operands of one problem after the other, to tune with. All dense.
     type Trial;
 

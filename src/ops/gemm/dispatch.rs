@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::cache::{Cache, Entry, Record, Records, Table};
-use super::candidate::{Device, Failure};
-use super::problem::Problem;
+use super::candidate::{Device, GemmFailure};
+use super::problem::{Problem, TrainingGemm};
 use super::tune::{Tuned, Tuner, tune};
 use crate::terms::{Effort, NamedChoice};
 use crate::units;
@@ -26,10 +26,10 @@ pub struct Dispatch<D: Device> {
     cache: Option<Cache>,
     /// Of a search.
     progress: ProgressBar,
-    state: RefCell<State<D::Candidate>>,
+    state: RefCell<Decisions<D::Candidate>>,
 }
 
-struct State<C> {
+struct Decisions<C> {
     table: Table,
     /// The problems of the table that came from a checkpoint.
     stored: Vec<Problem>,
@@ -54,7 +54,7 @@ impl<D: Device> Dispatch<D> {
             effort,
             cache,
             progress: ProgressBar::hidden(),
-            state: RefCell::new(State {
+            state: RefCell::new(Decisions {
                 stored: stored.0.iter().map(|entry| entry.problem).collect(),
                 table: stored,
                 routes: HashMap::new(),
@@ -69,9 +69,9 @@ impl<D: Device> Dispatch<D> {
         Self { progress, ..self }
     }
 
-    /// Decides on a candidate for each of `problems` that has none yet: the checkpoint's, else the
+    /// Decides on a candidate for each of `gemms` that has none yet: the checkpoint's, else the
     /// cache's, else the winner of tuning in at most `room` bytes, where that is known.
-    pub fn prepare(&self, problems: &[(&str, Problem)], room: Option<u64>) {
+    pub fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
         if self.effort == Effort::Off {
             return;
         }
@@ -85,15 +85,16 @@ impl<D: Device> Dispatch<D> {
             state.tell("gemm cache", "not used", because);
         }
         let mut sources = Sources::default();
-        let mut unknown: Vec<(&str, Problem)> = Vec::new();
-        for (name, problem) in problems {
-            let is_among = |unknown: &[(&str, Problem)]| unknown.iter().any(|(_, p)| p == problem);
-            if state.routes.contains_key(problem) || is_among(&unknown) {
+        let mut unknown: Vec<TrainingGemm> = Vec::new();
+        for gemm in gemms {
+            let problem = &gemm.problem;
+            let is_unknown = unknown.iter().any(|other| other.problem == *problem);
+            if is_unknown || state.routes.contains_key(problem) {
                 continue;
             }
-            let route = self.known(&mut state, &cached, (name, problem));
+            let route = self.known(&mut state, &cached, gemm);
             if route.is_empty() {
-                unknown.push((*name, *problem));
+                unknown.push(*gemm);
                 continue;
             }
             match state.stored.contains(problem) {
@@ -108,7 +109,7 @@ impl<D: Device> Dispatch<D> {
             sources.tuned = self.search(&mut state, &unknown, room);
         }
         if sources.total() > 0 {
-            let value = state.summary(problems);
+            let value = state.summary(gemms);
             let seconds = started.elapsed();
             state.tell("gemm", &value, sources.text(units::short_time(seconds)));
         }
@@ -117,10 +118,11 @@ impl<D: Device> Dispatch<D> {
     /// Candidates that the checkpoint or else the cache has for a problem, as far as they are available here.
     fn known(
         &self,
-        state: &mut State<D::Candidate>,
+        state: &mut Decisions<D::Candidate>,
         cached: &Records,
-        (name, problem): (&str, &Problem),
+        gemm: &TrainingGemm,
     ) -> Vec<D::Candidate> {
+        let TrainingGemm { name, problem, .. } = gemm;
         let Some(entry) = state.table.get(problem).cloned() else {
             let order = cached.get(problem).map(Tuned::order).unwrap_or_default();
             let mut route = self.available(problem, &order);
@@ -145,19 +147,19 @@ impl<D: Device> Dispatch<D> {
     /// Returns for how many there was a search.
     fn search(
         &self,
-        state: &mut State<D::Candidate>,
-        problems: &[(&str, Problem)],
+        state: &mut Decisions<D::Candidate>,
+        gemms: &[TrainingGemm],
         room: Option<u64>,
     ) -> usize {
-        let all: Vec<Problem> = problems.iter().map(|(_, problem)| *problem).collect();
-        let mut tuner = Tuner::new(&self.device, &all, self.effort, room);
+        let problems: Vec<Problem> = gemms.iter().map(|gemm| gemm.problem).collect();
+        let mut tuner = Tuner::new(&self.device, &problems, self.effort, room);
         let (mut searched, mut unwritten) = (0, None);
         self.progress.reset();
         self.progress.set_length(problems.len() as u64);
         if !self.progress.is_hidden() {
             self.progress.enable_steady_tick(TICK);
         }
-        for (name, problem) in problems {
+        for TrainingGemm { name, problem, .. } in gemms {
             self.progress.set_message((*name).to_owned());
             let tuned = tuner.tune(problem);
             let route = tuned.order();
@@ -270,7 +272,7 @@ impl<D: Device> Dispatch<D> {
     }
 }
 
-impl<C: std::fmt::Display> State<C> {
+impl<C: std::fmt::Display> Decisions<C> {
     fn decide(&mut self, problem: Problem, route: Vec<C>) {
         self.table.insert(entry(problem, &route));
         self.routes.insert(problem, route);
@@ -292,11 +294,11 @@ impl<C: std::fmt::Display> State<C> {
         }
     }
 
-    /// `12 x gemm crate, 3 x tiles 192`, of `problems`.
-    fn summary(&self, problems: &[(&str, Problem)]) -> String {
+    /// `12 x gemm crate, 3 x tiles 192`, of `gemms`.
+    fn summary(&self, gemms: &[TrainingGemm]) -> String {
         let mut counts: Vec<(String, usize)> = Vec::new();
-        for (_, problem) in problems {
-            let name = self.routes[problem][0].to_string();
+        for gemm in gemms {
+            let name = self.routes[&gemm.problem][0].to_string();
             match counts.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, count)) => *count += 1,
                 None => counts.push((name, 1)),

@@ -41,4 +41,4 @@ pub fn workspace_bytes(cuda: &Cuda) -> u64 {
 pub use cache::{Cache, Table, cache_folder};
 pub use cpu::{Cpu, Products};
 pub use dispatch::Dispatch;
-pub use problem::{Epilogue, OutputType, Problem, Stored};
+pub use problem::{Epilogue, Layout, OutputType, Problem, TrainingGemm};

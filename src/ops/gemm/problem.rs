@@ -13,7 +13,7 @@ use std::fmt::{self, Display};
 use serde::{Deserialize, Serialize};
 
 use super::candidate::Operand;
-use crate::terms::{Gelu, Inputs, ModelDims, Rung};
+use crate::terms::{Gelu, Inputs, ModelDims, Precision, Rung};
 
 /// All that decides which code can compute a product, and how fast. The key of tuning.
 ///
@@ -23,8 +23,8 @@ pub struct Problem {
     pub m: usize,
     pub n: usize,
     pub k: usize,
-    pub a: Stored,
-    pub b: Stored,
+    pub a: Layout,
+    pub b: Layout,
     pub inputs: Inputs,
     pub output: OutputType,
     /// Added to what C holds, instead of replacing it.
@@ -35,7 +35,7 @@ pub struct Problem {
 /// How an operand lies in memory, row-major: A as (M, K) or (K, M), B as (K, N) or (N, K).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stored {
+pub enum Layout {
     AsIs,
     Transposed,
 }
@@ -74,8 +74,8 @@ impl Problem {
             m: rows,
             n: outputs,
             k: columns,
-            a: Stored::AsIs,
-            b: Stored::Transposed,
+            a: Layout::AsIs,
+            b: Layout::Transposed,
             inputs,
             output: OutputType::LikeInputs,
             accumulate: false,
@@ -95,7 +95,7 @@ impl Problem {
             m: rows,
             n: columns,
             k: outputs,
-            b: Stored::AsIs,
+            b: Layout::AsIs,
             ..Self::forward(rows, outputs, columns, inputs, epilogue)
         }
     }
@@ -106,8 +106,8 @@ impl Problem {
             m: outputs,
             n: columns,
             k: rows,
-            a: Stored::Transposed,
-            b: Stored::AsIs,
+            a: Layout::Transposed,
+            b: Layout::AsIs,
             inputs,
             output: OutputType::Float32,
             accumulate: true,
@@ -115,91 +115,80 @@ impl Problem {
         }
     }
 
-    /// Every product of a training step but those inside attention, by name and in the order of the
-    /// step. Two names may stand for one problem.
-    pub fn of_training(
-        dims: &ModelDims,
-        rung: Rung,
-        inputs: Inputs,
-    ) -> Vec<(&'static str, Problem)> {
-        let (c, v, rows) = (
-            dims.n_embd,
-            dims.vocab_size,
-            rung.micro_batch * dims.block_size,
-        );
-        let (bias, bias_gelu) = match dims.bias {
-            true => (Epilogue::Bias, Epilogue::BiasGelu(dims.gelu)),
+    /// GEMMs of a training step in its order, without those of attention. Two of them may be one problem.
+    pub fn of_training(dims: &ModelDims, rung: Rung, inputs: Inputs) -> Vec<TrainingGemm> {
+        let (c, rows) = (dims.n_embd, rung.micro_batch * dims.block_size);
+        let (bias, bias_gelu) = if dims.bias {
+            (Epilogue::Bias, Epilogue::BiasGelu(dims.gelu))
+        } else {
             // Without a bias the activation is an operation of its own.
-            false => (Epilogue::None, Epilogue::None),
+            (Epilogue::None, Epilogue::None)
         };
         let slope = Epilogue::GeluBackward(dims.gelu);
-        let forward =
-            |outputs, columns, epilogue| Self::forward(rows, outputs, columns, inputs, epilogue);
-        let dx = |outputs, columns, epilogue| {
-            Self::input_gradient(rows, outputs, columns, inputs, epilogue)
+        let in_blocks = |name, problem| TrainingGemm {
+            name,
+            problem,
+            per_micro_step: dims.n_layer,
         };
-        let dw = |outputs, columns| Self::weight_gradient(rows, outputs, columns, inputs);
-        let chunk = rung.logits_rows.min(rows);
-        let head = |rows| {
-            [
-                Self::forward(rows, v, c, inputs, Epilogue::None),
-                Self::input_gradient(rows, v, c, inputs, Epilogue::None),
-                Self::weight_gradient(rows, v, c, inputs),
-            ]
+        let forward = |name, outputs, columns, epilogue| {
+            let problem = Self::forward(rows, outputs, columns, inputs, epilogue);
+            in_blocks(name, problem)
         };
-        let mut problems = vec![
-            ("c_attn", forward(3 * c, c, bias)),
-            ("attn.c_proj", forward(c, c, bias)),
-            ("c_fc", forward(4 * c, c, bias_gelu)),
-            ("mlp.c_proj", forward(c, 4 * c, bias)),
+        let dx = |name, outputs, columns, epilogue| {
+            let problem = Self::input_gradient(rows, outputs, columns, inputs, epilogue);
+            in_blocks(name, problem)
+        };
+        let dw = |name, outputs, columns| {
+            let problem = Self::weight_gradient(rows, outputs, columns, inputs);
+            in_blocks(name, problem)
+        };
+        let mut gemms = vec![
+            forward("c_attn", 3 * c, c, bias),
+            forward("attn.c_proj", c, c, bias),
+            forward("c_fc", 4 * c, c, bias_gelu),
+            forward("mlp.c_proj", c, 4 * c, bias),
         ];
-        problems.extend(
-            ["logits", "logits dX", "logits dW"]
-                .into_iter()
-                .zip(head(chunk)),
-        );
-        if !rows.is_multiple_of(chunk) {
-            let names = ["last logits", "last logits dX", "last logits dW"];
-            problems.extend(names.into_iter().zip(head(rows % chunk)));
-        }
-        problems.extend([
-            ("mlp.c_proj dW", dw(c, 4 * c)),
-            ("mlp.c_proj dX", dx(c, 4 * c, slope)),
-            ("c_fc dW", dw(4 * c, c)),
-            ("c_fc dX", dx(4 * c, c, Epilogue::None)),
-            ("attn.c_proj dW", dw(c, c)),
-            ("attn.c_proj dX", dx(c, c, Epilogue::None)),
-            ("c_attn dW", dw(3 * c, c)),
-            ("c_attn dX", dx(3 * c, c, Epilogue::None)),
+        gemms.extend(TrainingGemm::of_classifier(dims, rung, inputs));
+        gemms.extend([
+            dw("mlp.c_proj dW", c, 4 * c),
+            dx("mlp.c_proj dX", c, 4 * c, slope),
+            dw("c_fc dW", 4 * c, c),
+            dx("c_fc dX", 4 * c, c, Epilogue::None),
+            dw("attn.c_proj dW", c, c),
+            dx("attn.c_proj dX", c, c, Epilogue::None),
+            dw("c_attn dW", 3 * c, c),
+            dx("c_attn dX", 3 * c, c, Epilogue::None),
         ]);
-        problems
-    }
-
-    /// How often a micro-step computes the product of this name in [`Problem::of_training`]; what is
-    /// recomputed is not counted again.
-    pub fn times_per_micro_step(name: &str, dims: &ModelDims, rung: Rung) -> usize {
-        let rows = rung.micro_batch * dims.block_size;
-        match name.split(' ').next() {
-            Some("logits") => rows / rung.logits_rows.min(rows),
-            Some("last") => 1,
-            _ => dims.n_layer,
-        }
+        gemms
     }
 
     /// Rows and columns of A in memory.
     pub fn a_shape(&self) -> (usize, usize) {
         match self.a {
-            Stored::AsIs => (self.m, self.k),
-            Stored::Transposed => (self.k, self.m),
+            Layout::AsIs => (self.m, self.k),
+            Layout::Transposed => (self.k, self.m),
         }
     }
 
     /// Rows and columns of B in memory.
     pub fn b_shape(&self) -> (usize, usize) {
         match self.b {
-            Stored::AsIs => (self.k, self.n),
-            Stored::Transposed => (self.n, self.k),
+            Layout::AsIs => (self.k, self.n),
+            Layout::Transposed => (self.n, self.k),
         }
+    }
+
+    /// Precision of C in memory.
+    pub fn output_precision(&self) -> Precision {
+        match self.output {
+            OutputType::Float32 => Precision::Float32,
+            OutputType::LikeInputs => self.inputs.storage(),
+        }
+    }
+
+    /// Whether C has the precision of A and B in memory.
+    pub fn has_output_like_inputs(&self) -> bool {
+        self.output_precision() == self.inputs.storage()
     }
 
     /// The operands that a candidate writes.
@@ -219,10 +208,7 @@ impl Problem {
     pub fn bytes(&self) -> u64 {
         let element = self.inputs.element_bytes();
         let (m, n, k) = (self.m as u64, self.n as u64, self.k as u64);
-        let output = match self.output {
-            OutputType::Float32 => 4,
-            OutputType::LikeInputs => element,
-        };
+        let output = self.output_precision().element_bytes();
         let epilogue = match self.epilogue {
             Epilogue::None => 0,
             Epilogue::Bias => n * element,
@@ -234,12 +220,50 @@ impl Problem {
     }
 }
 
+/// A GEMM of a training step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainingGemm {
+    pub name: &'static str,
+    pub problem: Problem,
+    /// Times that a micro-step computes it, without recomputation.
+    pub per_micro_step: usize,
+}
+
+impl TrainingGemm {
+    /// GEMMs of the classifier: those of whole chunks of rows, then those of the last rows if they fill no chunk.
+    fn of_classifier(dims: &ModelDims, rung: Rung, inputs: Inputs) -> Vec<Self> {
+        let rows = rung.micro_batch * dims.block_size;
+        let chunk = rung.logits_rows.min(rows);
+        let (v, c) = (dims.vocab_size, dims.n_embd);
+        let gemms = |names: [&'static str; 3], rows, per_micro_step| {
+            let problems = [
+                Problem::forward(rows, v, c, inputs, Epilogue::None),
+                Problem::input_gradient(rows, v, c, inputs, Epilogue::None),
+                Problem::weight_gradient(rows, v, c, inputs),
+            ];
+            let named = names.into_iter().zip(problems);
+            named.map(move |(name, problem)| Self {
+                name,
+                problem,
+                per_micro_step,
+            })
+        };
+        let mut all: Vec<Self> =
+            gemms(["logits", "logits dX", "logits dW"], chunk, rows / chunk).collect();
+        if !rows.is_multiple_of(chunk) {
+            let names = ["last logits", "last logits dX", "last logits dW"];
+            all.extend(gemms(names, rows % chunk, 1));
+        }
+        all
+    }
+}
+
 /// `8192 x 2304 x 768 NT bfloat16, bias`: M, N, K; whether A and B are as they are (N) or transposed (T).
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let letter = |stored| match stored {
-            Stored::AsIs => 'N',
-            Stored::Transposed => 'T',
+        let letter = |layout| match layout {
+            Layout::AsIs => 'N',
+            Layout::Transposed => 'T',
         };
         let (a, b) = (letter(self.a), letter(self.b));
         write!(
@@ -247,7 +271,7 @@ impl Display for Problem {
             "{} x {} x {} {a}{b} {}",
             self.m, self.n, self.k, self.inputs
         )?;
-        if self.output == OutputType::Float32 && self.inputs.element_bytes() != 4 {
+        if !self.has_output_like_inputs() {
             f.write_str(" to float32")?;
         }
         if self.accumulate {
@@ -288,10 +312,10 @@ mod tests {
 
     #[test]
     fn a_step_does_three_products_per_weight_and_six_flops_per_weight_and_row() {
-        let problems = Problem::of_training(&DIMS, rung(64), Inputs::Bfloat16);
-        assert_eq!(problems.len(), 5 * 3);
+        let gemms = Problem::of_training(&DIMS, rung(64), Inputs::Bfloat16);
+        assert_eq!(gemms.len(), 5 * 3);
         let (c, rows, chunk) = (16, 4 * 32, 64);
-        let flops: u64 = problems.iter().map(|(_, problem)| problem.flops()).sum();
+        let flops: u64 = gemms.iter().map(|gemm| gemm.problem.flops()).sum();
         assert_eq!(
             flops,
             6 * (12 * c * c * rows + DIMS.vocab_size as u64 * c * chunk)
@@ -300,33 +324,27 @@ mod tests {
 
     #[test]
     fn a_micro_step_does_six_flops_per_weight_and_row() {
-        let rung = rung(100);
-        let flops = |(name, problem): &(&str, Problem)| {
-            problem.flops() * Problem::times_per_micro_step(name, &DIMS, rung) as u64
-        };
-        let problems = Problem::of_training(&DIMS, rung, Inputs::Bfloat16);
+        let flops = |gemm: &TrainingGemm| gemm.problem.flops() * gemm.per_micro_step as u64;
+        let gemms = Problem::of_training(&DIMS, rung(100), Inputs::Bfloat16);
         let (c, rows) = (16, 4 * 32);
         let weights = 2 * 12 * c * c + DIMS.vocab_size as u64 * c;
-        assert_eq!(problems.iter().map(flops).sum::<u64>(), 6 * weights * rows);
+        assert_eq!(gemms.iter().map(flops).sum::<u64>(), 6 * weights * rows);
     }
 
     #[test]
     fn what_is_left_of_the_rows_after_whole_chunks_is_a_problem_of_its_own() {
-        let problems = Problem::of_training(&DIMS, rung(100), Inputs::Float32);
-        let find = |wanted| problems.iter().find(|(name, _)| *name == wanted);
-        assert_eq!(find("logits").map(|(_, problem)| problem.m), Some(100));
-        assert_eq!(find("last logits").map(|(_, problem)| problem.m), Some(28));
-        assert_eq!(
-            find("last logits dW").map(|(_, problem)| problem.k),
-            Some(28)
-        );
-        assert!(
-            problems.iter().all(|(name, _)| problems
-                .iter()
-                .filter(|(other, _)| other == name)
-                .count()
-                == 1)
-        );
+        let gemms = Problem::of_training(&DIMS, rung(100), Inputs::Float32);
+        let find = |wanted| {
+            let found = gemms.iter().find(|gemm| gemm.name == wanted);
+            found.map(|gemm| gemm.problem)
+        };
+        assert_eq!(find("logits").map(|problem| problem.m), Some(100));
+        assert_eq!(find("last logits").map(|problem| problem.m), Some(28));
+        assert_eq!(find("last logits dW").map(|problem| problem.k), Some(28));
+        let mut names: Vec<_> = gemms.iter().map(|gemm| gemm.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), gemms.len());
     }
 
     #[test]
@@ -335,7 +353,9 @@ mod tests {
             bias: false,
             ..DIMS
         };
-        for (name, problem) in Problem::of_training(&dims, rung(64), Inputs::Bfloat16) {
+        for TrainingGemm { name, problem, .. } in
+            Problem::of_training(&dims, rung(64), Inputs::Bfloat16)
+        {
             let slope = name == "mlp.c_proj dX";
             assert_eq!(problem.epilogue != Epilogue::None, slope, "{name}");
         }

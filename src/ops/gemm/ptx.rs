@@ -1,7 +1,7 @@
-//! Our own kernels as candidates for a product: what each needs, and how it is launched.
+//! Our own GEMM kernels as candidates: their requirements and their launches.
 //!
-//! [`Tile`] says which kernels there are (kernels/gemm_simple.cu, gemm_mma.cuh, gemm_wgmma.cuh) and where one can run; it
-//! needs no GPU; `ranked` says which are worth a trial. `launch`, in builds with CUDA, runs one.
+//! [`Tile`] lists the kernels (kernels/gemm_simple.cu, gemm_mma.cuh, gemm_wgmma.cuh) and says where each can run.
+//! [`ranked`] sorts those that are worth a trial. Neither needs a GPU. `launch`, in builds with CUDA, runs one.
 
 mod fits;
 mod rank;
@@ -16,11 +16,13 @@ mod operands;
 #[cfg(feature = "cuda")]
 mod tensor_map;
 
-pub use fits::{CardLimits, Unavailable};
+pub use fits::{CardLimits, Misfit};
 pub use rank::ranked;
 pub use tile::{Mma, Tile, Wgmma};
 
 #[cfg(feature = "cuda")]
-pub use launch::{LaunchError, launch};
+pub use launch::{PtxError, launch};
 #[cfg(feature = "cuda")]
-pub use operands::{DeviceMatrix, Operands};
+pub(super) use operands::dtype;
+#[cfg(feature = "cuda")]
+pub use operands::{DeviceMatrix, DeviceOperands};

@@ -36,7 +36,7 @@ fn seconds_allowed(effort: Effort) -> f64 {
 /// What tuning found out about one candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum TuneOutcome {
     Timed {
         /// Median.
         seconds: f64,
@@ -52,7 +52,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuned<C> {
     /// In order of trust, the fallback first.
-    pub outcomes: Vec<(C, Outcome)>,
+    pub outcomes: Vec<(C, TuneOutcome)>,
     /// An index of `outcomes`.
     pub chosen: usize,
     pub because: String,
@@ -76,9 +76,11 @@ impl<C> Tuned<C> {
         let (first, outcome) = self.outcomes.first()?;
         match outcome {
             _ if !self.is_sound() => None,
-            Outcome::Unavailable(because) => Some(format!("`{first}` cannot be used: {because}")),
-            Outcome::Wrong(because) => Some(format!("`{first}` is wrong: {because}")),
-            Outcome::Timed { .. } | Outcome::Untimed => None,
+            TuneOutcome::Unavailable(because) => {
+                Some(format!("`{first}` cannot be used: {because}"))
+            }
+            TuneOutcome::Wrong(because) => Some(format!("`{first}` is wrong: {because}")),
+            TuneOutcome::Timed { .. } | TuneOutcome::Untimed => None,
         }
     }
 
@@ -106,9 +108,9 @@ impl<C: Clone> Tuned<C> {
     pub fn order(&self) -> Vec<C> {
         let rank = |index: usize| match &self.outcomes[index].1 {
             _ if index == self.chosen => Some(-1.0),
-            Outcome::Timed { seconds } => Some(*seconds),
-            Outcome::Untimed => Some(f64::INFINITY),
-            Outcome::Unavailable(_) | Outcome::Wrong(_) => None,
+            TuneOutcome::Timed { seconds } => Some(*seconds),
+            TuneOutcome::Untimed => Some(f64::INFINITY),
+            TuneOutcome::Unavailable(_) | TuneOutcome::Wrong(_) => None,
         };
         let ranked = (0..self.outcomes.len()).filter_map(|index| Some((rank(index)?, index)));
         let mut ranked: Vec<(f64, usize)> = ranked.collect();
@@ -121,7 +123,8 @@ impl<C: Clone> Tuned<C> {
 impl<C: ToString> Tuned<C> {
     /// With the names of the candidates, as caches keep it.
     pub fn by_name(&self) -> Tuned<String> {
-        let named = |(candidate, outcome): &(C, Outcome)| (candidate.to_string(), outcome.clone());
+        let named =
+            |(candidate, outcome): &(C, TuneOutcome)| (candidate.to_string(), outcome.clone());
         Tuned {
             outcomes: self.outcomes.iter().map(named).collect(),
             chosen: self.chosen,
@@ -258,8 +261,8 @@ pub fn tune<D: Device>(
 /// The first candidate that is available. The others could take over, but were not verified.
 fn without_search<C>(offers: Vec<Offer<C>>, because: &str) -> Tuned<C> {
     let outcome = |offer: Offer<C>| match offer.available {
-        Ok(()) => (offer.candidate, Outcome::Untimed),
-        Err(unavailable) => (offer.candidate, Outcome::Unavailable(unavailable)),
+        Ok(()) => (offer.candidate, TuneOutcome::Untimed),
+        Err(unavailable) => (offer.candidate, TuneOutcome::Unavailable(unavailable)),
     };
     let outcomes: Vec<_> = offers.into_iter().map(outcome).collect();
     let chosen = first_usable(&outcomes);
@@ -272,20 +275,20 @@ fn without_search<C>(offers: Vec<Offer<C>>, because: &str) -> Tuned<C> {
     }
 }
 
-fn is_usable<C>((_, outcome): &(C, Outcome)) -> bool {
-    matches!(outcome, Outcome::Untimed | Outcome::Timed { .. })
+fn is_usable<C>((_, outcome): &(C, TuneOutcome)) -> bool {
+    matches!(outcome, TuneOutcome::Untimed | TuneOutcome::Timed { .. })
 }
 
-fn first_usable<C>(outcomes: &[(C, Outcome)]) -> usize {
+fn first_usable<C>(outcomes: &[(C, TuneOutcome)]) -> usize {
     // With none, the fallback fails in its own words.
     outcomes.iter().position(is_usable).unwrap_or(0)
 }
 
-fn is_timed<C>((_, outcome): &(C, Outcome)) -> bool {
-    matches!(outcome, Outcome::Timed { .. })
+fn is_timed<C>((_, outcome): &(C, TuneOutcome)) -> bool {
+    matches!(outcome, TuneOutcome::Timed { .. })
 }
 
-fn fallback<C>(outcomes: &[(C, Outcome)]) -> usize {
+fn fallback<C>(outcomes: &[(C, TuneOutcome)]) -> usize {
     let timed = outcomes.iter().position(is_timed);
     timed.unwrap_or_else(|| first_usable(outcomes))
 }
@@ -295,7 +298,7 @@ fn time<D: Device>(
     device: &D,
     problem: &Problem,
     trial: &mut D::Trial,
-    (outcomes, mut racing): (&mut [(D::Candidate, Outcome)], Vec<usize>),
+    (outcomes, mut racing): (&mut [(D::Candidate, TuneOutcome)], Vec<usize>),
     seconds_allowed: f64,
 ) {
     let mut samples = vec![Vec::new(); outcomes.len()];
@@ -309,7 +312,7 @@ fn time<D: Device>(
             let seconds = match device.time(problem, outcomes[index].0, trial) {
                 Ok(duration) => duration.as_secs_f64(),
                 Err(failure) => {
-                    outcomes[index].1 = Outcome::Unavailable(Unavailable(failure.to_string()));
+                    outcomes[index].1 = TuneOutcome::Unavailable(Unavailable(failure.to_string()));
                     racing.retain(|&other| other != index);
                     continue;
                 }
@@ -323,8 +326,8 @@ fn time<D: Device>(
         }
     }
     for ((_, outcome), samples) in outcomes.iter_mut().zip(samples) {
-        if let (Outcome::Untimed, Some(seconds)) = (&outcome, median(samples)) {
-            *outcome = Outcome::Timed { seconds };
+        if let (TuneOutcome::Untimed, Some(seconds)) = (&outcome, median(samples)) {
+            *outcome = TuneOutcome::Timed { seconds };
         }
     }
 }
@@ -335,9 +338,9 @@ fn median(mut samples: Vec<f64>) -> Option<f64> {
     samples.get(samples.len() / 2).copied()
 }
 
-fn choose<C: std::fmt::Display>(outcomes: Vec<(C, Outcome)>) -> Tuned<C> {
+fn choose<C: std::fmt::Display>(outcomes: Vec<(C, TuneOutcome)>) -> Tuned<C> {
     let seconds = |index: usize| match outcomes[index].1 {
-        Outcome::Timed { seconds } => Some(seconds),
+        TuneOutcome::Timed { seconds } => Some(seconds),
         _ => None,
     };
     let fallback = fallback(&outcomes);
@@ -356,8 +359,12 @@ fn choose<C: std::fmt::Display>(outcomes: Vec<(C, Outcome)>) -> Tuned<C> {
             (fallback, "no other is more than 2 % faster".to_owned())
         }
         _ => match &outcomes[fallback].1 {
-            Outcome::Wrong(because) => (fallback, format!("no other is right either: {because}")),
-            Outcome::Unavailable(because) => (fallback, format!("nothing is available: {because}")),
+            TuneOutcome::Wrong(because) => {
+                (fallback, format!("no other is right either: {because}"))
+            }
+            TuneOutcome::Unavailable(because) => {
+                (fallback, format!("nothing is available: {because}"))
+            }
             _ => (fallback, "the only one that can be used here".to_owned()),
         },
     };

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 
 use super::candidate::{Device, MOST_READ, Offer, Operand, Unavailable};
 use super::check::{Fill, Tolerance, scramble};
-use super::problem::{Epilogue, OutputType, Problem, Stored};
-use super::tune::Outcome;
+use super::problem::{Epilogue, Layout, Problem};
+use super::tune::TuneOutcome;
 use crate::ops::cpu::gelu;
-use crate::terms::Inputs;
+use crate::terms::Precision;
 
 /// Elements of C that are compared with f64, besides its corners.
 const PLACES: usize = MOST_READ - 4;
@@ -40,12 +40,12 @@ impl<'a, D: Device> Verifier<'a, D> {
         &self,
         trial: &mut D::Trial,
         offers: &[Offer<D::Candidate>],
-    ) -> (Vec<Outcome>, Vec<usize>) {
-        let mut outcomes: Vec<Outcome> = offers
+    ) -> (Vec<TuneOutcome>, Vec<usize>) {
+        let mut outcomes: Vec<TuneOutcome> = offers
             .iter()
             .map(|offer| match &offer.available {
-                Ok(()) => Outcome::Untimed,
-                Err(unavailable) => Outcome::Unavailable(unavailable.clone()),
+                Ok(()) => TuneOutcome::Untimed,
+                Err(unavailable) => TuneOutcome::Unavailable(unavailable.clone()),
             })
             .collect();
         let read: &[Operand] = match self.problem.epilogue {
@@ -65,14 +65,14 @@ impl<'a, D: Device> Verifier<'a, D> {
                 if offer.is_spare && trusted.is_some() {
                     return false;
                 }
-                let filled = filled.clone().map_err(Outcome::Unavailable);
+                let filled = filled.clone().map_err(TuneOutcome::Unavailable);
                 let verified =
                     filled.and_then(|()| self.verify(trial, (fill, &samples), offer, trusted));
                 match verified {
                     Ok(()) => trusted = trusted.or(Some(offer.candidate)),
                     Err(verdict) => outcomes[index] = verdict,
                 }
-                outcomes[index] == Outcome::Untimed
+                outcomes[index] == TuneOutcome::Untimed
             });
         }
         (outcomes, right)
@@ -86,9 +86,9 @@ impl<'a, D: Device> Verifier<'a, D> {
         (fill, samples): (Fill, &[Sample]),
         offer: &Offer<D::Candidate>,
         trusted: Option<D::Candidate>,
-    ) -> Result<(), Outcome> {
+    ) -> Result<(), TuneOutcome> {
         let (device, problem) = (self.device, self.problem);
-        let refused = Outcome::Unavailable;
+        let refused = TuneOutcome::Unavailable;
         self.fill(trial, fill, problem.writes()).map_err(refused)?;
         device
             .launch(
@@ -115,7 +115,7 @@ impl<'a, D: Device> Verifier<'a, D> {
                 true => ", whose bits it promised",
                 false => "",
             };
-            return Err(Outcome::Wrong(format!(
+            return Err(TuneOutcome::Wrong(format!(
                 "{place} is {:e} with {} operands, not the {:e} of `{other}`{promised} (the largest difference is {:e})",
                 mismatch.got,
                 fill.name(),
@@ -143,10 +143,10 @@ impl<'a, D: Device> Verifier<'a, D> {
         operand: Operand,
         fill: Fill,
         samples: &[Sample],
-    ) -> Result<(), Outcome> {
+    ) -> Result<(), TuneOutcome> {
         let indices: Vec<usize> = samples.iter().map(|sample| sample.index).collect();
         let read = self.device.read(trial, self.problem, operand, &indices);
-        let read = read.map_err(Outcome::Unavailable)?;
+        let read = read.map_err(TuneOutcome::Unavailable)?;
         for (sample, got) in samples.iter().zip(read) {
             let (want, bound) = match operand {
                 Operand::Aux => sample.sum,
@@ -154,7 +154,7 @@ impl<'a, D: Device> Verifier<'a, D> {
             };
             if !within(got.into(), want, bound) {
                 let (place, kind) = (self.place(operand, sample.index), fill.name());
-                return Err(Outcome::Wrong(format!(
+                return Err(TuneOutcome::Wrong(format!(
                     "{place} is {got:e} with {kind} operands, not the {want:e} of f64"
                 )));
             }
@@ -228,12 +228,12 @@ impl Sample {
         let (mut sum, mut magnitude) = (0.0, 0.0);
         for depth in 0..k {
             let a = match problem.a {
-                Stored::AsIs => at(Operand::A, row * k + depth),
-                Stored::Transposed => at(Operand::A, depth * m + row),
+                Layout::AsIs => at(Operand::A, row * k + depth),
+                Layout::Transposed => at(Operand::A, depth * m + row),
             };
             let b = match problem.b {
-                Stored::AsIs => at(Operand::B, depth * n + column),
-                Stored::Transposed => at(Operand::B, column * k + depth),
+                Layout::AsIs => at(Operand::B, depth * n + column),
+                Layout::Transposed => at(Operand::B, column * k + depth),
             };
             sum += a * b;
             magnitude += (a * b).abs();
@@ -294,10 +294,10 @@ fn accumulated(k: usize, magnitude: f64) -> f64 {
 
 /// Relative error of storing an element of C, fp32's where nothing is rounded to less.
 fn output_rounding(problem: &Problem) -> f64 {
-    match (problem.output, problem.inputs) {
-        (OutputType::LikeInputs, Inputs::Bfloat16) => 1.0 / 256.0,
-        (OutputType::LikeInputs, Inputs::Float16) => 1.0 / 2048.0,
-        _ => ADDITION,
+    match problem.output_precision() {
+        Precision::Float32 => ADDITION,
+        Precision::Bfloat16 => 1.0 / 256.0,
+        Precision::Float16 => 1.0 / 2048.0,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::ops::backend::{
     EmbeddingTables, Ended, GradientWrite, Gradients, LoadError, Mask, NormSaved, NormStats, Part,
     PartMut, ReadTokens, Residual, Shape, TrainingState, Update,
 };
-use crate::ops::gemm::{Problem, Table};
+use crate::ops::gemm::{Table, TrainingGemm};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
 /// Elements of a part.
@@ -47,8 +47,8 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
         self.inner.allocator(memory)
     }
 
-    fn prepare(&self, problems: &[(&str, Problem)], room: Option<u64>) {
-        self.inner.prepare(problems, room);
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
+        self.inner.prepare(gemms, room);
     }
 
     fn products(&self) -> Table {

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::threads_text;
 use crate::device::DeviceProfile;
-use crate::ops::gemm::Problem;
-use crate::ops::gemm::tune::{Outcome, Tuned};
+use crate::ops::gemm::tune::{TuneOutcome, Tuned};
+use crate::ops::gemm::{Problem, TrainingGemm};
 use crate::plan::Plan;
 use crate::report::text::device_text;
 use crate::terms::{Precision, Rung};
@@ -143,14 +143,18 @@ impl ProblemBench {
     /// `tuned` is what was found out about the problem, and whether that was in an earlier run; `ceiling` is of the same
     /// run.
     pub fn new(
-        (name, problem): (&'static str, Problem),
-        times_per_micro_step: usize,
+        gemm: TrainingGemm,
         (tuned, is_cached): (Tuned<String>, bool),
         ceiling: Option<f64>,
     ) -> Self {
+        let TrainingGemm {
+            name,
+            problem,
+            per_micro_step,
+        } = gemm;
         let scale = tuned.scale(&problem);
-        let seconds = |outcome: &Outcome| match outcome {
-            Outcome::Timed { seconds } => Some(seconds * scale),
+        let seconds = |outcome: &TuneOutcome| match outcome {
+            TuneOutcome::Timed { seconds } => Some(seconds * scale),
             _ => None,
         };
         let times = tuned
@@ -158,7 +162,7 @@ impl ProblemBench {
             .iter()
             .filter_map(|(_, outcome)| seconds(outcome));
         let best = times.min_by(f64::total_cmp);
-        let candidate = |(index, (candidate, outcome)): (usize, &(String, Outcome))| {
+        let candidate = |(index, (candidate, outcome)): (usize, &(String, TuneOutcome))| {
             let chosen = index == tuned.chosen;
             let seconds = seconds(outcome);
             let rate = seconds.map(|seconds| problem.flops() as f64 / seconds);
@@ -175,10 +179,10 @@ impl ProblemBench {
                 chosen,
                 because: match outcome {
                     _ if chosen => Some(tuned.because.clone()),
-                    Outcome::Timed { .. } => None,
-                    Outcome::Untimed => Some("not timed".into()),
-                    Outcome::Unavailable(because) => Some(format!("unavailable: {because}")),
-                    Outcome::Wrong(because) => Some(format!("wrong: {because}")),
+                    TuneOutcome::Timed { .. } => None,
+                    TuneOutcome::Untimed => Some("not timed".into()),
+                    TuneOutcome::Unavailable(because) => Some(format!("unavailable: {because}")),
+                    TuneOutcome::Wrong(because) => Some(format!("wrong: {because}")),
                 },
             }
         };
@@ -188,7 +192,7 @@ impl ProblemBench {
             flops: problem.flops(),
             bytes: problem.bytes(),
             problem,
-            times_per_micro_step,
+            times_per_micro_step: per_micro_step,
             is_cached,
             fallback: tuned.fallback(),
             candidates: tuned.outcomes.iter().enumerate().map(candidate).collect(),

@@ -26,7 +26,7 @@ use super::cache::{self, Header};
 use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::{Comparison, Fill, Tolerance};
 use super::dispatch::Dispatch;
-use super::problem::{Epilogue, Problem, Stored};
+use super::problem::{Epilogue, Layout, Problem};
 use crate::device::DeviceProfile;
 use crate::ops::cpu::{Element, gelu};
 use crate::terms::{Effort, Inputs, VectorExtension};
@@ -244,12 +244,11 @@ impl Sequential {
     }
 }
 
-fn view<T>(data: &[T], shape: (usize, usize), stored: Stored) -> Matrix<'_, T> {
-    let (rows, columns) = shape;
+fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Layout) -> Matrix<'_, T> {
     let matrix = Matrix::new(data, rows, columns);
     match stored {
-        Stored::AsIs => matrix,
-        Stored::Transposed => matrix.t(),
+        Layout::AsIs => matrix,
+        Layout::Transposed => matrix.t(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a GPU can compute a product with, and why it may not have.
+//! Ways to compute a GEMM on a GPU, and their errors.
 
 use std::fmt::{self, Display};
 
@@ -6,21 +6,21 @@ use cudarc::driver::DriverError;
 
 use super::cublaslt::LtError;
 use crate::ops::cuda::{self, is_out_of_memory};
-use crate::ops::gemm::candidate::{Failure, Unavailable};
-use crate::ops::gemm::ptx::{LaunchError, Tile};
+use crate::ops::gemm::candidate::{GemmFailure, Unavailable};
+use crate::ops::gemm::ptx::{PtxError, Tile};
 
-/// A way to compute a product.
+/// A way to compute a GEMM on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Candidate {
-    /// An algorithm of cuBLASLt's, number `rank` of its heuristic. That order is no part of its name: another process
-    /// may be told another one.
+pub enum GpuCandidate {
+    /// An algorithm of cuBLASLt, number `rank` of its heuristic. The rank is no part of the candidate's name: it may
+    /// differ in another process.
     CublasLt {
         rank: usize,
         fingerprint: u32,
-        /// GELU, or its slope, is applied by a kernel of ours afterwards.
+        /// A kernel of ours applies GELU, or its slope, afterwards.
         then_gelu: bool,
     },
-    /// Nothing that cuBLASLt has.
+    /// Placeholder where cuBLASLt has no algorithm; never available.
     NoCublasLt,
     Ptx {
         tile: Tile,
@@ -28,10 +28,10 @@ pub enum Candidate {
     },
 }
 
-impl Display for Candidate {
+impl Display for GpuCandidate {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Candidate::CublasLt {
+            GpuCandidate::CublasLt {
                 fingerprint,
                 then_gelu,
                 ..
@@ -39,18 +39,18 @@ impl Display for Candidate {
                 let after = if *then_gelu { ", then gelu" } else { "" };
                 f.pad(&format!("cublaslt #{fingerprint:08x}{after}"))
             }
-            Candidate::NoCublasLt => f.pad("cublaslt"),
-            Candidate::Ptx { tile, split_k: 1 } => f.pad(&format!("ptx {tile}")),
-            Candidate::Ptx { tile, split_k } => f.pad(&format!("ptx {tile} split-k {split_k}")),
+            GpuCandidate::NoCublasLt => f.pad("cublaslt"),
+            GpuCandidate::Ptx { tile, split_k: 1 } => f.pad(&format!("ptx {tile}")),
+            GpuCandidate::Ptx { tile, split_k } => f.pad(&format!("ptx {tile} split-k {split_k}")),
         }
     }
 }
 
-/// Why a product was not computed.
+/// Reason that a GEMM was not computed.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
     #[error(transparent)]
-    Ptx(#[from] LaunchError),
+    Ptx(#[from] PtxError),
     #[error(transparent)]
     CublasLt(#[from] LtError),
     #[error(transparent)]
@@ -61,7 +61,7 @@ pub enum GpuError {
     Driver(#[from] DriverError),
 }
 
-impl Failure for GpuError {
+impl GemmFailure for GpuError {
     fn is_out_of_memory(&self) -> bool {
         match self {
             GpuError::Ptx(error) => error.is_out_of_memory(),

@@ -1,23 +1,22 @@
-//! cuBLASLt: its heuristic's algorithms as candidates, each pinned, with one fixed workspace.
+//! cuBLASLt: the algorithms of its heuristic, each pinned, with one fixed workspace.
 //!
-//! The library counts columns first: what it is asked for is C^T (N, M) = op(B)^T (N, K) op(A)^T (K, M), so its
-//! A is our B. A bias runs along its rows, which are our columns.
+//! The library is column-major. It computes C^T (N, M) = op(B)^T (N, K) op(A)^T (K, M): its A is our B. Its bias
+//! runs along its rows, which are our columns.
 
 use std::ffi::c_void;
-use std::ptr::null_mut;
 
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys::{self, cublasLtEpilogue_t as Epilogues, cublasStatus_t as Status};
 use sha2::{Digest, Sha256};
 
-use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
-use crate::ops::gemm::{Epilogue, OutputType, Problem, Stored};
-use crate::terms::{Gelu, Inputs};
+use crate::ops::gemm::ptx::{DeviceMatrix, DeviceOperands};
+use crate::ops::gemm::{Epilogue, Layout, Problem};
+use crate::terms::{Gelu, Inputs, Precision};
 
-/// Pointers are aligned to this at least, as `Operands::check_addresses` sees to.
+/// Smallest alignment of pointers: `DeviceOperands::check_addresses`.
 static ALIGNMENT_BYTES: u32 = 16;
 
-/// Something that the library refused or failed at.
+/// Refusal or failure of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cuBLASLt {what} ({status:?})")]
 pub struct LtError {
@@ -35,7 +34,7 @@ impl LtError {
     }
 }
 
-/// The library, started.
+/// Handle of the library.
 #[derive(Debug)]
 pub struct CublasLt {
     handle: sys::cublasLtHandle_t,
@@ -49,7 +48,7 @@ impl CublasLt {
         Ok(Self { handle })
     }
 
-    /// Of the library, as it counts: 130100 is 13.1.0.
+    /// Version of the library: 130100 is 13.1.0.
     pub fn version() -> usize {
         // SAFETY: takes and changes nothing.
         unsafe { sys::cublasLtGetVersion() }
@@ -63,7 +62,7 @@ impl Drop for CublasLt {
     }
 }
 
-/// What the library chose for a problem: pinned, so that every launch is the same.
+/// Pinned algorithm of the heuristic: every launch is the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Algorithm {
     raw: sys::cublasLtMatmulAlgo_t,
@@ -80,7 +79,7 @@ impl Algorithm {
     }
 }
 
-/// Of what the library tells about an algorithm: its bytes are its own business, and may differ from process to process.
+/// Hash of an algorithm's attributes. Its raw bytes are opaque, and may differ from process to process.
 fn fingerprint(algorithm: &sys::cublasLtMatmulAlgo_t) -> u32 {
     use sys::cublasLtMatmulAlgoConfigAttributes_t as Attribute;
     // All of the attributes that CUDA 12.1 knows, with their sizes: "cublasLtMatmulAlgoConfigAttributes_t".
@@ -117,7 +116,7 @@ fn fingerprint(algorithm: &sys::cublasLtMatmulAlgo_t) -> u32 {
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
-/// Frees a descriptor of the library's when dropped.
+/// Descriptor of the library; destroyed when dropped.
 #[derive(Debug)]
 struct Descriptor<T: Copy> {
     raw: T,
@@ -131,7 +130,7 @@ impl<T: Copy> Drop for Descriptor<T> {
     }
 }
 
-/// Where the operands of a product lie on the GPU; what it does not have is null.
+/// Addresses of a GEMM's operands on the GPU; null for those it does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     pub a: u64,
@@ -141,7 +140,14 @@ pub struct Addresses {
     pub aux: u64,
 }
 
-impl Operands<'_> {
+/// Scratch of a launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Workspace {
+    pub address: u64,
+    pub bytes: usize,
+}
+
+impl DeviceOperands<'_> {
     pub(super) fn addresses(&self) -> Addresses {
         let address = |matrix: &Option<DeviceMatrix>| matrix.as_ref().map_or(0, |m| m.address());
         Addresses {
@@ -166,27 +172,27 @@ pub struct Description {
 
 impl Description {
     /// # Errors
-    /// What the library has no word for.
+    /// When the library cannot express the problem.
     pub fn new(problem: &Problem) -> Result<Self, LtError> {
         let failed = LtError::at("has no descriptor for this");
-        // It takes bias and aux for matrices of C's type.
-        let of_one_type = output_type(problem) == input_type(problem.inputs);
-        if problem.epilogue != Epilogue::None && !of_one_type {
+        // The library takes bias and aux in C's type.
+        if problem.epilogue != Epilogue::None && !problem.has_output_like_inputs() {
             return Err(LtError {
                 what: "has no epilogue with another type than C's",
                 status: Status::CUBLAS_STATUS_NOT_SUPPORTED,
             });
         }
-        let compute = match problem.inputs {
-            Inputs::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
-            _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        let compute = if problem.inputs == Inputs::Tf32 {
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
+        } else {
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
         };
         let operation = Descriptor {
             raw: result::create_matmul_desc(compute, sys::cudaDataType::CUDA_R_32F)
                 .map_err(&failed)?,
             destroy: result::destroy_matmul_desc,
         };
-        let input = input_type(problem.inputs);
+        let input = data_type(problem.inputs.storage());
         let layout = |kind, (rows, columns): (usize, usize)| {
             // A row-major matrix is its transpose by columns.
             let raw =
@@ -201,10 +207,13 @@ impl Description {
             operation,
             a: layout(input, problem.b_shape())?,
             b: layout(input, problem.a_shape())?,
-            c: layout(output_type(problem), (problem.m, problem.n))?,
+            c: layout(
+                data_type(problem.output_precision()),
+                (problem.m, problem.n),
+            )?,
         };
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
-        let transposes = |stored| u32::from(stored == Stored::Transposed);
+        let transposes = |layout| u32::from(layout == Layout::Transposed);
         description.set(
             Attribute::CUBLASLT_MATMUL_DESC_TRANSA,
             transposes(problem.b),
@@ -243,7 +252,7 @@ impl Description {
         .map_err(LtError::at("takes no such attribute"))
     }
 
-    /// Up to `wanted` algorithms, the one that is expected to be the fastest first, none of them twice.
+    /// Up to `wanted` distinct algorithms, expected to be the fastest first.
     ///
     /// # Errors
     /// When the library has none.
@@ -253,36 +262,28 @@ impl Description {
         workspace_bytes: usize,
         wanted: usize,
     ) -> Result<Vec<Algorithm>, LtError> {
-        let failed = LtError::at("has no algorithm");
-        let preference = Descriptor {
-            raw: result::create_matmul_pref().map_err(&failed)?,
-            destroy: result::destroy_matmul_pref,
-        };
-        use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
-        let set = |attribute, value: *const c_void, bytes| {
-            // SAFETY: the preference lives, and `bytes` lie at `value`; the library copies them.
-            unsafe { result::set_matmul_pref_attribute(preference.raw, attribute, value, bytes) }
-                .map_err(&failed)
-        };
-        // Slices of K are added in fp32, in a workspace: never in C's own type, which may be bf16.
-        let schemes = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
-        let mask = Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK;
-        set(mask, (&raw const schemes).cast(), size_of::<u32>())?;
-        let most: u64 = workspace_bytes as u64;
-        let bytes = Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-        set(bytes, (&raw const most).cast(), size_of::<u64>())?;
-        for alignment in [
-            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
-        ] {
-            set(
-                alignment,
-                (&raw const ALIGNMENT_BYTES).cast(),
-                size_of::<u32>(),
-            )?;
+        let mut algorithms: Vec<Algorithm> = Vec::new();
+        for found in self.ask(library, &preference(workspace_bytes)?, wanted)? {
+            let algorithm = Algorithm::new(found.algo);
+            let same = |other: &Algorithm| other.fingerprint == algorithm.fingerprint;
+            if !algorithms.iter().any(same) {
+                algorithms.push(algorithm);
+            }
         }
+        if algorithms.is_empty() {
+            let status = CublasError(Status::CUBLAS_STATUS_NOT_SUPPORTED);
+            return Err(no_algorithm(status));
+        }
+        Ok(algorithms)
+    }
+
+    /// Usable results of the library's heuristic, `wanted` at most.
+    fn ask(
+        &self,
+        library: &CublasLt,
+        preference: &Descriptor<sys::cublasLtMatmulPreference_t>,
+        wanted: usize,
+    ) -> Result<Vec<sys::cublasLtMatmulHeuristicResult_t>, LtError> {
         let empty = sys::cublasLtMatmulHeuristicResult_t {
             algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
             workspaceSize: 0,
@@ -308,26 +309,14 @@ impl Description {
             )
         }
         .result()
-        .map_err(&failed)?;
+        .map_err(no_algorithm)?;
         found.truncate(usize::try_from(count).unwrap_or(0));
-        let usable = found
-            .iter()
-            .filter(|found| found.state == Status::CUBLAS_STATUS_SUCCESS);
-        let mut algorithms: Vec<Algorithm> = Vec::new();
-        for algorithm in usable.map(|found| Algorithm::new(found.algo)) {
-            let same = |other: &Algorithm| other.fingerprint == algorithm.fingerprint;
-            if !algorithms.iter().any(same) {
-                algorithms.push(algorithm);
-            }
-        }
-        match algorithms.is_empty() {
-            true => Err(failed(CublasError(Status::CUBLAS_STATUS_NOT_SUPPORTED))),
-            false => Ok(algorithms),
-        }
+        found.retain(|found| found.state == Status::CUBLAS_STATUS_SUCCESS);
+        Ok(found)
     }
 
-    /// Puts the product on a stream. What lies at the addresses is the problem's and dense, as the caller has
-    /// checked.
+    /// Puts the GEMM on a stream. The caller has checked that the addresses are those of the problem's operands, and
+    /// that these are dense.
     ///
     /// # Errors
     /// The library's; nothing was written then.
@@ -336,7 +325,7 @@ impl Description {
         library: &CublasLt,
         algorithm: &Algorithm,
         operands: &Addresses,
-        (workspace, workspace_bytes): (u64, usize),
+        workspace: Workspace,
         stream: sys::cudaStream_t,
     ) -> Result<(), LtError> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
@@ -367,11 +356,8 @@ impl Description {
                 c,
                 self.c.raw,
                 &algorithm.raw,
-                match workspace {
-                    0 => null_mut(),
-                    address => address as *mut c_void,
-                },
-                workspace_bytes,
+                workspace.address as *mut c_void,
+                workspace.bytes,
                 stream,
             )
         }
@@ -379,25 +365,56 @@ impl Description {
     }
 }
 
-fn input_type(inputs: Inputs) -> sys::cudaDataType {
-    match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
-            sys::cudaDataType::CUDA_R_32F
-        }
-        Inputs::Bfloat16 => sys::cudaDataType::CUDA_R_16BF,
-        Inputs::Float16 => sys::cudaDataType::CUDA_R_16F,
+fn no_algorithm(error: CublasError) -> LtError {
+    LtError::at("has no algorithm")(error)
+}
+
+/// Constraints on the algorithms of the heuristic.
+fn preference(
+    workspace_bytes: usize,
+) -> Result<Descriptor<sys::cublasLtMatmulPreference_t>, LtError> {
+    use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
+    let preference = Descriptor {
+        raw: result::create_matmul_pref().map_err(no_algorithm)?,
+        destroy: result::destroy_matmul_pref,
+    };
+    let set = |attribute, value: *const c_void, bytes| {
+        // SAFETY: the preference lives, and `bytes` lie at `value`; the library copies them.
+        unsafe { result::set_matmul_pref_attribute(preference.raw, attribute, value, bytes) }
+            .map_err(no_algorithm)
+    };
+    // Slices of K are added in fp32, in a workspace: never in C's own type, which may be bf16.
+    let schemes = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+    let mask = Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK;
+    set(mask, (&raw const schemes).cast(), size_of::<u32>())?;
+    let most: u64 = workspace_bytes as u64;
+    let bytes = Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+    set(bytes, (&raw const most).cast(), size_of::<u64>())?;
+    for alignment in [
+        Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+        Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+        Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+    ] {
+        set(
+            alignment,
+            (&raw const ALIGNMENT_BYTES).cast(),
+            size_of::<u32>(),
+        )?;
+    }
+    Ok(preference)
+}
+
+fn data_type(precision: Precision) -> sys::cudaDataType {
+    match precision {
+        Precision::Float32 => sys::cudaDataType::CUDA_R_32F,
+        Precision::Bfloat16 => sys::cudaDataType::CUDA_R_16BF,
+        Precision::Float16 => sys::cudaDataType::CUDA_R_16F,
     }
 }
 
-fn output_type(problem: &Problem) -> sys::cudaDataType {
-    match problem.output {
-        OutputType::Float32 => sys::cudaDataType::CUDA_R_32F,
-        OutputType::LikeInputs => input_type(problem.inputs),
-    }
-}
-
-/// What the library has, or why it is not used. Its GELU is the one with tanh, and in the forward it is of sums
-/// before they are rounded to what is kept: at a rung that computes it again, a run would go on with other bits.
+/// The library's epilogue, or the reason that there is none. Its GELU is the tanh form. In the forward it takes sums
+/// before they are rounded to aux: a rung that recomputes GELU from aux would give other bits.
 fn epilogue(epilogue: Epilogue) -> Result<Epilogues, &'static str> {
     match epilogue {
         Epilogue::None => Ok(Epilogues::CUBLASLT_EPILOGUE_DEFAULT),

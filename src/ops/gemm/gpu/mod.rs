@@ -1,16 +1,16 @@
-//! Products on a GPU: cuBLASLt's algorithms and our own kernels, each a fallback for the other.
+//! GEMMs on a GPU: cuBLASLt's algorithms and our own kernels, each a fallback for the other.
 //!
-//! The fallback of all is the algorithm that cuBLASLt's heuristic names first; where the library does not
-//! start, refuses a problem, or is not wanted (`gemm.backend = "ptx"`), it is our simple kernel.
+//! The fallback of all is the algorithm that cuBLASLt's heuristic ranks first. Where the library does not
+//! start, refuses a problem, or is not wanted (`gemm.backend = "ptx"`), the fallback is our simple kernel.
 
 mod candidate;
 pub(in crate::ops) mod check;
 mod cublaslt;
+mod offers;
 mod trial;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,50 +22,38 @@ use half::{bf16, f16};
 use super::cache::{self, Header};
 use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::{Comparison, Fill, Tolerance};
-use super::problem::{Epilogue, OutputType, Problem};
-use super::ptx::{self, Operands, Tile};
+use super::problem::Problem;
+use super::ptx::{self, DeviceOperands};
 use super::workspace_bytes;
 use crate::device::{DeviceError, DeviceProfile, Hardware};
-use crate::ops::cuda;
-use crate::ops::cuda::gelu::AfterProduct;
-use crate::ops::cuda::{gelu, kernels};
-use crate::terms::{Effort, GemmBackend, Inputs};
+use crate::ops::cuda::gelu::{self, AfterProduct};
+use crate::ops::cuda::{self, kernels};
+use crate::terms::{Effort, GemmBackend, Precision};
 
-pub use candidate::{Candidate, GpuError};
-use cublaslt::{Addresses, Algorithm, CublasLt, Description, LtError};
-pub use trial::Trial;
+pub use candidate::{GpuCandidate, GpuError};
+pub use trial::GpuTrial;
 
-/// Algorithms that are asked of cuBLASLt in a limited and in a full search.
-const LIMITED_ALGORITHMS: usize = 8;
-const FULL_ALGORITHMS: usize = 12;
+use cublaslt::{Addresses, CublasLt, LtError, Workspace};
+use offers::{HeuristicResult, TwoSteps};
 
-/// Kernels of ours, with a number of slices each, that are tried in a limited and in a full search.
-const LIMITED_KERNELS: usize = 6;
-const FULL_KERNELS: usize = 8;
-/// Of these, numbers of slices of one kernel at most: an estimate that is off hides no other kernel.
-const MOST_CUTS: usize = 2;
-
-/// Level-2 caches that a timing writes beforehand.
+/// L2 cache sizes that are overwritten before every timing.
 const FLUSHED_CACHES: usize = 2;
 
-/// What cuBLASLt offers for a problem.
-type Offered = Result<Rc<(Description, Vec<Algorithm>)>, LtError>;
-
-/// A GPU that computes products on one stream.
-pub struct Gpu {
+/// A GPU that computes GEMMs on one stream.
+pub struct GpuGemm {
     backend: GemmBackend,
     kernels: cuda::Gpu,
     library: Result<CublasLt, LtError>,
-    offered: RefCell<HashMap<Problem, Offered>>,
-    /// For cuBLASLt and for the partial sums of our own kernels.
+    heuristics: RefCell<HashMap<Problem, HeuristicResult>>,
+    /// Scratch of cuBLASLt, and the partial sums of our own kernels.
     workspace: RefCell<CudaSlice<f32>>,
 }
 
-impl Gpu {
-    /// Products on the GPU that CUDA counts as `ordinal`, with a workspace of their own.
+impl GpuGemm {
+    /// Opens the GPU that CUDA counts as `ordinal` and allocates the workspace.
     ///
     /// # Errors
-    /// When the GPU cannot be had, or has not even memory for the workspace.
+    /// When the GPU cannot be opened, or is out of memory.
     pub fn open(
         ordinal: usize,
         profile: &DeviceProfile,
@@ -75,7 +63,7 @@ impl Gpu {
         Self::on(&device, profile, backend).map_err(|error| crate::device::explain(error, ordinal))
     }
 
-    /// As [`Gpu::open`], on a GPU that is open.
+    /// Allocates the workspace on a GPU that is open.
     ///
     /// # Errors
     /// The driver's.
@@ -94,7 +82,7 @@ impl Gpu {
         Self::new(device, backend, workspace?)
     }
 
-    /// `workspace` is what every product may use beside its operands.
+    /// Uses `workspace` for every GEMM on a GPU that is open.
     ///
     /// # Errors
     /// When the GPU does not tell its limits. A library that does not start is no error.
@@ -107,7 +95,7 @@ impl Gpu {
             kernels: cuda::Gpu::new(device)?,
             backend,
             library: CublasLt::start(),
-            offered: RefCell::default(),
+            heuristics: RefCell::default(),
             workspace: RefCell::new(workspace),
         })
     }
@@ -116,7 +104,7 @@ impl Gpu {
         self.backend
     }
 
-    /// What timings depend on, and which of cuBLASLt's algorithms and of our kernels there are.
+    /// Cache header: everything that timings and the choice of candidates depend on.
     pub fn header(&self, device: &DeviceProfile) -> Header {
         let driver = match &device.hardware {
             Hardware::Cuda(cuda) => cuda.driver_version.clone(),
@@ -126,7 +114,7 @@ impl Gpu {
             Ok(_) => CublasLt::version().to_string(),
             Err(error) => error.to_string(),
         };
-        // What computes products, or comes right after them, and how it is launched.
+        // Kernels that compute GEMMs or come right after them, and the code that launches them.
         let ours = kernels::all().filter(|kernel| {
             let prefixes = ["gemm_", "gelu_"];
             prefixes
@@ -134,7 +122,9 @@ impl Gpu {
                 .any(|prefix| kernel.name.starts_with(prefix))
         });
         let launched = [
+            include_str!("../ptx/arguments.rs"),
             include_str!("../ptx/launch.rs"),
+            include_str!("../ptx/tensor_map.rs"),
             include_str!("../ptx/tile.rs"),
         ];
         let ours = ours.map(|kernel| kernel.ptx).chain(launched);
@@ -158,195 +148,75 @@ impl Gpu {
         self.workspace.borrow().num_bytes()
     }
 
-    /// Written before every timing, so that the level-2 cache holds nothing of the operands.
+    /// Bytes that are written before every timing, to evict the operands from the L2 cache.
     fn flush_bytes(&self) -> usize {
         FLUSHED_CACHES * self.kernels.l2_bytes()
-    }
-
-    /// What cuBLASLt has for a problem, always the same for the same problem.
-    fn offered(&self, problem: &Problem) -> Offered {
-        let library = self.library.as_ref().map_err(|error| *error)?;
-        if let Some(known) = self.offered.borrow().get(problem) {
-            return known.clone();
-        }
-        let describe = || {
-            let description = Description::new(problem)?;
-            let bytes = self.workspace_bytes();
-            let found = description.heuristic(library, bytes, FULL_ALGORITHMS)?;
-            Ok(Rc::new((description, found)))
-        };
-        let offered: Offered = describe();
-        self.offered.borrow_mut().insert(*problem, offered.clone());
-        offered
-    }
-
-    /// With the epilogue that the library has, and with ours after it.
-    fn cublaslt_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
-        let mut offers = self.cublaslt_offers_of(problem, effort, false);
-        if let Some((first, _)) = in_two_steps(problem) {
-            let both = self.cublaslt_offers_of(&first, effort, true);
-            // The one refusal would be said twice.
-            offers.extend(both.into_iter().filter(|offer| offer.available.is_ok()));
-            offers.sort_by_key(|offer| offer.available.is_err());
-        }
-        offers
-    }
-
-    fn cublaslt_offers_of(
-        &self,
-        problem: &Problem,
-        effort: Effort,
-        then_gelu: bool,
-    ) -> Vec<Offer<Candidate>> {
-        let wanted = match effort {
-            Effort::Off => 1,
-            Effort::Limited => LIMITED_ALGORITHMS,
-            Effort::Full => FULL_ALGORITHMS,
-        };
-        match self.offered(problem) {
-            Ok(offered) => (offered.1.iter().take(wanted).enumerate())
-                .map(|(rank, algorithm)| Offer {
-                    candidate: Candidate::CublasLt {
-                        rank,
-                        fingerprint: algorithm.fingerprint,
-                        then_gelu,
-                    },
-                    same_bits: false,
-                    is_spare: false,
-                    available: Ok(()),
-                })
-                .collect(),
-            Err(error) => vec![Offer {
-                candidate: Candidate::NoCublasLt,
-                same_bits: false,
-                is_spare: false,
-                available: Err(Unavailable(error.to_string())),
-            }],
-        }
-    }
-
-    /// The kernel that takes every shape comes first; it is spare, for on CUDA cores a large product takes seconds. Then
-    /// come those that are worth a trial, the most promising first, and the rest is spare, too.
-    fn ptx_offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
-        let (limits, sm_count) = (self.kernels.limits(), self.kernels.sm_count());
-        let offer = |tile: Tile, split_k, is_spare| Offer {
-            candidate: Candidate::Ptx { tile, split_k },
-            same_bits: false,
-            is_spare,
-            available: tile
-                .fits(problem, limits)
-                .map_err(|reason| Unavailable(reason.to_string())),
-        };
-        let wanted = match effort {
-            Effort::Off => 0,
-            _ if self.backend == GemmBackend::Cublaslt => 0,
-            Effort::Limited => LIMITED_KERNELS,
-            Effort::Full => FULL_KERNELS,
-        };
-        if wanted == 0 {
-            return vec![offer(Tile::Simple, 1, effort != Effort::Off)];
-        }
-        let workspace = self.workspace.borrow().len();
-        let mut offers = vec![offer(Tile::Simple, 1, true)];
-        let mut tried: Vec<Tile> = Vec::new();
-        for (tile, split_k) in ptx::ranked(problem, limits, sm_count, workspace) {
-            let cuts = tried.iter().filter(|other| **other == tile).count();
-            let is_tried = tried.len() < wanted && cuts < MOST_CUTS;
-            if is_tried {
-                tried.push(tile);
-            }
-            offers.push(offer(tile, split_k, !is_tried));
-        }
-        let unavailable = Tile::all(problem.inputs)
-            .filter(|tile| *tile != Tile::Simple && tile.fits(problem, limits).is_err());
-        offers.extend(unavailable.map(|tile| offer(tile, 1, false)));
-        offers
     }
 
     fn launch_cublaslt(
         &self,
         problem: &Problem,
-        (rank, then_gelu): (usize, bool),
-        operands: &Operands,
+        rank: usize,
+        then_gelu: bool,
+        operands: &DeviceOperands,
     ) -> Result<(), GpuError> {
         operands.check_dense(problem)?;
         operands.check_addresses()?;
         let mut addresses = operands.addresses();
-        let steps = in_two_steps(problem).filter(|_| then_gelu);
-        let product = steps.map_or(*problem, |(product, _)| product);
-        if let Some((_, AfterProduct::Forward(_))) = steps {
+        let steps = TwoSteps::of(problem).filter(|_| then_gelu);
+        let gemm = steps.as_ref().map_or(*problem, |steps| steps.gemm);
+        if let Some(TwoSteps {
+            gelu: AfterProduct::Forward(_),
+            ..
+        }) = steps
+        {
             addresses.c = addresses.aux;
         }
-        let offered = self.offered(&product)?;
-        let (description, algorithms) = &*offered;
-        let (Ok(library), Some(algorithm)) = (&self.library, algorithms.get(rank)) else {
+        let heuristic = self.heuristic(&gemm)?;
+        let (Ok(library), Some(algorithm)) = (&self.library, heuristic.algorithms.get(rank)) else {
             return Err(Unavailable(format!("cuBLASLt has no algorithm {rank} for this")).into());
         };
         let bytes = self.workspace_bytes();
         let mut workspace = self.workspace.borrow_mut();
         let (address, _in_use) = workspace.device_ptr_mut(self.stream());
+        let workspace = Workspace { address, bytes };
         let stream = self.stream().cu_stream().cast();
-        description.launch(library, algorithm, &addresses, (address, bytes), stream)?;
+        let description = &heuristic.description;
+        description.launch(library, algorithm, &addresses, workspace, stream)?;
         match steps {
-            Some((_, after)) => self.apply_gelu(problem, after, operands),
+            Some(steps) => self.apply_gelu(problem, steps.gelu, operands),
             None => Ok(()),
         }
     }
 
-    /// From aux to C, or of aux on C.
+    /// Applies GELU to aux, into C, or multiplies C by its slope at aux.
     fn apply_gelu(
         &self,
         problem: &Problem,
-        after: AfterProduct,
-        operands: &Operands,
+        gelu: AfterProduct,
+        operands: &DeviceOperands,
     ) -> Result<(), GpuError> {
         let (kernels, count) = (&self.kernels, problem.m * problem.n);
         let Addresses { aux, c, .. } = operands.addresses();
         // SAFETY: both are dense matrices of the problem's size and type, and C may be written: checked.
         unsafe {
-            match problem.inputs {
-                Inputs::Float32
-                | Inputs::Tf32
-                | Inputs::Float32AsBfloat16
-                | Inputs::Float32InPieces => {
-                    gelu::at_addresses::<f32>(kernels, after, (aux, c), count)
-                }
-                Inputs::Bfloat16 => gelu::at_addresses::<bf16>(kernels, after, (aux, c), count),
-                Inputs::Float16 => gelu::at_addresses::<f16>(kernels, after, (aux, c), count),
+            match problem.inputs.storage() {
+                Precision::Float32 => gelu::at_addresses::<f32>(kernels, gelu, (aux, c), count),
+                Precision::Bfloat16 => gelu::at_addresses::<bf16>(kernels, gelu, (aux, c), count),
+                Precision::Float16 => gelu::at_addresses::<f16>(kernels, gelu, (aux, c), count),
             }
         }?;
         Ok(())
     }
 }
 
-/// A product without GELU, and what is left to do, where there is GELU.
-fn in_two_steps(problem: &Problem) -> Option<(Problem, AfterProduct)> {
-    if problem.accumulate || !has_output_like_inputs(problem) {
-        return None;
-    }
-    let (epilogue, after) = match problem.epilogue {
-        Epilogue::None | Epilogue::Bias => return None,
-        Epilogue::BiasGelu(form) => (Epilogue::Bias, AfterProduct::Forward(form)),
-        Epilogue::GeluBackward(form) => (Epilogue::None, AfterProduct::Backward(form)),
-    };
-    let product = Problem {
-        epilogue,
-        ..*problem
-    };
-    Some((product, after))
-}
-
-fn has_output_like_inputs(problem: &Problem) -> bool {
-    problem.output == OutputType::LikeInputs || problem.inputs.element_bytes() == 4
-}
-
-impl Device for Gpu {
-    type Candidate = Candidate;
-    type Operands<'a> = Operands<'a>;
+impl Device for GpuGemm {
+    type Candidate = GpuCandidate;
+    type Operands<'a> = DeviceOperands<'a>;
     type Failure = GpuError;
-    type Trial = Trial;
+    type Trial = GpuTrial;
 
-    fn offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Candidate>> {
+    fn offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<GpuCandidate>> {
         let mut offers = match self.backend {
             GemmBackend::Ptx => Vec::new(),
             // `fma` is refused before a GPU is opened.
@@ -361,18 +231,18 @@ impl Device for Gpu {
     fn launch(
         &self,
         problem: &Problem,
-        candidate: Candidate,
-        operands: &mut Operands,
+        candidate: GpuCandidate,
+        operands: &mut DeviceOperands,
     ) -> Result<(), GpuError> {
         match candidate {
-            Candidate::CublasLt {
+            GpuCandidate::CublasLt {
                 rank, then_gelu, ..
-            } => self.launch_cublaslt(problem, (rank, then_gelu), operands),
-            Candidate::NoCublasLt => Err(self.offered(problem).map(|_| ()).err().map_or_else(
-                || Unavailable("cuBLASLt was not there when this was chosen".into()).into(),
-                GpuError::from,
-            )),
-            Candidate::Ptx { tile, split_k } => {
+            } => self.launch_cublaslt(problem, rank, then_gelu, operands),
+            GpuCandidate::NoCublasLt => Err(match self.heuristic(problem) {
+                Ok(_) => Unavailable("cuBLASLt was not there when this was chosen".into()).into(),
+                Err(error) => error.into(),
+            }),
+            GpuCandidate::Ptx { tile, split_k } => {
                 let mut workspace = self.workspace.borrow_mut();
                 let mut workspace = workspace.as_view_mut();
                 let workspace = Some(&mut workspace);
@@ -386,17 +256,17 @@ impl Device for Gpu {
         trial::bytes(problem, self.flush_bytes())
     }
 
-    fn trial(&self, problems: &[Problem]) -> Result<Trial, Unavailable> {
-        Trial::new(self.stream().clone(), problems, self.flush_bytes())
+    fn trial(&self, problems: &[Problem]) -> Result<GpuTrial, Unavailable> {
+        GpuTrial::new(self.stream().clone(), problems, self.flush_bytes())
     }
 
-    fn operands<'a>(&self, trial: &'a mut Trial, problem: &Problem) -> Operands<'a> {
+    fn operands<'a>(&self, trial: &'a mut GpuTrial, problem: &Problem) -> DeviceOperands<'a> {
         trial.operands(problem)
     }
 
     fn fill(
         &self,
-        trial: &mut Trial,
+        trial: &mut GpuTrial,
         problem: &Problem,
         operand: Operand,
         fill: Fill,
@@ -406,7 +276,7 @@ impl Device for Gpu {
 
     fn read(
         &self,
-        trial: &mut Trial,
+        trial: &mut GpuTrial,
         problem: &Problem,
         operand: Operand,
         indices: &[usize],
@@ -414,13 +284,13 @@ impl Device for Gpu {
         trial.read(&self.kernels, problem, operand, indices)
     }
 
-    fn keep(&self, trial: &mut Trial, problem: &Problem) -> Result<(), Unavailable> {
+    fn keep(&self, trial: &mut GpuTrial, problem: &Problem) -> Result<(), Unavailable> {
         trial.keep(problem)
     }
 
     fn compare(
         &self,
-        trial: &mut Trial,
+        trial: &mut GpuTrial,
         problem: &Problem,
         operand: Operand,
         tolerance: &Tolerance,
@@ -428,15 +298,15 @@ impl Device for Gpu {
         trial.compare(&self.kernels, problem, operand, tolerance)
     }
 
-    /// An idle card's clock is a fifth of what it is under load, and rises within some hundred milliseconds.
+    /// The clock of an idle card is a fifth of its clock under load. It rises within some hundred milliseconds.
     const WARM_UP: Duration = Duration::from_millis(300);
 
-    /// By the GPU's own clock, with cold caches.
+    /// Measured by the GPU's own clock, with cold caches.
     fn time(
         &self,
         problem: &Problem,
-        candidate: Candidate,
-        trial: &mut Trial,
+        candidate: GpuCandidate,
+        trial: &mut GpuTrial,
     ) -> Result<Duration, GpuError> {
         let (stream, flags) = (self.stream(), Some(CUevent_flags::CU_EVENT_DEFAULT));
         stream.memset_zeros(&mut trial.flush)?;

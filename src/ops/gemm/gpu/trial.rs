@@ -1,43 +1,43 @@
-//! Operands on a GPU to tune with.
+//! Buffers on a GPU for tuning.
 
 use std::sync::Arc;
 
-use candle_core::DType;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError, SyncOnDrop};
 use half::{bf16, f16};
 
+use super::check::{self, Found};
 use crate::ops::cuda::host::{download, upload};
 use crate::ops::cuda::{Gpu, LaunchError, is_out_of_memory};
 use crate::ops::gemm::candidate::{MOST_READ, Operand, Unavailable};
 use crate::ops::gemm::check::{Comparison, Fill, Tolerance, significant_bits};
-use crate::ops::gemm::gpu::check;
-use crate::ops::gemm::gpu::check::Found;
-use crate::ops::gemm::ptx::{DeviceMatrix, Operands};
-use crate::ops::gemm::{Epilogue, OutputType, Problem};
-use crate::terms::Inputs;
+use crate::ops::gemm::ptx::{DeviceMatrix, DeviceOperands, dtype};
+use crate::ops::gemm::{Epilogue, Problem};
+use crate::terms::Precision;
 use crate::units;
 
-/// Where an operand may begin: what `cudaMalloc` aligns to.
+/// Alignment of an operand in bytes: that of `cudaMalloc`.
 const ALIGNMENT: usize = 256;
 
-/// Dense operands of one problem after the other, what is kept of its results, and what checks and timings need beside
-/// them.
-pub struct Trial {
+/// Buffers for the dense operands of one problem at a time, for the kept copy of its results, and for checks and
+/// timings.
+pub struct GpuTrial {
     stream: Arc<CudaStream>,
     arena: CudaSlice<u8>,
-    /// See [`super::Gpu::flush_bytes`].
+    /// See [`super::GpuGemm::flush_bytes`].
     pub(super) flush: CudaSlice<u8>,
-    /// Elements that are read, by index and then by value.
+    /// Indices of the elements that are read.
     indices: CudaSlice<i64>,
+    /// Values of these elements.
     values: CudaSlice<f32>,
     found: CudaSlice<Found>,
 }
 
-/// Where one operand lies in the arena.
+/// Place of one operand in the arena.
 #[derive(Clone, Copy)]
 struct Place {
+    /// In bytes.
     start: usize,
-    dtype: DType,
+    precision: Precision,
     rows: usize,
     columns: usize,
 }
@@ -47,24 +47,15 @@ impl Place {
         self.rows * self.columns
     }
 
+    /// In bytes.
     fn end(&self) -> usize {
-        self.start + self.elements() * self.dtype.size_in_bytes()
+        self.start + self.elements() * self.precision.element_bytes() as usize
     }
 }
 
-/// A, B, C, bias and aux, and C and aux as they are kept; what a problem does not have is empty.
+/// Places of A, B, C, bias, aux, the kept C and the kept aux. Those that a problem does not have are empty.
 fn places(problem: &Problem) -> [Place; 7] {
-    let input = match problem.inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
-            DType::F32
-        }
-        Inputs::Bfloat16 => DType::BF16,
-        Inputs::Float16 => DType::F16,
-    };
-    let output = match problem.output {
-        OutputType::Float32 => DType::F32,
-        OutputType::LikeInputs => input,
-    };
+    let (input, output) = (problem.inputs.storage(), problem.output_precision());
     let (m, n) = (problem.m, problem.n);
     let (bias, aux, kept_aux) = match problem.epilogue {
         Epilogue::None => (0, 0, 0),
@@ -81,14 +72,13 @@ fn places(problem: &Problem) -> [Place; 7] {
         (output, (m, n)),
         (input, (kept_aux, n)),
     ];
-    let mut places = shapes.map(|(dtype, (rows, columns))| Place {
+    let mut places = shapes.map(|(precision, (rows, columns))| Place {
         start: 0,
-        dtype,
+        precision,
         rows,
         columns,
     });
-    // What is written lies last, so that a candidate that writes beyond it damages neither the operands nor what others
-    // are compared with.
+    // C and aux lie last, so that a candidate that writes beyond them damages neither its inputs nor the kept results.
     let mut end: usize = 0;
     for index in [5, 6, 0, 1, 3, 4, 2] {
         places[index].start = end.next_multiple_of(ALIGNMENT);
@@ -97,8 +87,8 @@ fn places(problem: &Problem) -> [Place; 7] {
     places
 }
 
-/// Where an operand that is written lies, and where what is kept of it does.
-fn written(problem: &Problem, operand: Operand) -> [Place; 2] {
+/// Places of an output: the one that is written, and its kept copy.
+fn output_places(problem: &Problem, operand: Operand) -> [Place; 2] {
     let [_, _, c, _, aux, kept_c, kept_aux] = places(problem);
     match operand {
         Operand::Aux => [aux, kept_aux],
@@ -114,21 +104,21 @@ fn arena_bytes(problem: &Problem) -> usize {
 /// Calls one of the generic functions of `check` for the type of a place.
 macro_rules! for_type {
     ($place:expr, $function:ident($($argument:expr),*)) => {
-        match $place.dtype {
-            DType::BF16 => check::$function::<bf16>($($argument),*),
-            DType::F16 => check::$function::<f16>($($argument),*),
-            _ => check::$function::<f32>($($argument),*),
+        match $place.precision {
+            Precision::Float32 => check::$function::<f32>($($argument),*),
+            Precision::Bfloat16 => check::$function::<bf16>($($argument),*),
+            Precision::Float16 => check::$function::<f16>($($argument),*),
         }
     };
 }
 
-/// On the GPU; what a few elements and findings take is not counted.
+/// Bytes of a trial on the GPU, without the few that `read` and `compare` need.
 pub(super) fn bytes(problem: &Problem, flush_bytes: usize) -> u64 {
     (arena_bytes(problem) + flush_bytes) as u64
 }
 
-impl Trial {
-    /// With room for any one of `problems`.
+impl GpuTrial {
+    /// Allocates buffers that are large enough for any one of `problems`.
     pub fn new(
         stream: Arc<CudaStream>,
         problems: &[Problem],
@@ -145,16 +135,17 @@ impl Trial {
                 stream: stream.clone(),
             })
         };
-        allocate().map_err(|error| match is_out_of_memory(&error) {
-            true => Unavailable(format!(
-                "no memory for tuning: {} are needed",
-                units::bytes((largest + flush_bytes) as u64)
-            )),
-            false => refused(error),
+        allocate().map_err(|error| {
+            if is_out_of_memory(&error) {
+                let bytes = units::bytes((largest + flush_bytes) as u64);
+                Unavailable(format!("no memory for tuning: {bytes} are needed"))
+            } else {
+                refused(error)
+            }
         })
     }
 
-    pub fn operands(&mut self, problem: &Problem) -> Operands<'_> {
+    pub fn operands(&mut self, problem: &Problem) -> DeviceOperands<'_> {
         let [a, b, c, bias, aux, ..] = places(problem);
         let (base, guard) = self.arena.device_ptr_mut(&self.stream);
         let matrix = |place: Place, writable, guard| {
@@ -164,16 +155,17 @@ impl Trial {
             unsafe {
                 DeviceMatrix::at(
                     address,
-                    (place.dtype, place.elements()),
+                    dtype(place.precision),
+                    place.elements(),
                     place.columns,
                     writable,
                     guard,
                 )
             }
         };
-        // One guard tells for the whole arena what the stream does with it.
+        // One guard serves for the whole arena.
         let told = || SyncOnDrop::Sync(None);
-        Operands {
+        DeviceOperands {
             a: matrix(a, false, told()),
             b: matrix(b, false, told()),
             c: matrix(c, true, guard),
@@ -182,7 +174,7 @@ impl Trial {
         }
     }
 
-    /// Where the arena lies. Work in its own stream needs no other guard.
+    /// Address of the arena. Work in its own stream needs no guard.
     fn base(&mut self) -> u64 {
         self.arena.device_ptr_mut(&self.stream).0
     }
@@ -228,8 +220,8 @@ impl Trial {
 
     pub fn keep(&mut self, problem: &Problem) -> Result<(), Unavailable> {
         for &operand in problem.writes() {
-            let [from, to] = written(problem, operand);
-            // What is kept lies before all that is written.
+            let [from, to] = output_places(problem, operand);
+            // The kept copies lie before the outputs.
             let (mut kept, operands) = self.arena.split_at_mut(from.start);
             let from = operands.slice(..from.end() - from.start);
             let mut to = kept.slice_mut(to.start..to.end());
@@ -245,7 +237,7 @@ impl Trial {
         operand: Operand,
         tolerance: &Tolerance,
     ) -> Result<Comparison, Unavailable> {
-        let [place, kept] = written(problem, operand);
+        let [place, kept] = output_places(problem, operand);
         let base = self.base();
         let both = (base + place.start as u64, base + kept.start as u64);
         let (count, mut out) = (place.elements(), self.found.as_view_mut());

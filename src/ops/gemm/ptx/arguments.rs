@@ -1,13 +1,14 @@
-//! What a kernel is launched with: the struct of kernels/gemm_arguments.cuh.
+//! Arguments of a kernel: the struct of kernels/gemm_arguments.cuh.
 
 use cudarc::driver::DeviceRepr;
 
-use crate::ops::gemm::{Epilogue, OutputType, Problem, Stored};
+use super::operands::DeviceOperands;
+use crate::ops::gemm::{Epilogue, Layout, OutputType, Problem};
 use crate::terms::Gelu;
 
 /// Pointers are addresses on the device, null where there is none.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Arguments {
     pub a: u64,
     pub b: u64,
@@ -15,7 +16,7 @@ pub(super) struct Arguments {
     pub bias: u64,
     pub aux: u64,
     pub partial: u64,
-    /// From one row to the next, in elements.
+    /// Row strides, in elements.
     pub row_a: i64,
     pub row_b: i64,
     pub row_c: i64,
@@ -36,10 +37,21 @@ const _: () = assert!(size_of::<Arguments>() == 112, "as in gemm_arguments.cuh")
 unsafe impl DeviceRepr for Arguments {}
 
 impl Arguments {
-    /// All that the problem alone decides. Its sizes fit: `Tile::fits` has seen them.
-    pub fn of(problem: &Problem, split_k: usize) -> Self {
-        let transposed = |stored: Stored| i32::from(stored == Stored::Transposed);
+    /// `partial` is the address of the partial sums. Sizes and strides fit: `Tile::fits_strides` has seen them.
+    pub fn new(problem: &Problem, split_k: usize, operands: &DeviceOperands, partial: u64) -> Self {
+        let transposed = |layout: Layout| i32::from(layout == Layout::Transposed);
+        let strides = operands.strides();
         Self {
+            a: operands.a.address(),
+            b: operands.b.address(),
+            c: operands.c.address(),
+            bias: operands.bias.as_ref().map_or(0, |bias| bias.address()),
+            aux: operands.aux.as_ref().map_or(0, |aux| aux.address()),
+            partial,
+            row_a: strides.a as i64,
+            row_b: strides.b as i64,
+            row_c: strides.c as i64,
+            row_aux: strides.aux.unwrap_or(0) as i64,
             m: problem.m as i32,
             n: problem.n as i32,
             k: problem.k as i32,
@@ -55,7 +67,6 @@ impl Arguments {
             output_float32: i32::from(problem.output == OutputType::Float32),
             accumulate: i32::from(problem.accumulate),
             transposed: transposed(problem.a) | transposed(problem.b) << 1,
-            ..Self::default()
         }
     }
 }

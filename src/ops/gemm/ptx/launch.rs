@@ -1,24 +1,23 @@
-//! From a problem, a tile and operands to a kernel that runs.
+//! Launches of our GEMM kernels.
 
-use cudarc::driver::sys::CUresult;
 use cudarc::driver::{
     CudaFunction, CudaViewMut, DevicePtrMut, DriverError, LaunchConfig, PushKernelArg,
 };
 
 use super::arguments::Arguments;
-use super::fits::Unavailable;
-use super::operands::Operands;
+use super::fits::Misfit;
+use super::operands::DeviceOperands;
 use super::tensor_map::TensorMap;
 use super::tile::{Tile, memory_type};
 use crate::ops::cuda::{self, Gpu};
 use crate::ops::gemm::Problem;
-use crate::ops::gemm::candidate::Failure;
+use crate::ops::gemm::candidate::GemmFailure;
 
-/// Why a product was not launched. Nothing was written then.
+/// Reason that a GEMM was not launched. Nothing was written then.
 #[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
+pub enum PtxError {
     #[error(transparent)]
-    Unavailable(#[from] Unavailable),
+    Misfit(#[from] Misfit),
     #[error(transparent)]
     Kernel(#[from] cuda::LaunchError),
     #[error("{name} {what}")]
@@ -35,40 +34,93 @@ pub enum LaunchError {
     Launch { kernel: String, source: DriverError },
 }
 
-impl Failure for LaunchError {
+impl GemmFailure for PtxError {
     /// Whether the driver had no memory left, for the kernel's code or its launch.
     fn is_out_of_memory(&self) -> bool {
-        let error = match self {
-            Self::Launch { source, .. } => Some(source.0),
-            Self::Kernel(error) => return error.is_out_of_memory(),
-            _ => None,
-        };
-        error == Some(CUresult::CUDA_ERROR_OUT_OF_MEMORY)
+        match self {
+            Self::Launch { source, .. } => cuda::is_out_of_memory(source),
+            Self::Kernel(error) => error.is_out_of_memory(),
+            Self::Misfit(_) | Self::Operand { .. } | Self::Workspace { .. } | Self::SplitK(_) => {
+                false
+            }
+        }
     }
 }
 
-/// Threads of a block that adds partial sums, and what each of them makes.
+/// Threads of a block that adds partial sums.
 const SUM_THREADS: usize = 256;
+/// Elements of C that each of these threads adds.
 const SUM_ELEMENTS: usize = 4;
 
-/// gridDim.y, "Technical Specifications per Compute Capability".
+/// Largest gridDim.y: "Technical Specifications per Compute Capability".
 const MOST_SLICES: usize = 65_535;
 
-/// Puts a product on the device's stream.
+/// Puts a GEMM on the device's stream.
 ///
-/// With `split_k` above one, K is cut into so many slices, whose sums go to the workspace
-/// ([`Tile::workspace_elements`]) and are added in the order of the slices: results do not depend on chance.
+/// With `split_k` above one, K is cut into so many slices. Their partial sums go to the workspace
+/// ([`Tile::workspace_elements`]) and are added in the order of the slices: the results are deterministic.
 ///
 /// # Errors
-/// [`LaunchError`]; the operands are then as they were.
+/// [`PtxError`]; the operands are then as they were.
 pub fn launch(
     gpu: &Gpu,
     problem: &Problem,
     tile: Tile,
     split_k: usize,
-    operands: &mut Operands,
+    operands: &mut DeviceOperands,
     workspace: Option<&mut CudaViewMut<f32>>,
-) -> Result<(), LaunchError> {
+) -> Result<(), PtxError> {
+    check(gpu, problem, tile, split_k, operands)?;
+    if problem.m == 0 || problem.n == 0 {
+        return Ok(());
+    }
+    let needs = tile.workspace_elements(problem, split_k);
+    let has = workspace.as_ref().map_or(0, |workspace| workspace.len());
+    if needs > has {
+        return Err(PtxError::Workspace {
+            split_k,
+            needs,
+            has,
+        });
+    }
+    // The guard lives until both kernels are on the stream.
+    let partial = match workspace {
+        Some(workspace) if needs > 0 => Some(workspace.device_ptr_mut(gpu.stream())),
+        _ => None,
+    };
+    let partial_address = partial.as_ref().map_or(0, |(address, _)| *address);
+    let arguments = Arguments::new(problem, split_k, operands, partial_address);
+    // Both are loaded before the first is launched.
+    let gemm = Function::load(gpu, tile.kernel(problem), tile.shared_bytes(problem.inputs))?;
+    let sum = if split_k > 1 {
+        let name = format!("gemm_{}_split_k_sum", memory_type(problem.inputs));
+        Some(Function::load(gpu, name, 0)?)
+    } else {
+        None
+    };
+    let maps = match tile {
+        Tile::Simple | Tile::Mma(_) => None,
+        Tile::Wgmma(tile) => {
+            let maps = TensorMap::of_operands(problem, tile, operands);
+            Some(maps.map_err(|source| gemm.failed(source))?)
+        }
+    };
+    let grid = Grid::of_gemm(gpu, problem, tile, split_k);
+    gemm.launch(gpu, &grid, &arguments, maps.as_ref())?;
+    if let Some(sum) = sum {
+        sum.launch(gpu, &Grid::of_sum(problem), &arguments, None)?;
+    }
+    Ok(())
+}
+
+/// Checks everything but the workspace, which an empty C does not need.
+fn check(
+    gpu: &Gpu,
+    problem: &Problem,
+    tile: Tile,
+    split_k: usize,
+    operands: &DeviceOperands,
+) -> Result<(), PtxError> {
     tile.fits_strides(problem, gpu.limits(), &operands.strides())?;
     operands.check(problem)?;
     if tile != Tile::Simple {
@@ -81,91 +133,63 @@ pub fn launch(
         Tile::Wgmma(_) => problem.k.div_ceil(tile.step()),
     };
     if !(1..=most).contains(&split_k) {
-        return Err(LaunchError::SplitK(split_k));
-    }
-    if problem.m == 0 || problem.n == 0 {
-        return Ok(());
-    }
-
-    let stream = gpu.stream();
-    let needs = tile.workspace_elements(problem, split_k);
-    let has = workspace.as_ref().map_or(0, |workspace| workspace.len());
-    if needs > has {
-        return Err(LaunchError::Workspace {
-            split_k,
-            needs,
-            has,
-        });
-    }
-    // The guard lives until both kernels are on the stream.
-    let partial = match workspace {
-        Some(workspace) if needs > 0 => Some(workspace.device_ptr_mut(stream)),
-        _ => None,
-    };
-    let mut arguments = Arguments {
-        a: operands.a.address(),
-        b: operands.b.address(),
-        c: operands.c.address(),
-        bias: operands.bias.as_ref().map_or(0, |bias| bias.address()),
-        aux: operands.aux.as_ref().map_or(0, |aux| aux.address()),
-        partial: partial.as_ref().map_or(0, |(address, _)| *address),
-        ..Arguments::of(problem, split_k)
-    };
-    let strides = operands.strides();
-    arguments.row_a = strides.a as i64;
-    arguments.row_b = strides.b as i64;
-    arguments.row_c = strides.c as i64;
-    arguments.row_aux = strides.aux.unwrap_or(0) as i64;
-
-    // Found and loaded before the first is launched.
-    let shared_bytes = tile.shared_bytes(problem.inputs);
-    let product = Function::load(gpu, tile.kernel(problem), shared_bytes)?;
-    let sum = match split_k {
-        1 => None,
-        _ => {
-            let name = format!("gemm_{}_split_k_sum", memory_type(problem.inputs));
-            Some(Function::load(gpu, name, 0)?)
-        }
-    };
-    let launched = Launched {
-        grid: match tile {
-            Tile::Wgmma(_) => {
-                // Blocks that stay, one per SM, share the pieces of work among them.
-                let pieces = tile.blocks(problem) * split_k;
-                (pieces.min(gpu.sm_count()), 1)
-            }
-            _ => (tile.blocks(problem), split_k),
-        },
-        threads: tile.threads(),
-        shared_bytes,
-    };
-    let maps = match tile {
-        Tile::Wgmma(tile) => {
-            let addresses = [arguments.a, arguments.b];
-            let maps = TensorMap::of_operands(problem, tile, addresses, [strides.a, strides.b]);
-            Some(maps.map_err(|source| product.failed(source))?)
-        }
-        _ => None,
-    };
-    product.launch(gpu, &launched, &arguments, maps.as_ref())?;
-    if let Some(sum) = sum {
-        let quads = problem.m * problem.n.div_ceil(SUM_ELEMENTS);
-        let launched = Launched {
-            grid: (quads.div_ceil(SUM_THREADS), 1),
-            threads: SUM_THREADS,
-            shared_bytes: 0,
-        };
-        sum.launch(gpu, &launched, &arguments, None)?;
+        return Err(PtxError::SplitK(split_k));
     }
     Ok(())
 }
 
-/// What a launch has besides its arguments.
-struct Launched {
-    /// Blocks, and slices of K.
-    grid: (usize, usize),
+/// Grid of a launch, and the threads and dynamic shared memory of each block.
+struct Grid {
+    /// gridDim.x
+    blocks: usize,
+    /// gridDim.y: slices of K.
+    slices: usize,
     threads: usize,
     shared_bytes: usize,
+}
+
+impl Grid {
+    fn of_gemm(gpu: &Gpu, problem: &Problem, tile: Tile, split_k: usize) -> Self {
+        let blocks = tile.blocks(problem);
+        let (blocks, slices) = match tile {
+            Tile::Simple | Tile::Mma(_) => (blocks, split_k),
+            // Persistent blocks, one per SM, share the pieces of work among them.
+            Tile::Wgmma(_) => ((blocks * split_k).min(gpu.sm_count()), 1),
+        };
+        Self {
+            blocks,
+            slices,
+            threads: tile.threads(),
+            shared_bytes: tile.shared_bytes(problem.inputs),
+        }
+    }
+
+    /// Grid of the kernel that adds the partial sums.
+    fn of_sum(problem: &Problem) -> Self {
+        let quads = problem.m * problem.n.div_ceil(SUM_ELEMENTS);
+        Self {
+            blocks: quads.div_ceil(SUM_THREADS),
+            slices: 1,
+            threads: SUM_THREADS,
+            shared_bytes: 0,
+        }
+    }
+
+    fn config(&self) -> Result<LaunchConfig, Misfit> {
+        let limit = i32::MAX as usize;
+        if self.blocks > limit {
+            return Err(Misfit::TooLarge {
+                what: "the number of blocks",
+                value: self.blocks,
+                limit,
+            });
+        }
+        Ok(LaunchConfig {
+            grid_dim: (self.blocks as u32, self.slices as u32, 1),
+            block_dim: (self.threads as u32, 1, 1),
+            shared_mem_bytes: self.shared_bytes as u32,
+        })
+    }
 }
 
 struct Function {
@@ -174,13 +198,13 @@ struct Function {
 }
 
 impl Function {
-    fn load(gpu: &Gpu, name: String, shared_bytes: usize) -> Result<Self, LaunchError> {
+    fn load(gpu: &Gpu, name: String, shared_bytes: usize) -> Result<Self, PtxError> {
         let function = gpu.kernel_named(&name, shared_bytes)?;
         Ok(Self { name, function })
     }
 
-    fn failed(&self, source: DriverError) -> LaunchError {
-        LaunchError::Launch {
+    fn failed(&self, source: DriverError) -> PtxError {
+        PtxError::Launch {
             kernel: self.name.clone(),
             source,
         }
@@ -189,42 +213,20 @@ impl Function {
     fn launch(
         &self,
         gpu: &Gpu,
-        launched: &Launched,
+        grid: &Grid,
         arguments: &Arguments,
         maps: Option<&[TensorMap; 2]>,
-    ) -> Result<(), LaunchError> {
-        let failed = |source| self.failed(source);
-        let Launched {
-            grid: (blocks, slices),
-            threads,
-            shared_bytes,
-        } = *launched;
-        let limit = i32::MAX as usize;
-        let blocks = u32::try_from(blocks)
-            .ok()
-            .filter(|blocks| *blocks as usize <= limit)
-            .ok_or(Unavailable::TooLarge {
-                what: "the number of blocks",
-                value: blocks,
-                limit,
-            })?;
+    ) -> Result<(), PtxError> {
+        let config = grid.config()?;
         let mut builder = gpu.stream().launch_builder(&self.function);
         builder.arg(arguments);
         for map in maps.into_iter().flatten() {
             builder.arg(map);
         }
-        // SAFETY: `Arguments` is what every kernel of this folder takes, and `gemm_wgmma` two maps of A and B. Its addresses come from matrices
-        // that outlive the call, with rows and columns that were checked against their sizes; kernels read
-        // and write nothing else, and only what was given for writing is written.
-        unsafe {
-            builder
-                .launch(LaunchConfig {
-                    grid_dim: (blocks, slices as u32, 1),
-                    block_dim: (threads as u32, 1, 1),
-                    shared_mem_bytes: shared_bytes as u32,
-                })
-                .map_err(failed)?;
-        }
+        // SAFETY: every kernel of this folder takes `Arguments`, and `gemm_wgmma` two maps of A and B. The
+        // addresses are those of matrices that outlive the call, whose rows and columns were checked against
+        // their sizes. Kernels read and write nothing else, and write only what was given for writing.
+        unsafe { builder.launch(config) }.map_err(|source| self.failed(source))?;
         Ok(())
     }
 }

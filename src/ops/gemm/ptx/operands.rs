@@ -4,9 +4,9 @@ use candle_core::{DType, WithDType};
 use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop};
 
 use super::fits::{Strides, VECTOR_BYTES};
-use super::launch::LaunchError;
-use crate::ops::gemm::{Epilogue, OutputType, Problem};
-use crate::terms::Inputs;
+use super::launch::PtxError;
+use crate::ops::gemm::{Epilogue, Problem};
+use crate::terms::Precision;
 
 /// A row-major matrix in memory of the device.
 pub struct DeviceMatrix<'a> {
@@ -15,12 +15,12 @@ pub struct DeviceMatrix<'a> {
     elements: usize,
     row_stride: usize,
     writable: bool,
-    /// Tells the memory's owner, when dropped, what the stream does with it.
+    /// Records the stream's use with the memory's owner when it is dropped.
     _use: SyncOnDrop<'a>,
 }
 
 impl<'a> DeviceMatrix<'a> {
-    /// A matrix at the start of `memory` that is only read, with `row_stride` elements between rows.
+    /// Read-only matrix at the start of `memory`. `row_stride` is in elements.
     pub fn read<T: WithDType>(
         memory: &'a impl DevicePtr<T>,
         row_stride: usize,
@@ -38,7 +38,7 @@ impl<'a> DeviceMatrix<'a> {
         }
     }
 
-    /// A matrix at the start of `memory` that is written, or read, too.
+    /// Writable matrix at the start of `memory`. `row_stride` is in elements.
     pub fn write<T: WithDType>(
         memory: &'a mut impl DevicePtrMut<T>,
         row_stride: usize,
@@ -56,14 +56,15 @@ impl<'a> DeviceMatrix<'a> {
         }
     }
 
-    /// A matrix of so many elements of a type at an address.
+    /// Matrix in the `elements` elements at an address of the device. `row_stride` is in elements.
     ///
     /// # Safety
-    /// For as long as the matrix lives, they are memory of the device, and what is written is touched
-    /// by nothing else.
+    /// For as long as the matrix lives, the elements are memory of the device, and nothing else touches them
+    /// if they are writable.
     pub(in crate::ops::gemm) unsafe fn at(
         address: u64,
-        (dtype, elements): (DType, usize),
+        dtype: DType,
+        elements: usize,
         row_stride: usize,
         writable: bool,
         guard: SyncOnDrop<'a>,
@@ -82,8 +83,8 @@ impl<'a> DeviceMatrix<'a> {
         self.address
     }
 
-    /// Whether this can be the operand that a problem needs.
-    fn check(&self, need: &Need) -> Result<(), LaunchError> {
+    /// Checks that this can be the operand that a problem needs.
+    fn check(&self, need: &Need) -> Result<(), PtxError> {
         let &Need {
             name,
             dtype,
@@ -94,7 +95,7 @@ impl<'a> DeviceMatrix<'a> {
         let fits = rows == 0
             || columns == 0
             || (self.row_stride >= columns && last.saturating_add(columns) <= self.elements);
-        let wrong = |what: String| Err(LaunchError::Operand { name, what });
+        let wrong = |what: String| Err(PtxError::Operand { name, what });
         if self.dtype != dtype {
             wrong(format!("is of {:?}, not of {dtype:?}", self.dtype))
         } else if !fits {
@@ -110,7 +111,16 @@ impl<'a> DeviceMatrix<'a> {
     }
 }
 
-/// What a problem needs one operand to be.
+/// candle's name for a precision.
+pub(in crate::ops::gemm) fn dtype(precision: Precision) -> DType {
+    match precision {
+        Precision::Float32 => DType::F32,
+        Precision::Bfloat16 => DType::BF16,
+        Precision::Float16 => DType::F16,
+    }
+}
+
+/// Requirements of a problem on one operand.
 struct Need {
     name: &'static str,
     dtype: DType,
@@ -118,33 +128,25 @@ struct Need {
     written: bool,
 }
 
-/// The matrices and the vector of a product. The bias is a matrix of one row.
-pub struct Operands<'a> {
+/// Operands of a GEMM in memory of the device. The bias is a matrix of one row.
+pub struct DeviceOperands<'a> {
     pub a: DeviceMatrix<'a>,
     pub b: DeviceMatrix<'a>,
     pub c: DeviceMatrix<'a>,
-    /// (N), of the inputs' type.
+    /// (N), in the inputs' precision.
     pub bias: Option<DeviceMatrix<'a>>,
-    /// (M, N), of the inputs' type: what GELU is or was applied to. Written forward, read backward.
+    /// (M, N), in the inputs' precision: the argument of GELU. Written forward, read backward.
     pub aux: Option<DeviceMatrix<'a>>,
 }
 
-impl Operands<'_> {
+impl DeviceOperands<'_> {
+    /// Checks the operands against the problem.
+    ///
     /// # Errors
-    /// [`LaunchError::Operand`]: one is missing, too small, of another type or not to be written.
-    pub(super) fn check(&self, problem: &Problem) -> Result<(), LaunchError> {
-        let input = match problem.inputs {
-            Inputs::Float32
-            | Inputs::Tf32
-            | Inputs::Float32AsBfloat16
-            | Inputs::Float32InPieces => DType::F32,
-            Inputs::Bfloat16 => DType::BF16,
-            Inputs::Float16 => DType::F16,
-        };
-        let output = match problem.output {
-            OutputType::Float32 => DType::F32,
-            OutputType::LikeInputs => input,
-        };
+    /// [`PtxError::Operand`]: one is missing, too small, of another type or read-only.
+    pub(super) fn check(&self, problem: &Problem) -> Result<(), PtxError> {
+        let input = dtype(problem.inputs.storage());
+        let output = dtype(problem.output_precision());
         let need = |name, dtype, shape, written| Need {
             name,
             dtype,
@@ -169,15 +171,18 @@ impl Operands<'_> {
                 (Some(given), Some(need)) => given.check(&need)?,
                 (None, Some(Need { name, .. })) => {
                     let what = "is missing".into();
-                    return Err(LaunchError::Operand { name, what });
+                    return Err(PtxError::Operand { name, what });
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether each begins where 16 bytes can be moved at once.
-    pub(in crate::ops::gemm) fn check_addresses(&self) -> Result<(), LaunchError> {
+    /// Checks that each is aligned to 16 bytes.
+    ///
+    /// # Errors
+    /// [`PtxError::Operand`]
+    pub(in crate::ops::gemm) fn check_addresses(&self) -> Result<(), PtxError> {
         let rest = [
             ("the bias", &self.bias),
             ("the auxiliary matrix", &self.aux),
@@ -191,17 +196,17 @@ impl Operands<'_> {
         {
             if !matrix.address.is_multiple_of(VECTOR_BYTES as u64) {
                 let what = format!("must begin at a multiple of {VECTOR_BYTES} bytes");
-                return Err(LaunchError::Operand { name, what });
+                return Err(PtxError::Operand { name, what });
             }
         }
         Ok(())
     }
 
-    /// As [`Operands::check`], and rows lie one after the other.
+    /// Checks the operands against the problem, and that their rows have no gaps between them.
     ///
     /// # Errors
-    /// [`LaunchError::Operand`]
-    pub(in crate::ops::gemm) fn check_dense(&self, problem: &Problem) -> Result<(), LaunchError> {
+    /// [`PtxError::Operand`]
+    pub(in crate::ops::gemm) fn check_dense(&self, problem: &Problem) -> Result<(), PtxError> {
         self.check(problem)?;
         let matrices = [
             ("A", Some(&self.a), problem.a_shape().1),
@@ -212,7 +217,7 @@ impl Operands<'_> {
         for (name, matrix, columns) in matrices {
             if matrix.is_some_and(|matrix| matrix.row_stride != columns) {
                 let what = format!("has more than its {columns} elements per row");
-                return Err(LaunchError::Operand { name, what });
+                return Err(PtxError::Operand { name, what });
             }
         }
         Ok(())

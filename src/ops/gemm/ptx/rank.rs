@@ -1,25 +1,25 @@
-//! Which tiles are worth a trial: an estimate of what each takes, to rank them by, never a promise.
+//! Ranking of tiles by an estimate of their times, which decides which are worth a trial. It is never a promise.
 //!
-//! Every kernel that is tried has to be compiled by the driver first, which takes it up to a second, and a search over
-//! all of them would take a minute before the first step.
+//! The driver compiles each kernel before its trial, which takes up to a second. A search over all of them would take
+//! a minute before the first step.
 
 use super::fits::CardLimits;
 use super::tile::{HOPPER, Tile};
 use crate::ops::gemm::Problem;
 
-/// Products and sums that the tensor cores of an SM do in a cycle, of 16-bit numbers: NVIDIA's white papers of A100
-/// and H100. The older instruction reaches 62 % of the newer one's rate on Hopper (Luo and others 2024, arXiv 2402.13499).
+/// 16-bit multiply-adds per SM and cycle on tensor cores: NVIDIA's white papers of A100 and H100. `mma.sync` reaches
+/// 62 % of wgmma's rate on Hopper (Luo and others 2024, arXiv 2402.13499).
 const MMA_PER_CYCLE: f64 = 1024.0;
 const WGMMA_PER_CYCLE: f64 = 2048.0;
 const MMA_ON_HOPPER_PER_CYCLE: f64 = 0.62 * WGMMA_PER_CYCLE;
-/// Elements that an SM gets from the level-2 cache in a cycle, and from its own shared memory: 64 and 128 bytes.
+/// 16-bit elements per SM and cycle from the L2 cache (64 bytes) and from shared memory (128 bytes).
 const FROM_CACHE_PER_CYCLE: f64 = 32.0;
 const FROM_SHARED_PER_CYCLE: f64 = 64.0;
-/// To begin a block, fill its first buffers, and write what it made.
+/// Overhead of a block: its start, the fill of its first buffers, and the store of its part of C.
 const CYCLES_PER_BLOCK: f64 = 2000.0;
 
-/// Tiles on tensor cores that can compute a problem, each with a number of slices of K whose sums fit into `workspace`
-/// elements; the ones that are expected to be the fastest first.
+/// Tensor-core tiles that can compute a problem, each with a number of slices of K whose partial sums fit into
+/// `workspace` elements. Those with the smallest estimate come first.
 pub fn ranked(
     problem: &Problem,
     limits: &CardLimits,
@@ -34,37 +34,30 @@ pub fn ranked(
             .filter(move |slices| tile.workspace_elements(problem, *slices) <= workspace)
             .map(move |slices| (tile, slices))
     });
-    let mut choices: Vec<_> = choices
-        .map(|(tile, slices)| {
-            let is_hopper = limits.compute_capability == HOPPER;
-            (
-                cycles(tile, slices, problem, (sm_count, is_hopper)),
-                (tile, slices),
-            )
-        })
-        .collect();
+    let is_hopper = limits.compute_capability == HOPPER;
+    let estimated = choices.map(|(tile, slices)| {
+        let cycles = cycles(tile, slices, problem, sm_count, is_hopper);
+        (cycles, (tile, slices))
+    });
+    let mut choices: Vec<_> = estimated.collect();
     choices.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     choices.into_iter().map(|(_, choice)| choice).collect()
 }
 
-/// Until the last SM is done.
-fn cycles(
-    tile: Tile,
-    slices: usize,
-    problem: &Problem,
-    (sm_count, is_hopper): (usize, bool),
-) -> f64 {
+/// Cycles until the last SM is done.
+fn cycles(tile: Tile, slices: usize, problem: &Problem, sm_count: usize, is_hopper: bool) -> f64 {
     let (bm, bn) = tile.block();
     let (bm, bn) = (bm as f64, bn as f64);
-    // For one element of K. Copies hide behind products only in part.
+    // Per element of K. Copies hide behind multiply-adds only in part.
     let copied = (bm + bn) / FROM_CACHE_PER_CYCLE;
     let step = match tile {
         Tile::Simple => f64::INFINITY,
         Tile::Wgmma(_) => bm * bn / WGMMA_PER_CYCLE + copied / 2.0,
         Tile::Mma(tile) => {
-            let rate = match is_hopper {
-                true => MMA_ON_HOPPER_PER_CYCLE,
-                false => MMA_PER_CYCLE,
+            let rate = if is_hopper {
+                MMA_ON_HOPPER_PER_CYCLE
+            } else {
+                MMA_PER_CYCLE
             };
             let warps = bm * bn / (tile.wm * tile.wn) as f64;
             let read = warps * (tile.wm + tile.wn) as f64 / FROM_SHARED_PER_CYCLE;
@@ -74,9 +67,10 @@ fn cycles(
     let k = problem.k.div_ceil(slices).next_multiple_of(tile.step()) as f64;
     let waves = (tile.blocks(problem) * slices).div_ceil(sm_count) as f64;
     // Sums of slices are written, and read again by another kernel.
-    let sums = match slices {
-        1 => 0.0,
-        _ => (2 * slices * problem.m * problem.n) as f64 / (sm_count as f64 * FROM_CACHE_PER_CYCLE),
+    let sums = if slices == 1 {
+        0.0
+    } else {
+        (2 * slices * problem.m * problem.n) as f64 / (sm_count as f64 * FROM_CACHE_PER_CYCLE)
     };
     waves * (k * step + CYCLES_PER_BLOCK) + sums
 }

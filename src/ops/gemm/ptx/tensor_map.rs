@@ -1,4 +1,5 @@
-//! How the copy engine of compute capability 9.0 finds the tiles of a matrix: tensor maps, made by the driver.
+//! Tensor maps, by which the copy engine (TMA) of compute capability 9.0 finds the tiles of a matrix. The driver
+//! makes them.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -10,29 +11,32 @@ use cudarc::driver::sys::{
 };
 use cudarc::driver::{DeviceRepr, DriverError};
 
+use super::operands::DeviceOperands;
 use super::tile::Wgmma;
-use crate::ops::gemm::{Problem, Stored};
+use crate::ops::gemm::{Layout, Problem};
 use crate::terms::Inputs;
 
-/// What `gemm_wgmma` takes beside [`super::arguments::Arguments`].
+/// Argument of `gemm_wgmma` beside [`super::arguments::Arguments`]: one for A, one for B.
 #[repr(transparent)]
 pub(super) struct TensorMap(CUtensorMap);
 
 // SAFETY: the same C struct on the device, 128 opaque bytes.
 unsafe impl DeviceRepr for TensorMap {}
 
-/// Elements of the rows of a box: 128 bytes, as wide as the swizzle.
+/// Elements per row of a box: 128 bytes, as wide as the swizzle.
 const BOX_COLUMNS: u32 = 64;
 
 impl TensorMap {
-    /// Of a row-major matrix of 16-bit elements, cut into boxes of 64 columns by `box_rows`.
+    /// Map of a row-major matrix of 16-bit elements, cut into boxes of `box_rows` rows and 64 columns. `shape`
+    /// is (rows, columns).
     fn new(
         address: u64,
-        (rows, columns): (usize, usize),
+        shape: (usize, usize),
         row_stride: usize,
         box_rows: usize,
         data_type: DataType,
     ) -> Result<Self, DriverError> {
+        let (rows, columns) = shape;
         let row_bytes = (row_stride * size_of::<u16>()) as u64;
         let mut map = MaybeUninit::uninit();
         // SAFETY: the arrays have as many elements as there are dimensions, the strides one less. The driver
@@ -58,26 +62,38 @@ impl TensorMap {
         }
     }
 
-    /// Of A and of B, for a tile: `addresses` and `row_strides` in this order.
+    /// Maps of A and B for a tile.
     pub fn of_operands(
         problem: &Problem,
         tile: Wgmma,
-        addresses: [u64; 2],
-        row_strides: [usize; 2],
+        operands: &DeviceOperands,
     ) -> Result<[Self; 2], DriverError> {
-        let data_type = match problem.inputs {
-            Inputs::Float16 => DataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-            _ => DataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        // There are no such tiles for fp32.
+        let data_type = if problem.inputs == Inputs::Float16 {
+            DataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+        } else {
+            DataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
         };
         // Where K runs along the rows, one box holds the whole tile; else boxes are 64 of K high.
         let height = |k_along_rows: bool, tile: usize| if k_along_rows { tile } else { Wgmma::BK };
-        let a_height = height(problem.a == Stored::AsIs, Wgmma::BM);
-        let b_height = height(problem.b == Stored::Transposed, tile.bn);
-        let [a, b] = addresses;
-        let [row_a, row_b] = row_strides;
+        let a_height = height(problem.a == Layout::AsIs, Wgmma::BM);
+        let b_height = height(problem.b == Layout::Transposed, tile.bn);
+        let (a, b, strides) = (&operands.a, &operands.b, operands.strides());
         Ok([
-            Self::new(a, problem.a_shape(), row_a, a_height, data_type)?,
-            Self::new(b, problem.b_shape(), row_b, b_height, data_type)?,
+            Self::new(
+                a.address(),
+                problem.a_shape(),
+                strides.a,
+                a_height,
+                data_type,
+            )?,
+            Self::new(
+                b.address(),
+                problem.b_shape(),
+                strides.b,
+                b_height,
+                data_type,
+            )?,
         ])
     }
 }

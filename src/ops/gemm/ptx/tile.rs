@@ -1,13 +1,13 @@
-//! The kernels by their tiles.
+//! Our kernels by their tiles.
 
 use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::gemm::{Problem, Stored};
-use crate::terms::Inputs;
+use crate::ops::gemm::{Layout, Problem};
+use crate::terms::{GpuInputs, Inputs, Precision};
 
-/// A kernel but for types and transposes, which the problem decides.
+/// A kernel, up to types and transposes, which the problem decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tile {
@@ -19,7 +19,7 @@ pub enum Tile {
     Wgmma(Wgmma),
 }
 
-/// 128 x BN of C are made by a block, with K by 64 through `stages` buffers.
+/// Each block computes 128 x BN of C, with K in steps of 64 through `stages` buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Wgmma {
     pub bn: usize,
@@ -29,19 +29,20 @@ pub struct Wgmma {
 impl Wgmma {
     pub const BM: usize = 128;
     pub const BK: usize = 64;
-    /// One warpgroup that copies, two that multiply.
+    /// One warpgroup copies, two multiply.
     const THREADS: usize = 384;
-    /// Of the warps that multiply, for 16 rows of 32 sums and what keeps them apart; two barriers per buffer.
+    /// Staging of the sums of the 8 warps that multiply: 16 rows of 32 sums each, padded by 8.
     const SUM_BYTES: usize = 8 * 16 * (32 + 8) * size_of::<f32>();
+    /// Two barriers per buffer.
     const BARRIER_BYTES: usize = 2 * size_of::<u64>();
 }
 
-/// BM x BN of C are made by a block, WM x WN by a warp, with K by BK through `stages` buffers.
+/// Each block computes BM x BN of C, each warp WM x WN, with K in steps of BK through `stages` buffers. All sizes
+/// are in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mma {
     pub bm: usize,
     pub bn: usize,
-    /// In elements, as all.
     pub bk: usize,
     pub wm: usize,
     pub wn: usize,
@@ -99,29 +100,27 @@ const TURING: [Tile; 4] = [
     mma(64, 64, 32, 32, 32, 2),
 ];
 
-/// The compute capability that has `cp.async`, bf16 and tf32.
+/// First compute capability with `cp.async`, bf16 and tf32.
 pub(super) const AMPERE: (u32, u32) = (8, 0);
-/// The one compute capability that has `wgmma`.
+/// The only compute capability with `wgmma`.
 pub(super) const HOPPER: (u32, u32) = (9, 0);
-/// What nvcc 13 compiles for at the oldest.
+/// Oldest compute capability that nvcc 13 compiles for.
 pub(super) const TURING_CAPABILITY: (u32, u32) = (7, 5);
 
 impl Tile {
-    /// Every tile for inputs of a type, on whatever card; the one that always runs is the first.
+    /// Every tile for inputs of a type, whatever the card. The first is [`Tile::Simple`], which always runs.
     pub fn all(inputs: Inputs) -> impl Iterator<Item = Tile> {
-        let lists: [&[Tile]; 3] = match inputs {
-            Inputs::Float32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
-                [&[], &[], &[]]
-            }
-            Inputs::Tf32 => [&TF32, &[], &[]],
-            Inputs::Bfloat16 => [&WGMMA, &SIXTEEN_BITS, &[]],
-            Inputs::Float16 => [&WGMMA, &SIXTEEN_BITS, &TURING],
+        let lists: [&[Tile]; 3] = match inputs.on_gpu() {
+            None | Some(GpuInputs::Float32) => [&[], &[], &[]],
+            Some(GpuInputs::Tf32) => [&TF32, &[], &[]],
+            Some(GpuInputs::Bfloat16) => [&WGMMA, &SIXTEEN_BITS, &[]],
+            Some(GpuInputs::Float16) => [&WGMMA, &SIXTEEN_BITS, &TURING],
         };
         let tensor_cores = lists.into_iter().flatten().copied();
         std::iter::once(Tile::Simple).chain(tensor_cores)
     }
 
-    /// The oldest that has what the kernel uses.
+    /// Oldest compute capability that can run the kernel.
     pub(super) fn compute_capability(&self) -> (u32, u32) {
         match self {
             Tile::Wgmma(_) => HOPPER,
@@ -130,7 +129,7 @@ impl Tile {
         }
     }
 
-    /// Shared memory of a block that is asked for at launch. The simple kernel brings its own.
+    /// Dynamic shared memory of a block. The simple kernel has static shared memory only.
     pub fn shared_bytes(&self, inputs: Inputs) -> usize {
         match self {
             Tile::Simple => 0,
@@ -145,7 +144,7 @@ impl Tile {
         }
     }
 
-    /// Rows and columns of C that a block makes.
+    /// Rows and columns of C that a block computes.
     pub fn block(&self) -> (usize, usize) {
         match self {
             Tile::Simple => (64, 64),
@@ -154,7 +153,7 @@ impl Tile {
         }
     }
 
-    /// K of one step.
+    /// Elements of K in one step.
     pub fn step(&self) -> usize {
         match self {
             Tile::Simple => 16,
@@ -163,6 +162,7 @@ impl Tile {
         }
     }
 
+    /// Threads of a block.
     pub fn threads(&self) -> usize {
         match self {
             Tile::Simple => 256,
@@ -171,14 +171,14 @@ impl Tile {
         }
     }
 
-    /// The number of blocks that a problem is cut into, before K is.
+    /// Blocks that cover C, without split-K.
     pub fn blocks(&self, problem: &Problem) -> usize {
         let (bm, bn) = self.block();
         problem.m.div_ceil(bm) * problem.n.div_ceil(bn)
     }
 
-    /// Into how many slices K may be cut, one upwards: more while the card would still not be full, and every
-    /// slice is long enough to be worth a partial sum.
+    /// Numbers of slices that K may be cut into, one first. More than one only while the slices do not overfill
+    /// the card, and each is long enough to be worth a partial sum.
     pub fn split_k_choices(&self, problem: &Problem, sm_count: usize) -> Vec<usize> {
         const TILES_PER_SLICE: usize = 8;
         if *self == Tile::Simple {
@@ -196,40 +196,40 @@ impl Tile {
 
     /// Elements (fp32) of the workspace that partial sums need.
     pub fn workspace_elements(&self, problem: &Problem, split_k: usize) -> usize {
-        match split_k {
-            0 | 1 => 0,
-            _ => split_k * problem.m * problem.n.next_multiple_of(4),
+        if split_k > 1 {
+            split_k * problem.m * problem.n.next_multiple_of(4)
+        } else {
+            0
         }
     }
 
-    /// The name of the kernel in kernels/.
+    /// Name of the kernel in kernels/.
     pub fn kernel(&self, problem: &Problem) -> String {
         let tile = match self {
             Tile::Simple => return format!("gemm_{}_simple", memory_type(problem.inputs)),
             Tile::Mma(tile) => tile.to_string(),
             Tile::Wgmma(tile) => format!("wgmma_{tile}"),
         };
-        let inputs = match problem.inputs {
-            Inputs::Tf32 => "tf32",
-            other => memory_type(other),
+        let inputs = if problem.inputs == Inputs::Tf32 {
+            "tf32"
+        } else {
+            memory_type(problem.inputs)
         };
-        let letter = |stored| match stored {
-            Stored::AsIs => 'n',
-            Stored::Transposed => 't',
+        let letter = |layout| match layout {
+            Layout::AsIs => 'n',
+            Layout::Transposed => 't',
         };
         let (a, b) = (letter(problem.a), letter(problem.b));
         format!("gemm_{inputs}_{tile}_{a}{b}")
     }
 }
 
-/// The name of the inputs' type in memory. What does not multiply on tensor cores knows no other.
+/// Name of the inputs' precision in memory. Kernels without tensor cores have no other in their names.
 pub(super) fn memory_type(inputs: Inputs) -> &'static str {
-    match inputs {
-        Inputs::Float32 | Inputs::Tf32 | Inputs::Float32AsBfloat16 | Inputs::Float32InPieces => {
-            "f32"
-        }
-        Inputs::Bfloat16 => "bf16",
-        Inputs::Float16 => "f16",
+    match inputs.storage() {
+        Precision::Float32 => "f32",
+        Precision::Bfloat16 => "bf16",
+        Precision::Float16 => "f16",
     }
 }
 
@@ -269,8 +269,8 @@ mod tests {
             m,
             n,
             k,
-            a: Stored::AsIs,
-            b: Stored::AsIs,
+            a: Layout::AsIs,
+            b: Layout::AsIs,
             inputs,
             output: OutputType::LikeInputs,
             accumulate: false,
