@@ -14,6 +14,7 @@ use crate::faults::Site;
 use crate::interrupt::InterruptError;
 use crate::memory::{AllocationError, OutOfMemory};
 use crate::plan::Refusal;
+use crate::report::ReportError;
 use crate::tokenizer::TokenizerError;
 
 /// Anything that stops a command.
@@ -33,6 +34,8 @@ pub enum Error {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Interrupt(#[from] InterruptError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// A file operation failed; `action` is a verb phrase such as "read" or "create".
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -125,6 +128,7 @@ impl Error {
             Error::Tokenizer(e) => e.hint(),
             Error::Checkpoint(e) => e.hint(),
             Error::Interrupt(_) => None,
+            Error::Report(e) => e.hint(),
             Error::Io { source, path, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => Some(format!(
                     "check the path: nothing exists at `{}`",

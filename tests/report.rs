@@ -1,5 +1,6 @@
 //! What a run says, word for word, from made-up durations; and the metrics file across restarts.
 
+use std::error::Error as _;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,9 +9,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use taper::device::{Cpu, DeviceProfile, Hardware};
+use taper::error::Error;
 use taper::metrics::{EvalReport, StepReport};
 use taper::report::{
-    BestEval, DataSummary, GpuUse, MetricsLog, ReportOptions, Reporter, Startup, Summary, Warning,
+    BestEval, DataSummary, GpuUse, MetricsLog, ReportError, ReportOptions, Reporter, Startup,
+    Summary, Warning,
 };
 use taper::schedule::Schedule;
 use taper::terms::{Choice, Gelu, ModelDims, NamedChoice};
@@ -471,4 +474,29 @@ fn a_missing_short_or_torn_metrics_file_is_used_as_far_as_it_goes() {
             path.display()
         )
     );
+}
+
+#[test]
+fn a_metrics_file_that_fails_reads_as_every_other_file_operation() {
+    let path = Path::new("out/metrics.jsonl");
+    for kind in [
+        io::ErrorKind::NotFound,
+        io::ErrorKind::PermissionDenied,
+        io::ErrorKind::StorageFull,
+        io::ErrorKind::OutOfMemory,
+        io::ErrorKind::BrokenPipe,
+    ] {
+        let error = Error::from(ReportError::Io {
+            action: "store",
+            path: path.to_owned(),
+            source: kind.into(),
+        });
+        let other = Error::io("store", path)(kind.into());
+        assert_eq!(error.to_string(), "cannot store `out/metrics.jsonl`");
+        assert_eq!(error.to_string(), other.to_string());
+        assert_eq!(error.hint(), other.hint(), "{kind}");
+        assert_eq!(error.exit_code(), other.exit_code());
+        let causes = [&error, &other].map(|error| error.source().unwrap().to_string());
+        assert_eq!(causes[0], causes[1]);
+    }
 }

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::GpuUse;
-use super::{Startup, Warning};
-use crate::error::{Error, Result};
+use super::{GpuUse, ReportError, Startup, Warning};
 use crate::metrics::{EvalReport, StepReport};
 use crate::recovery::Recovery;
 use crate::terms::NamedChoice;
@@ -134,20 +132,20 @@ impl MetricsLog {
     /// whole line, and the warning says so.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file or its folder cannot be created, read or cut.
-    pub fn open_at(path: &Path, bytes: u64) -> Result<(Self, Option<Warning>)> {
+    /// [`ReportError::Io`] if the file or its folder cannot be created, read or cut.
+    pub fn open_at(path: &Path, bytes: u64) -> Result<(Self, Option<Warning>), ReportError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+            std::fs::create_dir_all(folder).map_err(ReportError::io("create", folder))?;
         }
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(path)
-            .map_err(Error::io("open", path))?;
-        let written = std::fs::read(path).map_err(Error::io("read", path))?;
+            .map_err(ReportError::io("open", path))?;
+        let written = std::fs::read(path).map_err(ReportError::io("read", path))?;
         let kept = usize::try_from(bytes).map_or(written.len(), |n| n.min(written.len()));
         let len = complete_lines(&written[..kept]).len() as u64;
-        file.set_len(len).map_err(Error::io("cut", path))?;
+        file.set_len(len).map_err(ReportError::io("cut", path))?;
         let warning = (len < bytes).then(|| Warning::MetricsCut {
             path: path.to_owned(),
             expected_bytes: bytes,
@@ -160,11 +158,11 @@ impl MetricsLog {
     /// The length to record in a checkpoint, once everything up to it is on the disk.
     ///
     /// # Errors
-    /// [`Error::Io`] if the system cannot store what was written.
-    pub fn bytes(&self) -> Result<u64> {
+    /// [`ReportError::Io`] if the system cannot store what was written.
+    pub fn bytes(&self) -> Result<u64, ReportError> {
         self.file
             .sync_data()
-            .map_err(Error::io("store", &self.path))?;
+            .map_err(ReportError::io("store", &self.path))?;
         Ok(self.len)
     }
 

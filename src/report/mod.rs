@@ -12,13 +12,13 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::device::DeviceProfile;
-use crate::error::Result;
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
 use crate::recovery::Recovery;
 use crate::schedule::Schedule;
 use crate::terms::{ModelDims, NamedChoice};
 
 mod bench;
+mod error;
 mod jsonl;
 mod plan;
 mod terminal;
@@ -26,6 +26,7 @@ mod text;
 mod warning;
 
 pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
+pub use error::ReportError;
 pub use jsonl::{MetricsLog, complete_lines};
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
 pub use terminal::search_bar;
@@ -187,8 +188,8 @@ impl Reporter {
     /// The length of the metrics file, for a checkpoint; 0 without one. See [`MetricsLog::bytes`].
     ///
     /// # Errors
-    /// [`crate::error::Error::Io`] if what was written cannot be stored.
-    pub fn metrics_bytes(&self) -> Result<u64> {
+    /// [`ReportError::Io`] if what was written cannot be stored.
+    pub fn metrics_bytes(&self) -> Result<u64, ReportError> {
         self.log.as_ref().map_or(Ok(0), MetricsLog::bytes)
     }
 
