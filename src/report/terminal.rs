@@ -1,4 +1,4 @@
-//! The human side: lines on stderr, or a progress bar with lines above it.
+//! Text for people: lines on stderr, or a progress bar with lines above it.
 
 use std::io::Write;
 use std::path::Path;
@@ -56,14 +56,14 @@ impl Terminal {
         bar.set_position(report.step);
     }
 
-    /// A line that `--quiet` drops.
+    /// Prints a line; `--quiet` drops it.
     fn line(&mut self, text: &str) {
         if !self.quiet {
             self.write(text);
         }
     }
 
-    /// Never dropped; the word says what it is where there is no colour.
+    /// Prints a warning, even with `--quiet`. It starts with the word, for there may be no colour.
     fn warning(&mut self, warning: &Warning) {
         let text = if self.color {
             format!("\x1b[1;33mwarning: {warning}\x1b[0m")
@@ -129,7 +129,7 @@ fn new_bar(max_iters: u64) -> ProgressBar {
     ProgressBar::with_draw_target(Some(max_iters), target).with_style(style)
 }
 
-/// Shows the search for the fastest products, which takes seconds, and is gone when that is over.
+/// Progress bar of the search for the fastest matrix products, which takes seconds.
 pub fn search_bar(options: ReportOptions) -> ProgressBar {
     if options.quiet || !options.interactive {
         return ProgressBar::hidden();
@@ -168,7 +168,7 @@ pub(super) fn eval_line(report: &EvalReport, improved: bool) -> String {
     )
 }
 
-/// What stands behind the bar; its loss is the running one, which jumps less.
+/// Text behind the bar; its loss is the running one, which jumps less.
 fn bar_message(report: &StepReport, meter: &Meter, resident_bytes: Option<u64>) -> String {
     let mut parts = vec![
         format!("loss {:.4}", meter.smoothed_loss().unwrap_or(report.loss)),

@@ -1,4 +1,4 @@
-//! The two blocks of text around a run: what will be done, and what was done.
+//! Blocks of text around a run: the startup and the summary.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -42,7 +42,7 @@ pub(super) fn choice_text(choice: &NamedChoice) -> String {
     format!("{} = {}  ({})", choice.name, choice.value, choice.because)
 }
 
-/// Everything resolved, before the first step.
+/// Everything that was resolved before the first step.
 pub(super) fn startup_block(startup: &Startup) -> String {
     let mut block = LabeledRows::new(&format!("taper {}", startup.version));
     block.row("device", &device_text(&startup.device));

@@ -85,7 +85,7 @@ impl Bench<'_> {
                 true => ceiling.earlier,
                 false => ceiling.now,
             };
-            let measured = ProblemBench::new((name, problem), times, (tuned, is_cached), of);
+            let measured = ProblemBench::new(name, problem, times, tuned, is_cached, of);
             say(&measured.text())?;
             report.problems.push(measured);
         }
