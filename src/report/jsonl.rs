@@ -1,23 +1,18 @@
-//! The machine-readable side: one JSON object per line, on stdout with `--json`, and in
-//! `metrics.jsonl` beside the checkpoints (steps and evaluations only).
+//! JSON lines: one object per event, on stdout with `--json`.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::GpuUse;
-use super::{Startup, Warning};
+use super::{Event, Finish, GpuUse, Sink, Startup, Warning};
 use crate::metrics::{EvalReport, StepReport};
 use crate::step::recovery::Recovery;
-use crate::terms::FileError;
 use crate::terms::NamedChoice;
 
-/// One line. A loss that is not a number is written as `null`, as JSON has no word for it.
+/// The JSON object of an event. A loss that is not finite is `null`: JSON has no word for it.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub(super) enum Event<'a> {
+pub(super) enum JsonLine<'a> {
     Startup(&'a Startup),
     Step {
         step: u64,
@@ -40,7 +35,7 @@ pub(super) enum Event<'a> {
         bytes: u64,
         ms: f64,
     },
-    /// Memory was refused, and the run went on.
+    /// A refusal of memory that the run survived.
     Recovery {
         step: u64,
         #[serde(flatten)]
@@ -50,29 +45,26 @@ pub(super) enum Event<'a> {
     Warning {
         message: String,
     },
-    Done(Done),
+    /// The last line of a run.
+    Done {
+        step: u64,
+        steps: u64,
+        tokens: u64,
+        seconds: f64,
+        tokens_per_second: Option<f64>,
+        flops_per_second: Option<f64>,
+        peak_bytes: Option<u64>,
+        /// Absent on the CPU.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gpu: Option<GpuUse>,
+        best_val_loss: Option<f64>,
+        best_step: Option<u64>,
+        checkpoint: Option<String>,
+        warnings: Vec<String>,
+    },
 }
 
-/// The last line of a run.
-#[derive(Serialize)]
-pub(super) struct Done {
-    pub step: u64,
-    pub steps: u64,
-    pub tokens: u64,
-    pub seconds: f64,
-    pub tokens_per_second: Option<f64>,
-    pub flops_per_second: Option<f64>,
-    pub peak_bytes: Option<u64>,
-    /// Absent on the CPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gpu: Option<GpuUse>,
-    pub best_val_loss: Option<f64>,
-    pub best_step: Option<u64>,
-    pub checkpoint: Option<String>,
-    pub warnings: Vec<String>,
-}
-
-impl From<&StepReport> for Event<'_> {
+impl From<&StepReport> for JsonLine<'_> {
     fn from(report: &StepReport) -> Self {
         Self::Step {
             step: report.step,
@@ -85,7 +77,7 @@ impl From<&StepReport> for Event<'_> {
     }
 }
 
-impl From<&EvalReport> for Event<'_> {
+impl From<&EvalReport> for JsonLine<'_> {
     fn from(report: &EvalReport) -> Self {
         Self::Eval {
             step: report.step,
@@ -98,16 +90,66 @@ impl From<&EvalReport> for Event<'_> {
     }
 }
 
-impl From<&Warning> for Event<'_> {
-    fn from(warning: &Warning) -> Self {
-        Self::Warning {
-            message: warning.to_string(),
+impl<'a> From<&'a Warning> for JsonLine<'a> {
+    fn from(warning: &'a Warning) -> Self {
+        match warning {
+            Warning::MemoryRefused { step, recovery } => Self::Recovery {
+                step: *step,
+                recovery,
+            },
+            other => Self::Warning {
+                message: other.to_string(),
+            },
         }
     }
 }
 
-impl Event<'_> {
-    /// Writes the whole line with one call, so that a killed process tears at most one.
+impl From<&Finish<'_>> for JsonLine<'_> {
+    fn from(finish: &Finish) -> Self {
+        let summary = finish.summary;
+        let checkpoint = summary.checkpoint.as_ref();
+        Self::Done {
+            step: summary.step,
+            steps: finish.meter.steps(),
+            tokens: finish.meter.tokens(),
+            seconds: summary.wall.as_secs_f64(),
+            tokens_per_second: finish.meter.average_tokens_per_second(),
+            flops_per_second: finish.flops_per_second,
+            peak_bytes: summary.peak_bytes,
+            gpu: summary.gpu,
+            best_val_loss: summary.best.map(|best| best.val_loss),
+            best_step: summary.best.map(|best| best.step),
+            checkpoint: checkpoint.map(|path| path.display().to_string()),
+            warnings: finish.warnings.iter().map(Warning::to_string).collect(),
+        }
+    }
+}
+
+impl<'a> JsonLine<'a> {
+    /// The line of `event`; `None` for a step that is not due and for a note.
+    pub(super) fn of(event: &'a Event) -> Option<Self> {
+        match *event {
+            Event::Startup(startup) => Some(Self::Startup(startup)),
+            Event::Step { report, is_due, .. } => is_due.then(|| report.into()),
+            Event::Eval { report, .. } | Event::EvalOnly(report) => Some(report.into()),
+            Event::Checkpoint {
+                path,
+                duration,
+                bytes,
+            } => Some(Self::Checkpoint {
+                path: path.display().to_string(),
+                bytes,
+                ms: duration.as_secs_f64() * 1e3,
+            }),
+            Event::Warning(warning) => Some(warning.into()),
+            Event::Choice(choice) => Some(Self::Choice(choice)),
+            Event::Note(_) => None,
+            Event::Finish(ref finish) => Some(finish.into()),
+        }
+    }
+
+    /// Writes the line and its newline with one call, so that a killed process tears at most one line.
+    /// Returns its length in bytes.
     pub(super) fn write_to(&self, out: &mut dyn Write) -> io::Result<u64> {
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');
@@ -117,144 +159,23 @@ impl Event<'_> {
     }
 }
 
-/// The append-only `metrics.jsonl`. A checkpoint records [`MetricsLog::bytes`]; a resumed run opens
-/// the file at that length, so that no line is missing and none is there twice.
-#[derive(Debug)]
-pub struct MetricsLog {
-    path: PathBuf,
-    file: File,
-    len: u64,
+/// Every event but notes as a line on stdout.
+pub(super) struct JsonLines {
+    stdout: Box<dyn Write + Send>,
 }
 
-impl MetricsLog {
-    /// Opens `path` for appending after its first `bytes` bytes; whatever lies behind them was
-    /// written after the checkpoint and is cut off. A new run passes 0.
-    ///
-    /// A file that is missing or shorter is used as far as it goes, back to the end of its last
-    /// whole line, and the warning says so.
-    ///
-    /// # Errors
-    /// [`FileError`] if the file or its folder cannot be created, read or cut.
-    pub fn open_at(path: &Path, bytes: u64) -> Result<(Self, Option<Warning>), FileError> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(FileError::at("create", folder))?;
-        }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(FileError::at("open", path))?;
-        let written = std::fs::read(path).map_err(FileError::at("read", path))?;
-        let kept = usize::try_from(bytes).map_or(written.len(), |n| n.min(written.len()));
-        let len = complete_lines(&written[..kept]).len() as u64;
-        file.set_len(len).map_err(FileError::at("cut", path))?;
-        let warning = (len < bytes).then(|| Warning::MetricsCut {
-            path: path.to_owned(),
-            expected_bytes: bytes,
-            found_bytes: len,
-        });
-        let path = path.to_owned();
-        Ok((Self { path, file, len }, warning))
-    }
-
-    /// The length to record in a checkpoint, once everything up to it is on the disk.
-    ///
-    /// # Errors
-    /// [`FileError`] if the system cannot store what was written.
-    pub fn bytes(&self) -> Result<u64, FileError> {
-        self.file
-            .sync_data()
-            .map_err(FileError::at("store", &self.path))?;
-        Ok(self.len)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Appends one line, or nothing at all.
-    pub(super) fn append(&mut self, event: &Event) -> io::Result<()> {
-        match event.write_to(&mut self.file) {
-            Ok(written) => {
-                self.len += written;
-                Ok(())
-            }
-            Err(error) => {
-                // A disk that filled up midway left half a line. Cutting needs no space.
-                self.file.set_len(self.len).and(Err(error))
-            }
-        }
+impl JsonLines {
+    pub fn new(stdout: Box<dyn Write + Send>) -> Self {
+        Self { stdout }
     }
 }
 
-/// `text` up to its last newline: a killed process may leave half a line behind it.
-pub fn complete_lines(text: &[u8]) -> &[u8] {
-    let end = text.iter().rposition(|&byte| byte == b'\n');
-    &text[..end.map_or(0, |newline| newline + 1)]
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
-    use super::*;
-    use crate::report::{ReportOptions, Reporter};
-
-    #[derive(Clone, Default)]
-    struct Stream(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Stream {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+impl Sink for JsonLines {
+    /// A reader that went away must not stop a run: failed writes are dropped.
+    fn record(&mut self, event: &Event) -> Option<Warning> {
+        if let Some(line) = JsonLine::of(event) {
+            let _ = line.write_to(&mut self.stdout);
         }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_file_that_refuses_lines_warns_once_and_the_run_goes_on() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let log = MetricsLog {
-            path: "out/metrics.jsonl".into(),
-            file: File::open(file.path()).unwrap(), // for reading only
-            len: 0,
-        };
-        let stderr = Stream::default();
-        let options = ReportOptions {
-            quiet: true,
-            ..Default::default()
-        };
-        let mut reporter =
-            Reporter::with_outputs(options, Box::new(io::sink()), Box::new(stderr.clone()));
-        reporter.record_in(log);
-        for step in 1..=3 {
-            reporter.step(&StepReport {
-                step,
-                loss: 4.0,
-                learning_rate: 1e-3,
-                grad_norm: 1.0,
-                tokens: 64,
-                duration: Duration::from_millis(5),
-            });
-        }
-        let text = String::from_utf8(stderr.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(text.starts_with("warning: cannot write `out/metrics.jsonl` ("));
-    }
-
-    #[test]
-    fn complete_lines_end_at_the_last_newline() {
-        let cases: [(&[u8], &[u8]); 4] = [
-            (b"", b""),
-            (b"torn", b""),
-            (b"a\nb\n", b"a\nb\n"),
-            (b"a\nb", b"a\n"),
-        ];
-        for (text, whole) in cases {
-            assert_eq!(complete_lines(text), whole);
-        }
+        None
     }
 }

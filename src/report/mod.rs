@@ -1,9 +1,12 @@
-//! What a run says: the one place that writes to the terminal and to `metrics.jsonl`.
+//! Output of a run: the only room that writes to the terminal and to `metrics.jsonl`.
 //!
 //! Text for people goes to stderr, data goes to stdout. On a terminal there is a progress bar with
 //! evaluations and checkpoints above it; elsewhere there are plain lines in nanoGPT's manner.
 //! `--quiet` leaves warnings on stderr and the last evaluation on stdout. `--json` puts one object
 //! per event on stdout and nothing else there; it leaves stderr as it is.
+//!
+//! [`Reporter`] turns every call into an `Event` and passes it to a list of sinks: `terminal` first, then stdout (`jsonl`
+//! or `result`), then `metrics_log`. A new log format is a file with a `Sink` and a line in [`Reporter::with_outputs`].
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -18,22 +21,28 @@ use crate::step::recovery::Recovery;
 use crate::terms::{FileError, ModelDims, NamedChoice};
 
 mod bench;
+
 mod jsonl;
+mod metrics_log;
 mod plan;
+mod result;
+mod sink;
 mod terminal;
 mod text;
 mod warning;
 
 pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
-pub use jsonl::{MetricsLog, complete_lines};
+pub use metrics_log::{MetricsLog, complete_lines};
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
 pub use terminal::search_bar;
 pub use warning::Warning;
 
-use jsonl::{Done, Event};
-use terminal::{Terminal, eval_line, saved_line};
+use jsonl::JsonLines;
+use result::ResultLine;
+use sink::{Event, Finish, Sink, Sinks};
+use terminal::Terminal;
 
-/// How much is said, and in which form.
+/// Amount and form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReportOptions {
     pub quiet: bool,
@@ -45,8 +54,8 @@ pub struct ReportOptions {
 }
 
 impl ReportOptions {
-    /// Looks at both streams, at `TERM` and at `NO_COLOR` (<https://no-color.org>). There is no bar
-    /// where JSON lines would run through it.
+    /// Reads `TERM` and `NO_COLOR` (<https://no-color.org>) and asks whether both streams are terminals. There is
+    /// no bar where JSON lines would run through it.
     pub fn detect(quiet: bool, json: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = io::stderr().is_terminal() && !dumb;
@@ -76,9 +85,9 @@ pub struct Startup {
     pub start_step: u64,
     pub log_interval: u64,
     pub eval_interval: u64,
-    /// What the run is planned to hold.
+    /// Memory that the run is planned to hold.
     pub planned_bytes: u64,
-    /// What it may hold, where that is known.
+    /// Memory that the run may hold, where that is known.
     pub budget_bytes: Option<u64>,
     #[serde(serialize_with = "path_as_text")]
     pub checkpoint_dir: PathBuf,
@@ -91,17 +100,17 @@ impl Startup {
     }
 }
 
-/// What a run reads.
+/// Dataset of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DataSummary {
     pub name: String,
     pub train_tokens: u64,
     pub val_tokens: u64,
-    /// Of the tokenizer; the model's may be padded.
+    /// Vocabulary of the tokenizer; the model's may be padded.
     pub vocab_size: usize,
 }
 
-/// How a run ended.
+/// End of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
     /// Steps done since the very start of the run.
@@ -111,18 +120,18 @@ pub struct Summary {
     pub best: Option<BestEval>,
     /// The checkpoint to sample from.
     pub checkpoint: Option<PathBuf>,
-    /// Of the process, in the host's memory.
+    /// Peak of the process in host memory.
     pub peak_bytes: Option<u64>,
-    /// Of the GPU that it ran on.
+    /// `None` on the CPU.
     pub gpu: Option<GpuUse>,
 }
 
-/// What a run took of its GPU.
+/// Use of the GPU by a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct GpuUse {
     /// Buffers and reserve.
     pub held_bytes: u64,
-    /// The datasheet's, at the run's precision.
+    /// Peak of the datasheet at the run's precision.
     pub peak_flops_per_second: f64,
 }
 
@@ -133,21 +142,13 @@ pub struct BestEval {
     pub val_loss: f64,
 }
 
-/// Says what happens. No method fails: a closed pipe or a full disk must not stop a run.
+/// Reports a run to every sink. No event fails: a closed pipe or a full disk must not stop a run.
 pub struct Reporter {
-    json: bool,
-    quiet: bool,
-    terminal: Terminal,
-    stdout: Box<dyn Write + Send>,
-    log: Option<MetricsLog>,
-    log_failed: bool,
+    sinks: Sinks,
     meter: Meter,
     flops_per_token: f64,
-    max_iters: u64,
     log_interval: u64,
-    last_eval: Option<EvalReport>,
     choices: Vec<NamedChoice>,
-    warnings: Vec<Warning>,
 }
 
 impl Reporter {
@@ -155,185 +156,112 @@ impl Reporter {
         Self::with_outputs(options, Box::new(io::stdout()), Box::new(io::stderr()))
     }
 
-    /// Writes somewhere else than to the process's own streams; the bar stays on stderr.
+    /// Writes to the given streams instead of the process's own; the bar stays on stderr.
     pub fn with_outputs(
         options: ReportOptions,
         stdout: Box<dyn Write + Send>,
         stderr: Box<dyn Write + Send>,
     ) -> Self {
+        let stdout: Box<dyn Sink> = if options.json {
+            Box::new(JsonLines::new(stdout))
+        } else {
+            Box::new(ResultLine::new(options.quiet, stdout))
+        };
         Self {
-            json: options.json,
-            quiet: options.quiet,
-            terminal: Terminal::new(options, stderr),
-            stdout,
-            log: None,
-            log_failed: false,
+            sinks: Sinks::new(vec![Box::new(Terminal::new(options, stderr)), stdout]),
             meter: Meter::new(0, 0, 0),
             flops_per_token: 0.0,
-            max_iters: 0,
             log_interval: 1,
-            last_eval: None,
             choices: Vec::new(),
-            warnings: Vec::new(),
         }
     }
 
-    /// From here on steps and evaluations are also appended to `log`.
+    /// Appends steps, evaluations and recoveries to `log` from here on.
     pub fn record_in(&mut self, log: MetricsLog) {
-        self.log = Some(log);
+        self.sinks.metrics = Some(log);
     }
 
-    /// The length of the metrics file, for a checkpoint; 0 without one. See [`MetricsLog::bytes`].
+    /// Length of the metrics file, for a checkpoint; 0 without one. See [`MetricsLog::bytes`].
     ///
     /// # Errors
-    /// [`FileError`] if what was written cannot be stored.
+    /// [`FileError`] if the system cannot store what was written.
     pub fn metrics_bytes(&self) -> Result<u64, FileError> {
-        self.log.as_ref().map_or(Ok(0), MetricsLog::bytes)
+        self.sinks.metrics.as_ref().map_or(Ok(0), MetricsLog::bytes)
     }
 
-    /// Before the first step: everything that was resolved, and every choice with its reason.
+    /// Reports everything that was resolved before the first step, and every choice with its reason.
     pub fn startup(&mut self, startup: &Startup) {
         self.meter = Meter::new(startup.start_step, startup.max_iters, startup.eval_interval);
         self.flops_per_token = flops_per_token(&startup.model);
-        self.max_iters = startup.max_iters;
         self.log_interval = startup.log_interval.max(1);
         self.choices.clone_from(&startup.choices);
-        self.terminal.startup(startup);
-        self.emit(&Event::Startup(startup));
+        self.sinks.record(&Event::Startup(startup));
     }
 
-    /// Call it after every step; lines come every `log_interval` of them.
+    /// Reports a step. Call it after every step; lines come every `log_interval` of them.
     pub fn step(&mut self, report: &StepReport) {
         self.meter.step(report);
-        let due = report.step.is_multiple_of(self.log_interval);
-        self.terminal.step(report, due, self.max_iters, &self.meter);
-        if due {
-            let event = Event::from(report);
-            self.emit(&event);
-            self.append(&event);
-        }
-    }
-
-    /// After an evaluation; `improved` if its validation loss is the lowest so far.
-    pub fn eval(&mut self, report: &EvalReport, improved: bool) {
-        self.meter.eval(report);
-        self.last_eval = Some(*report);
-        self.terminal.line(&eval_line(report, improved));
-        let event = Event::from(report);
-        self.emit(&event);
-        self.append(&event);
-    }
-
-    /// The evaluation that was all that was asked for: it goes to stdout, and into no file.
-    pub fn eval_only(&mut self, report: &EvalReport) {
-        if self.json {
-            self.emit(&Event::from(report));
-        } else {
-            self.result(report);
-        }
-    }
-
-    pub fn checkpoint_saved(&mut self, path: &Path, duration: Duration, bytes: u64) {
-        self.terminal.line(&saved_line(path, duration, bytes));
-        self.emit(&Event::Checkpoint {
-            path: path.display().to_string(),
-            bytes,
-            ms: duration.as_secs_f64() * 1e3,
+        self.sinks.record(&Event::Step {
+            report,
+            is_due: report.step.is_multiple_of(self.log_interval),
+            meter: &self.meter,
         });
     }
 
-    /// Shown at once, even with `--quiet`, and again in the summary.
-    pub fn warning(&mut self, warning: Warning) {
-        self.terminal.warning(&warning);
-        self.emit(&Event::from(&warning));
-        self.warnings.push(warning);
+    /// Reports an evaluation; `improved` if its validation loss is the lowest so far.
+    pub fn eval(&mut self, report: &EvalReport, improved: bool) {
+        self.meter.eval(report);
+        self.sinks.record(&Event::Eval { report, improved });
     }
 
-    /// After memory was refused and the run went on: a warning, and a line in the metrics.
+    /// Reports the evaluation of `--eval-only`: it goes to stdout, and into no file.
+    pub fn eval_only(&mut self, report: &EvalReport) {
+        self.sinks.record(&Event::EvalOnly(report));
+    }
+
+    pub fn checkpoint_saved(&mut self, path: &Path, duration: Duration, bytes: u64) {
+        self.sinks.record(&Event::Checkpoint {
+            path,
+            duration,
+            bytes,
+        });
+    }
+
+    /// Shows a warning at once, even with `--quiet`, and again in the summary.
+    pub fn warning(&mut self, warning: Warning) {
+        self.sinks.warn(warning);
+    }
+
+    /// Reports a refusal of memory that the run survived: a warning, and a line in the metrics.
     pub fn recovered(&mut self, step: u64, recovery: &Recovery) {
-        let warning = Warning::MemoryRefused {
+        self.sinks.warn(Warning::MemoryRefused {
             step,
             recovery: recovery.clone(),
-        };
-        self.terminal.warning(&warning);
-        let event = Event::Recovery { step, recovery };
-        self.emit(&event);
-        self.append(&event);
-        self.warnings.push(warning);
+        });
     }
 
-    /// What was decided after the startup; it is in the summary, too.
+    /// Reports a decision after the startup; the summary repeats it.
     pub fn choice(&mut self, choice: &NamedChoice) {
-        self.terminal.line(&text::choice_text(choice));
-        self.emit(&Event::Choice(choice));
+        self.sinks.record(&Event::Choice(choice));
         self.choices.push(choice.clone());
     }
 
-    /// A line for people only.
+    /// Prints a line for people only.
     pub fn note(&mut self, text: &str) {
-        self.terminal.line(text);
+        self.sinks.record(&Event::Note(text));
     }
 
-    /// After the last step, or the last one before an interrupt.
+    /// Reports the end of a run. Call it after the last step.
     pub fn finish(&mut self, summary: &Summary) {
-        self.terminal.clear_bar();
         let average = self.meter.average_tokens_per_second();
-        let flops_per_second = average.map(|rate| rate * self.flops_per_token);
-        self.terminal.line(&text::summary_block(
+        let warnings = self.sinks.warnings.clone();
+        self.sinks.record(&Event::Finish(Finish {
             summary,
-            self.max_iters,
-            &self.meter,
-            flops_per_second,
-            &self.choices,
-            &self.warnings,
-        ));
-        if self.quiet
-            && !self.json
-            && let Some(report) = self.last_eval
-        {
-            self.result(&report);
-        }
-        self.emit(&Event::Done(Done {
-            step: summary.step,
-            steps: self.meter.steps(),
-            tokens: self.meter.tokens(),
-            seconds: summary.wall.as_secs_f64(),
-            tokens_per_second: average,
-            flops_per_second,
-            peak_bytes: summary.peak_bytes,
-            gpu: summary.gpu,
-            best_val_loss: summary.best.map(|best| best.val_loss),
-            best_step: summary.best.map(|best| best.step),
-            checkpoint: summary
-                .checkpoint
-                .as_ref()
-                .map(|path| path.display().to_string()),
-            warnings: self.warnings.iter().map(Warning::to_string).collect(),
+            meter: &self.meter,
+            flops_per_second: average.map(|rate| rate * self.flops_per_token),
+            choices: &self.choices,
+            warnings: &warnings,
         }));
-    }
-
-    fn result(&mut self, report: &EvalReport) {
-        let _ = writeln!(self.stdout, "{}", eval_line(report, false))
-            .and_then(|()| self.stdout.flush());
-    }
-
-    /// With `--json`, one line on stdout. A reader that went away does not stop the run.
-    fn emit(&mut self, event: &Event) {
-        if self.json {
-            let _ = event.write_to(&mut self.stdout);
-        }
-    }
-
-    fn append(&mut self, event: &Event) {
-        let Some(log) = &mut self.log else { return };
-        if let Err(error) = log.append(event) {
-            // Once is loud enough; later lines are tried all the same.
-            if !std::mem::replace(&mut self.log_failed, true) {
-                let path = log.path().to_owned();
-                let reason = error.to_string();
-                self.warning(Warning::MetricsNotWritten { path, reason });
-            }
-        }
     }
 }
 

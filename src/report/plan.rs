@@ -1,4 +1,4 @@
-//! What `taper plan` prints: the launch, its neighbours, the memory table and every choice.
+//! Output of `taper plan`: the launch, its neighbours, the memory table and every choice.
 
 use std::fmt::Write;
 
@@ -17,17 +17,17 @@ use crate::units::{bytes, count};
 /// Rungs shown on either side of the chosen one.
 const NEIGHBOURS: usize = 3;
 
-/// A plan and what it is for.
+/// A plan, its config and its device.
 pub struct PlanReport<'a> {
     /// The value of `--config`.
     pub source: &'a str,
     pub device: &'a DeviceProfile,
     pub plan: &'a Plan,
-    /// What its launch was granted, if that was tried.
+    /// Memory that the launch was granted; `None` without `--allocate`.
     pub trial: &'a Option<Trial>,
 }
 
-/// The plan for people; with `buffers`, a row for every one.
+/// The plan for people; with `buffers`, a row for every buffer.
 pub fn plan_text(report: &PlanReport, buffers: bool) -> String {
     let plan = report.plan;
     let mut text = plan_summary(report);
@@ -157,7 +157,7 @@ fn rung_line(plan: &Plan, launch: &Launch) -> String {
             ),
             rung.recompute.to_string(),
         ),
-        // There is no backward to compute anything again for.
+        // No backward, no recomputation.
         Job::Evaluate => (rung.micro_batch.to_string(), "-".into()),
     };
     format!(
@@ -169,7 +169,7 @@ fn rung_line(plan: &Plan, launch: &Launch) -> String {
     )
 }
 
-/// Two significant digits: it is an estimate. What ranks the rungs is how they relate to each other.
+/// Rounds to two significant digits: the rate is an estimate. Only the ratio of rungs ranks them.
 fn rounded(rate: f64) -> String {
     let unit = 10f64.powf((rate.max(1.0).log10().floor() - 1.0).max(0.0));
     let rate = (rate / unit).round() * unit;
@@ -210,7 +210,7 @@ fn memory_table(rows: &[Row], buffers: bool) -> String {
     text
 }
 
-/// The rows that every block has one of as one line: (name, bytes).
+/// Folds the rows of all blocks into one line: (name, bytes).
 fn folded(rows: &[&Row]) -> Vec<(String, u64)> {
     let number = |row: &Row| row.name.strip_prefix("h.")?.split('.').next()?.parse().ok();
     let blocks = rows.iter().filter_map(|row| number(row)).max();

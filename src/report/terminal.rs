@@ -1,4 +1,4 @@
-//! The human side: lines on stderr, or a progress bar with lines above it.
+//! Text for people: lines on stderr, or a progress bar with lines above it.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::text::startup_block;
-use super::{ReportOptions, Startup, Warning};
+use super::text::{choice_text, startup_block, summary_block};
+use super::{Event, ReportOptions, Sink, Warning};
 use crate::metrics::{EvalReport, Meter, StepReport};
 use crate::units::{bytes, learning_rate, rate, short_time, span};
 
@@ -24,6 +24,8 @@ pub(super) struct Terminal {
     color: bool,
     stderr: Box<dyn Write + Send>,
     bar: Option<ProgressBar>,
+    /// Length of the bar; 0 before the startup.
+    max_iters: u64,
 }
 
 impl Terminal {
@@ -34,38 +36,35 @@ impl Terminal {
             color: options.color,
             stderr,
             bar: None,
+            max_iters: 0,
         }
     }
 
-    pub fn startup(&mut self, startup: &Startup) {
-        self.line(&startup_block(startup));
-    }
-
-    /// Moves the bar, or prints a line if this step is `due`.
-    pub fn step(&mut self, report: &StepReport, due: bool, max_iters: u64, meter: &Meter) {
+    /// Moves the bar, or prints a line if the step is due.
+    fn step(&mut self, report: &StepReport, is_due: bool, meter: &Meter) {
         if !self.interactive {
-            if due {
+            if is_due {
                 self.line(&step_line(report, meter));
             }
             return;
         }
-        let bar = self.bar.get_or_insert_with(|| new_bar(max_iters));
-        if due || meter.steps() == 1 {
+        let bar = self.bar.get_or_insert_with(|| new_bar(self.max_iters));
+        if is_due || meter.steps() == 1 {
             let resident = crate::device::resident_bytes();
             bar.set_message(bar_message(report, meter, resident));
         }
         bar.set_position(report.step);
     }
 
-    /// A line that `--quiet` drops.
-    pub fn line(&mut self, text: &str) {
+    /// Prints a line; `--quiet` drops it.
+    fn line(&mut self, text: &str) {
         if !self.quiet {
             self.write(text);
         }
     }
 
-    /// Never dropped; the word says what it is where there is no colour.
-    pub fn warning(&mut self, warning: &Warning) {
+    /// Prints a warning, even with `--quiet`. It starts with the word, for there may be no colour.
+    fn warning(&mut self, warning: &Warning) {
         let text = if self.color {
             format!("\x1b[1;33mwarning: {warning}\x1b[0m")
         } else {
@@ -74,7 +73,7 @@ impl Terminal {
         self.write(&text);
     }
 
-    pub fn clear_bar(&mut self) {
+    fn clear_bar(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -93,13 +92,44 @@ impl Terminal {
     }
 }
 
+impl Sink for Terminal {
+    fn record(&mut self, event: &Event) -> Option<Warning> {
+        match *event {
+            Event::Startup(startup) => {
+                self.max_iters = startup.max_iters;
+                self.line(&startup_block(startup));
+            }
+            Event::Step {
+                report,
+                is_due,
+                meter,
+            } => self.step(report, is_due, meter),
+            Event::Eval { report, improved } => self.line(&eval_line(report, improved)),
+            Event::EvalOnly(_) => {}
+            Event::Checkpoint {
+                path,
+                duration,
+                bytes,
+            } => self.line(&saved_line(path, duration, bytes)),
+            Event::Warning(warning) => self.warning(warning),
+            Event::Choice(choice) => self.line(&choice_text(choice)),
+            Event::Note(text) => self.line(text),
+            Event::Finish(ref finish) => {
+                self.clear_bar();
+                self.line(&summary_block(finish, self.max_iters));
+            }
+        }
+        None
+    }
+}
+
 fn new_bar(max_iters: u64) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
     let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(max_iters), target).with_style(style)
 }
 
-/// Shows the search for the fastest products, which takes seconds, and is gone when that is over.
+/// Progress bar of the search for the fastest matrix products, which takes seconds.
 pub fn search_bar(options: ReportOptions) -> ProgressBar {
     if options.quiet || !options.interactive {
         return ProgressBar::hidden();
@@ -111,7 +141,7 @@ pub fn search_bar(options: ReportOptions) -> ProgressBar {
 }
 
 /// `iter 260: loss 2.0011, lr 9.9e-4, 33.1 ms, 23,200 tok/s`; the rate from the second step on.
-pub(super) fn step_line(report: &StepReport, meter: &Meter) -> String {
+fn step_line(report: &StepReport, meter: &Meter) -> String {
     let mut line = format!(
         "iter {}: loss {:.4}, lr {}, {}",
         report.step,
@@ -138,7 +168,7 @@ pub(super) fn eval_line(report: &EvalReport, improved: bool) -> String {
     )
 }
 
-/// What stands behind the bar; its loss is the running one, which jumps less.
+/// Text behind the bar; its loss is the running one, which jumps less.
 fn bar_message(report: &StepReport, meter: &Meter, resident_bytes: Option<u64>) -> String {
     let mut parts = vec![
         format!("loss {:.4}", meter.smoothed_loss().unwrap_or(report.loss)),
@@ -151,7 +181,7 @@ fn bar_message(report: &StepReport, meter: &Meter, resident_bytes: Option<u64>) 
 }
 
 /// `saved out/step-250 (12.3 MiB in 0.21 s)`.
-pub(super) fn saved_line(path: &Path, duration: Duration, size: u64) -> String {
+fn saved_line(path: &Path, duration: Duration, size: u64) -> String {
     let (path, size, time) = (path.display(), bytes(size), short_time(duration));
     format!("saved {path} ({size} in {time})")
 }

@@ -1,9 +1,9 @@
-//! The two blocks of text around a run: what will be done, and what was done.
+//! Blocks of text around a run: the startup and the summary.
 
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{Startup, Summary, Warning};
+use super::{Finish, Startup, Summary};
 use crate::device::{DeviceProfile, Hardware};
 use crate::metrics::{Meter, perplexity};
 use crate::model::ParamLayout;
@@ -15,11 +15,11 @@ use crate::units::{bytes, count, flops, learning_rate, rate, span};
 const LABEL_WIDTH: usize = 13;
 
 /// Lines of `  label        value` below a heading.
-struct Block {
+struct LabeledRows {
     text: String,
 }
 
-impl Block {
+impl LabeledRows {
     fn new(heading: &str) -> Self {
         Self {
             text: heading.to_owned(),
@@ -42,9 +42,9 @@ pub(super) fn choice_text(choice: &NamedChoice) -> String {
     format!("{} = {}  ({})", choice.name, choice.value, choice.because)
 }
 
-/// Everything resolved, before the first step.
+/// Everything that was resolved before the first step.
 pub(super) fn startup_block(startup: &Startup) -> String {
-    let mut block = Block::new(&format!("taper {}", startup.version));
+    let mut block = LabeledRows::new(&format!("taper {}", startup.version));
     block.row("device", &device_text(&startup.device));
     block.row("memory", &memory_text(startup));
     let model = &startup.model;
@@ -161,20 +161,16 @@ fn schedule_text(startup: &Startup) -> String {
     }
 }
 
-/// What a run leaves behind in the reader's mind.
-pub(super) fn summary_block(
-    summary: &Summary,
-    max_iters: u64,
-    meter: &Meter,
-    flops_per_second: Option<f64>,
-    choices: &[NamedChoice],
-    warnings: &[Warning],
-) -> String {
-    let mut block = Block::new(&heading(summary.step, max_iters));
+/// Summary of a finished or stopped run.
+pub(super) fn summary_block(finish: &Finish, max_iters: u64) -> String {
+    let (summary, meter) = (finish.summary, finish.meter);
+    let mut block = LabeledRows::new(&heading(summary.step, max_iters));
     if meter.steps() > 0 {
         block.row("this run", &work_text(summary, meter));
     }
-    if let (Some(average), Some(achieved)) = (meter.average_tokens_per_second(), flops_per_second) {
+    if let (Some(average), Some(achieved)) =
+        (meter.average_tokens_per_second(), finish.flops_per_second)
+    {
         let share = summary.gpu.map_or(String::new(), |gpu| {
             let peak = gpu.peak_flops_per_second;
             let percent = 100.0 * achieved / peak;
@@ -207,8 +203,8 @@ pub(super) fn summary_block(
         );
         block.row("best", &text);
     }
-    block.choices(choices);
-    for (i, warning) in warnings.iter().enumerate() {
+    block.choices(finish.choices);
+    for (i, warning) in finish.warnings.iter().enumerate() {
         let label = if i == 0 { "warnings" } else { "" };
         block.row(label, &warning.to_string());
     }

@@ -1,12 +1,11 @@
-//! Everything taper warns about. A warning never stops a run; it is printed when it happens and
-//! again in the summary.
+//! All warnings of taper. A warning never stops a run; it is printed when it happens and again in the summary.
 
 use std::path::PathBuf;
 
 use crate::step::recovery::Recovery;
 use crate::units::bytes;
 
-/// Something the user should know although the run goes on.
+/// A problem that the user should know of although the run goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// The newest checkpoint could not be used; an older one is.
@@ -32,7 +31,7 @@ pub enum Warning {
         expected_bytes: u64,
         found_bytes: u64,
     },
-    /// The metrics file cannot be written, a full disk for instance.
+    /// The metrics file cannot be written: on a full disk, for instance.
     #[error(
         "cannot write `{}` ({reason}): the run goes on, lines that do not fit are lost",
         path.display()
@@ -43,17 +42,18 @@ pub enum Warning {
     MemoryRefused { step: u64, recovery: Recovery },
 }
 
-/// What was refused, and what follows from it.
+/// Refusal, and what the run does about it.
 pub(super) fn recovery_text(recovery: &Recovery) -> String {
-    let follows = match recovery.is_descent() {
-        true => format!(
+    let follows = if recovery.is_descent() {
+        format!(
             "going on with {}, the same samples and the same step",
             recovery.to
-        ),
-        false => format!(
+        )
+    } else {
+        format!(
             "released what can be made again, trying once more with {}",
             recovery.to
-        ),
+        )
     };
     format!("{}; {follows}", recovery.refusal)
 }

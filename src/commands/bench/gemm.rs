@@ -84,7 +84,7 @@ impl Bench<'_> {
                 true => ceiling.earlier,
                 false => ceiling.now,
             };
-            let measured = ProblemBench::new(gemm, (tuned, is_cached), of);
+            let measured = ProblemBench::new(gemm, tuned, is_cached, of);
             say(&measured.text())?;
             report.problems.push(measured);
         }

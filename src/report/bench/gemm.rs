@@ -1,11 +1,11 @@
-//! What `taper bench gemm` prints.
+//! Output of `taper bench gemm`.
 
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::threads_text;
+use super::{percent_if_known, threads_text};
 use crate::device::DeviceProfile;
 use crate::ops::gemm::tune::{TuneOutcome, Tuned};
 use crate::ops::gemm::{Problem, TrainingGemm};
@@ -14,7 +14,7 @@ use crate::report::text::device_text;
 use crate::terms::{Precision, Rung};
 use crate::units::{bytes, flops};
 
-/// Every product of a training step, measured.
+/// Measurements of every matrix product of a training step.
 #[derive(Debug, Serialize)]
 pub struct GemmBench<'a> {
     pub config: &'a str,
@@ -22,16 +22,16 @@ pub struct GemmBench<'a> {
     pub threads: usize,
     pub precision: Precision,
     pub rung: Rung,
-    /// The rate of a large square product in the same run, in operations per second.
+    /// Rate of a large square product in the same run, in FLOP/s.
     #[serde(rename = "ceiling_flops_per_second")]
     pub ceiling: Option<f64>,
-    /// The file that earlier timings are from, and that those of this run go to.
+    /// File that earlier timings are read from and timings of this run are written to.
     #[serde(skip)]
     pub cache: Option<PathBuf>,
     pub problems: Vec<ProblemBench>,
 }
 
-/// A product by everything that can compute it.
+/// Measurements of one product by every candidate.
 #[derive(Debug, Serialize)]
 pub struct ProblemBench {
     pub name: &'static str,
@@ -42,26 +42,27 @@ pub struct ProblemBench {
     pub flops: u64,
     pub bytes: u64,
     pub times_per_micro_step: usize,
-    /// Whether it was timed in an earlier run.
+    /// Whether the product was timed in an earlier run.
     pub is_cached: bool,
-    /// Which of the candidates the others had to beat.
+    /// Index of the candidate that the others had to beat.
     pub fallback: usize,
     /// In order of trust.
     pub candidates: Vec<CandidateBench>,
 }
 
+/// Measurement of one candidate for a product.
 #[derive(Debug, Serialize)]
 pub struct CandidateBench {
     pub name: String,
-    /// Median, scaled up where a smaller product was timed in its place; absent where it was not timed.
+    /// Median time; `None` if it was not timed. A time of a smaller product is scaled up.
     pub seconds: Option<f64>,
     pub flops_per_second: Option<f64>,
-    /// Percent.
+    /// Rate in percent of the fastest candidate's.
     pub of_best: Option<f64>,
-    /// Percent.
+    /// Rate in percent of the ceiling.
     pub of_ceiling: Option<f64>,
     pub chosen: bool,
-    /// Why it was chosen, or why it could not be.
+    /// Reason why it was chosen, or could not be.
     pub because: Option<String>,
 }
 
@@ -102,7 +103,7 @@ impl<'a> GemmBench<'a> {
         )
     }
 
-    /// The time of all products of a micro-step, by what was chosen and by the fallbacks.
+    /// Time of all products of a micro-step, by the chosen candidates and by the fallbacks.
     pub fn total(&self) -> String {
         let sum = |pick: fn(&ProblemBench) -> Option<f64>| -> Option<f64> {
             let times = self.problems.iter().map(|problem| {
@@ -140,11 +141,12 @@ impl<'a> GemmBench<'a> {
 }
 
 impl ProblemBench {
-    /// `tuned` is what was found out about the problem, and whether that was in an earlier run; `ceiling` is of the same
-    /// run.
+    /// `tuned` is the result of the search for `problem`; `is_cached` if it is from an earlier run. `ceiling` is from
+    /// the same run as `tuned`, in FLOP/s.
     pub fn new(
         gemm: TrainingGemm,
-        (tuned, is_cached): (Tuned<String>, bool),
+        tuned: Tuned<String>,
+        is_cached: bool,
         ceiling: Option<f64>,
     ) -> Self {
         let TrainingGemm {
@@ -152,40 +154,30 @@ impl ProblemBench {
             problem,
             per_micro_step,
         } = gemm;
+        let outcomes = tuned.outcomes.iter();
         let scale = tuned.scale(&problem);
-        let seconds = |outcome: &TuneOutcome| match outcome {
-            TuneOutcome::Timed { seconds } => Some(seconds * scale),
-            _ => None,
-        };
-        let times = tuned
-            .outcomes
-            .iter()
-            .filter_map(|(_, outcome)| seconds(outcome));
+        let times = outcomes
+            .clone()
+            .filter_map(|(_, outcome)| timed_seconds(outcome, scale));
         let best = times.min_by(f64::total_cmp);
-        let candidate = |(index, (candidate, outcome)): (usize, &(String, TuneOutcome))| {
+        let candidates = outcomes.enumerate().map(|(index, (candidate, outcome))| {
             let chosen = index == tuned.chosen;
-            let seconds = seconds(outcome);
+            let seconds = timed_seconds(outcome, scale);
             let rate = seconds.map(|seconds| problem.flops() as f64 / seconds);
             CandidateBench {
                 name: candidate.clone(),
                 seconds,
                 flops_per_second: rate,
-                of_best: seconds
-                    .zip(best)
-                    .map(|(seconds, best)| 100.0 * best / seconds),
-                of_ceiling: rate
-                    .zip(ceiling)
-                    .map(|(rate, ceiling)| 100.0 * rate / ceiling),
+                of_best: percent_if_known(best, seconds),
+                of_ceiling: percent_if_known(rate, ceiling),
                 chosen,
-                because: match outcome {
-                    _ if chosen => Some(tuned.because.clone()),
-                    TuneOutcome::Timed { .. } => None,
-                    TuneOutcome::Untimed => Some("not timed".into()),
-                    TuneOutcome::Unavailable(because) => Some(format!("unavailable: {because}")),
-                    TuneOutcome::Wrong(because) => Some(format!("wrong: {because}")),
+                because: if chosen {
+                    Some(tuned.because.clone())
+                } else {
+                    why_not(outcome)
                 },
             }
-        };
+        });
         Self {
             name,
             text: problem.to_string(),
@@ -195,7 +187,7 @@ impl ProblemBench {
             times_per_micro_step: per_micro_step,
             is_cached,
             fallback: tuned.fallback(),
-            candidates: tuned.outcomes.iter().enumerate().map(candidate).collect(),
+            candidates: candidates.collect(),
         }
     }
 
@@ -217,9 +209,10 @@ impl ProblemBench {
             self.text,
             self.times_per_micro_step,
             bytes(self.bytes),
-            match self.is_cached {
-                true => "; timed in an earlier run",
-                false => "",
+            if self.is_cached {
+                "; timed in an earlier run"
+            } else {
+                ""
             }
         );
         let names = self.candidates.iter().map(|candidate| candidate.name.len());
@@ -244,5 +237,23 @@ impl ProblemBench {
             let _ = writeln!(text, "{}", line.trim_end());
         }
         text
+    }
+}
+
+/// `scale` is the ratio of the problem's FLOPs to those of the product that was timed for it.
+fn timed_seconds(outcome: &TuneOutcome, scale: f64) -> Option<f64> {
+    match outcome {
+        TuneOutcome::Timed { seconds } => Some(seconds * scale),
+        _ => None,
+    }
+}
+
+/// Reason why a candidate that was not chosen could not be; `None` if it was only slower.
+fn why_not(outcome: &TuneOutcome) -> Option<String> {
+    match outcome {
+        TuneOutcome::Timed { .. } => None,
+        TuneOutcome::Untimed => Some("not timed".into()),
+        TuneOutcome::Unavailable(because) => Some(format!("unavailable: {because}")),
+        TuneOutcome::Wrong(because) => Some(format!("wrong: {because}")),
     }
 }

@@ -1,11 +1,11 @@
-//! What `taper bench step` prints.
+//! Output of `taper bench step`.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::threads_text;
+use super::{percent, percent_if_known, threads_text};
 use crate::device::{DeviceProfile, Hardware};
 use crate::metrics::{flops_per_token, median};
 use crate::model::ParamLayout;
@@ -17,33 +17,34 @@ use crate::step::recovery::Recovery;
 use crate::terms::{Inputs, ModelDims, NamedChoice, Precision, Rung};
 use crate::units::{bytes, count, flops, rate, short_time};
 
-/// Of model flops; see [`flops_per_token`].
+/// Formula of the model FLOPs; see [`flops_per_token`].
 const FORMULA: &str = "6 N + 12 L H Q T";
 
-/// What was measured of a step.
+/// Raw measurements of a training step.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// Where the steps stood.
+    /// Rung of the last step.
     pub rung: Rung,
     pub inputs: Inputs,
-    /// Of every step, as `train` does it; not empty.
+    /// Time of every step as `train` does it; not empty.
     pub step_seconds: Vec<f64>,
-    /// Of a step that was done operation by operation.
+    /// Time of a step that was done operation by operation.
     pub taken_apart_seconds: f64,
+    /// Time of that step by operation.
     pub parts: Parts,
-    /// Every buffer and the reserve.
+    /// Bytes of every buffer and the reserve.
     pub planned_bytes: u64,
-    /// On a GPU what is in use more than before; on the CPU the most that the process held. `None` where the
-    /// system does not tell.
+    /// On a GPU: the increase of memory in use. On the CPU: the peak of the process. `None` if the system does not
+    /// tell.
     pub used_bytes: Option<u64>,
-    /// The best rate of a large square product, in operations per second.
+    /// Best rate of a large square product, in FLOP/s.
     pub ceiling: Option<f64>,
-    /// Made on the way.
+    /// Choices that were made during the steps.
     pub choices: Vec<NamedChoice>,
     pub recoveries: Vec<Recovery>,
 }
 
-/// A training step, measured.
+/// Figures of a training step.
 #[derive(Debug, Serialize)]
 pub struct StepBench<'a> {
     pub config: &'a str,
@@ -59,7 +60,7 @@ pub struct StepBench<'a> {
     pub step_seconds: Vec<f64>,
     pub median_step_seconds: f64,
     pub tokens_per_second: f64,
-    /// By the formula named.
+    /// FLOPs by `model_flops_formula`.
     pub model_flops_per_token: f64,
     pub model_flops_formula: &'static str,
     pub model_flops_per_second: f64,
@@ -70,34 +71,35 @@ pub struct StepBench<'a> {
     pub planned_bytes: u64,
     pub used_bytes: Option<u64>,
     pub used_of_planned_percent: Option<f64>,
-    /// Of a step that was done operation by operation, which takes longer where operations are short.
+    /// Time of a step that was done operation by operation; longer than `median_step_seconds` where operations are
+    /// short.
     pub taken_apart_step_seconds: f64,
     pub parts: Vec<PartBench>,
-    /// What is left of that step: launches, and all that is no operation.
+    /// Rest of that step: launches, and all that is no operation.
     pub other_seconds: f64,
     pub other_percent: f64,
     pub choices: Vec<NamedChoice>,
     pub recoveries: Vec<Recovery>,
 }
 
-/// What all operations of one kind took in that step.
+/// Figures of all operations of one kind in the step that was taken apart.
 #[derive(Debug, Serialize)]
 pub struct PartBench {
     pub name: Operation,
     pub calls: u64,
     pub seconds: f64,
     pub of_step_percent: f64,
-    /// Multiplications and additions of products, and their rate; absent where memory decides.
+    /// Multiplications and additions of products; `None` for operations that memory bounds.
     pub flops: Option<u64>,
     pub flops_per_second: Option<f64>,
     pub of_ceiling_percent: Option<f64>,
-    /// Read or written at the least, and their rate; absent where arithmetic decides.
+    /// Least number of bytes read and written; `None` for operations that arithmetic bounds.
     pub bytes: Option<u64>,
     pub bytes_per_second: Option<f64>,
     pub of_memory_bandwidth_percent: Option<f64>,
 }
 
-/// What is to be measured, before it is.
+/// Description of the step, before it is measured.
 pub fn step_bench_heading(config: &str, device: &DeviceProfile, plan: &Plan) -> String {
     let mut text = format!("a training step of {config} on {}\n", device_text(device));
     let model = &plan.model;
@@ -112,9 +114,10 @@ pub fn step_bench_heading(config: &str, device: &DeviceProfile, plan: &Plan) -> 
             count(ParamLayout::new(model).len as u64),
         ),
     );
-    let graph = match plan.cuda_graph {
-        true => ", recorded as CUDA graphs",
-        false => "",
+    let graph = if plan.cuda_graph {
+        ", recorded as CUDA graphs"
+    } else {
+        ""
     };
     let threads = threads_text(device, plan.threads);
     let computed = format!("{}{threads}{graph}", plan.inputs);
@@ -137,8 +140,32 @@ fn row(text: &mut String, label: &str, value: &str) {
     let _ = writeln!(text, "  {label:13}{value}");
 }
 
-fn percent(part: f64, whole: f64) -> f64 {
-    100.0 * part / whole
+/// Limits of the device that rates are compared with; `None` where unknown.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Peak of the datasheet.
+    peak_flops_per_second: Option<f64>,
+    /// Rate of a large square product.
+    ceiling_flops_per_second: Option<f64>,
+    /// Memory bandwidth of the datasheet.
+    memory_bytes_per_second: Option<f64>,
+}
+
+impl Limits {
+    fn new(device: &DeviceProfile, measured: &Measured) -> Self {
+        let (peak, bandwidth) = match &device.hardware {
+            Hardware::Cpu(_) => (None, None),
+            Hardware::Cuda(cuda) => (
+                cuda.peak(measured.inputs),
+                Some(cuda.memory_bytes_per_second),
+            ),
+        };
+        Self {
+            peak_flops_per_second: peak,
+            ceiling_flops_per_second: measured.ceiling,
+            memory_bytes_per_second: bandwidth,
+        }
+    }
 }
 
 impl<'a> StepBench<'a> {
@@ -148,14 +175,11 @@ impl<'a> StepBench<'a> {
         plan: &'a Plan,
         measured: Measured,
     ) -> Self {
-        let (peak, bandwidth) = match &device.hardware {
-            Hardware::Cpu(_) => (None, None),
-            Hardware::Cuda(cuda) => (
-                cuda.peak(measured.inputs),
-                Some(cuda.memory_bytes_per_second),
-            ),
-        };
-        let ceiling = measured.ceiling;
+        let limits = Limits::new(device, &measured);
+        let (peak, ceiling) = (
+            limits.peak_flops_per_second,
+            limits.ceiling_flops_per_second,
+        );
         let step_seconds = median(measured.step_seconds.iter().copied()).unwrap_or(f64::NAN);
         let tokens_per_second = plan.tokens_per_step() as f64 / step_seconds;
         let per_token = flops_per_token(&plan.model);
@@ -184,9 +208,9 @@ impl<'a> StepBench<'a> {
             model_flops_formula: FORMULA,
             model_flops_per_second: achieved,
             peak_flops_per_second: peak,
-            model_flops_of_peak_percent: peak.map(|peak| percent(achieved, peak)),
+            model_flops_of_peak_percent: percent_if_known(Some(achieved), peak),
             ceiling_flops_per_second: ceiling,
-            model_flops_of_ceiling_percent: ceiling.map(|ceiling| percent(achieved, ceiling)),
+            model_flops_of_ceiling_percent: percent_if_known(Some(achieved), ceiling),
             planned_bytes: measured.planned_bytes,
             used_bytes: measured.used_bytes,
             used_of_planned_percent: measured
@@ -194,7 +218,7 @@ impl<'a> StepBench<'a> {
                 .map(|used| percent(used as f64, measured.planned_bytes as f64)),
             taken_apart_step_seconds: whole,
             parts: parts
-                .map(|(&name, spent)| PartBench::new(name, spent, whole, (ceiling, bandwidth)))
+                .map(|(&name, spent)| PartBench::new(name, spent, whole, limits))
                 .collect(),
             other_seconds: other,
             other_percent: percent(other, whole),
@@ -209,7 +233,7 @@ impl<'a> StepBench<'a> {
         serde_json::to_string(self).unwrap_or_default() + "\n"
     }
 
-    /// The figures, below [`step_bench_heading`].
+    /// Text of the figures, below [`step_bench_heading`].
     pub fn text(&self) -> String {
         let mut text = String::new();
         let accumulated = count(self.gradient_accumulation_steps as u64);
@@ -256,7 +280,7 @@ impl<'a> StepBench<'a> {
         )
     }
 
-    /// The same, as shares of what the device could do.
+    /// Model FLOP/s as shares of the peak and of the ceiling.
     fn mfu_texts(&self) -> Vec<String> {
         let share = |share: Option<f64>, whole: Option<f64>, what: &str| {
             let (share, whole) = share.zip(whole)?;
@@ -314,14 +338,9 @@ impl<'a> StepBench<'a> {
 }
 
 impl PartBench {
-    fn new(
-        name: Operation,
-        spent: &Spent,
-        whole: f64,
-        (ceiling, bandwidth): (Option<f64>, Option<f64>),
-    ) -> Self {
+    fn new(name: Operation, spent: &Spent, step_seconds: f64, limits: Limits) -> Self {
         let some = |count: u64| (count > 0).then_some(count);
-        // A clock may be too coarse for what is short.
+        // Too short for a coarse clock: 0 seconds.
         let per_second = |count: u64| {
             let rate = count as f64 / spent.seconds;
             rate.is_finite().then_some(rate)
@@ -329,18 +348,20 @@ impl PartBench {
         let (flops, bytes) = (some(spent.work.flops), some(spent.work.bytes));
         let flops_per_second = flops.and_then(per_second);
         let bytes_per_second = bytes.and_then(per_second);
-        let share = |(rate, whole): (f64, f64)| percent(rate, whole);
         Self {
             name,
             calls: spent.calls,
             seconds: spent.seconds,
-            of_step_percent: percent(spent.seconds, whole),
+            of_step_percent: percent(spent.seconds, step_seconds),
             flops,
             flops_per_second,
-            of_ceiling_percent: flops_per_second.zip(ceiling).map(share),
+            of_ceiling_percent: percent_if_known(flops_per_second, limits.ceiling_flops_per_second),
             bytes,
             bytes_per_second,
-            of_memory_bandwidth_percent: bytes_per_second.zip(bandwidth).map(share),
+            of_memory_bandwidth_percent: percent_if_known(
+                bytes_per_second,
+                limits.memory_bytes_per_second,
+            ),
         }
     }
 
