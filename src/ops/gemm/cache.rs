@@ -1,8 +1,8 @@
-//! What tuning found, kept between runs.
+//! Results of tuning, kept between runs.
 //!
-//! One file per device below the user's cache folder, replaced as a whole by a rename, so that a reader
-//! never sees half of one. Its header says what the timings depend on; records under another header
-//! are not used. Nothing that happens to the file stops a run.
+//! Each device has one file below the user's cache folder. A rename replaces it as a whole, so that a reader never sees
+//! half of one. Its header says what the timings depend on. Records under another header are not used. Nothing that
+//! happens to the file stops a run.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,14 +16,14 @@ use sha2::{Digest, Sha256};
 use super::problem::Problem;
 use super::tune::Tuned;
 
-/// Which candidates compute a problem, by name: the first one, and after its failure the next.
+/// Names of the candidates for a problem in the order of use: each takes over after the failure of the one before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub problem: Problem,
     pub candidates: Vec<String>,
 }
 
-/// The outcome of tuning, as checkpoints store it.
+/// Decisions for all problems, as checkpoints store them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Table(pub Vec<Entry>);
@@ -33,7 +33,7 @@ impl Table {
         self.0.iter().find(|entry| entry.problem == *problem)
     }
 
-    /// Adds an entry, in the place of one for the same problem.
+    /// Adds an entry, or overwrites the one for the same problem.
     pub fn insert(&mut self, entry: Entry) {
         let same = |old: &&mut Entry| old.problem == entry.problem;
         match self.0.iter_mut().find(same) {
@@ -43,7 +43,7 @@ impl Table {
     }
 }
 
-/// What a search found out about a problem.
+/// Result of a search for one problem.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub problem: Problem,
@@ -51,7 +51,7 @@ pub struct Record {
     pub tuned: Tuned<String>,
 }
 
-/// What searches found out, one record for a problem.
+/// Results of searches, one record per problem.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Records(pub Vec<Record>);
@@ -63,12 +63,12 @@ impl Records {
         Some(&record.tuned)
     }
 
-    /// Whether every choice is one that a search can find: a file can hold anything.
+    /// Whether a search can find every choice: a file can hold anything.
     fn are_whole(&self) -> bool {
         self.0.iter().all(|record| record.tuned.is_found())
     }
 
-    /// Adds a record, in the place of one for the same problem.
+    /// Adds a record, or overwrites the one for the same problem.
     pub fn insert(&mut self, record: Record) {
         let same = |old: &&mut Record| old.problem == record.problem;
         match self.0.iter_mut().find(same) {
@@ -78,10 +78,10 @@ impl Records {
     }
 }
 
-/// What timings depend on besides the problem, by name: the device, its driver, versions.
+/// Everything that timings depend on besides the problem, by name: the device, its driver, versions.
 pub type Header = BTreeMap<String, String>;
 
-/// Changes with any of the texts.
+/// Hash of texts, in hexadecimal.
 pub fn fingerprint(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let mut hash = Sha256::new();
     for text in texts {
@@ -101,14 +101,14 @@ struct Content {
     records: Records,
 }
 
-/// The file of one device.
+/// Cache file of one device.
 #[derive(Clone, Debug)]
 pub struct Cache {
     path: PathBuf,
     header: Header,
 }
 
-/// The user's folder for taper's caches: `$XDG_CACHE_HOME/taper`, or `~/.cache/taper`.
+/// Folder of taper's caches: `$XDG_CACHE_HOME/taper`, or `~/.cache/taper`.
 pub fn cache_folder() -> Option<PathBuf> {
     let absolute = |path: PathBuf| path.is_absolute().then_some(path);
     let given = env::var_os("XDG_CACHE_HOME")
@@ -123,11 +123,14 @@ pub fn cache_folder() -> Option<PathBuf> {
 }
 
 impl Cache {
-    /// The file for `device` in `folder`, whose records count under `header` only.
+    /// Cache file for `device` in `folder`. Its records are used under `header` only.
     pub fn new(folder: &Path, device: &str, header: Header) -> Self {
-        let plain = |c: char| match c.is_ascii_alphanumeric() {
-            true => c.to_ascii_lowercase(),
-            false => '-',
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
         };
         let name: String = device.chars().map(plain).collect();
         Self {
@@ -140,7 +143,7 @@ impl Cache {
         &self.path
     }
 
-    /// The records, and why there are none where the file is there and not used.
+    /// Loads the records. Also returns the reason that an existing file is not used.
     pub fn load(&self) -> (Records, Option<String>) {
         let unused = |because: String| (Records::default(), Some(because));
         let text = match fs::read_to_string(&self.path) {
@@ -169,7 +172,7 @@ impl Cache {
         }
     }
 
-    /// The first field that is not as it is now.
+    /// First field of a stored header that differs from this run's.
     fn difference(&self, stored: &Header) -> Option<String> {
         let names = self.header.keys().chain(stored.keys());
         let shown = |value: Option<&String>| match value {
@@ -184,10 +187,10 @@ impl Cache {
             })
     }
 
-    /// Adds a record to those that are there, which another process may have written meanwhile.
+    /// Adds a record to those in the file, which another process may have written meanwhile.
     ///
     /// # Errors
-    /// When the folder or the file cannot be written; what was there still is.
+    /// When the folder or the file cannot be written; the old file is then still there.
     pub fn store(&self, record: Record) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;

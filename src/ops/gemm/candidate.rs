@@ -1,7 +1,6 @@
-//! Who can compute a product: the one trait between tuning and what computes.
+//! Candidates for a problem, and the trait [`Device`], which offers and runs them.
 //!
-//! A [`Device`] offers candidates for a problem, the fallback first, and runs them. The CPU, a GPU and a
-//! test's fake implement it, and go through the same `tune` and `dispatch`.
+//! The CPU, a GPU and a test's fake implement the trait. All go through the same `tune` and `dispatch`.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -14,7 +13,7 @@ use super::problem::Problem;
 use crate::memory::AllocationError;
 use crate::terms::Effort;
 
-/// Why a candidate cannot compute a problem here. A value, never a failure of the run.
+/// Reason that a candidate cannot compute a problem here. A value, never a failure of the run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{0}")]
 pub struct Unavailable(pub String);
@@ -23,29 +22,29 @@ pub struct Unavailable(pub String);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer<C> {
     pub candidate: C,
-    /// Whether it gives the fallback's results bit for bit, whatever the operands. Tuning holds it to that.
+    /// Promise of the fallback's results bit for bit, whatever the operands. Tuning verifies it.
     pub same_bits: bool,
-    /// It is never among the fast ones here, and takes over when the others fail. It is verified only where nothing before
-    /// it, in the order of trust, is right, and timed only where no other is.
+    /// A spare candidate is never among the fast ones here, and takes over when the others fail. It is verified only where
+    /// nothing before it, in the order of trust, is right, and timed only where no other is right.
     pub is_spare: bool,
     pub available: Result<(), Unavailable>,
 }
 
-/// The matrices and the vector of a product.
+/// Operands of a GEMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operand {
     A,
     B,
     C,
-    /// (N); only with an epilogue that adds one.
+    /// (N); only with an epilogue that adds a bias.
     Bias,
-    /// (M, N); only with an epilogue that has one.
+    /// (M, N); only with a GELU epilogue.
     Aux,
 }
 
-/// What went wrong in a product.
+/// Failure of a GEMM.
 pub trait GemmFailure: Display {
-    /// Another candidate would fare no better; the run takes a smaller rung.
+    /// Whether memory was short. The run takes a smaller rung then, for no other candidate would do better.
     fn is_out_of_memory(&self) -> bool;
 }
 
@@ -61,23 +60,26 @@ impl GemmFailure for AllocationError {
     }
 }
 
-/// Elements that are read at a time, to be held against f64.
+/// Elements that are read at a time, at most, to be compared with f64.
 pub const MOST_READ: usize = 64;
 
-/// What computes products.
+/// A device that computes GEMMs.
 pub trait Device {
-    /// A way to compute products. Its text is its stable name in caches, checkpoints and reports.
+    /// A way to compute GEMMs. Its text is its stable name in caches, checkpoints and reports.
     type Candidate: Copy + PartialEq + Display;
-    /// Where the operands of one product lie: slices of the host, or buffers of a GPU.
+    /// Operands of one GEMM: slices of the host, or buffers of a GPU.
     type Operands<'a>;
     type Failure: GemmFailure;
-    /// Buffers for the operands of one problem after the other, to tune with. All dense.
+    /// Buffers for the dense operands of one problem at a time, for tuning.
     type Trial;
 
-    /// At least one, in order of trust: the first is the fallback.
+    /// Candidates for a problem in order of trust. There is at least one: the first is the fallback.
     fn offers(&self, problem: &Problem, effort: Effort) -> Vec<Offer<Self::Candidate>>;
 
-    /// Computes the product. After a failure the operands are as they were.
+    /// Computes the problem.
+    ///
+    /// # Errors
+    /// The device's; the operands are then as they were.
     fn launch(
         &self,
         problem: &Problem,
@@ -85,16 +87,16 @@ pub trait Device {
         operands: &mut Self::Operands<'_>,
     ) -> Result<(), Self::Failure>;
 
-    /// What a trial of `problem` takes, the copy of its results that others are compared with included.
+    /// Bytes of a trial of `problem`, including the kept copy of its results.
     fn trial_bytes(&self, problem: &Problem) -> u64;
 
-    /// What is verified and timed in place of `problem` where a trial may take `room` bytes: the problem itself, or
-    /// one of another size for which the same candidates are the fast ones.
+    /// Problem that is verified and timed in place of `problem` where a trial may take `room` bytes: the problem itself,
+    /// or a smaller one for which the same candidates are the fast ones.
     fn stand_in(&self, problem: &Problem, room: u64) -> Option<Problem> {
         (self.trial_bytes(problem) <= room).then_some(*problem)
     }
 
-    /// Makes buffers that are large enough for any one of `problems`.
+    /// Allocates buffers that are large enough for any one of `problems`.
     fn trial(&self, problems: &[Problem]) -> Result<Self::Trial, Unavailable>;
 
     fn operands<'a>(&self, trial: &'a mut Self::Trial, problem: &Problem) -> Self::Operands<'a>;
@@ -108,7 +110,7 @@ pub trait Device {
         fill: Fill,
     ) -> Result<(), Unavailable>;
 
-    /// Elements of an operand by their indices, at most [`MOST_READ`] at a time.
+    /// Reads elements of an operand by their indices, at most [`MOST_READ`] at a time.
     fn read(
         &self,
         trial: &mut Self::Trial,
@@ -117,10 +119,10 @@ pub trait Device {
         indices: &[usize],
     ) -> Result<Vec<f32>, Unavailable>;
 
-    /// Keeps what the problem [writes](Problem::writes) for [`Device::compare`].
+    /// Keeps a copy of what the problem [writes](Problem::writes) for [`Device::compare`].
     fn keep(&self, trial: &mut Self::Trial, problem: &Problem) -> Result<(), Unavailable>;
 
-    /// Compares an operand that the problem writes with what was kept of it.
+    /// Compares an operand that the problem writes with its kept copy.
     fn compare(
         &self,
         trial: &mut Self::Trial,
@@ -129,11 +131,10 @@ pub trait Device {
         tolerance: &Tolerance,
     ) -> Result<Comparison, Unavailable>;
 
-    /// For how long products are computed before the first is timed: a card that has been idle takes a while to reach
-    /// its clock.
+    /// Time of warm-up before the first timing: an idle card takes a while to reach its clock.
     const WARM_UP: Duration = Duration::ZERO;
 
-    /// How long the product takes.
+    /// Times the problem once.
     fn time(
         &self,
         problem: &Problem,

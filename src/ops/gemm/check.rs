@@ -1,15 +1,15 @@
-//! What operands are filled with to verify candidates, and how what two of them wrote is compared.
+//! Fills of operands and comparisons of results, for the verification of candidates.
 //!
-//! Both happen where the matrices are. The CPU uses the functions here; kernels/gemm_check.cu has the same for a GPU,
-//! so that nothing is copied but what is held against f64.
+//! Both run where the matrices are. The CPU uses the functions here. kernels/gemm_check.cu has the same for a GPU, so
+//! that only the samples for f64 are copied.
 
 use super::candidate::Operand;
 use crate::terms::Inputs;
 
-/// What is in every element of an operand. Every type of input holds it exactly.
+/// Values of an operand's elements. Every type of input holds them exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
-    /// From -2 to 2: sums are exact.
+    /// Integers from -2 to 2: sums are exact.
     Integers,
     /// Numbers below 1 with as many significant bits as the inputs have.
     Random,
@@ -38,7 +38,7 @@ impl Fill {
     }
 }
 
-/// Of a number that is multiplied without rounding.
+/// Significant bits of a number that is multiplied without rounding.
 pub(super) fn significant_bits(inputs: Inputs) -> u32 {
     match inputs {
         Inputs::Float32 | Inputs::Float32InPieces => 24,
@@ -55,21 +55,21 @@ pub(super) fn scramble(index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// How far an element may be from the one that it is compared with.
+/// Largest distance of an element from the one that it is compared with: the sum of the terms below.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tolerance {
-    /// Not at all: even a zero has its sign. The rest does not count then.
+    /// No distance at all, not even in the sign of zero. The other fields are ignored then.
     pub same_bits: bool,
     pub absolute: f32,
-    /// Of the element.
+    /// Relative to the element.
     pub relative: f32,
-    /// Of the element, or of `floor` where that is larger.
+    /// Relative to the element, or to `floor` where that is larger.
     pub floored: f32,
     pub floor: f32,
 }
 
 impl Tolerance {
-    /// A NaN is close to nothing but its own bits.
+    /// Whether `got` is close enough. A NaN is close to nothing but its own bits.
     pub fn allows(&self, got: f32, want: f32) -> bool {
         if got.to_bits() == want.to_bits() {
             return true;
@@ -80,7 +80,7 @@ impl Tolerance {
     }
 }
 
-/// An element that is too far from what it is compared with.
+/// An element that is too far from the one that it is compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mismatch {
     pub index: usize,
@@ -88,7 +88,7 @@ pub struct Mismatch {
     pub want: f32,
 }
 
-/// What comparing two matrices came to.
+/// Result of the comparison of two matrices.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Comparison {
     pub first: Option<Mismatch>,
@@ -97,20 +97,22 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Of one element.
+    /// Comparison of one element.
     pub fn of(index: usize, got: f32, want: f32, tolerance: &Tolerance) -> Self {
         let error = (got - want).abs();
         Self {
             first: (!tolerance.allows(got, want)).then_some(Mismatch { index, got, want }),
-            largest_error: match got.to_bits() == want.to_bits() {
-                true => 0.0,
-                false if error.is_nan() => f32::INFINITY,
-                false => error,
+            largest_error: if got.to_bits() == want.to_bits() {
+                0.0
+            } else if error.is_nan() {
+                f32::INFINITY
+            } else {
+                error
             },
         }
     }
 
-    /// Of both.
+    /// Comparison of the elements of both.
     pub fn and(self, other: Self) -> Self {
         let firsts = self.first.into_iter().chain(other.first);
         Self {

@@ -1,4 +1,4 @@
-//! From a problem to the candidate that computes it, and to the next one when that fails.
+//! Dispatch of GEMMs to candidates: the one decided on, and the next one after its failure.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,48 +13,48 @@ use super::tune::{Tuned, Tuner, tune};
 use crate::terms::{Effort, NamedChoice};
 use crate::units;
 
-/// How often a search shows that it is alive: one problem may take seconds.
+/// Interval of the progress display in a search: one problem may take seconds.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Computes products on one device, each by the candidate that the table names for it.
+/// Computes GEMMs on one device, each by the candidate that the table names for it.
 ///
-/// What is computed depends on the table and the operands alone. A problem that is in no table goes to
-/// the fallback.
+/// Results depend on the table and the operands alone. A problem that is in no table goes to the fallback.
 pub struct Dispatch<D: Device> {
     device: D,
     effort: Effort,
     cache: Option<Cache>,
-    /// Of a search.
+    /// Progress of a search.
     progress: ProgressBar,
-    state: RefCell<Decisions<D::Candidate>>,
+    decisions: RefCell<Decisions<D::Candidate>>,
 }
 
+/// Candidates that were decided on, and the choices to tell.
 struct Decisions<C> {
     table: Table,
-    /// The problems of the table that came from a checkpoint.
+    /// Problems of the checkpoint's table.
     stored: Vec<Problem>,
-    /// Candidates that are left for each problem; the first one computes it.
+    /// Candidates that are left for each problem, in the order of use. Never empty.
     routes: HashMap<Problem, Vec<C>>,
     choices: Vec<NamedChoice>,
-    /// Why first candidates were passed over, as far as that was told.
+    /// Reasons for passing over a first candidate that were told already.
     passed_over: Vec<String>,
 }
 
 impl<D: Device> Dispatch<D> {
-    /// Computes everything by the fallback.
+    /// Dispatches every problem to the fallback.
     pub fn untuned(device: D) -> Self {
         Self::new(device, Effort::Off, None, Table::default())
     }
 
-    /// Problems of `stored`, a checkpoint's table, are not tuned again: what follows is what would have
-    /// followed without the interruption.
+    /// `stored` is a checkpoint's table. Its problems are not tuned again: a resumed run computes what it would have
+    /// computed without the interruption.
     pub fn new(device: D, effort: Effort, cache: Option<Cache>, stored: Table) -> Self {
         Self {
             device,
             effort,
             cache,
             progress: ProgressBar::hidden(),
-            state: RefCell::new(Decisions {
+            decisions: RefCell::new(Decisions {
                 stored: stored.0.iter().map(|entry| entry.problem).collect(),
                 table: stored,
                 routes: HashMap::new(),
@@ -64,66 +64,85 @@ impl<D: Device> Dispatch<D> {
         }
     }
 
-    /// Shows on `progress` how far a search is.
+    /// Shows the progress of a search on `progress`.
     pub fn with_progress(self, progress: ProgressBar) -> Self {
         Self { progress, ..self }
     }
 
-    /// Decides on a candidate for each of `gemms` that has none yet: the checkpoint's, else the
-    /// cache's, else the winner of tuning in at most `room` bytes, where that is known.
+    /// Decides on a candidate for each of `gemms` that has none yet: the checkpoint's, else the cache's, else the winner
+    /// of tuning in at most `room` bytes, where that is known.
     pub fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
         if self.effort == Effort::Off {
             return;
         }
         let started = Instant::now();
-        let mut state = self.state.borrow_mut();
-        let (cached, unused) = match &self.cache {
-            Some(cache) => cache.load(),
-            None => Default::default(),
-        };
-        if let Some(because) = unused {
-            state.tell("gemm cache", "not used", because);
-        }
+        let mut decisions = self.decisions.borrow_mut();
         let mut sources = Sources::default();
+        let unknown = self.reuse(&mut decisions, gemms, &mut sources);
+        if !unknown.is_empty() {
+            sources.tuned = self.search(&mut decisions, &unknown, room);
+        }
+        if sources.total() > 0 {
+            let value = decisions.summary(gemms);
+            let time = units::short_time(started.elapsed());
+            decisions.tell("gemm", &value, sources.text(&time));
+        }
+    }
+
+    /// Decides on the candidates that the checkpoint or the cache has. Returns the GEMMs that are left, one for each
+    /// problem.
+    fn reuse(
+        &self,
+        decisions: &mut Decisions<D::Candidate>,
+        gemms: &[TrainingGemm],
+        sources: &mut Sources,
+    ) -> Vec<TrainingGemm> {
+        let cached = self.cached(decisions);
         let mut unknown: Vec<TrainingGemm> = Vec::new();
         for gemm in gemms {
             let problem = &gemm.problem;
             let is_unknown = unknown.iter().any(|other| other.problem == *problem);
-            if is_unknown || state.routes.contains_key(problem) {
+            if is_unknown || decisions.routes.contains_key(problem) {
                 continue;
             }
-            let route = self.known(&mut state, &cached, gemm);
+            let route = self.known(decisions, &cached, gemm);
             if route.is_empty() {
                 unknown.push(*gemm);
                 continue;
             }
-            match state.stored.contains(problem) {
-                true => sources.stored += 1,
-                false => sources.cached += 1,
+            if decisions.stored.contains(problem) {
+                sources.stored += 1;
+            } else {
+                sources.cached += 1;
             }
             let first = tune(&self.device, problem, Effort::Off, None);
-            state.tell_passed_over(first.passed_over(), &route[0]);
-            state.decide(*problem, route);
+            decisions.tell_passed_over(first.passed_over(), &route[0]);
+            decisions.decide(*problem, route);
         }
-        if !unknown.is_empty() {
-            sources.tuned = self.search(&mut state, &unknown, room);
-        }
-        if sources.total() > 0 {
-            let value = state.summary(gemms);
-            let seconds = started.elapsed();
-            state.tell("gemm", &value, sources.text(units::short_time(seconds)));
-        }
+        unknown
     }
 
-    /// Candidates that the checkpoint or else the cache has for a problem, as far as they are available here.
+    /// Records of the cache. Tells why they are not used, if they are not.
+    fn cached(&self, decisions: &mut Decisions<D::Candidate>) -> Records {
+        let Some(cache) = &self.cache else {
+            return Records::default();
+        };
+        let (records, unused) = cache.load();
+        if let Some(because) = unused {
+            decisions.tell("gemm cache", "not used", because);
+        }
+        records
+    }
+
+    /// Available candidates that the checkpoint, or else the cache, has for a problem.
     fn known(
         &self,
-        state: &mut Decisions<D::Candidate>,
+        decisions: &mut Decisions<D::Candidate>,
         cached: &Records,
         gemm: &TrainingGemm,
     ) -> Vec<D::Candidate> {
         let TrainingGemm { name, problem, .. } = gemm;
-        let Some(entry) = state.table.get(problem).cloned() else {
+        let Some(entry) = decisions.table.get(problem).cloned() else {
             let order = cached.get(problem).map(Tuned::order).unwrap_or_default();
             let mut route = self.available(problem, &order);
             // Without the winner the others are no result of a search.
@@ -138,16 +157,16 @@ impl<D: Device> Dispatch<D> {
         if now_first.as_ref() != Some(&first) {
             let because = format!("`{first}`, which the checkpoint names, is not available here");
             let value = now_first.unwrap_or("tuned again".into());
-            state.tell(&format!("gemm {name}"), &value, because);
+            decisions.tell(&format!("gemm {name}"), &value, because);
         }
         route
     }
 
-    /// Tunes problems, and keeps what is found at once: a run that is stopped meanwhile has not searched in vain.
-    /// Returns for how many there was a search.
+    /// Tunes problems. Stores each result at once, so that a run that is stopped has not searched in vain. Returns the
+    /// number of problems that were searched.
     fn search(
         &self,
-        state: &mut Decisions<D::Candidate>,
+        decisions: &mut Decisions<D::Candidate>,
         gemms: &[TrainingGemm],
         room: Option<u64>,
     ) -> usize {
@@ -163,16 +182,15 @@ impl<D: Device> Dispatch<D> {
             self.progress.set_message((*name).to_owned());
             let tuned = tuner.tune(problem);
             let route = tuned.order();
-            state.tell_passed_over(tuned.passed_over(), &route[0]);
+            decisions.tell_passed_over(tuned.passed_over(), &route[0]);
             searched += usize::from(tuned.searched);
-            match tuned.is_found() {
-                true => unwritten = self.remember(problem, &tuned).or(unwritten),
-                false => {
-                    let (name, value) = (format!("gemm {name}"), route[0].to_string());
-                    state.tell(&name, &value, tuned.because);
-                }
+            if tuned.is_found() {
+                unwritten = self.remember(problem, &tuned).or(unwritten);
+            } else {
+                let (name, value) = (format!("gemm {name}"), route[0].to_string());
+                decisions.tell(&name, &value, tuned.because);
             }
-            state.decide(*problem, route);
+            decisions.decide(*problem, route);
             self.progress.inc(1);
         }
         self.progress.disable_steady_tick();
@@ -180,12 +198,12 @@ impl<D: Device> Dispatch<D> {
         // Another rung's search comes in the middle of a run, which has a bar of its own.
         self.progress.set_draw_target(ProgressDrawTarget::hidden());
         if let Some(because) = unwritten {
-            state.tell("gemm cache", "not written", because);
+            decisions.tell("gemm cache", "not written", because);
         }
         searched
     }
 
-    /// Those of the candidates with these names that the device has and can use.
+    /// Available candidates among those with these names, in their order.
     fn available(&self, problem: &Problem, names: &[String]) -> Vec<D::Candidate> {
         let offers = self.device.offers(problem, Effort::Full);
         let find = |name: &String| {
@@ -197,7 +215,7 @@ impl<D: Device> Dispatch<D> {
         names.iter().filter_map(find).collect()
     }
 
-    /// Why the cache could not be written.
+    /// Stores a result. Returns why the cache could not be written, if it could not.
     fn remember(&self, problem: &Problem, tuned: &Tuned<D::Candidate>) -> Option<String> {
         let cache = self.cache.as_ref()?;
         let record = Record {
@@ -208,11 +226,10 @@ impl<D: Device> Dispatch<D> {
         Some(format!("`{}`: {error}", cache.path().display()))
     }
 
-    /// Computes a product. When a candidate fails, the next one takes over, for this product and for
-    /// all that follow.
+    /// Computes a GEMM. When a candidate fails, the next one takes over, for this call and all that follow.
     ///
     /// # Errors
-    /// A lack of memory, which is not for another candidate to answer, and the failure of the last one.
+    /// Out of memory, which another candidate would not avoid, and the failure of the last candidate.
     pub fn run(&self, problem: &Problem, operands: &mut D::Operands<'_>) -> Result<(), D::Failure> {
         let mut candidate = self.candidate(problem);
         loop {
@@ -228,32 +245,32 @@ impl<D: Device> Dispatch<D> {
     }
 
     fn candidate(&self, problem: &Problem) -> D::Candidate {
-        let mut state = self.state.borrow_mut();
-        if let Some(route) = state.routes.get(problem) {
+        let mut decisions = self.decisions.borrow_mut();
+        if let Some(route) = decisions.routes.get(problem) {
             return route[0];
         }
         let tuned = tune(&self.device, problem, Effort::Off, None);
         let route = tuned.order();
         let first = route[0];
-        state.tell_passed_over(tuned.passed_over(), &first);
-        state.routes.insert(*problem, route);
+        decisions.tell_passed_over(tuned.passed_over(), &first);
+        decisions.routes.insert(*problem, route);
         first
     }
 
-    /// Drops the candidate that failed and says so; the one that takes over, if there is one.
+    /// Drops the candidate that failed and tells so. Returns the one that takes over, if there is one.
     fn next(&self, problem: &Problem, failure: &D::Failure) -> Option<D::Candidate> {
-        let mut state = self.state.borrow_mut();
-        let route = state
+        let mut decisions = self.decisions.borrow_mut();
+        let route = decisions
             .routes
             .get_mut(problem)
             .filter(|route| route.len() > 1)?;
         let failed = route.remove(0);
         let route = route.clone();
-        if state.table.get(problem).is_some() {
-            state.table.insert(entry(*problem, &route));
+        if decisions.table.get(problem).is_some() {
+            decisions.table.insert(entry(*problem, &route));
         }
         let because = format!("`{failed}` failed: {failure}");
-        state.tell(&format!("gemm {problem}"), &route[0].to_string(), because);
+        decisions.tell(&format!("gemm {problem}"), &route[0].to_string(), because);
         Some(route[0])
     }
 
@@ -261,14 +278,14 @@ impl<D: Device> Dispatch<D> {
         &self.device
     }
 
-    /// The problems decided on so far, for a checkpoint.
+    /// Decisions so far, for a checkpoint.
     pub fn table(&self) -> Table {
-        self.state.borrow().table.clone()
+        self.decisions.borrow().table.clone()
     }
 
-    /// What was decided since the last call.
+    /// Choices since the last call.
     pub fn take_choices(&self) -> Vec<NamedChoice> {
-        std::mem::take(&mut self.state.borrow_mut().choices)
+        std::mem::take(&mut self.decisions.borrow_mut().choices)
     }
 }
 
@@ -286,7 +303,7 @@ impl<C: std::fmt::Display> Decisions<C> {
         });
     }
 
-    /// Once for every reason: a library that is not there is not there for every problem.
+    /// Tells each reason once: a missing library is missing for every problem.
     fn tell_passed_over(&mut self, because: Option<String>, instead: &C) {
         if let Some(because) = because.filter(|because| !self.passed_over.contains(because)) {
             self.tell("gemm fallback", &instead.to_string(), because.clone());
@@ -294,7 +311,7 @@ impl<C: std::fmt::Display> Decisions<C> {
         }
     }
 
-    /// `12 x gemm crate, 3 x tiles 192`, of `gemms`.
+    /// Candidates of `gemms` with their counts: `12 x gemm crate, 3 x tiles 192`.
     fn summary(&self, gemms: &[TrainingGemm]) -> String {
         let mut counts: Vec<(String, usize)> = Vec::new();
         for gemm in gemms {
@@ -319,7 +336,7 @@ fn entry<C: ToString>(problem: Problem, route: &[C]) -> Entry {
     }
 }
 
-/// Where the candidates of a launch came from.
+/// Numbers of problems by the source of their candidates.
 #[derive(Default)]
 struct Sources {
     stored: usize,
@@ -332,7 +349,7 @@ impl Sources {
         self.stored + self.cached + self.tuned
     }
 
-    fn text(&self, time: String) -> String {
+    fn text(&self, time: &str) -> String {
         let parts = [
             (self.stored, "from the checkpoint".to_owned()),
             (self.cached, "timed in an earlier run".to_owned()),

@@ -1,18 +1,18 @@
-//! Matrix products: verified, measured, remembered.
+//! GEMMs: verified, timed, dispatched.
 //!
-//! A reader's way through the room, in the order of a launch:
+//! The files in the order of a launch:
 //!
-//! 1. [`problem`]: what a product is. [`Problem::of_training`] lists those of a training step.
+//! 1. [`problem`]: the description of a GEMM. [`Problem::of_training`] lists those of a training step.
 //! 2. [`candidate`]: the trait of a device, which offers candidates for a problem, the fallback first.
-//!    [`cpu`] implements it; [`ptx`] is what our own kernels offer a GPU.
+//!    [`cpu`] implements it, and so does `gpu` in builds with CUDA. [`ptx`] has our own kernels for a GPU.
 //! 3. [`tune`]: verifies each candidate against the fallback and f64 (`verify.rs`, and [`check`] where the matrices
 //!    are), times those that are right, and takes another than the fallback only if that is more than 2 % faster.
-//! 4. [`cache`]: keeps what was found between runs, under a header that says what it depends on. A
-//!    checkpoint keeps the winners, too, and a resumed run uses those.
-//! 5. [`dispatch`]: computes each product by its winner, and by the next candidate after a failure.
+//! 4. [`cache`]: keeps the results between runs, under a header that says what they depend on. A checkpoint keeps the
+//!    winners, too, and a resumed run uses those.
+//! 5. [`dispatch`]: computes each GEMM by its winner, and by the next candidate after a failure.
 //!
-//! What a product is computed by may change its last bits. So the table of winners decides, with the
-//! seed, which numbers a run gives; on the CPU only a full search can make a difference (see [`cpu`]).
+//! Another candidate may give other last bits. So the table of winners decides, with the seed, the numbers of a run.
+//! On the CPU only a full search can make a difference (see [`cpu`]).
 
 pub mod cache;
 pub mod candidate;
@@ -28,9 +28,8 @@ mod verify;
 
 use crate::device::Cuda;
 
-/// What a product on a GPU may use beside its operands: partial sums, and what cuBLASLt wants. NVIDIA
-/// recommends 32 MiB for Hopper and newer, 4 MiB before (cuBLAS documentation, "cublasSetWorkspace"); 8 MiB
-/// leave split-K some room.
+/// Bytes of scratch for GEMMs on a GPU: partial sums, and cuBLASLt's workspace. NVIDIA recommends 32 MiB for Hopper and
+/// newer, 4 MiB before (cuBLAS documentation, "cublasSetWorkspace"). 8 MiB leave split-K some room.
 pub fn workspace_bytes(cuda: &Cuda) -> u64 {
     match cuda.compute_capability.0 {
         9.. => 32 << 20,

@@ -1,8 +1,8 @@
-//! What a matrix product is, whatever computes it.
+//! A GEMM, whatever computes it.
 //!
 //! `C (M, N) = op(A) (M, K) x op(B) (K, N)`, everything row-major. In training:
 //!
-//! | product | C | op(A) | op(B) |
+//! | GEMM | C | op(A) | op(B) |
 //! |---|---|---|---|
 //! | forward `y = x W^T` | (R, out) | `x` as is | `W` transposed |
 //! | `dX = dY W` | (R, in) | `dY` as is | `W` as is |
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::candidate::Operand;
 use crate::terms::{Gelu, Inputs, ModelDims, Precision, Rung};
 
-/// All that decides which code can compute a product, and how fast. The key of tuning.
+/// Everything that decides which code can compute a GEMM, and how fast: the key of tuning.
 ///
-/// Row strides are the operands' affair: they may exceed the width of a matrix.
+/// Row strides belong to the operands. They may exceed the width of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Problem {
     pub m: usize,
@@ -27,20 +27,22 @@ pub struct Problem {
     pub b: Layout,
     pub inputs: Inputs,
     pub output: OutputType,
-    /// Added to what C holds, instead of replacing it.
+    /// Accumulate into C instead of overwriting it.
     pub accumulate: bool,
     pub epilogue: Epilogue,
 }
 
-/// How an operand lies in memory, row-major: A as (M, K) or (K, M), B as (K, N) or (N, K).
+/// Layout of an operand in memory, row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
+    /// A (M, K), B (K, N).
     AsIs,
+    /// A (K, M), B (N, K).
     Transposed,
 }
 
-/// The type of C.
+/// Type of C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputType {
@@ -48,16 +50,16 @@ pub enum OutputType {
     LikeInputs,
 }
 
-/// What is done to C on its way out.
+/// Operation on C before it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Epilogue {
     None,
     /// Adds a bias (N) to every row.
     Bias,
-    /// Adds a bias (N) to every row and writes two matrices: the sum, `aux` (M, N), and its activation, C.
+    /// Adds a bias (N) to every row. Writes the sum to `aux` (M, N) and its activation to C.
     BiasGelu(Gelu),
-    /// Multiplies by the activation's slope at `aux` (M, N).
+    /// Multiplies C by the activation's slope at `aux` (M, N).
     GeluBackward(Gelu),
 }
 
@@ -191,7 +193,7 @@ impl Problem {
         self.output_precision() == self.inputs.storage()
     }
 
-    /// The operands that a candidate writes.
+    /// Operands that a candidate writes.
     pub fn writes(&self) -> &'static [Operand] {
         match self.epilogue {
             Epilogue::BiasGelu(_) => &[Operand::C, Operand::Aux],
@@ -199,12 +201,12 @@ impl Problem {
         }
     }
 
-    /// Multiplications and additions; those of the epilogue are not counted.
+    /// Multiplications and additions, without those of the epilogue.
     pub fn flops(&self) -> u64 {
         2 * (self.m * self.n * self.k) as u64
     }
 
-    /// Bytes that are read or written at the least: every matrix once, C twice where it is added to.
+    /// Smallest number of bytes read and written: every matrix once, C twice if it accumulates.
     pub fn bytes(&self) -> u64 {
         let element = self.inputs.element_bytes();
         let (m, n, k) = (self.m as u64, self.n as u64, self.k as u64);
@@ -258,7 +260,7 @@ impl TrainingGemm {
     }
 }
 
-/// `8192 x 2304 x 768 NT bfloat16, bias`: M, N, K; whether A and B are as they are (N) or transposed (T).
+/// `8192 x 2304 x 768 NT bfloat16, bias`: M, N, K, then the layouts of A and B, N as is and T transposed.
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let letter = |layout| match layout {

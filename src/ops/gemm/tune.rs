@@ -1,8 +1,8 @@
-//! The fastest candidate for a problem that is also right.
+//! Tuning: the search for the fastest correct candidate of a problem.
 //!
-//! Every candidate but the spare ones is verified (`verify.rs`), then timed in rounds: each round times every candidate once,
-//! so that what else the machine does meets all of them alike. The fastest must beat the fallback by
-//! more than 2 %: a difference that the next run would not find again is not worth other code.
+//! Every candidate but the spare ones is verified (`verify.rs`), then timed in rounds. Each round times every candidate
+//! once, so that other load on the machine affects all of them alike. The fastest must beat the fallback by more than
+//! 2 %: the next run might not find a smaller difference again.
 
 use std::time::Instant;
 
@@ -15,16 +15,16 @@ use super::verify::Verifier;
 use crate::terms::Effort;
 use crate::units;
 
-/// Timings of one candidate; of these the median counts.
+/// Timings of one candidate; the median counts.
 const ROUNDS: usize = 7;
 
-/// A candidate this many times slower than the best is timed once.
+/// Slowdown against the best from which a candidate is timed only once.
 const HOPELESS: f64 = 3.0;
 
-/// What a challenger may take at most, relative to the fallback.
+/// Largest time of a challenger, relative to the fallback.
 const HYSTERESIS: f64 = 0.98;
 
-/// Seconds of timing that one problem may take; on a slow card fewer rounds fit in.
+/// Seconds of timing per problem. Fewer rounds fit in on a slow device.
 fn seconds_allowed(effort: Effort) -> f64 {
     match effort {
         Effort::Off => 0.0,
@@ -33,7 +33,7 @@ fn seconds_allowed(effort: Effort) -> f64 {
     }
 }
 
-/// What tuning found out about one candidate.
+/// Outcome of tuning for one candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TuneOutcome {
@@ -42,13 +42,26 @@ pub enum TuneOutcome {
         seconds: f64,
     },
     Unavailable(Unavailable),
-    /// It computes something else.
+    /// The candidate computes something else.
     Wrong(String),
-    /// It can run, but time was up, or it is a spare one.
+    /// The candidate can run, but time was up, or it is a spare one.
     Untimed,
 }
 
-/// What tuning found out about one problem.
+impl TuneOutcome {
+    fn is_usable(&self) -> bool {
+        matches!(self, TuneOutcome::Untimed | TuneOutcome::Timed { .. })
+    }
+
+    fn seconds(&self) -> Option<f64> {
+        match self {
+            TuneOutcome::Timed { seconds } => Some(*seconds),
+            TuneOutcome::Unavailable(_) | TuneOutcome::Wrong(_) | TuneOutcome::Untimed => None,
+        }
+    }
+}
+
+/// Outcome of tuning for one problem.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuned<C> {
     /// In order of trust, the fallback first.
@@ -56,19 +69,19 @@ pub struct Tuned<C> {
     /// An index of `outcomes`.
     pub chosen: usize,
     pub because: String,
-    /// Candidates were verified and timed; without a search the choice is worth nothing to another run.
+    /// Whether candidates were verified and timed. Without a search the choice is worth nothing to another run.
     pub searched: bool,
-    /// What was timed in the place of the problem, for want of room.
+    /// Smaller problem that was timed instead, where the problem itself did not fit into memory.
     pub stand_in: Option<Problem>,
 }
 
 impl<C> Tuned<C> {
-    /// What a challenger had to beat: the first that was timed, or else the first that can be used.
+    /// Index of the fallback, which a challenger had to beat: the first timed candidate, or else the first usable one.
     pub fn fallback(&self) -> usize {
         fallback(&self.outcomes)
     }
 
-    /// Why it is not the first, which everything relies on elsewhere.
+    /// Reason that the fallback is not the first candidate, where another one can compute the problem.
     pub fn passed_over(&self) -> Option<String>
     where
         C: std::fmt::Display,
@@ -84,18 +97,19 @@ impl<C> Tuned<C> {
         }
     }
 
-    /// Whether the chosen candidate can compute the problem, and right.
+    /// Whether the chosen candidate can compute the problem, and is not known to be wrong.
     pub fn is_sound(&self) -> bool {
-        is_usable(&self.outcomes[self.chosen])
+        let (_, chosen) = &self.outcomes[self.chosen];
+        chosen.is_usable()
     }
 
-    /// Whether a search found the choice, so that it counts for another run, too.
+    /// Whether a search timed the chosen candidate, so that another run can use the choice.
     pub fn is_found(&self) -> bool {
         let chosen = self.outcomes.get(self.chosen);
-        self.searched && chosen.is_some_and(is_timed)
+        self.searched && chosen.is_some_and(|(_, outcome)| outcome.seconds().is_some())
     }
 
-    /// How often the product that was timed goes into `problem`, by their operations.
+    /// Ratio of the operations of `problem` to those of the problem that was timed.
     pub fn scale(&self, problem: &Problem) -> f64 {
         let timed = self.stand_in.as_ref().unwrap_or(problem);
         problem.flops() as f64 / timed.flops() as f64
@@ -103,8 +117,8 @@ impl<C> Tuned<C> {
 }
 
 impl<C: Clone> Tuned<C> {
-    /// Candidates that can take over, one after the other: the chosen one, then the fastest of the
-    /// rest, then what was not timed. Spare ones among these were not verified, no more than without a search.
+    /// Usable candidates in the order of their use: the chosen one, then the timed ones, the fastest first, then the
+    /// untimed ones. Spare candidates among these were not verified. Without a search, none was.
     pub fn order(&self) -> Vec<C> {
         let rank = |index: usize| match &self.outcomes[index].1 {
             _ if index == self.chosen => Some(-1.0),
@@ -121,7 +135,7 @@ impl<C: Clone> Tuned<C> {
 }
 
 impl<C: ToString> Tuned<C> {
-    /// With the names of the candidates, as caches keep it.
+    /// The same with the names of the candidates, as caches store it.
     pub fn by_name(&self) -> Tuned<String> {
         let named =
             |(candidate, outcome): &(C, TuneOutcome)| (candidate.to_string(), outcome.clone());
@@ -135,7 +149,7 @@ impl<C: ToString> Tuned<C> {
     }
 }
 
-/// The search over several problems, with one set of buffers.
+/// Search over several problems with one set of buffers.
 pub struct Tuner<'a, D: Device> {
     device: &'a D,
     effort: Effort,
@@ -145,7 +159,7 @@ pub struct Tuner<'a, D: Device> {
 }
 
 impl<'a, D: Device> Tuner<'a, D> {
-    /// For `problems`, in at most `room` bytes where that is known.
+    /// Allocates buffers for `problems` in at most `room` bytes, where that is known.
     pub fn new(device: &'a D, problems: &[Problem], effort: Effort, room: Option<u64>) -> Self {
         let room = room.unwrap_or(u64::MAX);
         let problems: Vec<Problem> = problems
@@ -157,16 +171,17 @@ impl<'a, D: Device> Tuner<'a, D> {
             device,
             effort,
             room,
-            trial: match problems.is_empty() {
-                true => Err(Unavailable("there is nothing to tune".into())),
-                false => device.trial(&problems),
+            trial: if problems.is_empty() {
+                Err(Unavailable("there is nothing to tune".into()))
+            } else {
+                device.trial(&problems)
             },
             is_warm: false,
         }
     }
 
-    /// Verifies and times every candidate that the device offers for one of the problems. A lack of
-    /// memory leaves the fallback.
+    /// Verifies and times every candidate that the device offers for one of the problems. Chooses the fallback when
+    /// out of memory.
     pub fn tune(&mut self, problem: &Problem) -> Tuned<D::Candidate> {
         let (device, effort) = (self.device, self.effort);
         let offers = device.offers(problem, effort);
@@ -194,7 +209,7 @@ impl<'a, D: Device> Tuner<'a, D> {
             self.is_warm = true;
         }
         let seconds = seconds_allowed(effort);
-        time(device, problem, trial, (&mut outcomes, right), seconds);
+        time(device, problem, trial, &mut outcomes, right, seconds);
         Tuned {
             stand_in: (problem != asked).then_some(*problem),
             ..choose(outcomes)
@@ -202,7 +217,7 @@ impl<'a, D: Device> Tuner<'a, D> {
     }
 }
 
-/// Computes a product until the device is warm. What fails shows when it is timed.
+/// Computes the problem until the device is warm. Failures show when the candidate is timed.
 fn warm_up<D: Device>(
     device: &D,
     problem: &Problem,
@@ -217,8 +232,8 @@ fn warm_up<D: Device>(
     }
 }
 
-/// Operations per second of one candidate, by its name, or of the fallback where no name is given; by the median of
-/// several timings. It is not verified. `None` where it cannot be computed here in `room` bytes.
+/// Rate of one candidate in operations per second: the median of several timings. Without a name it is the fallback's.
+/// The candidate is not verified. `None` where it is not available, or does not fit into `room` bytes.
 pub fn rate_of<D: Device>(
     device: &D,
     problem: &Problem,
@@ -248,7 +263,7 @@ pub fn rate_of<D: Device>(
     Some(problem.flops() as f64 / seconds)
 }
 
-/// As [`Tuner::tune`], of a single problem.
+/// Tunes a single problem; see [`Tuner::tune`].
 pub fn tune<D: Device>(
     device: &D,
     problem: &Problem,
@@ -258,7 +273,7 @@ pub fn tune<D: Device>(
     Tuner::new(device, &[*problem], effort, room).tune(problem)
 }
 
-/// The first candidate that is available. The others could take over, but were not verified.
+/// Chooses the first available candidate. The others can take over, but were not verified.
 fn without_search<C>(offers: Vec<Offer<C>>, because: &str) -> Tuned<C> {
     let outcome = |offer: Offer<C>| match offer.available {
         Ok(()) => (offer.candidate, TuneOutcome::Untimed),
@@ -275,37 +290,32 @@ fn without_search<C>(offers: Vec<Offer<C>>, because: &str) -> Tuned<C> {
     }
 }
 
-fn is_usable<C>((_, outcome): &(C, TuneOutcome)) -> bool {
-    matches!(outcome, TuneOutcome::Untimed | TuneOutcome::Timed { .. })
-}
-
 fn first_usable<C>(outcomes: &[(C, TuneOutcome)]) -> usize {
+    let usable = outcomes.iter().position(|(_, outcome)| outcome.is_usable());
     // With none, the fallback fails in its own words.
-    outcomes.iter().position(is_usable).unwrap_or(0)
-}
-
-fn is_timed<C>((_, outcome): &(C, TuneOutcome)) -> bool {
-    matches!(outcome, TuneOutcome::Timed { .. })
+    usable.unwrap_or(0)
 }
 
 fn fallback<C>(outcomes: &[(C, TuneOutcome)]) -> usize {
+    let is_timed = |(_, outcome): &(C, TuneOutcome)| outcome.seconds().is_some();
     let timed = outcomes.iter().position(is_timed);
     timed.unwrap_or_else(|| first_usable(outcomes))
 }
 
-/// Replaces the `Untimed` of those in the race as far as time allows.
+/// Times the candidates whose indices are in `racing`, as far as time allows.
 fn time<D: Device>(
     device: &D,
     problem: &Problem,
     trial: &mut D::Trial,
-    (outcomes, mut racing): (&mut [(D::Candidate, TuneOutcome)], Vec<usize>),
+    outcomes: &mut [(D::Candidate, TuneOutcome)],
+    mut racing: Vec<usize>,
     seconds_allowed: f64,
 ) {
     let mut samples = vec![Vec::new(); outcomes.len()];
     let (mut spent, mut best) = (0.0, f64::INFINITY);
     'rounds: for _ in 0..ROUNDS {
         for index in racing.clone() {
-            // The first of them is timed in any case: there has to be something to compare with.
+            // The first candidate is timed in any case: the others are compared with it.
             if spent > seconds_allowed {
                 break 'rounds;
             }
@@ -332,17 +342,14 @@ fn time<D: Device>(
     }
 }
 
-/// The upper one of the two in the middle.
+/// Upper median.
 fn median(mut samples: Vec<f64>) -> Option<f64> {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len() / 2).copied()
 }
 
 fn choose<C: std::fmt::Display>(outcomes: Vec<(C, TuneOutcome)>) -> Tuned<C> {
-    let seconds = |index: usize| match outcomes[index].1 {
-        TuneOutcome::Timed { seconds } => Some(seconds),
-        _ => None,
-    };
+    let seconds = |index: usize| outcomes[index].1.seconds();
     let fallback = fallback(&outcomes);
     let timed = (0..outcomes.len()).filter_map(|index| Some((seconds(index)?, index)));
     let fastest = timed.clone().min_by(|a, b| a.0.total_cmp(&b.0));
@@ -365,7 +372,9 @@ fn choose<C: std::fmt::Display>(outcomes: Vec<(C, TuneOutcome)>) -> Tuned<C> {
             TuneOutcome::Unavailable(because) => {
                 (fallback, format!("nothing is available: {because}"))
             }
-            _ => (fallback, "the only one that can be used here".to_owned()),
+            TuneOutcome::Timed { .. } | TuneOutcome::Untimed => {
+                (fallback, "the only one that can be used here".to_owned())
+            }
         },
     };
     Tuned {

@@ -1,9 +1,8 @@
-//! Whether candidates compute the product that was asked for.
+//! Verification of candidates, in two passes over operands that every type of input holds exactly.
 //!
-//! Twice, with operands that every type of input holds exactly. Small integers: every sum is exact, so a
-//! wrong index, a missing term or a stale tile shows as an inequality. Then random numbers of full
-//! width: what is left is rounding, and it is held to a bound. At some places both are compared with f64;
-//! everywhere else with the first candidate that passed there.
+//! The first pass uses small integers. Every sum is exact, so a wrong index, a missing term or a stale tile shows as an
+//! inequality. The second pass uses random numbers of full width, and holds the rounding errors to a bound. Each pass
+//! compares a sample of the elements with f64, then all of them with the first candidate that passed.
 
 use rayon::prelude::*;
 
@@ -17,16 +16,23 @@ use crate::terms::Precision;
 /// Elements of C that are compared with f64, besides its corners.
 const PLACES: usize = MOST_READ - 4;
 
-/// Hardware sums with at worst this relative error for each addition: tensor cores may truncate.
+/// Largest relative error of one fp32 addition in hardware: tensor cores may truncate.
 const ADDITION: f64 = 1.0 / (1u32 << 23) as f64;
 
-/// What an approximate tanh of a GPU may add to an activation, relative to the larger of it and 1
+/// Error of an activation by a GPU's approximate tanh, relative to the larger of the activation and 1
 /// (`tanh.approx.f32` of the PTX ISA is within 2^-11).
 const ACTIVATION: f64 = 1.0 / 1024.0;
 
+/// Verifies the candidates of one problem.
 pub(super) struct Verifier<'a, D> {
     device: &'a D,
     problem: &'a Problem,
+}
+
+/// One pass of verification.
+struct Pass {
+    fill: Fill,
+    samples: Vec<Sample>,
 }
 
 impl<'a, D: Device> Verifier<'a, D> {
@@ -34,8 +40,8 @@ impl<'a, D: Device> Verifier<'a, D> {
         Self { device, problem }
     }
 
-    /// Of every offer, `Untimed` where it can be used, and by index those that are right. A spare one is verified only
-    /// where nothing before it, in the order of trust, is right.
+    /// Outcome of each offer, `Untimed` where it can be used, and the indices of those that are right. A spare one is
+    /// verified only where nothing before it, in the order of trust, is right.
     pub fn outcomes(
         &self,
         trial: &mut D::Trial,
@@ -58,7 +64,10 @@ impl<'a, D: Device> Verifier<'a, D> {
             .collect();
         for fill in [Fill::Integers, Fill::Random] {
             let filled = self.fill(trial, fill, read);
-            let samples = Sample::all(self.problem, fill);
+            let pass = Pass {
+                fill,
+                samples: Sample::all(self.problem, fill),
+            };
             let mut trusted = None;
             right.retain(|&index| {
                 let offer = &offers[index];
@@ -66,9 +75,7 @@ impl<'a, D: Device> Verifier<'a, D> {
                     return false;
                 }
                 let filled = filled.clone().map_err(TuneOutcome::Unavailable);
-                let verified =
-                    filled.and_then(|()| self.verify(trial, (fill, &samples), offer, trusted));
-                match verified {
+                match filled.and_then(|()| self.verify(trial, &pass, offer, trusted)) {
                     Ok(()) => trusted = trusted.or(Some(offer.candidate)),
                     Err(verdict) => outcomes[index] = verdict,
                 }
@@ -78,45 +85,58 @@ impl<'a, D: Device> Verifier<'a, D> {
         (outcomes, right)
     }
 
-    /// Compares what an offer computes with f64, and with what the trusted candidate has left, if there is one; if not,
-    /// it is trusted from now on.
+    /// Compares the results of an offer with f64, and with those that were kept of the trusted candidate. Without a
+    /// trusted candidate, keeps the results.
     fn verify(
         &self,
         trial: &mut D::Trial,
-        (fill, samples): (Fill, &[Sample]),
+        pass: &Pass,
         offer: &Offer<D::Candidate>,
         trusted: Option<D::Candidate>,
     ) -> Result<(), TuneOutcome> {
         let (device, problem) = (self.device, self.problem);
         let refused = TuneOutcome::Unavailable;
-        self.fill(trial, fill, problem.writes()).map_err(refused)?;
+        self.fill(trial, pass.fill, problem.writes())
+            .map_err(refused)?;
+        let mut operands = device.operands(trial, problem);
         device
-            .launch(
-                problem,
-                offer.candidate,
-                &mut device.operands(trial, problem),
-            )
+            .launch(problem, offer.candidate, &mut operands)
             .map_err(|failure| refused(Unavailable(failure.to_string())))?;
+        drop(operands);
         for &operand in problem.writes() {
-            self.compare_with_f64(trial, operand, fill, samples)?;
+            self.compare_with_f64(trial, operand, pass)?;
         }
-        let Some(other) = trusted else {
-            return device.keep(trial, problem).map_err(refused);
-        };
-        for &operand in problem.writes() {
-            let tolerance = self.tolerance(operand, fill, offer.same_bits);
-            let compared = device.compare(trial, problem, operand, &tolerance);
-            let compared = compared.map_err(refused)?;
+        match trusted {
+            Some(trusted) => self.compare_with(trusted, trial, pass.fill, offer.same_bits),
+            None => device.keep(trial, problem).map_err(refused),
+        }
+    }
+
+    /// Compares every element with those that were kept of the trusted candidate.
+    fn compare_with(
+        &self,
+        trusted: D::Candidate,
+        trial: &mut D::Trial,
+        fill: Fill,
+        same_bits: bool,
+    ) -> Result<(), TuneOutcome> {
+        for &operand in self.problem.writes() {
+            let tolerance = self.tolerance(operand, fill, same_bits);
+            let compared = self
+                .device
+                .compare(trial, self.problem, operand, &tolerance);
+            let compared = compared.map_err(TuneOutcome::Unavailable)?;
             let Some(mismatch) = compared.first else {
                 continue;
             };
             let place = self.place(operand, mismatch.index);
-            let promised = match offer.same_bits {
-                true => ", whose bits it promised",
-                false => "",
+            let promised = if same_bits {
+                ", whose bits it promised"
+            } else {
+                ""
             };
             return Err(TuneOutcome::Wrong(format!(
-                "{place} is {:e} with {} operands, not the {:e} of `{other}`{promised} (the largest difference is {:e})",
+                "{place} is {:e} with {} operands, not the {:e} of `{trusted}`{promised} (the largest difference is {:e})",
                 mismatch.got,
                 fill.name(),
                 mismatch.want,
@@ -141,28 +161,28 @@ impl<'a, D: Device> Verifier<'a, D> {
         &self,
         trial: &mut D::Trial,
         operand: Operand,
-        fill: Fill,
-        samples: &[Sample],
+        pass: &Pass,
     ) -> Result<(), TuneOutcome> {
-        let indices: Vec<usize> = samples.iter().map(|sample| sample.index).collect();
+        let indices: Vec<usize> = pass.samples.iter().map(|sample| sample.index).collect();
         let read = self.device.read(trial, self.problem, operand, &indices);
         let read = read.map_err(TuneOutcome::Unavailable)?;
-        for (sample, got) in samples.iter().zip(read) {
-            let (want, bound) = match operand {
-                Operand::Aux => sample.sum,
-                _ => sample.c,
+        for (sample, got) in pass.samples.iter().zip(read) {
+            let want = match operand {
+                Operand::Aux => &sample.sum,
+                _ => &sample.c,
             };
-            if !within(got.into(), want, bound) {
-                let (place, kind) = (self.place(operand, sample.index), fill.name());
+            if !want.allows(got.into()) {
+                let (place, kind) = (self.place(operand, sample.index), pass.fill.name());
                 return Err(TuneOutcome::Wrong(format!(
-                    "{place} is {got:e} with {kind} operands, not the {want:e} of f64"
+                    "{place} is {got:e} with {kind} operands, not the {:e} of f64",
+                    want.value
                 )));
             }
         }
         Ok(())
     }
 
-    /// `C[3, 4]`
+    /// Name of an element: `C[3, 4]`.
     fn place(&self, operand: Operand, index: usize) -> String {
         let name = match operand {
             Operand::Aux => "aux",
@@ -172,7 +192,7 @@ impl<'a, D: Device> Verifier<'a, D> {
         format!("{name}[{row}, {column}]")
     }
 
-    /// How far two candidates that round as they should may be from each other.
+    /// Largest distance between two candidates that both round correctly.
     fn tolerance(&self, operand: Operand, fill: Fill, same_bits: bool) -> Tolerance {
         let problem = self.problem;
         let activated = operand == Operand::C
@@ -192,11 +212,11 @@ impl<'a, D: Device> Verifier<'a, D> {
         Tolerance {
             same_bits,
             absolute: (2.0 * accumulated(problem.k, k / 8.0)) as f32,
-            // Of C, and of the sum that it is the activation of.
+            // Rounding of C, and of the sum before the activation.
             relative: ((2.0 + activations) * output_rounding(problem)) as f32,
             floored: (activations * ACTIVATION) as f32,
-            // What an error of the slope is multiplied by: a sum of K products of integers has a standard
-            // deviation of 2 sqrt(K).
+            // Factor of an error of the slope: a sum of K products of integers has a standard deviation of
+            // 2 sqrt(K).
             floor: match problem.epilogue {
                 Epilogue::GeluBackward(_) => (10.0 * k.sqrt()) as f32,
                 _ => 1.0,
@@ -205,16 +225,29 @@ impl<'a, D: Device> Verifier<'a, D> {
     }
 }
 
-/// An element of C in f64: what is summed, and what the epilogue makes of it, each with a bound on the
-/// error of a candidate that rounds as it should.
+/// A value in f64, and the largest error of a candidate that rounds correctly.
+struct Expected {
+    value: f64,
+    bound: f64,
+}
+
+impl Expected {
+    /// A NaN is within no bound.
+    fn allows(&self, got: f64) -> bool {
+        (got - self.value).abs() <= self.bound
+    }
+}
+
+/// An element of C before and after the activation.
 struct Sample {
     index: usize,
-    sum: (f64, f64),
-    c: (f64, f64),
+    /// The element of aux, where there is one.
+    sum: Expected,
+    c: Expected,
 }
 
 impl Sample {
-    /// At the corners of C, where tiles are cut off, and at places all over it.
+    /// Samples at the corners of C, where tiles are cut off, and at random places.
     fn all(problem: &Problem, fill: Fill) -> Vec<Self> {
         let places: Vec<_> = places(problem.m, problem.n).collect();
         let samples = places.into_par_iter();
@@ -254,17 +287,24 @@ impl Sample {
             Fill::Random => accumulated(k, magnitude),
         };
         let rounded = |value: f64| value.abs() * output_rounding(problem);
+        let plain = || Expected {
+            value: sum,
+            bound: error + rounded(sum),
+        };
         let activated = |value: f64| {
-            // The slope of GELU is below 1.13. It may be taken of the sum as aux has it, rounded.
+            // The slope of GELU is below 1.13. Its argument may be the rounded sum in aux.
             let error = 1.13 * (error + rounded(sum));
             let activation = ACTIVATION * value.abs().max(sum.abs()).max(1.0);
-            (value, error + activation + rounded(value))
+            Expected {
+                value,
+                bound: error + activation + rounded(value),
+            }
         };
         Self {
             index: place,
-            sum: (sum, error + rounded(sum)),
+            sum: plain(),
             c: match problem.epilogue {
-                Epilogue::None | Epilogue::Bias => (sum, error + rounded(sum)),
+                Epilogue::None | Epilogue::Bias => plain(),
                 Epilogue::BiasGelu(form) => {
                     let mut c = [0.0];
                     gelu::forward(form, &[sum], &mut c);
@@ -280,19 +320,14 @@ impl Sample {
     }
 }
 
-/// A NaN is within no bound.
-fn within(got: f64, want: f64, bound: f64) -> bool {
-    (got - want).abs() <= bound
-}
-
-/// The error of a sum of `k` terms whose absolute values sum up to `magnitude`: the errors of the
+/// Bound on the error of a sum of `k` terms whose absolute values sum up to `magnitude`. The errors of the
 /// additions are independent, so they grow as the root of their number (Higham and Mary 2019,
-/// doi:10.1137/18M1226312); four times that is never seen.
+/// doi:10.1137/18M1226312). Four times that is never seen.
 fn accumulated(k: usize, magnitude: f64) -> f64 {
     4.0 * (k as f64).sqrt() * ADDITION * magnitude
 }
 
-/// Relative error of storing an element of C, fp32's where nothing is rounded to less.
+/// Relative error of storing an element of C.
 fn output_rounding(problem: &Problem) -> f64 {
     match problem.output_precision() {
         Precision::Float32 => ADDITION,
@@ -301,6 +336,7 @@ fn output_rounding(problem: &Problem) -> f64 {
     }
 }
 
+/// Rows and columns of the samples.
 fn places(m: usize, n: usize) -> impl Iterator<Item = (usize, usize)> {
     let corners = [(0, 0), (0, n - 1), (m - 1, 0), (m - 1, n - 1)];
     let elsewhere = (0..PLACES).map(move |index| {
