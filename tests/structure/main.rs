@@ -1,0 +1,207 @@
+//! The architecture of the crate, read from its sources: floors of modules, `unsafe`, printing, lengths, documentation.
+//!
+//! `planted` proves each rule on sources that break it.
+
+mod planted;
+mod rings;
+mod rules;
+mod source;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use rings::rings;
+use rules::{
+    Allowed, Floors, Violation, file_lengths, floors, function_lengths, module_documentation,
+    only_in,
+};
+use source::{Kind, Source};
+
+/// Modules of the crate from the bottom up: each may import those before it. `lib.rs` and `main.rs` are above all.
+const FLOORS: Floors = Floors {
+    list: "FLOORS",
+    root: &[],
+    order: &[
+        (
+            "terms",
+            "words that every module speaks: shapes, precisions, choices",
+        ),
+        ("units", "bytes and counts as people write them"),
+        ("rng", "random numbers by counter"),
+        ("faults", "injected failures, for tests"),
+        ("schedule", "learning rate of a step"),
+        ("memory", "ledger of bytes, host and GPU"),
+        ("tokenizer", "text to tokens and back"),
+        ("config", "what the user asked"),
+        ("device", "what the machine has"),
+        ("data", "prepared datasets, and batches from them"),
+        ("ops", "operations of the training step, on CPU and GPU"),
+        ("model", "GPT-2: forward and backward over ops"),
+        ("optim", "AdamW over the model's parameters"),
+        ("step", "one optimizer step of micro-batches"),
+        ("evaluation", "validation loss"),
+        ("sampling", "text from a model"),
+        ("plan", "what will be done, and why"),
+        ("recovery", "what to try after a failure"),
+        ("trial", "a short run that measures a plan"),
+        ("checkpoint", "what a run leaves on disk"),
+        ("metrics", "what a run measures"),
+        ("interrupt", "a stop that the user asks for"),
+        ("report", "what is shown and logged"),
+        ("session", "everything that a run holds"),
+        ("doctor", "diagnosis of the machine"),
+        ("error", "every error, with its hint and exit code"),
+        ("commands", "one file per verb"),
+        ("cli", "arguments of the command line"),
+    ],
+};
+
+/// Modules of `ops` from the bottom up. `ops/mod.rs` is above all.
+const OPS_FLOORS: Floors = Floors {
+    list: "OPS_FLOORS",
+    root: &["ops"],
+    order: &[
+        ("element", "f32, f64 and bf16 as one trait"),
+        ("vectorised", "loops compiled for each vector extension"),
+        ("partition", "blocks of work that depend on shapes alone"),
+        ("parallel", "blocks on the threads of the CPU"),
+        ("kernels", "PTX of the GPU kernels"),
+        ("gelu", "both GELUs"),
+        ("gemm", "matrix products, and their tuning"),
+        ("linear", "linear layers over gemm"),
+        ("embedding", "token and position embeddings"),
+        ("layer_norm", "layer normalisation"),
+        ("dropout", "dropout"),
+        ("attention", "causal self-attention"),
+        ("cross_entropy", "loss, and its gradient"),
+        ("adamw", "one optimizer update"),
+        ("backend", "operations as the model asks for them"),
+        ("cpu", "backend of the CPU"),
+        ("cuda", "backend of a GPU"),
+        ("timed", "a backend with a clock"),
+    ],
+};
+
+/// Places that may contain `unsafe`.
+const UNSAFE: &[Allowed] = &[
+    Allowed {
+        place: "src/ops",
+        reason: "vector instructions and GPU kernels",
+    },
+    Allowed {
+        place: "src/device/cuda.rs",
+        reason: "attributes of a GPU come from the driver, and lazy loading is set in the environment",
+    },
+    Allowed {
+        place: "src/device/libraries/load.rs",
+        reason: "NVIDIA's libraries are loaded by name, and asked for their versions",
+    },
+    Allowed {
+        place: "src/main.rs",
+        reason: "load_code_lazily changes the environment before there are threads",
+    },
+];
+
+/// Places that may print.
+const PRINTING: &[Allowed] = &[
+    Allowed {
+        place: "src/report",
+        reason: "progress, plans and logs",
+    },
+    Allowed {
+        place: "src/commands",
+        reason: "results of a verb",
+    },
+    Allowed {
+        place: "src/main.rs",
+        reason: "the error that ends the program",
+    },
+];
+
+const LINES_OF_A_FILE: usize = 450;
+const LINES_OF_A_FUNCTION: usize = 80;
+
+/// Every Rust file that the rules judge.
+static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut texts = BTreeMap::new();
+    for place in ["src", "tests", "build", "build.rs"] {
+        collect(root, Path::new(place), &mut texts);
+    }
+    source::read(&texts)
+});
+
+/// Adds the Rust files in `place`, a file or a folder.
+fn collect(root: &Path, place: &Path, texts: &mut BTreeMap<PathBuf, String>) {
+    let path = root.join(place);
+    if path.is_dir() {
+        for entry in fs::read_dir(&path).expect("the folder can be listed") {
+            let name = entry.expect("the folder can be listed").file_name();
+            if name != "target" {
+                collect(root, &place.join(name), texts);
+            }
+        }
+    } else if place.extension() == Some(OsStr::new("rs")) {
+        let text = fs::read_to_string(&path).expect("a source file is UTF-8");
+        texts.insert(place.into(), text);
+    }
+}
+
+#[track_caller]
+fn assert_none(violations: &[Violation]) {
+    let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    assert!(
+        lines.is_empty(),
+        "{} found:\n{}",
+        lines.len(),
+        lines.join("\n")
+    );
+}
+
+#[test]
+fn modules_import_downwards() {
+    assert_none(&floors(&SOURCES, &FLOORS));
+}
+
+#[test]
+fn modules_of_ops_import_downwards() {
+    assert_none(&floors(&SOURCES, &OPS_FLOORS));
+}
+
+#[test]
+fn no_modules_import_in_a_ring() {
+    assert_none(&rings(&SOURCES, FLOORS.root));
+}
+
+#[test]
+fn no_modules_of_ops_import_in_a_ring() {
+    assert_none(&rings(&SOURCES, OPS_FLOORS.root));
+}
+
+#[test]
+fn unsafe_is_in_its_places() {
+    assert_none(&only_in(&SOURCES, Kind::Unsafe, UNSAFE));
+}
+
+#[test]
+fn printing_is_in_its_places() {
+    assert_none(&only_in(&SOURCES, Kind::Print, PRINTING));
+}
+
+#[test]
+fn files_are_short() {
+    assert_none(&file_lengths(&SOURCES, LINES_OF_A_FILE));
+}
+
+#[test]
+fn functions_fit_on_a_screen() {
+    assert_none(&function_lengths(&SOURCES, LINES_OF_A_FUNCTION));
+}
+
+#[test]
+fn modules_are_documented() {
+    assert_none(&module_documentation(&SOURCES));
+}
