@@ -1,3 +1,5 @@
+//! The program: reads the command line, runs a verb, explains an error.
+
 use std::error::Error as _;
 use std::process::ExitCode;
 

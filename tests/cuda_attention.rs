@@ -14,9 +14,10 @@ use half::{bf16, f16};
 use taper::ops::backend::{DropoutSite, Shape};
 use taper::ops::cpu::attention as on_cpu;
 use taper::ops::cpu::dropout::Dropout;
+use taper::ops::cuda::attention as on_gpu;
 use taper::ops::cuda::dropout::Mask;
-use taper::ops::cuda::{Gpu, attention as on_gpu};
 use taper::ops::gemm::cpu::Sequential;
+use taper::ops::launch::Gpu;
 use taper::rng::Seed;
 
 const LAYER: usize = 3;

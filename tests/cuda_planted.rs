@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaEvent, CudaSlice, CudaStream, DriverError, PinnedHostSlice};
-use taper::ops::cuda::host::{Pinned, download};
+use taper::ops::launch::host::{Pinned, download};
 
 const WORDS: usize = 1000;
 const PACKETS: u32 = 8;

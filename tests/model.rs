@@ -10,7 +10,8 @@ use taper::memory::Memory;
 use taper::model::{Gpt, ParamLayout, init_weights};
 use taper::ops::backend::{BatchHeader, GradientWrite, Masks};
 use taper::ops::cpu::dropout::Dropout;
-use taper::ops::cpu::{Batch, Element, OnCpu};
+use taper::ops::cpu::{Batch, OnCpu};
+use taper::ops::loops::Element;
 use taper::rng::Seed;
 use taper::terms::{Gelu, ModelDims, Purpose, Recompute, Rung};
 

@@ -38,9 +38,10 @@ pub(super) use gpu::{Opened, cache as gpu_cache};
 mod gpu {
     use super::*;
     use crate::device::{DeviceError, explain, open};
-    use crate::ops::cuda::{GpuElement, OnGpu};
+    use crate::ops::cuda::OnGpu;
     use crate::ops::gemm::Dispatch;
     use crate::ops::gemm::gpu::GpuGemm;
+    use crate::ops::launch::GpuElement;
 
     /// What searches on a GPU found, as far as the plan's.
     pub(in crate::commands) fn cache(

@@ -96,6 +96,24 @@ pub struct Cuda {
     pub holders: Vec<GpuProcess>,
 }
 
+/// Limits of a GPU that decide which kernels it can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardLimits {
+    /// (major, minor)
+    pub compute_capability: (u32, u32),
+    /// Largest shared memory that one block may ask for (opt-in).
+    pub shared_bytes_per_block: usize,
+}
+
+impl From<&Cuda> for CardLimits {
+    fn from(card: &Cuda) -> Self {
+        Self {
+            compute_capability: card.compute_capability,
+            shared_bytes_per_block: card.shared_memory_per_block_bytes as usize,
+        }
+    }
+}
+
 impl Cuda {
     /// The datasheet's rate of GEMMs with such inputs, in operations per second; `None` where it has no figure.
     pub fn peak(&self, inputs: Inputs) -> Option<f64> {

@@ -5,6 +5,7 @@
 //! is planned and what is allocated are equal by construction. [`Memory`] keeps the account.
 
 mod ledger;
+mod passing;
 
 use std::convert::Infallible;
 use std::fmt::{self, Display};
@@ -16,6 +17,7 @@ use crate::terms::Precision;
 use crate::units;
 
 pub use ledger::{Memory, Pool, Refused};
+pub(crate) use passing::passing_buffer;
 
 /// What a buffer is for; the table is summed by these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -10,7 +10,8 @@ use crate::ops::backend::{
     Part, PartMut, Residual,
 };
 use crate::ops::cpu;
-use crate::ops::cpu::{Element, OnCpu};
+use crate::ops::cpu::OnCpu;
+use crate::ops::loops::Element;
 use crate::terms::{ModelDims, Recompute};
 
 /// The rows that a pass computes: all positions of some sequences, or the last of a single one.

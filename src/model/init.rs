@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::ParamLayout;
 use crate::ops::backend::{CHUNK, ValuesMut};
-use crate::ops::cpu::Element;
+use crate::ops::loops::Element;
 use crate::rng::{Seed, Stream};
 use crate::terms::ModelDims;
 

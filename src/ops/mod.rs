@@ -14,12 +14,20 @@
 //! Work is split among threads in blocks whose size depends on the shapes alone, and partial sums
 //! are combined in block order: results are bit-identical at any thread count.
 
+pub mod loops;
+
+#[cfg(feature = "cuda")]
+pub mod launch;
+
+pub mod gemm;
+
 pub mod backend;
-pub mod partition;
 
 pub mod cpu;
+
+pub mod partition;
+
 #[cfg(feature = "cuda")]
 pub mod cuda;
 
-pub mod gemm;
 pub mod timed;

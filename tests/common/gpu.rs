@@ -5,8 +5,8 @@ use candle_core::Device;
 use candle_core::cuda_backend::CudaDevice;
 use cudarc::driver::{CudaSlice, DeviceRepr};
 use half::{bf16, f16};
-use taper::ops::cuda::host::{download, upload_new};
-use taper::ops::cuda::{Gpu, GpuElement};
+use taper::ops::launch::host::{download, upload_new};
+use taper::ops::launch::{Gpu, GpuElement};
 use taper::terms::Precision;
 
 use super::{Kind, noise};

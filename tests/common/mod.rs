@@ -8,7 +8,7 @@ pub mod places;
 pub mod reference;
 
 use candle_core::{Device, Tensor};
-use taper::ops::cpu::Element;
+use taper::ops::loops::Element;
 
 /// Largest error allowed, as a fraction of the largest expected magnitude. A test may tighten it.
 pub fn tolerance<T: Element>(kind: Kind) -> f64 {

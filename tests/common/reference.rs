@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor, Var};
 use taper::model::ParamLayout;
 use taper::ops::backend::DropoutSite;
-use taper::ops::cpu::Element;
 use taper::ops::cpu::attention::attention_ref;
 use taper::ops::cpu::cross_entropy::cross_entropy_ref;
 use taper::ops::cpu::dropout::{Dropout, factors};
 use taper::ops::cpu::embedding::embedding_ref;
-use taper::ops::cpu::gelu::gelu_ref;
 use taper::ops::cpu::layer_norm::layer_norm_ref;
 use taper::ops::cpu::linear::linear_ref;
+use taper::ops::loops::Element;
+use taper::ops::loops::gelu::gelu_ref;
 use taper::terms::ModelDims;
 
 pub struct Reference {

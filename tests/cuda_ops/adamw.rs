@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use taper::ops::backend::AdamW;
-use taper::ops::cuda::Gpu;
 use taper::ops::cuda::adamw::{Rule, State, Update, decay_edges, update};
 use taper::ops::cuda::cast::cast;
 use taper::ops::cuda::outcome::Outcome;
+use taper::ops::launch::Gpu;
 
 use crate::common::gpu::*;
 use crate::common::noise;

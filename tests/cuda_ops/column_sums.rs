@@ -2,9 +2,9 @@
 
 use taper::ops::backend::GradientWrite;
 use taper::ops::cpu::linear;
-use taper::ops::cuda::Gpu;
 use taper::ops::cuda::column_sums::{add_column_sums, partials_len};
 use taper::ops::gemm::{Cpu, Products};
+use taper::ops::launch::Gpu;
 
 use crate::common::Kind;
 use crate::common::gpu::*;

@@ -1,7 +1,7 @@
 //! Losses and gradients of logits.
 
-use taper::ops::cuda::Gpu;
 use taper::ops::cuda::cross_entropy::{losses, losses_and_gradients};
+use taper::ops::launch::Gpu;
 
 use crate::common::gpu::*;
 use crate::common::{Kind, tokens};

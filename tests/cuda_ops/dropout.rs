@@ -3,8 +3,8 @@
 use taper::ops::backend::DropoutSite;
 use taper::ops::cpu::dropout;
 use taper::ops::cpu::dropout::Dropout;
-use taper::ops::cuda::Gpu;
 use taper::ops::cuda::dropout::{Mask, Rows, mask, mask_in_place, residual_forward};
+use taper::ops::launch::Gpu;
 use taper::rng::Seed;
 
 use crate::common::Kind;

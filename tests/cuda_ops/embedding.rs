@@ -1,11 +1,11 @@
 //! Embeddings, whatever tokens a batch is made of.
 
-use taper::ops::backend::GradientWrite;
+use taper::ops::backend::{GradientWrite, rows_by_token};
 use taper::ops::cpu::dropout as cpu_dropout;
-use taper::ops::cpu::embedding::{self as cpu, rows_by_token};
-use taper::ops::cuda::Gpu;
+use taper::ops::cpu::embedding as cpu;
 use taper::ops::cuda::dropout::Mask;
 use taper::ops::cuda::embedding::{Sorted, Tables, backward, forward, heads_len};
+use taper::ops::launch::Gpu;
 
 use crate::common::gpu::*;
 use crate::common::{Kind, tokens};

@@ -1,8 +1,8 @@
 //! GELU in both forms.
 
-use taper::ops::cpu::gelu as cpu;
-use taper::ops::cuda;
-use taper::ops::cuda::Gpu;
+use taper::ops::launch;
+use taper::ops::launch::Gpu;
+use taper::ops::loops::gelu as cpu;
 use taper::terms::Gelu;
 
 use crate::common::Kind;
@@ -26,10 +26,10 @@ fn check<T: Rounded>(gpu: &Gpu, form: Gelu, len: usize) {
 
     let x = up(gpu, &x);
     let mut out = unwritten::<T>(gpu, len);
-    cuda::gelu::forward(gpu, form, &x.as_view(), &mut out.as_view_mut()).unwrap();
+    launch::gelu::forward(gpu, form, &x.as_view(), &mut out.as_view_mut()).unwrap();
     near("gelu", &down(gpu, &out), &out_want, Kind::Forward);
     let mut d = up(gpu, &d);
-    cuda::gelu::backward(gpu, form, &x.as_view(), &mut d.as_view_mut()).unwrap();
+    launch::gelu::backward(gpu, form, &x.as_view(), &mut d.as_view_mut()).unwrap();
     near("dx", &down(gpu, &d), &d_want, Kind::Gradient);
 }
 

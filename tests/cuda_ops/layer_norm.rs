@@ -4,8 +4,9 @@ use taper::ops::backend::GradientWrite;
 use taper::ops::cpu::layer_norm as cpu;
 use taper::ops::cuda;
 use taper::ops::cuda::dropout::{Mask, Rows};
+use taper::ops::cuda::layer_norm;
 use taper::ops::cuda::layer_norm::{Affine, Residual, Saved, Stats, partials_len};
-use taper::ops::cuda::{Gpu, layer_norm};
+use taper::ops::launch::Gpu;
 
 use crate::common::Kind;
 use crate::common::gpu::*;

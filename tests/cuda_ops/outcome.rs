@@ -1,8 +1,8 @@
 //! The sum of losses and the norm of gradients.
 
 use taper::ops::cpu::adamw::norm;
-use taper::ops::cuda::Gpu;
 use taper::ops::cuda::outcome::{Gradients, Outcome, add_losses, finish, partials_len};
+use taper::ops::launch::Gpu;
 
 use crate::common::gpu::*;
 use crate::common::noise;

@@ -19,8 +19,9 @@ use candle_core::cuda_backend::CudaDevice;
 use cudarc::driver::result;
 use cudarc::driver::sys::CUmemPool_attribute;
 use taper::device::DeviceProfile;
-use taper::ops::cuda::{GpuElement, OnGpu};
+use taper::ops::cuda::OnGpu;
 use taper::ops::gemm::{Dispatch, gpu};
+use taper::ops::launch::GpuElement;
 use taper::terms::{Gelu, GemmBackend, ModelDims, Recompute, Rung};
 
 /// The GPU. It is the process's: what one test holds of its memory, all others see, so there is one test at

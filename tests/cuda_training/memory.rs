@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use taper::memory::{Memory, Planned, total_bytes};
 use taper::model::ParamLayout;
-use taper::ops::cuda::GpuElement;
+use taper::ops::launch::GpuElement;
 use taper::step::plan_training;
 use taper::terms::{Engine, Recompute};
 

@@ -1,7 +1,7 @@
 //! The runs computed with PyTorch in f32, trained on a GPU.
 
 use half::{bf16, f16};
-use taper::ops::cuda::{Gpu, GpuElement};
+use taper::ops::launch::{Gpu, GpuElement};
 use taper::terms::Precision;
 
 use crate::common::parity::{Allowed, ours};

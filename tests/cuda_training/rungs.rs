@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use taper::memory::Memory;
-use taper::ops::cuda::GpuElement;
+use taper::ops::launch::GpuElement;
 use taper::step::StepOutcome;
 use taper::terms::{Gelu, GemmBackend, ModelDims, Recompute, Rung};
 

@@ -4,10 +4,10 @@ use candle_core::cuda_backend::CudaDevice;
 use candle_core::{Device, WithDType};
 use cudarc::driver::{CudaSlice, DeviceRepr};
 use half::{bf16, f16};
-use taper::ops::cuda::Gpu;
-use taper::ops::cuda::host::{download, upload_new};
 use taper::ops::gemm::ptx::{DeviceMatrix, DeviceOperands, PtxError, Tile, launch};
 use taper::ops::gemm::{Epilogue, Layout, OutputType, Problem};
+use taper::ops::launch::Gpu;
+use taper::ops::launch::host::{download, upload_new};
 use taper::terms::{Gelu, Inputs, Precision};
 
 /// The GPU, or nothing where there is none. On the virtual card there is one.

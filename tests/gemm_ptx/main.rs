@@ -10,9 +10,9 @@ mod refusals;
 
 use candle_core::cuda_backend::CudaDevice;
 use case::{Case, EPILOGUES, INPUTS, LAYOUTS, gpu, plain, round, tiles};
-use taper::ops::cuda::{Gpu, kernels};
 use taper::ops::gemm::ptx::{Misfit, Tile};
 use taper::ops::gemm::{Layout, OutputType, Problem};
+use taper::ops::launch::{Gpu, kernels};
 use taper::terms::Inputs;
 
 /// Reproducible: the bits of `at` and `seed`, mixed (splitmix64).

@@ -3,9 +3,9 @@
 use candle_core::cuda_backend::CudaDevice;
 use cudarc::driver::CudaSlice;
 use half::bf16;
-use taper::ops::cuda::Gpu;
 use taper::ops::gemm::ptx::{DeviceMatrix, DeviceOperands, Tile, launch};
 use taper::ops::gemm::{Epilogue, Problem};
+use taper::ops::launch::Gpu;
 use taper::terms::Inputs;
 
 use crate::case::{EPILOGUES, gpu, plain, tiles};

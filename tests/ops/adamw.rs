@@ -1,8 +1,8 @@
 //! AdamW, and the norm that gradients are clipped by.
 
 use taper::ops::backend::AdamW;
-use taper::ops::cpu::Element;
 use taper::ops::cpu::adamw::{adamw_ref, norm};
+use taper::ops::loops::Element;
 
 use crate::common::{Kind, assert_close, noise, tensor, values};
 

@@ -2,11 +2,12 @@
 
 use taper::device::Avx512Bf16;
 use taper::ops::backend::{DropoutSite, Shape};
+use taper::ops::cpu::attention;
 use taper::ops::cpu::attention::{QUERY_BLOCK, WeightDropout, Work, attention_ref};
 use taper::ops::cpu::dropout::factors;
-use taper::ops::cpu::{Element, attention};
 use taper::ops::gemm::cpu::Sequential;
 use taper::ops::gemm::{Cpu, Products};
+use taper::ops::loops::Element;
 use taper::terms::Inputs;
 
 use crate::common::{Kind, assert_close, noise, tensor, values, variable};

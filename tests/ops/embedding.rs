@@ -1,9 +1,10 @@
 //! Embeddings of tokens and positions.
 
 use candle_core::{Device, Tensor};
-use taper::ops::backend::GradientWrite;
+use taper::ops::backend::{GradientWrite, rows_by_token};
+use taper::ops::cpu::embedding;
 use taper::ops::cpu::embedding::embedding_ref;
-use taper::ops::cpu::{Element, embedding};
+use taper::ops::loops::Element;
 
 use crate::common::{Kind, assert_close, noise, tokens, values, variable};
 use crate::gradients;
@@ -44,7 +45,7 @@ fn embedding_matches_its_twin() {
 fn rows_by_token_are_sorted_and_keep_their_order() {
     let ids = tokens(500, 23, 1);
     let (mut starts, mut order) = (vec![7; 23], vec![0; 500]);
-    embedding::rows_by_token(&ids, &mut starts, &mut order);
+    rows_by_token(&ids, &mut starts, &mut order);
     let mut want: Vec<u32> = (0..500).collect();
     want.sort_by_key(|&row| ids[row as usize]);
     assert_eq!(order, want);

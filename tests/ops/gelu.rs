@@ -1,7 +1,7 @@
 //! GELU in both forms.
 
-use taper::ops::cpu::gelu::gelu_ref;
-use taper::ops::cpu::{Element, gelu};
+use taper::ops::loops::gelu::gelu_ref;
+use taper::ops::loops::{Element, gelu};
 use taper::terms::Gelu;
 
 use crate::common::{Kind, assert_close, noise, values, variable};

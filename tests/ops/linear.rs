@@ -1,9 +1,10 @@
 //! Linear layers, on their own and followed by GELU.
 
 use taper::ops::backend::GradientWrite;
+use taper::ops::cpu::linear;
 use taper::ops::cpu::linear::linear_ref;
-use taper::ops::cpu::{Element, gelu, linear};
 use taper::ops::gemm::{Cpu, Products};
+use taper::ops::loops::{Element, gelu};
 use taper::terms::Gelu;
 
 use crate::common::{Kind, assert_close, noise, values, variable};

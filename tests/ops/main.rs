@@ -15,8 +15,8 @@ mod common;
 
 use candle_core::Tensor;
 use common::{tensor, values};
-use taper::ops::cpu::Element;
 use taper::ops::cpu::dropout::Dropout;
+use taper::ops::loops::Element;
 use taper::rng::Seed;
 
 const DROPOUT: Dropout = Dropout {

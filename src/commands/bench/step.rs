@@ -18,10 +18,10 @@ use crate::memory::{AllocationError, Memory};
 use crate::model::{ParamLayout, init_values};
 use crate::ops::backend::{Backend, StoredBackend};
 #[cfg(feature = "cuda")]
-use crate::ops::cuda::GpuElement;
-#[cfg(feature = "cuda")]
 use crate::ops::gemm::gpu::GpuGemm;
 use crate::ops::gemm::{Cpu, Table};
+#[cfg(feature = "cuda")]
+use crate::ops::launch::GpuElement;
 #[cfg(feature = "cuda")]
 use crate::ops::timed::EventClock;
 use crate::ops::timed::{Clock, HostClock, Parts, Timed};

@@ -54,3 +54,21 @@ pub(crate) fn plan_batch<A: Allocator>(
         Engine::Cuda => Packets::new(rows, memory).map(|_| ()),
     }
 }
+
+/// Sorts the rows by their token into `order`, and those of one token by row: the order in which a GPU adds
+/// up the gradients of tokens. `starts` is scratch, an element for every token of the vocabulary.
+pub fn rows_by_token(tokens: &[u32], starts: &mut [u32], order: &mut [u32]) {
+    starts.fill(0);
+    for &token in tokens {
+        starts[token as usize] += 1;
+    }
+    let mut next = 0;
+    for start in starts.iter_mut() {
+        next += std::mem::replace(start, next);
+    }
+    for (row, &token) in tokens.iter().enumerate() {
+        let place = &mut starts[token as usize];
+        order[*place as usize] = row as u32;
+        *place += 1;
+    }
+}

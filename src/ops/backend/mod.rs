@@ -16,6 +16,7 @@ pub use arguments::{
 };
 #[cfg(feature = "cuda")]
 pub(crate) use batch::PACKET_HEAD;
+pub use batch::rows_by_token;
 pub(crate) use batch::{Packets, Tokens, plan_batch};
 pub use update::{AdamW, Ended, OptimizerSettings, Update};
 pub use values::{CHUNK, StoredBackend, Values, ValuesMut};

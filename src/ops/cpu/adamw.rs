@@ -3,11 +3,11 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::Element;
-use super::element::sum;
-use super::parallel::sum_blocks;
-use super::vectorised::vectorised;
 use crate::ops::backend::AdamW;
+use crate::ops::loops::Element;
+use crate::ops::loops::element::sum;
+use crate::ops::loops::parallel::sum_blocks;
+use crate::ops::loops::vectorised::vectorised;
 
 const BLOCK: usize = 1 << 14;
 

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::Element;
 use super::dropout::{Dropout, MaskRow};
-use super::element::{max, sum};
-use super::parallel::SharedMut;
-use super::vectorised::vectorised;
 use crate::ops::backend::{DropoutSite, Shape};
 use crate::ops::gemm::cpu::{Matrix, MatrixMut, Output, Sequential};
+use crate::ops::loops::Element;
+use crate::ops::loops::element::{max, sum};
+use crate::ops::loops::parallel::SharedMut;
+use crate::ops::loops::vectorised::vectorised;
 
 /// Queries of one block.
 pub const QUERY_BLOCK: usize = 64;

@@ -2,10 +2,10 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::Element;
-use super::element::{max, sum};
-use super::parallel::for_row_blocks2;
-use super::vectorised::vectorised;
+use crate::ops::loops::Element;
+use crate::ops::loops::element::{max, sum};
+use crate::ops::loops::parallel::for_row_blocks2;
+use crate::ops::loops::vectorised::vectorised;
 
 /// The loss of every row into `losses` (R); `logits` are (R, V) and lost, `targets` (R).
 pub fn losses<T: Element>(logits: &mut [T], targets: &[u32], losses: &mut [T]) {

@@ -4,10 +4,10 @@
 //! at every micro-batch, in the forward, in the backward (which stores no mask), and after a
 //! resume. A kept element is scaled by 1 / (1 - p), as in PyTorch.
 
-use super::Element;
-use super::parallel::for_row_blocks;
-use super::vectorised::vectorised;
 use crate::ops::backend::DropoutSite;
+use crate::ops::loops::Element;
+use crate::ops::loops::parallel::for_row_blocks;
+use crate::ops::loops::vectorised::vectorised;
 use crate::rng::{Seed, Stream, philox4x32};
 
 /// The dropout of one micro-step.

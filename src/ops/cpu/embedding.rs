@@ -2,10 +2,11 @@
 
 use candle_core::{Result, Tensor};
 
-use super::Element;
-use super::parallel::{begin, for_row_blocks};
-use super::vectorised::vectorised;
+use super::begin;
 use crate::ops::backend::GradientWrite;
+use crate::ops::loops::Element;
+use crate::ops::loops::parallel::for_row_blocks;
+use crate::ops::loops::vectorised::vectorised;
 
 /// Tokens are (B, T) row-major; `wte` (V, C), `wpe` (at least T, C), `out` (R, C). The position of
 /// row r is `first_position + r % positions`.
@@ -48,24 +49,6 @@ pub fn backward<T: Element>(
             add(rows, &sequence[first * columns..][..rows.len()]);
         }
     });
-}
-
-/// Sorts the rows by their token into `order`, and those of one token by row: the order in which a GPU adds
-/// up the gradients of tokens. `starts` is scratch, an element for every token of the vocabulary.
-pub fn rows_by_token(tokens: &[u32], starts: &mut [u32], order: &mut [u32]) {
-    starts.fill(0);
-    for &token in tokens {
-        starts[token as usize] += 1;
-    }
-    let mut next = 0;
-    for start in starts.iter_mut() {
-        next += std::mem::replace(start, next);
-    }
-    for (row, &token) in tokens.iter().enumerate() {
-        let place = &mut starts[token as usize];
-        order[*place as usize] = row as u32;
-        *place += 1;
-    }
 }
 
 vectorised! {

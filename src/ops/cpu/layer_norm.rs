@@ -6,11 +6,12 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::Element;
-use super::element::sum;
-use super::parallel::{BLOCK_ROWS, begin};
-use super::vectorised::vectorised;
+use super::begin;
 use crate::ops::backend::GradientWrite;
+use crate::ops::loops::Element;
+use crate::ops::loops::element::sum;
+use crate::ops::loops::parallel::BLOCK_ROWS;
+use crate::ops::loops::vectorised::vectorised;
 
 /// GPT-2's epsilon.
 pub const EPSILON: f64 = 1e-5;

@@ -3,12 +3,13 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::parallel::{BLOCK_ROWS, begin};
-use super::vectorised::vectorised;
-use super::{Element, gelu};
+use super::begin;
 use crate::ops::backend::GradientWrite;
 use crate::ops::gemm::cpu::{Aux, Operands};
 use crate::ops::gemm::{Epilogue, Problem, Products};
+use crate::ops::loops::parallel::BLOCK_ROWS;
+use crate::ops::loops::vectorised::vectorised;
+use crate::ops::loops::{Element, gelu};
 use crate::terms::Gelu;
 
 /// `x` is (R, in), `weight` (out, in), `bias` (out), `y` (R, out).

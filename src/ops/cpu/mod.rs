@@ -4,19 +4,13 @@ pub mod adamw;
 pub mod attention;
 pub mod cross_entropy;
 pub mod dropout;
-pub mod element;
 pub mod embedding;
-pub mod gelu;
 pub mod layer_norm;
 pub mod linear;
 mod memory;
-pub mod parallel;
 mod values;
-pub(in crate::ops) mod vectorised;
 
-pub use element::Element;
 pub use memory::Host;
-pub(crate) use memory::passing_buffer;
 
 use std::ops::Range;
 
@@ -28,6 +22,7 @@ use crate::ops::backend::{
     Update,
 };
 use crate::ops::gemm::{Cpu, Products, Table, TrainingGemm};
+use crate::ops::loops::{Element, gelu, parallel};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 use attention::{WeightDropout, Work};
 use dropout::Dropout;
@@ -490,5 +485,12 @@ impl<T: Element> Backend for OnCpu<T> {
             rule.update(&mut state.weights[run.clone()], m, v, gradients);
         }
         Ok(ended)
+    }
+}
+
+/// Zeroes gradients whose sum is not begun; for small ones that are no product.
+fn begin<T: Element>(gradients: &mut [T], sum: GradientWrite) {
+    if sum == GradientWrite::Overwrite {
+        gradients.fill(T::ZERO);
     }
 }

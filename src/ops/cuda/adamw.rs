@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, PushKernelArg, ValidAsZeroBits};
 
-use super::launch::{Gpu, LaunchError, grid, push_optional_mut, small};
 use super::outcome::Outcome;
-use super::{GpuElement, THREADS};
 use crate::ops::backend::AdamW;
+use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, push_optional_mut, small};
 
 /// The numbers of one update, for the memory of the GPU. kernels/adamw.cu has the same struct.
 #[repr(C)]

@@ -5,9 +5,8 @@
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchConfig, PushKernelArg};
 
 use super::dropout::{Mask, Rule, push_mask};
-use super::launch::{Gpu, LaunchError, grid, small};
-use super::{GpuElement, THREADS};
 use crate::ops::backend::Shape;
+use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, small};
 use crate::ops::partition::ATTENTION_STATISTICS;
 use crate::terms::Precision;
 

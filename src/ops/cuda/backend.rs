@@ -10,10 +10,7 @@ use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut, DriverError};
 use super::batch::Batch;
 use super::recording::Recording;
 use super::tally::Tally;
-use super::{
-    Gpu, GpuElement, attention, column_sums, cross_entropy, dropout, embedding, gelu, layer_norm,
-    outcome,
-};
+use super::{attention, column_sums, cross_entropy, dropout, embedding, layer_norm, outcome};
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
     Affine, AttentionOut, AttentionSaved, Backend, BatchHeader, Done, EmbeddingGradients,
@@ -24,6 +21,7 @@ use crate::ops::cuda::GpuMemory;
 use crate::ops::gemm::gpu::GpuError;
 use crate::ops::gemm::ptx::{DeviceMatrix, DeviceOperands};
 use crate::ops::gemm::{Dispatch, Epilogue, Problem, Table, TrainingGemm, gpu};
+use crate::ops::launch::{Gpu, GpuElement, LaunchError, gelu};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 
 /// What the training path on a GPU computes its products with.
@@ -148,8 +146,8 @@ impl From<GpuError> for Refused {
     }
 }
 
-impl From<super::LaunchError> for Refused {
-    fn from(error: super::LaunchError) -> Self {
+impl From<LaunchError> for Refused {
+    fn from(error: LaunchError) -> Self {
         match error.is_out_of_memory() {
             true => Refused::OutOfMemory,
             false => Refused::Device(error.to_string()),

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, CudaView, DriverError};
 
-use super::host::Pinned;
 use crate::memory::Refused;
-use crate::ops::backend::{BatchHeader, LoadError, PACKET_HEAD, Packets, ReadTokens};
-use crate::ops::cpu::embedding::rows_by_token;
+use crate::ops::backend::{
+    BatchHeader, LoadError, PACKET_HEAD, Packets, ReadTokens, rows_by_token,
+};
+use crate::ops::launch::host::Pinned;
 
 /// A packet is step, first sample and scale; then inputs, targets, and the rows in the order of their
 /// tokens, each with room for as many rows as a micro-batch has at most.

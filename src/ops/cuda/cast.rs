@@ -2,8 +2,7 @@
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
-use super::launch::{Gpu, LaunchError, grid};
-use super::{GpuElement, THREADS};
+use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid};
 
 /// `out = x`, rounded to nearest.
 ///

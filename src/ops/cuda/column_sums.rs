@@ -2,8 +2,7 @@
 
 use cudarc::driver::{CudaView, CudaViewMut, LaunchConfig, PushKernelArg};
 
-use super::launch::{Gpu, LaunchError, grid, push_optional_mut, small};
-use super::{GpuElement, THREADS};
+use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, push_optional_mut, small};
 use crate::ops::partition::column_sum_lines;
 
 pub use crate::ops::partition::column_sum_partials_len as partials_len;

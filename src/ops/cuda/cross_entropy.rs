@@ -2,8 +2,7 @@
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
-use super::GpuElement;
-use super::launch::{Gpu, LaunchError, grid, push_optional, small};
+use crate::ops::launch::{Gpu, GpuElement, LaunchError, grid, push_optional, small};
 
 const MOST_THREADS: usize = 768;
 /// Pieces of 16 bytes that a thread keeps in registers.

@@ -2,9 +2,8 @@
 
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchArgs, PushKernelArg};
 
-use super::launch::{Gpu, LaunchError, grid, push_optional, small};
-use super::{GpuElement, THREADS};
 use crate::ops::backend::DropoutSite;
+use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, push_optional, small};
 use crate::rng::{Seed, Stream};
 
 /// The dropout of one site, in whatever micro-step it is launched.

@@ -3,8 +3,7 @@
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
 use super::dropout::{Mask, Rule, push_mask, row_blocks};
-use super::launch::{Gpu, LaunchError, grid, small};
-use super::{GpuElement, THREADS};
+use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, small};
 use crate::ops::partition::EMBEDDING_WINDOW;
 
 pub use crate::ops::partition::embedding_heads_len as heads_len;
@@ -48,7 +47,7 @@ pub fn forward<T: GpuElement>(
 /// The rows of a micro-batch, (R) each.
 pub struct Sorted<'a> {
     pub tokens: &'a CudaView<'a, u32>,
-    /// The rows by token: see [`rows_by_token`](crate::ops::cpu::embedding::rows_by_token).
+    /// The rows by token: see [`rows_by_token`](crate::ops::backend::rows_by_token).
     pub order: &'a CudaView<'a, u32>,
 }
 

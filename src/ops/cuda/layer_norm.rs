@@ -2,10 +2,9 @@
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
-use super::GpuElement;
 use super::column_sums::add_partials;
 use super::dropout::{Mask, Rule, push_mask};
-use super::launch::{Gpu, LaunchError, grid, push_optional, small};
+use crate::ops::launch::{Gpu, GpuElement, LaunchError, grid, push_optional, small};
 use crate::ops::partition::norm_block_rows;
 
 pub use crate::ops::partition::norm_partials_len as partials_len;

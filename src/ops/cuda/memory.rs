@@ -3,10 +3,10 @@
 use std::fmt;
 
 use candle_core::CudaDevice;
-use cudarc::driver::{CudaSlice, DeviceRepr, DriverError, ValidAsZeroBits};
+use cudarc::driver::{CudaContext, CudaSlice, DeviceRepr, DriverError, ValidAsZeroBits, result};
 
-use super::{GpuElement, is_out_of_memory, trim_pool};
 use crate::memory::{AllocationError, Allocator, Group, Memory, Pool, Refused};
+use crate::ops::launch::{GpuElement, is_out_of_memory};
 use crate::terms::Precision;
 
 /// Allocates on a GPU. `T` is what the model computes in.
@@ -91,5 +91,16 @@ impl Pool for CudaDevice {
     fn trim(&self) {
         // What fails here fails again, and is told, at the next allocation.
         let _ = trim_pool(self.cuda_stream().context());
+    }
+}
+
+/// Waits for the work of this context, then gives back what its memory pool holds and no buffer uses.
+pub fn trim_pool(context: &CudaContext) -> Result<(), DriverError> {
+    context.synchronize()?;
+    // SAFETY: the pool belongs to the context's device, which exists as long as the context; only
+    // memory that was freed before the wait is given back.
+    unsafe {
+        let pool = result::device::get_mem_pool(context.cu_device())?;
+        result::mem_pool::trim_to(pool, 0)
     }
 }

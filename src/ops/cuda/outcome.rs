@@ -3,8 +3,7 @@
 
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, PushKernelArg, ValidAsZeroBits};
 
-use super::THREADS;
-use super::launch::{Gpu, LaunchError, grid, small};
+use crate::ops::launch::{Gpu, LaunchError, THREADS, grid, small};
 
 /// All zeros before the first micro-step. kernels/outcome.cuh has the same struct.
 #[repr(C)]

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, DriverError, ValidAsZeroBits};
 
+use super::OnGpu;
 use super::adamw::{self, Rule, State, decay_edges};
-use super::host::{Pinned, download, upload_new};
-use super::launch::{Gpu, LaunchError};
 use super::outcome::{self, Gradients, Outcome};
 use super::recording::Recording;
-use super::{GpuElement, OnGpu};
 use crate::memory::Refused;
 use crate::ops::backend::{Backend, Ended, TrainingState, Update};
+use crate::ops::launch::host::{Pinned, download, upload_new};
+use crate::ops::launch::{Gpu, GpuElement, LaunchError};
 
 /// See [`Backend::tally`](crate::ops::backend::Backend::tally).
 pub struct Tally {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream, DriverError};
 
-use super::host::{download, upload};
-use super::{GpuElement, OnGpu, cast, is_out_of_memory};
+use super::{OnGpu, cast};
 use crate::memory::Refused;
 use crate::ops::backend::{StoredBackend, Values, ValuesMut};
+use crate::ops::launch::host::{download, upload};
+use crate::ops::launch::{GpuElement, is_out_of_memory};
 
 /// Values of type `T` in a GPU's memory. Copies wait for the work before them.
 struct OnDevice<'a, T> {

@@ -16,7 +16,7 @@ mod operands;
 #[cfg(feature = "cuda")]
 mod tensor_map;
 
-pub use fits::{CardLimits, Misfit};
+pub use fits::Misfit;
 pub use rank::ranked;
 pub use tile::{Mma, Tile, Wgmma};
 

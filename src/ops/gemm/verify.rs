@@ -10,7 +10,7 @@ use super::candidate::{Device, MOST_READ, Offer, Operand, Unavailable};
 use super::check::{Fill, Tolerance, scramble};
 use super::problem::{Epilogue, Layout, Problem};
 use super::tune::TuneOutcome;
-use crate::ops::cpu::gelu;
+use crate::ops::loops::gelu;
 use crate::terms::Precision;
 
 /// Elements of C that are compared with f64, besides its corners.

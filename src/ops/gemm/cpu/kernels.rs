@@ -4,10 +4,10 @@ use rayon::prelude::*;
 
 use super::matrix::{Matrix, MatrixMut, Output, TileShape, call, gemm_sequential};
 use super::{BFLOAT16_TILES, Candidate, bf16};
-use crate::ops::cpu::Element;
-use crate::ops::cpu::parallel::{for_element_blocks, for_row_blocks};
 use crate::ops::gemm::candidate::Unavailable;
 use crate::ops::gemm::problem::Problem;
+use crate::ops::loops::Element;
+use crate::ops::loops::parallel::{for_element_blocks, for_row_blocks};
 use crate::terms::Effort;
 
 /// Rows of the largest tile.

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::ops::cpu::Element;
-use crate::ops::cpu::vectorised::vectorised;
+use crate::ops::loops::Element;
+use crate::ops::loops::vectorised::vectorised;
 
 /// A matrix that is read: rows, columns, and the distance in elements between neighbours.
 ///

@@ -28,7 +28,7 @@ use super::check::{Comparison, Fill, Tolerance};
 use super::dispatch::Dispatch;
 use super::problem::{Epilogue, Layout, Problem};
 use crate::device::DeviceProfile;
-use crate::ops::cpu::{Element, gelu};
+use crate::ops::loops::{Element, gelu};
 use crate::terms::{Effort, Inputs, VectorExtension};
 
 pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output};

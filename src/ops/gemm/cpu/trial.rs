@@ -5,11 +5,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Aux, Operands};
-use crate::ops::cpu::parallel::for_element_blocks;
-use crate::ops::cpu::{Element, passing_buffer};
+use crate::memory::passing_buffer;
 use crate::ops::gemm::candidate::{Operand, Unavailable};
 use crate::ops::gemm::check::{Comparison, Fill, Tolerance};
 use crate::ops::gemm::{Epilogue, Problem};
+use crate::ops::loops::Element;
+use crate::ops::loops::parallel::for_element_blocks;
 
 /// The shortest side that may be halved for a trial.
 const SHORTEST_CUT: usize = 4096;

@@ -5,9 +5,9 @@ use std::fmt::{self, Display};
 use cudarc::driver::DriverError;
 
 use super::cublaslt::LtError;
-use crate::ops::cuda::{self, is_out_of_memory};
 use crate::ops::gemm::candidate::{GemmFailure, Unavailable};
 use crate::ops::gemm::ptx::{PtxError, Tile};
+use crate::ops::launch::{LaunchError, is_out_of_memory};
 
 /// A way to compute a GEMM on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,7 +54,7 @@ pub enum GpuError {
     #[error(transparent)]
     CublasLt(#[from] LtError),
     #[error(transparent)]
-    Gelu(#[from] cuda::LaunchError),
+    Gelu(#[from] LaunchError),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     #[error(transparent)]

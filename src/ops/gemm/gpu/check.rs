@@ -2,10 +2,9 @@
 
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, PushKernelArg, ValidAsZeroBits};
 
-use crate::ops::cuda::launch::{Gpu, LaunchError, grid, small};
-use crate::ops::cuda::{GpuElement, THREADS};
 use crate::ops::gemm::candidate::Operand;
 use crate::ops::gemm::check::{Comparison, Mismatch, Tolerance};
+use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, small};
 
 /// Blocks of a kernel at most, each of which finds something: enough of them for any card.
 pub(in crate::ops) const MOST_BLOCKS: usize = 1024;

@@ -26,8 +26,8 @@ use super::problem::Problem;
 use super::ptx::{self, DeviceOperands};
 use super::workspace_bytes;
 use crate::device::{DeviceError, DeviceProfile, Hardware};
-use crate::ops::cuda::gelu::{self, AfterProduct};
-use crate::ops::cuda::{self, kernels};
+use crate::ops::launch::gelu::{self, AfterProduct};
+use crate::ops::launch::{Gpu, kernels};
 use crate::terms::{Effort, GemmBackend, Precision};
 
 pub use candidate::{GpuCandidate, GpuError};
@@ -42,7 +42,7 @@ const FLUSHED_CACHES: usize = 2;
 /// A GPU that computes GEMMs on one stream.
 pub struct GpuGemm {
     backend: GemmBackend,
-    kernels: cuda::Gpu,
+    kernels: Gpu,
     library: Result<CublasLt, LtError>,
     heuristics: RefCell<HashMap<Problem, HeuristicResult>>,
     /// Scratch of cuBLASLt, and the partial sums of our own kernels.
@@ -92,7 +92,7 @@ impl GpuGemm {
         workspace: CudaSlice<f32>,
     ) -> Result<Self, DriverError> {
         Ok(Self {
-            kernels: cuda::Gpu::new(device)?,
+            kernels: Gpu::new(device)?,
             backend,
             library: CublasLt::start(),
             heuristics: RefCell::default(),

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use super::GpuGemm;
 use super::candidate::GpuCandidate;
 use super::cublaslt::{Algorithm, Description, LtError};
-use crate::ops::cuda::gelu::AfterProduct;
 use crate::ops::gemm::candidate::{Offer, Unavailable};
-use crate::ops::gemm::ptx::{self, Tile};
-use crate::ops::gemm::{Epilogue, Problem};
+use crate::ops::gemm::ptx::Tile;
+use crate::ops::gemm::{Epilogue, Problem, ptx};
+use crate::ops::launch::gelu::AfterProduct;
 use crate::terms::{Effort, GemmBackend};
 
 /// Algorithms of cuBLASLt in a limited search.

@@ -6,12 +6,12 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError, SyncOnDro
 use half::{bf16, f16};
 
 use super::check::{self, Found};
-use crate::ops::cuda::host::{download, upload};
-use crate::ops::cuda::{Gpu, LaunchError, is_out_of_memory};
 use crate::ops::gemm::candidate::{MOST_READ, Operand, Unavailable};
 use crate::ops::gemm::check::{Comparison, Fill, Tolerance, significant_bits};
 use crate::ops::gemm::ptx::{DeviceMatrix, DeviceOperands, dtype};
 use crate::ops::gemm::{Epilogue, Problem};
+use crate::ops::launch::host::{download, upload};
+use crate::ops::launch::{Gpu, LaunchError, is_out_of_memory};
 use crate::terms::Precision;
 use crate::units;
 

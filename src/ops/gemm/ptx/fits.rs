@@ -1,26 +1,8 @@
 //! Requirements of a kernel: on the GPU, and on the alignment of operands.
 
 use super::tile::{AMPERE, HOPPER, Tile};
-use crate::device::Cuda;
+use crate::device::CardLimits;
 use crate::ops::gemm::{Epilogue, Problem};
-
-/// Limits of a GPU that decide which kernels it can run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CardLimits {
-    /// (major, minor)
-    pub compute_capability: (u32, u32),
-    /// Largest shared memory that one block may ask for (opt-in).
-    pub shared_bytes_per_block: usize,
-}
-
-impl From<&Cuda> for CardLimits {
-    fn from(card: &Cuda) -> Self {
-        Self {
-            compute_capability: card.compute_capability,
-            shared_bytes_per_block: card.shared_memory_per_block_bytes as usize,
-        }
-    }
-}
 
 /// Reason that a kernel cannot compute a problem on a card. A value, not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,9 +9,9 @@ use super::fits::Misfit;
 use super::operands::DeviceOperands;
 use super::tensor_map::TensorMap;
 use super::tile::{Tile, memory_type};
-use crate::ops::cuda::{self, Gpu};
 use crate::ops::gemm::Problem;
 use crate::ops::gemm::candidate::GemmFailure;
+use crate::ops::launch::{Gpu, LaunchError, is_out_of_memory};
 
 /// Reason that a GEMM was not launched. Nothing was written then.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum PtxError {
     #[error(transparent)]
     Misfit(#[from] Misfit),
     #[error(transparent)]
-    Kernel(#[from] cuda::LaunchError),
+    Kernel(#[from] LaunchError),
     #[error("{name} {what}")]
     Operand { name: &'static str, what: String },
     #[error("{split_k} slices need a workspace of {needs} elements, there are {has}")]
@@ -38,7 +38,7 @@ impl GemmFailure for PtxError {
     /// Whether the driver had no memory left, for the kernel's code or its launch.
     fn is_out_of_memory(&self) -> bool {
         match self {
-            Self::Launch { source, .. } => cuda::is_out_of_memory(source),
+            Self::Launch { source, .. } => is_out_of_memory(source),
             Self::Kernel(error) => error.is_out_of_memory(),
             Self::Misfit(_) | Self::Operand { .. } | Self::Workspace { .. } | Self::SplitK(_) => {
                 false

@@ -3,8 +3,8 @@
 //! The driver compiles each kernel before its trial, which takes up to a second. A search over all of them would take
 //! a minute before the first step.
 
-use super::fits::CardLimits;
 use super::tile::{HOPPER, Tile};
+use crate::device::CardLimits;
 use crate::ops::gemm::Problem;
 
 /// 16-bit multiply-adds per SM and cycle on tensor cores: NVIDIA's white papers of A100 and H100. `mma.sync` reaches

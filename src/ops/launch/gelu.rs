@@ -1,9 +1,8 @@
-//! GELU, as [`crate::ops::cpu::gelu`] has it, where no product's epilogue computes it.
+//! GELU, as [`crate::ops::loops::gelu`] has it, where no product's epilogue computes it.
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
-use super::launch::{Gpu, LaunchError, grid};
-use super::{GpuElement, THREADS};
+use super::{Gpu, GpuElement, LaunchError, THREADS, grid};
 use crate::terms::Gelu;
 
 /// `out = gelu(x)`; both of one length.

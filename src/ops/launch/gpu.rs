@@ -11,8 +11,8 @@ use cudarc::driver::{
 };
 
 use super::GpuElement;
-use crate::ops::cuda::kernels::{Kernel, KernelError};
-use crate::ops::gemm::ptx::CardLimits;
+use super::kernels::{Kernel, KernelError};
+use crate::device::CardLimits;
 
 /// Why a kernel did not start. What goes wrong while it runs shows at a later call.
 #[derive(Debug, thiserror::Error)]

@@ -24,11 +24,11 @@ macro_rules! vectorised {
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2<$t: $bound>($($arg: $type),*) $(-> $out)? $body
 
-                if $crate::ops::cpu::vectorised::has_avx512() {
+                if $crate::ops::loops::vectorised::has_avx512() {
                     // SAFETY: this CPU has the instructions that the copy is compiled for.
                     return unsafe { avx512($($arg),*) };
                 }
-                if $crate::ops::cpu::vectorised::has_avx2() {
+                if $crate::ops::loops::vectorised::has_avx2() {
                     // SAFETY: as above.
                     return unsafe { avx2($($arg),*) };
                 }

@@ -2,8 +2,6 @@
 
 use rayon::prelude::*;
 
-use crate::ops::backend::GradientWrite;
-
 /// Rows of one block of work. Blocks depend on the number of rows only, never on the threads.
 pub const BLOCK_ROWS: usize = 32;
 
@@ -33,13 +31,6 @@ pub(in crate::ops) fn for_row_blocks2<T: Send, U: Send>(
 /// Sets every element to zero, on all threads.
 pub(in crate::ops) fn zero<T: super::Element>(x: &mut [T]) {
     for_element_blocks(x, |_, x| x.fill(T::ZERO));
-}
-
-/// Zeroes gradients whose sum is not begun; for small ones that are no product.
-pub(in crate::ops) fn begin<T: super::Element>(gradients: &mut [T], sum: GradientWrite) {
-    if sum == GradientWrite::Overwrite {
-        gradients.fill(T::ZERO);
-    }
 }
 
 /// Elements of one block of an element-wise pass.
