@@ -18,6 +18,8 @@ fn awkward() -> Vec<Problem> {
         (70, 1, 600),
         (97, 65, 1030),
         (385, 129, 7),
+        // Four parts of K leave nothing for the last.
+        (385, 129, 5),
         (200, 513, 513),
         (400, 66, 1),
         (100, 3, 2000),
