@@ -9,7 +9,7 @@ use super::forward::{self, Span};
 use super::params::{Module, Modules};
 use crate::memory::Refused;
 use crate::ops::backend::{
-    AttentionSaved, Backend, Done, DropoutSite, EmbeddingGradients, GradientWrite, Masks,
+    AttentionSaved, Backend, Buffers, Done, DropoutSite, EmbeddingGradients, GradientWrite, Masks,
     NormSaved, Part, PartMut,
 };
 use crate::terms::{ModelDims, Recompute};
@@ -122,8 +122,8 @@ impl<B: Backend> Gpt<B> {
     }
 }
 
-type BackwardOf<B> = BackwardScratch<<B as Backend>::Compute, <B as Backend>::Full>;
-type KeptOf<B> = Kept<<B as Backend>::Compute, <B as Backend>::Full>;
+type BackwardOf<B> = BackwardScratch<<B as Buffers>::Compute, <B as Buffers>::Full>;
+type KeptOf<B> = Kept<<B as Buffers>::Compute, <B as Buffers>::Full>;
 
 /// What every block of one backward shares. `d.streams.residual` is the gradient of the residual stream.
 struct Pass<'a, B: Backend> {

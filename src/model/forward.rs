@@ -6,8 +6,8 @@ use super::Gpt;
 use super::activations::{Cheap, Kept, Scratch, Stats, attention_shape, input_of, slot};
 use super::params::{Module, Modules};
 use crate::ops::backend::{
-    Affine, AttentionOut, Backend, Done, DropoutSite, EmbeddingTables, Mask, Masks, NormStats,
-    Part, PartMut, Residual,
+    Affine, AttentionOut, Backend, Buffers, Done, DropoutSite, EmbeddingTables, Mask, Masks,
+    NormStats, Part, PartMut, Residual,
 };
 use crate::ops::cpu;
 use crate::ops::cpu::OnCpu;
@@ -207,13 +207,13 @@ pub(super) struct Pass<'a, B: Backend> {
     pub masks: Option<Masks<'a, B::Header>>,
 }
 
-type KeptOf<B> = Kept<<B as Backend>::Compute, <B as Backend>::Full>;
-type ScratchOf<B> = Scratch<<B as Backend>::Compute, <B as Backend>::Full>;
+type KeptOf<B> = Kept<<B as Buffers>::Compute, <B as Buffers>::Full>;
+type ScratchOf<B> = Scratch<<B as Buffers>::Compute, <B as Buffers>::Full>;
 /// A norm, where its output goes, and its statistics.
 type NormInto<'a, B> = (
     &'a Module,
-    &'a mut <B as Backend>::Compute,
-    &'a mut Stats<<B as Backend>::Full>,
+    &'a mut <B as Buffers>::Compute,
+    &'a mut Stats<<B as Buffers>::Full>,
 );
 
 impl<B: Backend> Pass<'_, B> {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::ops::backend::{Affine, GradientWrite, Gradients, Part};
+use crate::ops::backend::{Affine, DecayRun, GradientWrite, Gradients, Part};
 use crate::terms::ModelDims;
 
 /// Where one parameter lies in the flat buffers.
@@ -80,13 +80,14 @@ impl ParamLayout {
         self.params.iter().find(|param| param.name == name)
     }
 
-    /// Runs of neighbouring parameters that all decay, or all do not: their elements, and whether they decay.
-    pub fn decay_runs(&self) -> Vec<(Range<usize>, bool)> {
-        let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
+    /// The runs of parameters that all decay, or all do not, in order.
+    pub fn decay_runs(&self) -> Vec<DecayRun> {
+        let mut runs: Vec<DecayRun> = Vec::new();
         for param in &self.params {
+            let (elements, decays) = (param.range(), param.decays());
             match runs.last_mut() {
-                Some((run, decays)) if *decays == param.decays() => run.end = param.range().end,
-                _ => runs.push((param.range(), param.decays())),
+                Some(run) if run.decays == decays => run.elements.end = elements.end,
+                _ => runs.push(DecayRun { elements, decays }),
             }
         }
         runs

@@ -69,7 +69,7 @@ impl<B: Backend> Evaluator<B> {
             ladder.iter().map(|&rung| without_backward(rung)).collect(),
             |memory| {
                 let weights = weights(parameters, &mut backend.allocator(memory))?;
-                let tally = backend.tally(&[(0..parameters, false)]);
+                let tally = backend.tally();
                 Ok((
                     weights,
                     tally.map_err(|refused| memory.refusal(Site::Launch, refused))?,
