@@ -14,7 +14,7 @@ pub trait Backward: Buffers {
     /// Before gradients are summed: what they hold from here on. The first micro-step replaces what is
     /// [`GradientWrite::Overwrite`]; who cannot do that zeroes them.
     fn begin(&self, gradients: &mut Self::Full) -> Result<GradientWrite, Refused>;
-    /// As [`Backend::cross_entropy`], and the logits become the gradients of the losses times the header's
+    /// As [`Forward::cross_entropy`](super::Forward::cross_entropy), and the logits become the gradients of the losses times the header's
     /// scale.
     fn cross_entropy_gradients(
         &self,
@@ -30,7 +30,7 @@ pub trait Backward: Buffers {
         dx: PartMut<Self::Compute>,
         columns: usize,
     ) -> Done;
-    /// As [`Backend::input_gradients`] through the activation of `x`.
+    /// As [`Backward::input_gradients`] through the activation of `x`.
     fn gelu_input_gradients(
         &self,
         form: Gelu,
