@@ -57,8 +57,8 @@ impl Memory {
         Some(self.limit_bytes?.saturating_sub(self.held_bytes()))
     }
 
-    /// Checkpoint before work that takes memory of its own from a device. On the CPU no work does, and only
-    /// an injected fault refuses.
+    /// Passes `site`, before work that takes memory of its own from a device. On the CPU no work does, and
+    /// only an injected fault refuses.
     pub fn enter(&mut self, site: Site) -> Result<(), AllocationError> {
         self.check(site, format_args!("{site}"), 0)
     }
