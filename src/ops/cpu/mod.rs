@@ -24,7 +24,7 @@ use crate::ops::backend::{
 use crate::ops::gemm::{Cpu, Products, Table, TrainingGemm};
 use crate::ops::loops::{Element, gelu, parallel};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
-use attention::{WeightDropout, Work};
+use attention::{AttentionWorkspace, WeightDropout};
 use dropout::Dropout;
 
 /// Computes in `T` on the threads of the current pool: f32, or f64 in tests.
@@ -39,8 +39,8 @@ impl<T: Element> OnCpu<T> {
         Self { products, threads }
     }
 
-    fn attention_work<'a>(&self, scratch: &'a mut [T]) -> Work<'a, T> {
-        Work {
+    fn attention_work<'a>(&self, scratch: &'a mut [T]) -> AttentionWorkspace<'a, T> {
+        AttentionWorkspace {
             scratch,
             products: self.products.sequential(),
         }
@@ -379,7 +379,7 @@ impl<T: Element> Backend for OnCpu<T> {
         mask: Option<Mask<BatchHeader>>,
         scratch: &mut Vec<T>,
     ) -> Done {
-        let saved = attention::Saved {
+        let saved = attention::AttentionSavedSlices {
             qkv: saved.qkv.slice(),
             out: saved.out.slice(),
             lse: saved.lse.slice(),
