@@ -30,7 +30,7 @@ pub(crate) fn evaluate<B: Backend, E: Recoverable>(
         let (samples, header) = ((first, count), BatchHeader::default());
         workspace.load(backend, samples, header, read, (memory, site))?;
         memory.enter(site)?;
-        let losses = workspace.gpt.losses(weights, (&workspace.batch, count));
+        let losses = workspace.gpt.losses(weights, &workspace.batch, count);
         losses
             .and_then(|losses| backend.add_losses(losses, block_size, tally))
             .map_err(|refused| memory.refusal(site, refused))?;

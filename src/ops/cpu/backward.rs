@@ -79,7 +79,7 @@ impl<T: Element> Backward for OnCpu<T> {
         mask: Option<Mask<BatchHeader>>,
         scratch: &mut Vec<T>,
     ) -> Done {
-        let saved = attention::Saved {
+        let saved = attention::AttentionSavedSlices {
             qkv: saved.qkv.slice(),
             out: saved.out.slice(),
             lse: saved.lse.slice(),

@@ -22,7 +22,7 @@ use crate::ops::backend::{
 use crate::ops::gemm::{Cpu, Products, Table, TrainingGemm};
 use crate::ops::loops::{Element, parallel};
 use crate::terms::{Engine, Inputs, NamedChoice, Precision};
-use attention::{WeightDropout, Work};
+use attention::{AttentionWorkspace, WeightDropout};
 use dropout::Dropout;
 
 /// Computes in `T` on the threads of the current pool: f32, or f64 in tests.
@@ -37,8 +37,8 @@ impl<T: Element> OnCpu<T> {
         Self { products, threads }
     }
 
-    fn attention_work<'a>(&self, scratch: &'a mut [T]) -> Work<'a, T> {
-        Work {
+    fn attention_work<'a>(&self, scratch: &'a mut [T]) -> AttentionWorkspace<'a, T> {
+        AttentionWorkspace {
             scratch,
             products: self.products.sequential(),
         }
