@@ -110,7 +110,7 @@ fn driver_cuda(gpus: &Gpus) -> Option<(u32, u32)> {
 fn libraries(gpus: &Gpus, driver: Option<(u32, u32)>) -> Option<Libraries> {
     let served = driver.filter(|cuda| *cuda >= device::OLDEST_CUDA)?;
     if let Gpus::Found { gpus, .. } = gpus
-        && gpus.iter().all(device::Gpu::is_too_old)
+        && gpus.iter().all(device::InstalledGpu::is_too_old)
         && !gpus.is_empty()
     {
         return None;

@@ -2,7 +2,7 @@
 
 use super::{Finding, Machine};
 use crate::device::{
-    FoundLibrary, Gpu, GpuProcess, Gpus, Hardware, Libraries, NEWEST_COMPUTE_CAPABILITY,
+    FoundLibrary, GpuProcess, Gpus, Hardware, InstalledGpu, Libraries, NEWEST_COMPUTE_CAPABILITY,
     OLDEST_COMPUTE_CAPABILITY, OLDEST_CUDA, REQUIREMENTS, Requirement,
 };
 use crate::doctor::probe::Nvcc;
@@ -55,7 +55,7 @@ pub(super) fn gpus(machine: &Machine) -> Vec<Finding> {
 }
 
 /// `NVIDIA GeForce RTX 3060, 28 SMs, compute capability 8.6`
-fn description(gpu: &Gpu) -> String {
+fn description(gpu: &InstalledGpu) -> String {
     let mut text = gpu.profile.name.clone();
     if let Hardware::Cuda(cuda) = &gpu.profile.hardware {
         let (major, minor) = cuda.compute_capability;
@@ -68,7 +68,7 @@ fn description(gpu: &Gpu) -> String {
 }
 
 /// A GPU without kernels, which a run refuses; `newer` is the index, by bus, of one that has some.
-fn too_old(gpu: &Gpu, newer: Option<usize>) -> Finding {
+fn too_old(gpu: &InstalledGpu, newer: Option<usize>) -> Finding {
     let (major, minor) = OLDEST_COMPUTE_CAPABILITY;
     let text = format!(
         "{}: kernels are there for {major}.{minor} and newer",
@@ -91,7 +91,7 @@ fn too_old(gpu: &Gpu, newer: Option<usize>) -> Finding {
     }
 }
 
-fn available(gpu: &Gpu, built: bool) -> Finding {
+fn available(gpu: &InstalledGpu, built: bool) -> Finding {
     let profile = &gpu.profile;
     let mut text = description(gpu);
     if built && gpu.compute_capability() > Some(NEWEST_COMPUTE_CAPABILITY) {
