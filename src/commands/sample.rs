@@ -72,7 +72,8 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let memory = host_memory(
         &device,
         args.memory_limit,
-        (threads, packed),
+        threads,
+        packed,
         Faults::new(args.inject),
     );
     let done = in_thread_pool(threads, || {
