@@ -1,4 +1,4 @@
-//! What can go wrong with a checkpoint, and what to do about it.
+//! Failures of checkpoints and pretrained models, with their hints.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -8,7 +8,7 @@ use super::FETCH;
 use crate::faults::Site;
 use crate::memory::OutOfMemory;
 
-/// Why a checkpoint or a pretrained model cannot be written, read or used.
+/// Failure to write, read or use a checkpoint or a pretrained model.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// `action` is a verb phrase; earlier checkpoints are as they were.
@@ -74,14 +74,14 @@ pub enum CheckpointError {
     },
 }
 
-/// A checkpoint that was passed over, and why.
+/// A checkpoint that was passed over, and its damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     pub path: PathBuf,
     pub damage: Damage,
 }
 
-/// The file of a checkpoint that is not as it was written.
+/// A file of a checkpoint that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Name inside the checkpoint folder.
@@ -111,10 +111,10 @@ pub struct Difference {
 }
 
 impl CheckpointError {
-    /// The lack of memory that this error is, or the error itself: a file operation that the system has no memory for.
+    /// The lack of memory behind this error: a file operation that the system has no memory for.
     ///
     /// # Errors
-    /// Every other failure.
+    /// The error itself, for every other failure.
     pub fn into_out_of_memory(self) -> Result<OutOfMemory, Self> {
         match &self {
             Self::Save { source, .. } | Self::Io { source, .. }
@@ -132,7 +132,7 @@ impl CheckpointError {
         }
     }
 
-    /// For `map_err`: names the file and what was being done to it.
+    /// Names the file and the action that failed, for `map_err`.
     pub(super) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,
@@ -229,7 +229,7 @@ impl Display for Difference {
     }
 }
 
-/// `openai-community/gpt2` for `gpt2`: where OpenAI's own weights live on the hub.
+/// The name on the hub: `openai-community/gpt2`, with OpenAI's own weights, for `gpt2`.
 pub(super) fn hub_name(name: &str) -> String {
     if name.contains('/') {
         name.to_owned()

@@ -1,4 +1,4 @@
-//! The folders in an `out_dir`: what they are called, which come first, which may go.
+//! The folders in an `out_dir`: their names, their order, and which may go.
 //!
 //! | name | meaning |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Where `init_from = "gpt2"` finds its weights: a folder, or what Hugging Face's tools downloaded.
+//! The weights that `init_from = "gpt2"` names: a folder, or a download of Hugging Face's tools.
 
 use std::env;
 use std::fs;

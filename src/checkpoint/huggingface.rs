@@ -1,15 +1,15 @@
 //! Hugging Face's GPT-2: its `config.json`, its names, its Conv1D layout.
 //!
 //! The names are nanoGPT's. The four matrices of a block are `Conv1D` there, stored (in, out), the
-//! transpose of taper's (out, in). There is no bias-free GPT-2, so a model without biases is
-//! written with zero ones, which is the same function; `taper.bias` in the config remembers it.
+//! transpose of taper's (out, in). Hugging Face has no bias-free GPT-2, so a model without biases is
+//! written with zero biases, which is the same function; `taper.bias` in the config remembers it.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
-use super::tensors::{Contents, TensorOut};
+use super::tensors::{TensorOut, TensorSource};
 use crate::model::{ParamLayout, ParamSpec};
 use crate::ops::backend::Values;
 use crate::terms::{Gelu, ModelDims};
@@ -46,7 +46,7 @@ struct Gpt2Config {
     taper: Extension,
 }
 
-/// What `GPT2Config` has no word for.
+/// Properties of a model that `GPT2Config` has no key for.
 #[derive(Serialize, Deserialize)]
 struct Extension {
     bias: bool,
@@ -105,84 +105,87 @@ pub(super) fn config_json(dims: &ModelDims) -> serde_json::Result<String> {
     })
 }
 
-/// The architecture that a `config.json` describes; dropout is its `resid_pdrop`.
+/// Reads the architecture that a `config.json` describes. Dropout is its `resid_pdrop`.
+///
+/// # Errors
+/// `Unreadable`, and `UnsupportedModel` for a GPT-2 with options that taper does not have.
 pub(super) fn parse_config(path: &Path, json: &str) -> Result<ModelDims, CheckpointError> {
     let config: Gpt2Config =
         serde_json::from_str(json).map_err(|error| CheckpointError::Unreadable {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
-    let gelu = match config.activation_function.as_str() {
-        "gelu" => Gelu::Erf,
-        // `gelu_pytorch_tanh` is the same formula in one kernel.
-        _ => Gelu::Tanh,
-    };
-    let c = config.n_embd;
-    let required = [
-        (
-            "model_type",
-            config.model_type.clone(),
-            "gpt2".to_owned(),
-            config.model_type == "gpt2",
-        ),
-        (
-            "activation_function",
-            config.activation_function.clone(),
-            "gelu_new, gelu_pytorch_tanh or gelu".into(),
-            ["gelu", "gelu_new", "gelu_pytorch_tanh"].contains(&&*config.activation_function),
-        ),
-        (
-            "n_inner",
-            config.n_inner.unwrap_or(4 * c).to_string(),
-            (4 * c).to_string(),
-            config.n_inner.is_none_or(|inner| inner == 4 * c),
-        ),
-        (
-            "layer_norm_epsilon",
-            config.layer_norm_epsilon.to_string(),
-            LAYER_NORM_EPSILON.to_string(),
-            config.layer_norm_epsilon == LAYER_NORM_EPSILON,
-        ),
-        (
-            "scale_attn_weights",
-            "false".into(),
-            "true".into(),
-            config.scale_attn_weights,
-        ),
-        (
-            "scale_attn_by_inverse_layer_idx",
-            "true".into(),
-            "false".into(),
-            !config.scale_attn_by_inverse_layer_idx,
-        ),
-        (
-            "tie_word_embeddings",
-            "false".into(),
-            "true".into(),
-            config.tie_word_embeddings,
-        ),
-    ];
-    if let Some((key, found, expected, _)) = required.into_iter().find(|(.., holds)| !holds) {
+    if let Some(option) = options(&config).into_iter().find(|option| !option.holds) {
         return Err(CheckpointError::UnsupportedModel {
             path: path.to_owned(),
-            key,
-            found,
-            expected,
+            key: option.key,
+            found: option.found,
+            expected: option.expected,
         });
     }
     Ok(ModelDims {
         n_layer: config.n_layer,
         n_head: config.n_head,
-        n_embd: c,
+        n_embd: config.n_embd,
         block_size: config.n_positions,
         vocab_size: config.vocab_size,
         bias: config.taper.bias,
         dropout: config.resid_pdrop,
-        gelu,
+        gelu: match config.activation_function.as_str() {
+            "gelu" => Gelu::Erf,
+            // `gelu_pytorch_tanh` is the same formula in one kernel.
+            _ => Gelu::Tanh,
+        },
     })
 }
 
-/// The tensors of `model.safetensors`, over flat values in the order of `layout`.
+/// An option of `GPT2Config` that taper has for some values only.
+struct ModelOption {
+    key: &'static str,
+    found: String,
+    expected: String,
+    holds: bool,
+}
+
+impl ModelOption {
+    fn equal<T: ToString + PartialEq>(key: &'static str, found: T, expected: T) -> Self {
+        Self {
+            key,
+            found: found.to_string(),
+            expected: expected.to_string(),
+            holds: found == expected,
+        }
+    }
+}
+
+fn options(config: &Gpt2Config) -> [ModelOption; 7] {
+    let c = config.n_embd;
+    let activation = config.activation_function.as_str();
+    [
+        ModelOption::equal("model_type", config.model_type.as_str(), "gpt2"),
+        ModelOption {
+            key: "activation_function",
+            found: activation.into(),
+            expected: "gelu_new, gelu_pytorch_tanh or gelu".into(),
+            holds: ["gelu", "gelu_new", "gelu_pytorch_tanh"].contains(&activation),
+        },
+        ModelOption::equal("n_inner", config.n_inner.unwrap_or(4 * c), 4 * c),
+        ModelOption::equal(
+            "layer_norm_epsilon",
+            config.layer_norm_epsilon,
+            LAYER_NORM_EPSILON,
+        ),
+        ModelOption::equal("scale_attn_weights", config.scale_attn_weights, true),
+        ModelOption::equal(
+            "scale_attn_by_inverse_layer_idx",
+            config.scale_attn_by_inverse_layer_idx,
+            false,
+        ),
+        ModelOption::equal("tie_word_embeddings", config.tie_word_embeddings, true),
+    ]
+}
+
+/// The tensors of `model.safetensors`, from flat values in the order of `layout`.
 pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a dyn Values) -> Vec<TensorOut<'a>> {
     assert_eq!(weights.len(), layout.len, "`weights` has another layout");
     let mut tensors = Vec::new();
@@ -190,9 +193,10 @@ pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a dyn Values) -> Vec<
         tensors.push(TensorOut {
             name: param.name.clone(),
             shape: shape(param),
-            contents: match is_conv1d(&param.name) {
-                true => Contents::Transposed(weights, param.range()),
-                false => Contents::Same(weights, param.range()),
+            source: if is_conv1d(&param.name) {
+                TensorSource::Transposed(weights, param.range())
+            } else {
+                TensorSource::Same(weights, param.range())
             },
         });
         if let Some(module) = bias_owner(&param.name) {
@@ -201,7 +205,7 @@ pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a dyn Values) -> Vec<
                 tensors.push(TensorOut {
                     name,
                     shape: param.shape[..1].to_vec(),
-                    contents: Contents::Zeros,
+                    source: TensorSource::Zeros,
                 });
             }
         }

@@ -24,26 +24,26 @@ pub struct Checkpoint {
     pub config_toml: String,
 }
 
-/// The newest intact checkpoint, and the newer ones that are not: tell the user about those.
+/// A checkpoint that was found, and the damaged ones that were passed over. Tell the user about those.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundCheckpoint {
     pub checkpoint: Checkpoint,
     /// Newest first.
     pub skipped: Vec<Skipped>,
 }
 
-/// The newest intact checkpoint in a run's folder.
+/// Finds the newest intact checkpoint in a run's folder.
 ///
 /// # Errors
 /// `NoneFound` when there is none, with every damaged one and what is wrong with it; `Io` when the
 /// folder cannot be listed.
-pub fn find_latest(out_dir: &Path) -> Result<Found, CheckpointError> {
+pub fn find_latest(out_dir: &Path) -> Result<FoundCheckpoint, CheckpointError> {
     let mut skipped = Vec::new();
     let folders = folders::list(out_dir).map_err(CheckpointError::io("read", out_dir))?;
     for (_, path) in folders {
         match Checkpoint::verify(&path) {
             Ok(checkpoint) => {
-                return Ok(Found {
+                return Ok(FoundCheckpoint {
                     checkpoint,
                     skipped,
                 });
@@ -57,30 +57,31 @@ pub fn find_latest(out_dir: &Path) -> Result<Found, CheckpointError> {
     })
 }
 
-/// What `--resume PATH` names: a checkpoint, which must be intact, or the folder of a run, of which
-/// the newest intact one is taken.
+/// Opens the checkpoint that `--resume PATH` names: one that must be intact, or the newest intact one in the folder of
+/// a run.
 ///
 /// # Errors
 /// `Damaged`, `NotACheckpoint`, `NoneFound`, `Io`.
-pub fn open(path: &Path) -> Result<Found, CheckpointError> {
+pub fn open(path: &Path) -> Result<FoundCheckpoint, CheckpointError> {
     let refuse = |found, hint: String| CheckpointError::NotACheckpoint {
         path: path.to_owned(),
         found,
         hint,
     };
     if !path.is_dir() {
-        return Err(match path.exists() {
-            true => refuse("it is a file", "name the folder that holds it".into()),
-            false => refuse(
+        return Err(if path.exists() {
+            refuse("it is a file", "name the folder that holds it".into())
+        } else {
+            refuse(
                 "nothing exists there",
                 "name a folder `ckpt-*` or the `checkpoint.out_dir` of the run".into(),
-            ),
+            )
         });
     }
     let name = path.file_name().and_then(|name| name.to_str());
     if path.join(MANIFEST).exists() || name.and_then(folders::step_of).is_some() {
         return match Checkpoint::verify(path) {
-            Ok(checkpoint) => Ok(Found {
+            Ok(checkpoint) => Ok(FoundCheckpoint {
                 checkpoint,
                 skipped: Vec::new(),
             }),
@@ -118,8 +119,8 @@ impl Checkpoint {
         })
     }
 
-    /// Fills weights and moments, each flat in the layout of `target`, to resume exactly. Where one is
-    /// not in the host's memory, at most one matrix of the model is held there on its way.
+    /// Fills weights and moments, each flat in the layout of `target`, to resume exactly. For a buffer that is
+    /// not in the host's memory, the host holds at most one matrix of the model at a time.
     ///
     /// # Errors
     /// `OtherModel` when `target` is not the checkpoint's own architecture (only dropout may

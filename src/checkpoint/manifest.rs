@@ -1,4 +1,4 @@
-//! `MANIFEST.json`: the marker that a checkpoint is complete, and what each file must be.
+//! `MANIFEST.json`: the marker that a checkpoint is complete, with the size and checksum of each file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::{Damage, Flaw, MANIFEST, REQUIRED};
 
-/// Raised when an older taper could no longer read what a newer one writes.
+/// Version of the format; raised when an older taper could no longer read the files of a newer one.
 const FORMAT: u32 = 1;
 
-/// Large enough that a system call per chunk costs nothing, small enough to stay in L2.
+/// Buffer for hashing: large enough that a system call per chunk costs nothing, small enough to stay in L2.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -42,8 +42,7 @@ impl Manifest {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// Reads the manifest of `folder` and compares the sizes of its files: all that can be said
-    /// without reading them.
+    /// Reads the manifest of `folder` and compares the sizes of its files, without reading them.
     pub(super) fn read(folder: &Path) -> Result<Self, Damage> {
         let text = std::fs::read_to_string(folder.join(MANIFEST)).map_err(unreadable(MANIFEST))?;
         let manifest = Self::parse(&text).map_err(|flaw| Damage::new(MANIFEST, flaw))?;
@@ -61,20 +60,21 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// [`Manifest::read`], then every byte of every file.
+    /// Does [`Manifest::read`], then compares the checksum of every file.
     pub(super) fn verify(folder: &Path) -> Result<(), Damage> {
         let files = Self::read(folder)?.files;
         files.par_iter().try_for_each(|(name, expected)| {
             let found = digest(&folder.join(name)).map_err(unreadable(name))?;
-            match found == expected.sha256 {
-                true => Ok(()),
-                false => Err(Damage::new(name, Flaw::Checksum)),
+            if found == expected.sha256 {
+                Ok(())
+            } else {
+                Err(Damage::new(name, Flaw::Checksum))
             }
         })
     }
 
     fn parse(text: &str) -> Result<Self, Flaw> {
-        /// What every format has in common.
+        /// The part that every format has.
         #[derive(Deserialize)]
         struct Marker {
             taper_checkpoint: u32,
@@ -93,9 +93,10 @@ impl Manifest {
         if let Some(name) = REQUIRED.iter().find(|&&r| !manifest.files.contains_key(r)) {
             return Err(Flaw::Unreadable(format!("it does not list `{name}`")));
         }
-        match manifest.to_json().map_err(json_flaw)? == text {
-            true => Ok(manifest),
-            false => Err(Flaw::Unreadable("it is not as taper writes it".into())),
+        if manifest.to_json().map_err(json_flaw)? == text {
+            Ok(manifest)
+        } else {
+            Err(Flaw::Unreadable("it is not as taper writes it".into()))
         }
     }
 }
@@ -109,7 +110,7 @@ impl Damage {
     }
 }
 
-/// For `map_err`: an I/O error on a file of a checkpoint, as damage.
+/// Turns an I/O error on a file of a checkpoint into damage, for `map_err`.
 pub(super) fn unreadable(file: &str) -> impl FnOnce(io::Error) -> Damage {
     move |error| {
         Damage::new(

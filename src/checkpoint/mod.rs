@@ -8,12 +8,12 @@
 //! | tokenizer files | whatever the caller hands over in [`Snapshot::extra_files`] |
 //! | `optimizer.safetensors` | both AdamW moments, `m.*` and `v.*`, fp32, taper's layout |
 //! | `config.toml` | the resolved run config, valid for `--config` |
-//! | `state.json` | [`TrainState`]: where the run stands |
+//! | `state.json` | [`TrainState`]: the position of the run |
 //! | `MANIFEST.json` | size and SHA-256 of every file above; written last |
 //!
 //! [`save`] writes into a temporary folder, syncs every file, and renames it into place, so that a
 //! process killed at any instant leaves the earlier checkpoints as they were. [`open`] and
-//! [`find_latest`] believe nothing that the manifest does not confirm. Weights and moments may lie in
+//! [`find_latest`] take no checkpoint that its manifest does not confirm. Weights and moments may lie in
 //! any memory: [`Values`], [`ValuesMut`].
 
 mod error;
@@ -26,7 +26,6 @@ mod pretrained;
 mod resume;
 mod save;
 mod state;
-
 mod tensor_file;
 mod tensors;
 mod transpose;
@@ -34,7 +33,7 @@ mod transpose;
 pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped};
 pub use folders::prune;
 pub use hub::{hub_cache, resolve_pretrained};
-pub use load::{Checkpoint, Found, find_latest, open};
+pub use load::{Checkpoint, FoundCheckpoint, find_latest, open};
 pub use pretrained::{Pretrained, open_pretrained};
 pub use resume::{asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable};
 pub use save::{Snapshot, save};
@@ -47,7 +46,7 @@ const RUN_CONFIG: &str = "config.toml";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "MANIFEST.json";
 
-/// What a save does with values that are not in the host's memory, for its error.
+/// Action of a save on values that are not in the host's memory, as its error says it.
 const FETCH: &str = "fetch the values of";
 
 /// The files without which a folder is no checkpoint, whatever its manifest lists.

@@ -41,7 +41,7 @@ pub fn open_pretrained(folder: &Path) -> Result<Pretrained, CheckpointError> {
     open_verified(folder)
 }
 
-/// [`open_pretrained`], for a folder whose checksums are known to be right.
+/// Opens a folder whose checksums are known to be right, as [`open_pretrained`] does.
 pub(super) fn open_verified(folder: &Path) -> Result<Pretrained, CheckpointError> {
     let config = folder.join(MODEL_CONFIG);
     let dims = huggingface::parse_config(&config, &read_text(&config)?)?;
@@ -150,8 +150,8 @@ impl Pretrained {
         }
     }
 
-    /// A bias-free model that was trained on elsewhere has grown biases, and its config still says
-    /// `taper.bias = false`: leaving them out would silently be another model.
+    /// Refuses biases other than zero. A bias-free model that was trained on elsewhere has grown biases, and its config
+    /// still says `taper.bias = false`; without them it would silently be another model.
     fn check_bias_is_zero(&self, weight: &ParamSpec) -> Result<(), CheckpointError> {
         let bias = huggingface::bias_owner(&weight.name).map(|module| format!("{module}.bias"));
         let Some((name, file)) = bias.as_deref().and_then(|bias| self.find(bias)) else {
@@ -160,15 +160,15 @@ impl Pretrained {
         file.expect_shape(name, &weight.shape[..1])?;
         let mut values = vec![0.0; weight.shape[0]];
         file.read(name, &mut values, 0..weight.shape[0])?;
-        match values.iter().all(|&value| value == 0.0) {
-            true => Ok(()),
-            false => Err(CheckpointError::Tensor {
-                path: file.path.clone(),
-                name: name.to_owned(),
-                found: "not zero".into(),
-                expected: "zeros, because `config.json` says that `taper.bias` is false".into(),
-            }),
+        if values.iter().all(|&value| value == 0.0) {
+            return Ok(());
         }
+        Err(CheckpointError::Tensor {
+            path: file.path.clone(),
+            name: name.to_owned(),
+            found: "not zero".into(),
+            expected: "zeros, because `config.json` says that `taper.bias` is false".into(),
+        })
     }
 
     /// The file that holds a parameter, and its name there: `GPT2LMHeadModel` saves with the
@@ -182,7 +182,7 @@ impl Pretrained {
     }
 }
 
-/// How close a model must be to the stored one.
+/// Required likeness of a model to the stored one.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Fit {
     Exact,
@@ -190,7 +190,7 @@ pub(super) enum Fit {
     CropOrPad,
 }
 
-/// What of `current` cannot be had from a model of dims `stored`.
+/// Every key of `current` that a model of dims `stored` cannot satisfy.
 pub(super) fn differences(stored: &ModelDims, current: &ModelDims, fit: Fit) -> Vec<Difference> {
     let loose = fit == Fit::CropOrPad;
     let block_fits =

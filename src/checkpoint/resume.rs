@@ -1,4 +1,4 @@
-//! May this config go on from that checkpoint? Only if it is the same experiment.
+//! The check that a config goes on from a checkpoint: it must be the same experiment.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{CheckpointError, Difference};
 use crate::config::Config;
 
-/// The keys that may change on resume: they decide how long, how fast, where and how often, never
+/// Keys that may change on resume. They decide how long, how fast, where and how often, never
 /// which numbers come out. All other keys must be equal, so a key added later is covered.
 const FREE_SECTIONS: [&str; 4] = ["eval", "checkpoint", "system", "gemm"];
 const FREE_KEYS: [&str; 4] = [
@@ -17,7 +17,7 @@ const FREE_KEYS: [&str; 4] = [
     "train.log_interval",
 ];
 
-/// Compared together, as the sequences of one optimizer step.
+/// Keys that are compared together, as the sequences of one optimizer step.
 const BATCH_KEYS: [&str; 4] = [
     "train.batch_size",
     "train.gradient_accumulation_steps",
@@ -25,7 +25,7 @@ const BATCH_KEYS: [&str; 4] = [
     "train.tokens_per_step",
 ];
 
-/// Derived from the dataset when absent on either side; loading compares the derived sizes.
+/// Key that is derived from the dataset when absent on either side; loading compares the derived sizes.
 const DERIVED_KEY: &str = "model.vocab_size";
 
 /// Refuses a config that is another experiment than the one a checkpoint holds.
@@ -56,14 +56,15 @@ pub fn check_resumable(current: &Config, stored_toml: &str) -> Result<(), Checkp
         }
     }
     differences.extend(step_size_difference(current, &stored));
-    match differences.is_empty() {
-        true => Ok(()),
-        false => Err(CheckpointError::Contradiction { differences }),
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(CheckpointError::Contradiction { differences })
     }
 }
 
-/// Whether `current` asks for the launch that the checkpoint's config asked for. Then going on with
-/// the checkpoint's rung is what was meant.
+/// Whether `current` asks for the launch that the checkpoint's config asked for. If so, the run goes on with
+/// the checkpoint's rung.
 ///
 /// # Errors
 /// `StoredConfig` when the stored text is no config of this version.
@@ -84,8 +85,8 @@ pub fn asks_for_the_same_launch(
     Ok(launch(current) == launch(&stored))
 }
 
-/// Whether `current` asks for the matrix products that the checkpoint's config asked for. Then going on
-/// with its table is what was meant.
+/// Whether `current` asks for the GEMMs that the checkpoint's config asked for. If so, the run goes on
+/// with the checkpoint's table.
 ///
 /// # Errors
 /// `StoredConfig` when the stored text is no config of this version.
@@ -110,7 +111,7 @@ fn edit(key: &str, stored: Option<&Value>) -> String {
     }
 }
 
-/// The step's size may be spelled in several ways; only what it comes to counts.
+/// The difference in the size of a step. It may be spelled in several ways; only the number of sequences counts.
 fn step_size_difference(current: &Config, stored: &Config) -> Option<Difference> {
     let (wanted, found) = (stored.sequences_per_step(), current.sequences_per_step());
     let train = &current.train;
@@ -135,7 +136,7 @@ fn step_size_difference(current: &Config, stored: &Config) -> Option<Difference>
     })
 }
 
-/// At most `most`, at least 1.
+/// The largest divisor of `of` that is at most `most`, and at least 1.
 fn largest_divisor(of: usize, most: usize) -> usize {
     let mut candidates = (1..=most.min(of)).rev();
     candidates
@@ -143,7 +144,7 @@ fn largest_divisor(of: usize, most: usize) -> usize {
         .unwrap_or(1)
 }
 
-/// Every key that has a value, as `section.key`. JSON's values, because TOML's hold no number above
+/// Every key that has a value, as `section.key`. The values are JSON's, because TOML's hold no number above
 /// 2^63, which a seed may be.
 fn flat(config: &Config) -> Result<BTreeMap<String, Value>, CheckpointError> {
     let mut flat = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Writing a checkpoint so that it is there whole or not at all.
+//! Writing a checkpoint, whole or not at all.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::folders::{self, Folders};
 use super::manifest::{FileDigest, HashedFile, Manifest, is_plain};
-use super::tensors::{self, Contents, Failure, TensorOut};
+use super::tensors::{self, Failure, TensorOut, TensorSource};
 use super::{
     CheckpointError, FETCH, MANIFEST, MODEL, MODEL_CONFIG, OPTIMIZER, REQUIRED, RUN_CONFIG, STATE,
     TrainState, huggingface,
@@ -33,13 +33,14 @@ pub struct Snapshot<'a> {
 /// Writes `<out_dir>/ckpt-<step>` and returns its path; a checkpoint of the same step is replaced.
 ///
 /// Everything goes into a temporary folder, each file is synced, the manifest comes last, and one
-/// rename makes the checkpoint appear. What an earlier, killed save left behind is cleaned up.
-/// Nothing the size of the model is allocated: at most one of its matrices, where the weights are not
-/// in the host's memory.
+/// rename makes the checkpoint appear. Remains of an earlier, killed save are cleaned up.
+/// Nothing the size of the model is allocated. Where the weights are not in the host's memory, one matrix of the model is
+/// allocated at a time.
 ///
 /// # Errors
 /// `Save` names the file that could not be written, or whose values could not be fetched; the earlier
-/// checkpoints are untouched and the temporary folder is gone. `ExtraFile` refuses a name that is a path or that taper uses itself.
+/// checkpoints are untouched and the temporary folder is gone. `ExtraFile` refuses a name that is a path or that taper
+/// uses itself.
 ///
 /// # Panics
 /// When a buffer is not as long as the layout of `dims`: a defect of the caller.
@@ -146,7 +147,7 @@ fn write_file(path: &Path, body: Body) -> Result<FileDigest, Failure> {
     Ok(file.finish()?)
 }
 
-/// `m.<parameter>` and `v.<parameter>`, in taper's own layout.
+/// The tensors `m.<parameter>` and `v.<parameter>`, in taper's own layout.
 fn moments<'a>(layout: &ParamLayout, m: &'a dyn Values, v: &'a dyn Values) -> Vec<TensorOut<'a>> {
     let named = [("m", m), ("v", v)];
     let tensors = named.iter().flat_map(|&(moment, values)| {
@@ -154,7 +155,7 @@ fn moments<'a>(layout: &ParamLayout, m: &'a dyn Values, v: &'a dyn Values) -> Ve
         layout.params.iter().map(move |param| TensorOut {
             name: format!("{moment}.{}", param.name),
             shape: param.shape.clone(),
-            contents: Contents::Same(values, param.range()),
+            source: TensorSource::Same(values, param.range()),
         })
     });
     tensors.collect()

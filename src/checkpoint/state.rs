@@ -1,4 +1,4 @@
-//! `state.json`: where the run stands.
+//! `state.json`: the position of a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub struct TrainState {
     pub step: u64,
     pub seed: u64,
     pub sequences_per_step: usize,
-    /// The rung that the run stood on: what follows at the same one is the same bit for bit.
+    /// Rung of the run; a run that goes on at the same rung is the same bit for bit.
     #[serde(default)]
     pub rung: Option<Rung>,
     pub tokens_seen: u64,
@@ -28,12 +28,12 @@ pub struct TrainState {
     /// The step of the newest evaluation, so that a resumed run neither repeats nor skips one.
     #[serde(default)]
     pub evaluated_step: Option<u64>,
-    /// Length of `metrics.jsonl` at this step; what lies beyond it belongs to steps that are redone.
+    /// Length of `metrics.jsonl` at this step; lines beyond it belong to steps that are redone.
     #[serde(default)]
     pub metrics_bytes: u64,
     #[serde(default)]
     pub choices: Vec<NamedChoice>,
-    /// What computed each matrix product: another candidate may round differently.
+    /// Candidate that computed each GEMM; another one may round differently.
     #[serde(default)]
     pub gemm: Table,
     /// Absent in checkpoints of runs that had none.
@@ -57,9 +57,12 @@ mod exact {
     }
 
     pub fn serialize<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
-        let stored = value.map(|value| match value.is_finite() {
-            true => Stored::Finite(value),
-            false => Stored::Text(value.to_string()),
+        let stored = value.map(|value| {
+            if value.is_finite() {
+                Stored::Finite(value)
+            } else {
+                Stored::Text(value.to_string())
+            }
         });
         stored.serialize(to)
     }

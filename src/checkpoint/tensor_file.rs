@@ -12,10 +12,10 @@ use super::CheckpointError;
 use super::transpose::{row_blocks, transpose};
 use crate::ops::backend::{CHUNK, ValuesMut, chunks, room};
 
-/// The header starts with its own length, a little-endian u64.
+/// Size of the header's length, a little-endian u64 at the start of the file.
 const LENGTH_BYTES: u64 = 8;
 
-/// No real header comes near this; a larger one is damage, not a reason to allocate.
+/// Limit on the header. No real header comes near this; a larger one is damage, not a reason to allocate.
 const MAX_HEADER_BYTES: u64 = 100 << 20;
 
 /// An open safetensors file whose header was checked against its length.
@@ -101,8 +101,8 @@ impl TensorFile {
         Ok(())
     }
 
-    /// Fills `range` of `to`, a matrix (cols, rows), with the transpose of a whole tensor (rows, cols);
-    /// by way of `copy` where the host does not have it.
+    /// Fills `range` of `to`, a matrix (cols, rows), with the transpose of a whole tensor (rows, cols). It goes
+    /// by way of `copy` where `to` is not in the host's memory.
     pub(super) fn read_transposed(
         &self,
         name: &str,
@@ -122,7 +122,7 @@ impl TensorFile {
         Ok(())
     }
 
-    /// Fills `range` of `to`, for which the file has nothing, with zeros.
+    /// Fills `range` of `to`, for which the file has no elements, with zeros.
     pub(super) fn pad(
         &self,
         to: &mut dyn ValuesMut,
@@ -150,7 +150,7 @@ impl TensorFile {
         Ok(())
     }
 
-    /// For `map_err`: what was read does not get to where it belongs.
+    /// The error of a device that does not take the values, for `map_err`.
     fn not_loaded(&self) -> impl FnOnce(io::Error) -> CheckpointError {
         CheckpointError::io("load", &self.path)
     }

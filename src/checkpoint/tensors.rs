@@ -13,23 +13,25 @@ use crate::ops::backend::{CHUNK, Values, chunks, on_host, room};
 /// An f32 tensor to be written.
 pub(super) struct TensorOut<'a> {
     pub(super) name: String,
-    /// As in the file.
+    /// Shape in the file.
     pub(super) shape: Vec<usize>,
-    pub(super) contents: Contents<'a>,
+    pub(super) source: TensorSource<'a>,
 }
 
-/// What a tensor is made of; a range is that of its values.
-pub(super) enum Contents<'a> {
+/// Source of a tensor's elements; a range is that of its values.
+pub(super) enum TensorSource<'a> {
+    /// Values in the order of the file.
     Same(&'a dyn Values, Range<usize>),
     /// A matrix (rows, cols) that the file holds as (cols, rows).
     Transposed(&'a dyn Values, Range<usize>),
     Zeros,
 }
 
-/// Why a file is not written.
+/// Failure to write a file.
 pub(super) enum Failure {
+    /// Writing to the file failed.
     File(io::Error),
-    /// Its values cannot be had.
+    /// Fetching the values failed.
     Values(io::Error),
 }
 
@@ -60,34 +62,34 @@ pub(super) fn write(out: &mut impl Write, tensors: &[TensorOut]) -> Result<(), F
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
-    let mut encode = Encoder::default();
+    let mut encode = F32Encoder::default();
     let mut copy = Vec::new();
     for tensor in tensors {
-        match &tensor.contents {
-            Contents::Same(values, range) => {
+        match &tensor.source {
+            TensorSource::Same(values, range) => {
                 for range in chunks(range.clone()) {
                     let chunk = on_host(*values, range, &mut copy).map_err(Failure::Values)?;
                     encode.write(out, chunk)?;
                 }
             }
-            Contents::Transposed(values, range) => {
+            TensorSource::Transposed(values, range) => {
                 let matrix = on_host(*values, range.clone(), &mut copy).map_err(Failure::Values)?;
                 encode.write_transposed(out, matrix, &tensor.shape)?;
             }
-            Contents::Zeros => encode.write(out, &vec![0.0; tensor.shape.iter().product()])?,
+            TensorSource::Zeros => encode.write(out, &vec![0.0; tensor.shape.iter().product()])?,
         }
     }
     Ok(())
 }
 
-/// Turns f32 into bytes, a chunk at a time.
+/// Writes f32 as little-endian bytes, a chunk at a time.
 #[derive(Default)]
-struct Encoder {
+struct F32Encoder {
     block: Vec<f32>,
     bytes: Vec<u8>,
 }
 
-impl Encoder {
+impl F32Encoder {
     fn write(&mut self, out: &mut impl Write, values: &[f32]) -> io::Result<()> {
         for chunk in values.chunks(CHUNK) {
             self.bytes.clear();

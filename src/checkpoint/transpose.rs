@@ -1,10 +1,10 @@
-//! Transposing a matrix that is read or written a block of rows at a time.
+//! The transpose of a matrix that is read or written a block of rows at a time.
 
 use std::ops::Range;
 
 use crate::ops::backend::CHUNK;
 
-/// Whole rows, about a chunk at a time.
+/// Ranges of whole rows, about a chunk of values each.
 pub(super) fn row_blocks(rows: usize, cols: usize) -> impl Iterator<Item = Range<usize>> {
     let step = (CHUNK / cols.max(1)).max(1);
     (0..rows)
@@ -12,7 +12,7 @@ pub(super) fn row_blocks(rows: usize, cols: usize) -> impl Iterator<Item = Range
         .map(move |start| start..(start + step).min(rows))
 }
 
-/// `to[c][r] = from[r][c]` for r < rows, c < cols; a stride is the distance between two rows.
+/// Sets `to[c][r] = from[r][c]` for r < rows, c < cols; a stride is the distance between two rows.
 pub(super) fn transpose(
     from: &[f32],
     from_stride: usize,

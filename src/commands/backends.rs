@@ -1,4 +1,4 @@
-//! The backend of a plan: what its products are computed by, and where.
+//! The backend of a plan: the device, and the GEMMs that it computes.
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaDevice;
@@ -10,21 +10,21 @@ use crate::ops::cpu::OnCpu;
 use crate::ops::gemm::{Cache, Cpu, Products, Table, cache_folder, cpu};
 use crate::plan::Plan;
 
-/// What the search for the fastest products begins with, and where it shows how far it is.
+/// Start of the search for the fastest GEMMs, and its progress bar.
 pub(super) struct Search {
-    /// A checkpoint's.
+    /// The winners that a checkpoint has stored.
     pub stored: Table,
     pub progress: ProgressBar,
 }
 
-/// The CPU.
+/// The CPU as a backend.
 pub(super) fn cpu(plan: &Plan, device: &DeviceProfile, search: Search) -> OnCpu<f32> {
     let cache = cpu_cache(plan, device);
     let products = Products::new(Cpu::new(plan.inputs), plan.gemm, cache, search.stored);
     OnCpu::new(plan.threads, products.with_progress(search.progress))
 }
 
-/// What searches on this CPU found, with as many threads and as far as the plan's.
+/// The cache of searches on this CPU with the plan's threads and effort.
 pub(super) fn cpu_cache(plan: &Plan, device: &DeviceProfile) -> Option<Cache> {
     let name = format!("cpu-{}-threads-{}", plan.threads, plan.gemm);
     let header = cpu::header(device, plan.threads);
@@ -43,11 +43,12 @@ mod gpu {
     use crate::ops::gemm::gpu::GpuGemm;
     use crate::ops::launch::GpuElement;
 
-    /// What searches on a GPU found, as far as the plan's.
+    /// The cache of searches on a GPU with the plan's effort.
     pub(in crate::commands) fn cache(
         gpu: &GpuGemm,
         plan: &Plan,
-        (ordinal, profile): (usize, &DeviceProfile),
+        ordinal: usize,
+        profile: &DeviceProfile,
     ) -> Option<Cache> {
         let name = format!("cuda-{ordinal}-{}-{}", plan.gemm, gpu.backend());
         let header = gpu.header(profile);
@@ -63,6 +64,8 @@ mod gpu {
     }
 
     impl<'a> Opened<'a> {
+        /// Opens the GPU that CUDA counts as `ordinal`.
+        ///
         /// # Errors
         /// When the GPU cannot be had.
         pub fn new(
@@ -82,15 +85,15 @@ mod gpu {
             self.device.clone()
         }
 
-        /// The GPU as a backend, with the workspace of its products.
+        /// The GPU as a backend, with the workspace of its GEMMs.
         ///
         /// # Errors
-        /// When it has not even memory for that, or does not tell what it can do.
+        /// When the GPU has no memory for the workspace, or does not tell its properties.
         pub fn backend<T: GpuElement>(&self, search: Search) -> Result<OnGpu<T>, DeviceError> {
             let explained = |error| explain(error, self.ordinal);
             let gpu = GpuGemm::on(&self.device, self.profile, self.plan.gemm_backend)
                 .map_err(explained)?;
-            let cache = cache(&gpu, self.plan, (self.ordinal, self.profile));
+            let cache = cache(&gpu, self.plan, self.ordinal, self.profile);
             let products = Dispatch::new(gpu, self.plan.gemm, cache, search.stored);
             let products = products.with_progress(search.progress);
             OnGpu::new(

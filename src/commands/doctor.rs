@@ -1,4 +1,4 @@
-//! `taper doctor`: is this machine fit to train on?
+//! `taper doctor`: a check that this machine is fit to train on.
 
 use crate::commands::{print_now, until_reader_leaves};
 use crate::config::Config;
@@ -29,14 +29,11 @@ pub fn run(args: DoctorArgs) -> Result<()> {
         None => None,
     };
     let report = Report::new(Machine::probe(config.as_ref()));
-    let text = match args.json {
-        true => {
-            report
-                .json()
-                .map_err(|error| Error::io("write", "the report".as_ref())(error.into()))?
-                + "\n"
-        }
-        false => report.text(),
+    let text = if args.json {
+        let json = report.json();
+        json.map_err(|error| Error::io("write", "the report".as_ref())(error.into()))? + "\n"
+    } else {
+        report.text()
     };
     until_reader_leaves(print_now(&text))?;
     match report.problems {

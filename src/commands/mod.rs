@@ -15,7 +15,7 @@ use crate::memory::{AllocationError, Recoverable};
 use crate::plan::{PlanError, Request};
 use crate::terms::FileError;
 
-/// Does `work` in a pool of `threads` threads.
+/// Runs `work` in a pool of `threads` threads.
 ///
 /// # Errors
 /// [`Error::Threads`] when the system refuses them, else what `work` returns.
@@ -35,7 +35,7 @@ fn print_now(text: &str) -> Result<()> {
         .map_err(Error::io("write to", "standard output".as_ref()))
 }
 
-/// A reader that has seen enough may go away, as `head` does: the work ends there, and well.
+/// Ends the work well when the reader goes away, as `head` does when it has seen enough.
 fn until_reader_leaves(done: Result<()>) -> Result<()> {
     match done {
         Err(Error::File(FileError { source, .. }))
@@ -47,8 +47,8 @@ fn until_reader_leaves(done: Result<()>) -> Result<()> {
     }
 }
 
-/// Says which launches take less memory, for a lack of memory at the smallest rung; other errors stay as they are.
-/// `saved` says whether there is a checkpoint to go on from.
+/// Adds the launches that take less memory to a lack of memory at the smallest rung; other errors stay as they are.
+/// `saved`: there is a checkpoint to go on from.
 fn explain(error: Error, request: &Request, saved: bool) -> Error {
     let lack = match error.into_out_of_memory() {
         // A file operation that lacked memory says nothing of what is held.

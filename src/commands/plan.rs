@@ -1,4 +1,4 @@
-//! `taper plan`: what a run would do, on this machine or on a card that is not here.
+//! `taper plan`: the plan of a run, on this machine or on a card that is not here.
 
 use crate::checkpoint::{hub_cache, open_pretrained, resolve_pretrained};
 use crate::commands::{print_now, until_reader_leaves};
@@ -72,27 +72,31 @@ pub fn run(args: PlanArgs) -> Result<()> {
         source: &args.config,
         device,
         plan: &plan,
-        trial: &match args.allocate {
-            true => Some(allocate(&plan, &found)?),
-            false => None,
+        trial: &if args.allocate {
+            Some(allocate(&plan, &found)?)
+        } else {
+            None
         },
     };
-    let text = match args.json {
-        true => plan_json(&report),
-        false => plan_text(&report, args.buffers),
+    let text = if args.json {
+        plan_json(&report)
+    } else {
+        plan_text(&report, args.buffers)
     };
     until_reader_leaves(print_now(&(text + "\n")))
 }
 
-/// A card that is not here has no number.
+/// The device that a plan is asked for.
 struct Wanted {
     profile: DeviceProfile,
+    /// Whether it is a device of this machine.
     here: bool,
+    /// CUDA's number of a GPU that is here.
     ordinal: Option<usize>,
     because: String,
 }
 
-/// Where `train` would run, if `--device` does not say otherwise.
+/// The device that `--device` names, else the one that `train` would run on.
 fn device(args: &PlanArgs, config: &Config) -> Result<Wanted> {
     let because = "`--device` says so".to_owned();
     let named = args.device.as_deref();
@@ -139,7 +143,7 @@ const GPT2: [(&str, usize, usize, usize); 4] = [
     ("gpt2-xl", 48, 25, 1600),
 ];
 
-/// The sizes of the weights that a run starts from, where it starts from some. OpenAI's need not be
+/// Sizes of the weights that a run starts from; `None` where it starts from none. OpenAI's weights need not be
 /// here.
 pub(super) fn weights(init_from: &str) -> Option<ModelDims> {
     if let Some(&(_, n_layer, n_head, n_embd)) = GPT2.iter().find(|(name, ..)| *name == init_from) {
@@ -158,7 +162,7 @@ pub(super) fn weights(init_from: &str) -> Option<ModelDims> {
     Some(open_pretrained(&folder).ok()?.dims)
 }
 
-/// On the device that the plan is for, which must be here.
+/// Takes the plan's memory for a moment on its device, which must be here.
 fn allocate(plan: &Plan, wanted: &Wanted) -> Result<Trial> {
     match (wanted.here, wanted.ordinal) {
         (true, None) => Ok(trial::on_cpu(plan)?),
@@ -174,10 +178,10 @@ fn allocate(plan: &Plan, wanted: &Wanted) -> Result<Trial> {
     }
 }
 
-/// The vocabularies that nanoGPT's datasets have, for one that is not here.
+/// Vocabularies of nanoGPT's datasets by the end of their name, for a dataset that is not here.
 const ASSUMED_VOCAB: [(&str, usize); 2] = [("_char", 65), ("", GPT2_VOCAB)];
 
-/// What is known of the dataset; a plan does not need it to be there.
+/// Facts about the dataset. A plan does not need it to be here: then its vocabulary is assumed.
 pub(super) fn dataset(config: &Config) -> Result<DatasetInfo> {
     match Dataset::open(&config.data) {
         Ok(dataset) => return Ok(dataset.info),

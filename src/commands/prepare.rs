@@ -48,7 +48,7 @@ pub fn run(args: PrepareArgs) -> Result<()> {
     Ok(())
 }
 
-/// What the arguments mean, with the dataset's text at hand.
+/// Turns the arguments into a request. The text of a dataset is downloaded if needed.
 fn resolve(args: &PrepareArgs) -> Result<PrepareRequest> {
     if !(args.val_fraction > 0.0 && args.val_fraction < 1.0) {
         return Err(usage(

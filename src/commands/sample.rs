@@ -54,9 +54,10 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let settings = settings(&args)?;
     let prompt = prompt(&args.prompt)?;
     let weights = find_weights(&args.checkpoint)?;
-    let tokenizer = match weights.path.join("tokenizer.json").exists() {
-        true => Tokenizer::load(&weights.path)?,
-        false => Tokenizer::gpt2()?,
+    let tokenizer = if weights.path.join("tokenizer.json").exists() {
+        Tokenizer::load(&weights.path)?
+    } else {
+        Tokenizer::gpt2()?
     };
     let tokens = tokenizer.encode_prompt(&prompt)?;
     let device = DeviceProfile::cpu();
@@ -72,7 +73,8 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let memory = host_memory(
         &device,
         args.memory_limit,
-        (threads, packed),
+        threads,
+        packed,
         Faults::new(args.inject),
     );
     let done = in_thread_pool(threads, || {
@@ -148,7 +150,8 @@ fn prompt(asked: &str) -> Result<String> {
     }
 }
 
-/// A checkpoint of taper's is verified; the folder it is in is also a Hugging Face GPT-2.
+/// Finds the weights that `--checkpoint` names. A checkpoint of taper's is verified; its folder is also a Hugging Face
+/// GPT-2.
 fn find_weights(asked: &str) -> Result<Pretrained> {
     let path = PathBuf::from(asked);
     let foreign = path.join("config.json").exists() && !path.join("MANIFEST.json").exists();
@@ -163,12 +166,13 @@ fn find_weights(asked: &str) -> Result<Pretrained> {
     Ok(open_pretrained(&found.checkpoint.path)?)
 }
 
-/// Says what memory was refused for, after a text: not in the middle of it.
+/// Prints refusals of memory, after a text and not in the middle of it.
 fn warn(recoveries: Vec<Recovery>) {
     for recovery in recoveries {
-        let follows = match recovery.is_descent() {
-            true => "going on without keeping keys and values: slower, the same text",
-            false => "released what can be made again, trying once more",
+        let follows = if recovery.is_descent() {
+            "going on without keeping keys and values: slower, the same text"
+        } else {
+            "released what can be made again, trying once more"
         };
         eprintln!("warning: {}; {follows}", recovery.refusal);
     }

@@ -62,9 +62,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
     // Last, so that what dataset and tokenizer take counts as the process's.
     let found = find(config.system.device)?;
     let device = &found.profile;
-    let job = match args.eval_only || config.eval.eval_only {
-        true => Job::Evaluate,
-        false => Job::Train,
+    let job = if args.eval_only || config.eval.eval_only {
+        Job::Evaluate
+    } else {
+        Job::Train
     };
     let stored = start.stored_products(&config)?;
     let info = dataset.info.clone();
@@ -84,7 +85,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         plan.reserve_bytes(),
         Faults::new(args.inject),
     );
-    let run = Run {
+    let run = PlannedRun {
         start: &start,
         plan: &plan,
         device,
@@ -95,20 +96,8 @@ pub fn run(args: TrainArgs) -> Result<()> {
         stored,
         progress: search_bar(options),
     };
-    in_thread_pool(plan.threads, || match found.ordinal {
-        None => run.on(backends::cpu(&plan, device, search), memory, &mut reporter),
-        #[cfg(feature = "cuda")]
-        Some(ordinal) => {
-            let gpu = backends::Opened::new(ordinal, &plan, device)?;
-            let memory = memory.in_pool(gpu.device());
-            match plan.precision {
-                Precision::Float32 => run.on(gpu.backend::<f32>(search)?, memory, &mut reporter),
-                Precision::Bfloat16 => run.on(gpu.backend::<bf16>(search)?, memory, &mut reporter),
-                Precision::Float16 => run.on(gpu.backend::<f16>(search)?, memory, &mut reporter),
-            }
-        }
-        #[cfg(not(feature = "cuda"))]
-        Some(_) => Err(crate::device::DeviceError::NoCuda.into()),
+    in_thread_pool(plan.threads, || {
+        run.on_device(found.ordinal, search, memory, &mut reporter)
     })
     .map_err(|error| {
         let saved = job == Job::Train && find_latest(&plan.out_dir).is_ok();
@@ -117,7 +106,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
 }
 
 /// Everything that is decided before a backend is there.
-struct Run<'a> {
+struct PlannedRun<'a> {
     start: &'a Start,
     plan: &'a Plan,
     device: &'a DeviceProfile,
@@ -125,7 +114,33 @@ struct Run<'a> {
     interrupt: &'a Interrupt,
 }
 
-impl Run<'_> {
+impl PlannedRun<'_> {
+    /// Runs on the CPU, or on the GPU that CUDA counts as `ordinal`.
+    fn on_device(
+        &self,
+        ordinal: Option<usize>,
+        search: backends::Search,
+        memory: Memory,
+        reporter: &mut Reporter,
+    ) -> Result<()> {
+        let Self { plan, device, .. } = *self;
+        match ordinal {
+            None => self.on(backends::cpu(plan, device, search), memory, reporter),
+            #[cfg(feature = "cuda")]
+            Some(ordinal) => {
+                let gpu = backends::Opened::new(ordinal, plan, device)?;
+                let memory = memory.in_pool(gpu.device());
+                match plan.precision {
+                    Precision::Float32 => self.on(gpu.backend::<f32>(search)?, memory, reporter),
+                    Precision::Bfloat16 => self.on(gpu.backend::<bf16>(search)?, memory, reporter),
+                    Precision::Float16 => self.on(gpu.backend::<f16>(search)?, memory, reporter),
+                }
+            }
+            #[cfg(not(feature = "cuda"))]
+            Some(_) => Err(crate::device::DeviceError::NoCuda.into()),
+        }
+    }
+
     fn on<B: StoredBackend>(
         &self,
         backend: B,
@@ -181,7 +196,7 @@ impl Run<'_> {
     }
 }
 
-/// What `--set` says, and the flags that are short for one.
+/// Settings of `--set`, and of the flags that are short for one.
 fn overrides(args: &TrainArgs) -> Vec<String> {
     let limit = args.memory_limit.iter();
     let limit = limit.map(|limit| format!("system.memory_limit={limit}"));

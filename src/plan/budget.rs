@@ -1,4 +1,4 @@
-//! How much memory a run may hold, and what of it is not for its buffers.
+//! The memory that a run may hold, and the part of it that is not for its buffers.
 
 use crate::device::{DeviceProfile, GpuProcess, Hardware};
 use crate::faults::Faults;
@@ -9,34 +9,33 @@ use crate::units::bytes;
 
 const MIB: u64 = 1 << 20;
 
-/// Of what a CPU has available, the share left to others: the kernel kills when nothing is left.
+/// Share of a CPU's available memory that is left to others. The kernel kills when nothing is left.
 const CPU_HEADROOM: f64 = 0.05;
 
-/// A CUDA context, for a card that is not here; on one that is, free memory is read after the context was made. An
-/// assumption: with what is loaded later, 300 to 500 MiB are commonly seen.
+/// A CUDA context, for a card that is not here. On a card that is here, free memory is read after the context was made.
+/// An assumption: with the code that is loaded later, 300 to 500 MiB are commonly seen.
 const CUDA_CONTEXT_BYTES: u64 = 192 * MIB;
 
 /// Code that a GPU's memory takes when it is first used: handles and kernels of cuBLAS, taper's own kernels. An
 /// assumption, until a card has told.
 const LAZY_CODE_BYTES: u64 = 256 * MIB;
 
-/// No card that there are kernels for has less memory, not even a slice of one (1 GB is the least of NVIDIA's vGPU
-/// profiles). A card of a test may, and has no code but what it says: a sixteenth of it is kept.
+/// Lower bound on the memory of a card that there are kernels for, or of a slice of one (1 GB is the least of NVIDIA's
+/// vGPU profiles). A card of a test may have less, and then a sixteenth of it is kept for code.
 const SMALLEST_CARD_BYTES: u64 = 768 * MIB;
 const SMALLER_CARDS_SHARE: u64 = 16;
 
-/// What one update reads and gives: a few numbers in a handful of buffers, of which a GPU's pool makes no
-/// small ones.
+/// Inputs and results of one update: a few numbers, in a handful of buffers. A GPU's pool makes no small buffers.
 const STEP_NUMBERS_BYTES: u64 = 64 << 10;
 
-/// Block of a GPU's memory pool, whose last one may be all but empty. The granularity of `cuMemCreate`; that pools
-/// have it, too, is an assumption until a card has told.
+/// Block of a GPU's memory pool; the last block may be all but empty. The size is the granularity of `cuMemCreate`;
+/// that pools have the same is an assumption, until a card has told.
 const POOL_BLOCK_BYTES: u64 = 2 * MIB;
 
 /// Code, tables and stacks that a run touches after it was planned.
 const CPU_PROCESS_BYTES: u64 = 2 * MIB;
 
-/// What each thread of a matrix product packs of its own: a level-2 cache full.
+/// Operands that each thread of a GEMM packs for itself: a level-2 cache full.
 const PACKED_PER_THREAD_BYTES: u64 = 2 * MIB;
 
 /// The most that a run may hold on `device`, reserve included; `None` where neither a limit nor the
@@ -90,20 +89,21 @@ fn free_text(holders: &[GpuProcess]) -> String {
     text
 }
 
-/// The host's memory for `threads` threads whose products pack up to `packed_bytes` together: what
-/// may be held, and the reserve held already.
+/// The host's memory under its budget, with the reserve held already. The reserve is for `threads` threads whose GEMMs
+/// pack up to `packed_bytes` together.
 pub fn host_memory(
     device: &DeviceProfile,
     limit: Option<u64>,
-    (threads, packed_bytes): (usize, usize),
+    threads: usize,
+    packed_bytes: usize,
     faults: Faults,
 ) -> Memory {
     let reserve = total_bytes(&reserve(device, threads, packed_bytes));
     Memory::limited(budget(device, limit).value, reserve, faults)
 }
 
-/// What the plan counts beside the run's own buffers. `packed_bytes` are those of the products on
-/// the CPU.
+/// Memory that the plan counts besides the run's own buffers. `packed_bytes` are the packed operands of GEMMs on the
+/// CPU.
 pub(super) fn reserve(device: &DeviceProfile, threads: usize, packed_bytes: usize) -> Vec<Row> {
     let row = |name: &str, bytes| Row {
         group: Group::Reserve,

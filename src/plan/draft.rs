@@ -1,27 +1,23 @@
 //! A request before a rung is chosen: the ladder, what its rungs take, and what there is.
 
 use super::budget::{budget, reserve};
-use super::ladder::{Launch, Rungs};
+use super::ladder::{Launch, Rungs, begin_with};
 use super::throughput::Predictor;
-use super::{PlanError, Request, resolve};
+use super::{PlanError, Request, precision, resolve};
 use crate::device::{DeviceProfile, Hardware};
 use crate::memory::{Planned, Row, total_bytes};
 use crate::model::packed_bytes;
 use crate::step::evaluation::plan_evaluation;
 use crate::step::plan_training;
-use crate::terms::{Choice, Effort, Engine, Inputs, Job, ModelDims, Precision, Recompute, Rung};
+use crate::terms::{Choice, Effort, Engine, Inputs, Job, ModelDims, Precision, Rung};
 
-/// What a request comes to before a rung is chosen.
+/// A request, resolved as far as it is before a rung is chosen.
 pub(super) struct Draft {
     pub vocab_size: Choice<usize>,
-    /// What the run is said to compute in.
+    /// Precision that the run is said to compute in; its buffers may be wider, see [`Measure::precision`].
     pub dtype: Choice<Precision>,
-    /// Of buffers.
-    pub precision: Precision,
-    pub inputs: Inputs,
     pub threads: Choice<usize>,
     pub gemm: Choice<Effort>,
-    pub pinned: Option<usize>,
     /// The most sequences of a micro-batch that kernels take.
     pub countable: usize,
     /// Whether the ladder begins with a checkpoint's rung.
@@ -32,6 +28,8 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// # Errors
+    /// When the parts of the request contradict each other, or the device cannot do what is asked for.
     pub fn new(request: &Request) -> Result<Self, PlanError> {
         let Request {
             config,
@@ -44,66 +42,45 @@ impl Draft {
         let vocab_size = resolve::vocab_size(config, dataset, origin.weights)?;
         let model = resolve::model_dims(config, vocab_size.value, origin.weights)?;
         resolve::check_kernels(&model, device)?;
-        let dtype = resolve::precision(config, &model, device)?;
-        let (precision, inputs) = resolve::storage(config, &model, device, dtype.value);
+        let dtype = precision::dtype(config, &model, device)?;
+        let (precision, inputs) = precision::storage(config, &model, device, dtype.value);
         let threads = resolve::threads(config, device);
-        let sequences_per_step = config.sequences_per_step();
-        let pinned = config.train.batch_size.pinned();
+        let gemm = resolve::autotune(config, device, job)?;
         let countable = resolve::countable_sequences(&model, device);
-        let rungs = Rungs {
-            sequences_per_step,
-            block_size: model.block_size,
-            vocab_size: model.vocab_size,
-            element_bytes: precision.element_bytes() as usize,
-            countable,
-            pinned,
-            // Nothing is kept in an evaluation, so nothing is recomputed.
-            recomputes: match job {
-                Job::Train => resolve::recomputes(config),
-                Job::Evaluate => &[Recompute::Block],
-            },
+        let rungs = Rungs::new(config, &model, precision, countable, job);
+        let measure = Measure {
+            engine: engine(device, threads.value),
+            model,
+            precision,
+            inputs,
+            job,
+            device: device.clone(),
+            gemm: gemm.value,
         };
+        let sequences = config.sequences_per_step();
         let predictor = Predictor::new(
-            &model,
+            &measure.model,
             device,
             inputs,
             threads.value,
-            (job, sequences_per_step),
-        );
-        let gemm = resolve::autotune(config, device, job)?;
-        let measure = Measure::new(
-            model.clone(),
-            device,
-            (precision, inputs),
-            (threads.value, gemm.value),
             job,
+            sequences,
         );
-        let mut ladder = rungs.ladder(&predictor, |rung| measure.bytes(rung));
+        let launch = |rung| Launch {
+            rung,
+            bytes: measure.bytes(rung),
+            tokens_per_second: predictor.tokens_per_second(rung),
+        };
+        let mut ladder = rungs.ladder(launch);
         let stored = origin.rung.filter(|rung| rung.micro_batch <= countable);
         if let Some(rung) = stored {
-            let bytes = measure.bytes(rung);
-            let below = |launch: &Launch| {
-                launch.bytes < bytes && launch.rung.micro_batch <= rung.micro_batch
-            };
-            ladder.retain(below);
-            let tokens_per_second = predictor.tokens_per_second(rung);
-            ladder.insert(
-                0,
-                Launch {
-                    rung,
-                    bytes,
-                    tokens_per_second,
-                },
-            );
+            begin_with(launch(rung), &mut ladder);
         }
         Ok(Self {
             vocab_size,
             dtype,
-            precision,
-            inputs,
             threads,
             gemm,
-            pinned,
             countable,
             resumed: stored.is_some(),
             measure,
@@ -128,10 +105,11 @@ impl Draft {
     }
 }
 
-/// Asks the constructors what they would allocate.
+/// A dry run of the constructors that allocate: how much memory a rung takes.
 pub(super) struct Measure {
     pub model: ModelDims,
     pub engine: Engine,
+    /// Precision of the buffers.
     pub precision: Precision,
     pub inputs: Inputs,
     pub job: Job,
@@ -140,33 +118,14 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    pub fn new(
-        model: ModelDims,
-        device: &DeviceProfile,
-        (precision, inputs): (Precision, Inputs),
-        (threads, gemm): (usize, Effort),
-        job: Job,
-    ) -> Self {
-        Self {
-            model,
-            engine: match device.hardware {
-                Hardware::Cpu(_) => Engine::Cpu { threads },
-                Hardware::Cuda(_) => Engine::Cuda,
-            },
-            precision,
-            inputs,
-            job,
-            device: device.clone(),
-            gemm,
-        }
-    }
-
+    /// Total of the buffers and the reserve.
     pub fn bytes(&self, rung: Rung) -> u64 {
         let reserve = total_bytes(&self.reserve(rung));
         let buffers = self.walk(rung, Planned::sum(self.precision));
         reserve.saturating_add(buffers.total_bytes())
     }
 
+    /// Every buffer, and the reserve.
     pub fn table(&self, rung: Rung) -> Vec<Row> {
         let mut rows = self.walk(rung, Planned::table(self.precision)).into_rows();
         rows.extend(self.reserve(rung));
@@ -195,5 +154,12 @@ impl Measure {
             Job::Evaluate => plan_evaluation(&self.model, rung, self.engine, &mut memory),
         }
         memory
+    }
+}
+
+fn engine(device: &DeviceProfile, threads: usize) -> Engine {
+    match device.hardware {
+        Hardware::Cpu(_) => Engine::Cpu { threads },
+        Hardware::Cuda(_) => Engine::Cuda,
     }
 }

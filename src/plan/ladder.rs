@@ -7,17 +7,18 @@
 
 use serde::Serialize;
 
-use super::throughput::Predictor;
-use crate::terms::{Recompute, Rung};
+use super::resolve;
+use crate::config::Config;
+use crate::terms::{Job, ModelDims, Precision, Recompute, Rung};
 
-/// A rung, with what it takes and gives.
+/// A rung, with its memory and its predicted speed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Launch {
     #[serde(flatten)]
     pub rung: Rung,
-    /// Of all buffers and the reserve.
+    /// Total of all buffers and the reserve.
     pub bytes: u64,
-    /// Predicted, to rank rungs.
+    /// Prediction that ranks rungs.
     pub tokens_per_second: f64,
 }
 
@@ -31,35 +32,51 @@ pub(super) const RESOLUTION: f64 = 0.99;
 /// smaller steps would not help a run that was refused memory.
 const STEP: f64 = 0.05;
 
-/// Tensor cores are at their best where every side of a product is a multiple of 64 values of 16 bits
+/// Tensor cores are at their best where every side of a GEMM is a multiple of 64 values of 16 bits
 /// (NVIDIA, "Matrix Multiplication Background User's Guide", section "Requirements to use tensor cores").
 const TILE_ROWS: usize = 64;
 
-/// What the ladder is made from.
-pub(super) struct Rungs<'a> {
-    pub sequences_per_step: usize,
-    pub block_size: usize,
-    pub vocab_size: usize,
-    pub element_bytes: usize,
+/// Every rung that the ladder may have.
+pub(super) struct Rungs {
+    sequences_per_step: usize,
+    block_size: usize,
+    vocab_size: usize,
+    element_bytes: usize,
     /// The largest micro-batch that kernels take.
-    pub countable: usize,
+    countable: usize,
     /// The largest micro-batch, asked for by the user.
-    pub pinned: Option<usize>,
-    /// In order of preference.
-    pub recomputes: &'a [Recompute],
+    pinned: Option<usize>,
+    /// Allowed kinds, in order of preference.
+    recomputes: &'static [Recompute],
 }
 
-impl Rungs<'_> {
-    /// From the best rung to the smallest; never empty.
-    pub fn ladder(&self, predictor: &Predictor, bytes: impl Fn(Rung) -> u64) -> Vec<Launch> {
-        let mut launches: Vec<Launch> = self
-            .all()
-            .map(|rung| Launch {
-                rung,
-                bytes: bytes(rung),
-                tokens_per_second: predictor.tokens_per_second(rung),
-            })
-            .collect();
+impl Rungs {
+    /// `precision` is that of the logits.
+    pub fn new(
+        config: &Config,
+        model: &ModelDims,
+        precision: Precision,
+        countable: usize,
+        job: Job,
+    ) -> Self {
+        Self {
+            sequences_per_step: config.sequences_per_step(),
+            block_size: model.block_size,
+            vocab_size: model.vocab_size,
+            element_bytes: precision.element_bytes() as usize,
+            countable,
+            pinned: config.train.batch_size.pinned(),
+            // Nothing is kept in an evaluation, so nothing is recomputed.
+            recomputes: match job {
+                Job::Train => resolve::recomputes(config),
+                Job::Evaluate => &[Recompute::Block],
+            },
+        }
+    }
+
+    /// Launches from the best rung to the smallest; never empty.
+    pub fn ladder(&self, launch: impl Fn(Rung) -> Launch) -> Vec<Launch> {
+        let mut launches: Vec<Launch> = self.all().map(launch).collect();
         let top = self.top(&launches);
         let floor = launches
             .iter()
@@ -119,8 +136,8 @@ impl Rungs<'_> {
         }
     }
 
-    /// Where the ladder starts: the smallest of the rungs that are as fast as any; with a pinned
-    /// micro-batch, of those with that one and the least recompute.
+    /// Start of the ladder: the smallest of the rungs that are as fast as any. With a pinned
+    /// micro-batch, only rungs with that one and the least recompute count.
     fn top(&self, launches: &[Launch]) -> Launch {
         let largest = launches.iter().map(|launch| launch.rung.micro_batch).max();
         let eligible = |launch: &&Launch| {
@@ -141,4 +158,12 @@ impl Rungs<'_> {
         let smallest = as_fast.min_by_key(|launch| launch.bytes);
         *smallest.unwrap_or(&launches[0])
     }
+}
+
+/// Puts a checkpoint's rung at the top. The rungs that stay below it take less memory, and none has a larger micro-batch.
+pub(super) fn begin_with(first: Launch, ladder: &mut Vec<Launch>) {
+    ladder.retain(|launch| {
+        launch.bytes < first.bytes && launch.rung.micro_batch <= first.rung.micro_batch
+    });
+    ladder.insert(0, first);
 }

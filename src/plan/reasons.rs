@@ -1,4 +1,4 @@
-//! The reasons behind the chosen rung, in words.
+//! Reasons for the chosen rung, in words.
 
 use super::Launch;
 use super::draft::{Draft, Measure};
@@ -7,16 +7,15 @@ use crate::config::{Config, RecomputeRequest};
 use crate::terms::{Choice, Job, Recompute};
 use crate::units::{bytes, count};
 
-/// The reasons behind the chosen rung.
-pub(super) struct Picture<'a> {
+/// Reasons for the rung `chosen` of a draft's ladder.
+pub(super) struct Reasons<'a> {
     pub draft: &'a Draft,
     pub chosen: usize,
     pub config: &'a Config,
-    pub resumed: bool,
 }
 
-impl Picture<'_> {
-    /// The rung one would have with enough memory.
+impl Reasons<'_> {
+    /// The rung of a run with enough memory.
     fn wanted(&self) -> &Launch {
         &self.draft.ladder[0]
     }
@@ -30,7 +29,7 @@ impl Picture<'_> {
         format!("needs {}, {there} may be used", bytes(needed))
     }
 
-    /// What the run may hold.
+    /// Memory that the run may hold.
     pub fn memory(&self) -> Choice<String> {
         let budget = &self.draft.budget;
         Choice {
@@ -47,7 +46,7 @@ impl Picture<'_> {
             Job::Train => format!("{micro_batch} x {}", sequences / micro_batch),
             Job::Evaluate => micro_batch.to_string(),
         };
-        let because = match self.draft.pinned {
+        let because = match self.config.train.batch_size.pinned() {
             _ if rung.micro_batch < wanted.micro_batch => format!(
                 "{} {}; {}",
                 times(wanted.micro_batch),
@@ -63,7 +62,7 @@ impl Picture<'_> {
                     count(self.draft.countable as u64)
                 )
             }
-            _ if self.resumed => {
+            _ if self.draft.resumed => {
                 "as in the checkpoint, so that the resumed run is the same bit for bit; \
                  another `train.batch_size` plans anew"
                     .into()
@@ -89,7 +88,7 @@ impl Picture<'_> {
         }
     }
 
-    /// Whether kernels take fewer sequences than the `asked`, and that is why there are not more.
+    /// Whether the micro-batch is not larger because kernels take fewer sequences than `asked`.
     fn countable_ends_at(&self, asked: usize) -> bool {
         let (sequences, most) = (self.config.sequences_per_step(), self.draft.countable);
         let larger = self.wanted().rung.micro_batch + 1..=most.min(asked);
@@ -101,7 +100,7 @@ impl Picture<'_> {
 
     pub fn recompute(&self) -> Choice<Recompute> {
         let value = self.launch().rung.recompute;
-        // The least that a rung takes which was passed over and keeps more.
+        // The smallest of the rungs that keep more; all of them were passed over.
         let above = self.draft.ladder[..self.chosen].iter();
         let keeping_more = above
             .filter(|launch| launch.rung.recompute < value)
@@ -112,7 +111,7 @@ impl Picture<'_> {
             None if value == Recompute::None => {
                 "everything is kept: nothing is computed twice".into()
             }
-            None if self.resumed => "as in the checkpoint".into(),
+            None if self.draft.resumed => "as in the checkpoint".into(),
             None if self.config.system.recompute != RecomputeRequest::Auto => {
                 "`system.recompute` says so".into()
             }
@@ -132,17 +131,17 @@ impl Picture<'_> {
         let rows = rung.micro_batch * model.block_size;
         let of_rows =
             |rows: usize| bytes((rows * model.vocab_size) as u64 * precision.element_bytes());
-        let all = rung.logits_rows == rows;
         Choice {
             value: format!("{} rows", count(rung.logits_rows as u64)),
-            because: match all {
-                true => format!("all of a micro-batch, {}", of_rows(rows)),
-                false => format!(
+            because: if rung.logits_rows == rows {
+                format!("all of a micro-batch, {}", of_rows(rows))
+            } else {
+                format!(
                     "{} at a time; all {} rows would be {}",
                     of_rows(rung.logits_rows),
                     count(rows as u64),
                     of_rows(rows)
-                ),
+                )
             },
         }
     }

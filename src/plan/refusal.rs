@@ -1,4 +1,4 @@
-//! When not even the smallest rung fits: what is needed, what there is, and what would fit.
+//! Refusals, for when not even the smallest rung fits: the memory needed, the memory there is, and edits that would fit.
 
 use std::cmp::Reverse;
 use std::fmt::{self, Display};
@@ -17,7 +17,7 @@ const LISTED: usize = 3;
 /// Tokens of the shortest context that is proposed.
 const SHORTEST: usize = 16;
 
-/// A change that would make the run fit, and what it would take then.
+/// A change that would make the run fit, and the memory it would take then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
     pub edit: String,
@@ -29,7 +29,7 @@ pub struct Edit {
 pub struct Refusal {
     pub needed: u64,
     pub available: u64,
-    /// Why no more is available.
+    /// Reason why no more is available.
     pub because: String,
     /// The groups that take most.
     pub largest: Vec<(Group, u64)>,
@@ -37,12 +37,12 @@ pub struct Refusal {
     pub stage: Stage,
 }
 
-/// How far a run was when memory was refused.
+/// Progress of a run when memory was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Nothing was allocated.
     Launch,
-    /// Allocated; `saved` if a checkpoint can be resumed.
+    /// Buffers were allocated; `saved` if a checkpoint can be resumed.
     UnderWay { saved: bool },
 }
 
@@ -101,7 +101,7 @@ impl Refusal {
 }
 
 impl Request<'_> {
-    /// Why nothing fits into `available`, and what would.
+    /// Explains that nothing fits into `available`, with edits that would.
     pub(super) fn refuse(&self, draft: &Draft, available: &Choice<u64>) -> Refusal {
         let smallest: Vec<Row> = draft.measure.table(draft.smallest().rung);
         let needed = total_bytes(&smallest);
@@ -191,8 +191,7 @@ impl Case<'_> {
         let limit = self.request.config.system.memory_limit?;
         let bytes = self.smallest(self.request.config)?;
         let there = budget(self.request.device, None).value;
-        // Rounded up to what one types, and one more: what the process itself takes differs a little
-        // from run to run.
+        // Rounded up to a whole MiB, and one more: the process itself takes a little more or less from run to run.
         let mib = bytes.div_ceil(1 << 20) + 1;
         let fits = limit.0 < bytes && there.is_none_or(|there| mib << 20 <= there);
         fits.then(|| Edit {
@@ -211,8 +210,8 @@ impl Case<'_> {
         self.fitting(&config, "--set system.recompute=auto".into())
     }
 
-    /// Models that are shorter, shallower, narrower, and both of these, the largest of each kind that
-    /// fits. What starts from weights can only be shorter, and what is resumed is what it is.
+    /// The largest model that fits of each kind: shorter, shallower, narrower, and both shallower and narrower. A run
+    /// that starts from weights can only be shorter, and a resumed one cannot change.
     fn smaller_models(&self) -> Vec<Edit> {
         if self.request.origin.resumed {
             return Vec::new();

@@ -1,18 +1,14 @@
 //! The parts of a plan that do not depend on memory, each with its reason.
 
 use super::PlanError;
-use crate::config::{AutotuneRequest, Config, DtypeRequest, GraphRequest, RecomputeRequest};
+use crate::config::{AutotuneRequest, Config, GraphRequest, RecomputeRequest};
 use crate::data::DatasetInfo;
 use crate::device::{
-    Cpu, Cuda, DeviceError, DeviceProfile, Hardware, NEWEST_COMPUTE_CAPABILITY, has_kernels,
+    Cuda, DeviceError, DeviceProfile, Hardware, NEWEST_COMPUTE_CAPABILITY, has_kernels,
 };
-use crate::ops::gemm::cpu::SHORTEST_SIDE_IN_PIECES;
-use crate::terms::{
-    Choice, Effort, GemmBackend, Inputs, Job, ModelDims, Precision, Recompute, Rung,
-    VectorExtension,
-};
+use crate::terms::{Choice, Effort, GemmBackend, Job, ModelDims, Precision, Recompute, Rung};
 
-/// GPT-2's vocabulary and what nanoGPT pads it to: the next multiple of 64.
+/// Token ids of GPT-2, and the next multiple of 64, to which nanoGPT pads them.
 pub const GPT2_VOCAB: usize = 50_257;
 const GPT2_VOCAB_PADDED: usize = 50_304;
 
@@ -30,9 +26,11 @@ pub(super) fn device(device: &DeviceProfile, because: &str) -> Choice<String> {
     }
 }
 
-/// Attention's kernels end there.
+/// The largest head that attention's kernels take, in channels.
 const GPU_MAX_HEAD_SIZE: usize = 128;
 
+/// Checks that there are kernels to run.
+///
 /// # Errors
 /// When the device has no kernels, or none for a model of these sizes.
 pub(super) fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result<(), PlanError> {
@@ -84,12 +82,13 @@ pub(super) fn countable_sequences(model: &ModelDims, device: &DeviceProfile) -> 
     by_values.min(by_kernels).max(1)
 }
 
-/// Whether micro-steps are recorded: where one launch of a kernel over the micro-batch's residual stream is
-/// not longer than it takes the host to launch it.
+/// Whether micro-steps are recorded as CUDA graphs. They are where a kernel over the micro-batch's residual stream runs
+/// for less time than the host takes to launch it.
 pub(super) fn cuda_graph(
     config: &Config,
     cuda: &Cuda,
-    (model, precision): (&ModelDims, Precision),
+    model: &ModelDims,
+    precision: Precision,
     rung: Rung,
 ) -> Choice<bool> {
     let says_so = |value| Choice {
@@ -114,117 +113,10 @@ pub(super) fn cuda_graph(
     }
 }
 
-/// What the host takes for one launch: an assumption, 2 to 5 us are commonly seen.
+/// Time of the host for one launch. An assumption; 2 to 5 us are commonly seen.
 const LAUNCH_SECONDS: f64 = 4e-6;
 
-/// # Errors
-/// When the device does not have the precision asked for.
-pub(super) fn precision(
-    config: &Config,
-    model: &ModelDims,
-    device: &DeviceProfile,
-) -> Result<Choice<Precision>, PlanError> {
-    let (best, because) = match &device.hardware {
-        Hardware::Cpu(cpu) => {
-            let because = match multiplies_pieces(config, model, cpu) {
-                false => "the CPU trains in float32",
-                true => {
-                    "the CPU trains in float32; AMX multiplies it in bfloat16 pieces, as accurately"
-                }
-            };
-            (Precision::Float32, because.to_owned())
-        }
-        Hardware::Cuda(cuda) => {
-            let (major, minor) = cuda.compute_capability;
-            match cuda.peak_bf16.is_some() {
-                true => (
-                    Precision::Bfloat16,
-                    format!("compute capability {major}.{minor} has bfloat16"),
-                ),
-                false => (
-                    Precision::Float16,
-                    format!(
-                        "compute capability {major}.{minor} has no bfloat16 (8.0 has): float16 with a loss scaler"
-                    ),
-                ),
-            }
-        }
-    };
-    let asked = match config.system.dtype {
-        DtypeRequest::Auto => {
-            return Ok(Choice {
-                value: best,
-                because,
-            });
-        }
-        DtypeRequest::Float32 => Precision::Float32,
-        DtypeRequest::Bfloat16 => Precision::Bfloat16,
-        DtypeRequest::Float16 => Precision::Float16,
-    };
-    let says_so = "`system.dtype` says so".to_owned();
-    // float16 runs wherever bfloat16 does, and float32 everywhere.
-    let there = asked == best
-        || asked == Precision::Float32
-        || (best, asked) == (Precision::Bfloat16, Precision::Float16);
-    let products = match (&device.hardware, asked) {
-        (Hardware::Cpu(cpu), Precision::Bfloat16) => bfloat16_extension(cpu),
-        _ => None,
-    };
-    match there || products.is_some() {
-        true => Ok(Choice {
-            value: asked,
-            because: match products {
-                None => says_so,
-                Some(extension) => format!(
-                    "{says_so}; products are multiplied in it with {extension}, all else is float32"
-                ),
-            },
-        }),
-        false => Err(PlanError::Contradiction {
-            what: format!("`system.dtype` is `{asked}`, but {because}"),
-            hint:
-                "use `--set system.dtype=auto`: it takes the fastest precision that the device has"
-                    .into(),
-        }),
-    }
-}
-
-/// The fastest extension of a CPU that multiplies bf16: see `ops::gemm::cpu::bf16`.
-fn bfloat16_extension(cpu: &Cpu) -> Option<VectorExtension> {
-    [VectorExtension::AmxBf16, VectorExtension::Avx512Bf16]
-        .into_iter()
-        .find(|extension| cpu.vector_extensions.contains(extension))
-}
-
-/// Whether float32 is multiplied as three bfloat16 pieces each: see `ops::gemm::cpu::bf16`. One side of every
-/// product is `n_embd`.
-fn multiplies_pieces(config: &Config, model: &ModelDims, cpu: &Cpu) -> bool {
-    bfloat16_extension(cpu) == Some(VectorExtension::AmxBf16)
-        && config.gemm.backend != GemmBackend::Fma
-        && model.n_embd >= SHORTEST_SIDE_IN_PIECES
-}
-
-/// The precision of buffers, and what products multiply: on the CPU everything is kept in float32.
-pub(super) fn storage(
-    config: &Config,
-    model: &ModelDims,
-    device: &DeviceProfile,
-    dtype: Precision,
-) -> (Precision, Inputs) {
-    match (&device.hardware, dtype) {
-        (Hardware::Cpu(_), Precision::Bfloat16) => (Precision::Float32, Inputs::Float32AsBfloat16),
-        (Hardware::Cpu(cpu), Precision::Float32) if multiplies_pieces(config, model, cpu) => {
-            (Precision::Float32, Inputs::Float32InPieces)
-        }
-        (Hardware::Cuda(_), Precision::Float32) if config.system.tf32 => {
-            (Precision::Float32, Inputs::Tf32)
-        }
-        (_, precision) => (precision, precision.into()),
-    }
-}
-
-/// How far the search for the fastest matrix product goes, and what the number of SMs has to do with
-/// it. Training goes on in every case.
+/// Extent of the search for the fastest GEMMs, which the number of SMs limits. Training goes on in every case.
 ///
 /// # Errors
 /// When the device does not have the backend asked for.
@@ -279,6 +171,7 @@ pub(super) fn autotune(
     Ok(Choice { value, because })
 }
 
+/// The choice for a GPU on which a search is asked for.
 fn of_card(sm_count: u32, asked: AutotuneRequest) -> (Effort, String) {
     let bound = format!(
         "{sm_count} SMs are there, the full search needs {AUTOTUNE_MIN_SMS}, as in TorchInductor \
@@ -298,7 +191,7 @@ fn of_card(sm_count: u32, asked: AutotuneRequest) -> (Effort, String) {
     }
 }
 
-/// What may be recomputed, in order of preference.
+/// Allowed kinds of recompute, in order of preference.
 pub(super) fn recomputes(config: &Config) -> &'static [Recompute] {
     match config.system.recompute {
         RecomputeRequest::Auto => &Recompute::ALL,
@@ -331,6 +224,10 @@ pub(super) fn threads(config: &Config, device: &DeviceProfile) -> Choice<usize> 
     }
 }
 
+/// Rows of the token embedding.
+///
+/// # Errors
+/// When the dataset has more token ids.
 pub(super) fn vocab_size(
     config: &Config,
     dataset: &DatasetInfo,
@@ -373,8 +270,11 @@ pub(super) fn vocab_size(
     Ok(choice)
 }
 
-/// The config's sizes; where training starts from weights, theirs, as in nanoGPT. Dropout is always
+/// Sizes of the config. Where training starts from weights, theirs count, as in nanoGPT; but dropout is always
 /// the config's, and its block size may be shorter than that of the weights.
+///
+/// # Errors
+/// When the block size is longer than that of the weights.
 pub(super) fn model_dims(
     config: &Config,
     vocab_size: usize,

@@ -30,46 +30,46 @@ pub(super) fn run(args: GemmArgs) -> Result<()> {
     let subject = Subject::find(&args.subject, &["gemm.autotune=full"])?;
     let plan = subject.request().plan()?;
     let device = &subject.found.profile;
-    let bench = Bench {
+    let run = GemmBenchRun {
         args: &args,
         profile: device,
         plan: &plan,
     };
+    let square = |default| args.subject.square(default);
     in_thread_pool(plan.threads, || match subject.found.ordinal {
         None => {
             let cache = backends::cpu_cache(&plan, device);
-            bench.run(&Cpu::<f32>::new(plan.inputs), cache, CPU_SQUARE)
+            run.on(&Cpu::<f32>::new(plan.inputs), cache, square(CPU_SQUARE))
         }
         #[cfg(feature = "cuda")]
         Some(ordinal) => {
             let gpu = GpuGemm::open(ordinal, device, plan.gemm_backend)?;
-            let cache = backends::gpu_cache(&gpu, &plan, (ordinal, device));
-            bench.run(&gpu, cache, GPU_SQUARE)
+            let cache = backends::gpu_cache(&gpu, &plan, ordinal, device);
+            run.on(&gpu, cache, square(GPU_SQUARE))
         }
         #[cfg(not(feature = "cuda"))]
         Some(_) => Err(crate::device::DeviceError::NoCuda.into()),
     })
 }
 
-struct Bench<'a> {
+/// Everything that is decided before a device is there.
+struct GemmBenchRun<'a> {
     args: &'a GemmArgs,
     profile: &'a DeviceProfile,
     plan: &'a Plan,
 }
 
-impl Bench<'_> {
-    fn run<D: Device>(&self, device: &D, cache: Option<Cache>, square: usize) -> Result<()> {
+impl GemmBenchRun<'_> {
+    fn on<D: Device>(&self, device: &D, cache: Option<Cache>, square: usize) -> Result<()> {
         let Self {
             args,
             profile,
             plan,
         } = *self;
-        let square = (args.subject.square, square);
         let ceiling = ceiling(device, plan, cache.clone(), square);
         let mut report = GemmBench::new(&args.subject.config, profile, plan, ceiling.now);
-        let say = |text: &str| match args.json {
-            true => Ok(()),
-            false => print_now(text),
+        let say = |text: &str| {
+            if args.json { Ok(()) } else { print_now(text) }
         };
         say(&report.heading())?;
         let rung = plan.launch().rung;
@@ -80,9 +80,10 @@ impl Bench<'_> {
         for gemm in gemms {
             let (tuned, is_cached) = searches.find(&gemm.problem);
             // A share is of one run.
-            let of = match is_cached {
-                true => ceiling.earlier,
-                false => ceiling.now,
+            let of = if is_cached {
+                ceiling.earlier
+            } else {
+                ceiling.now
             };
             let measured = ProblemBench::new(gemm, tuned, is_cached, of);
             say(&measured.text())?;
@@ -91,9 +92,10 @@ impl Bench<'_> {
         if let Some(complaint) = &searches.complaint {
             say(&format!("\nthe cache is of no use: {complaint}\n"))?;
         }
-        match args.json {
-            true => print_now(&report.json()),
-            false => say(&report.total()),
-        }
+        print_now(&if args.json {
+            report.json()
+        } else {
+            report.total()
+        })
     }
 }

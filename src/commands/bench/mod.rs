@@ -1,4 +1,4 @@
-//! `taper bench`: how fast training is on this machine, and what it is made of.
+//! `taper bench`: the speed of training on this machine, and of its parts.
 
 mod gemm;
 mod step;
@@ -23,11 +23,11 @@ pub use step::StepArgs;
 #[derive(Clone, Debug, clap::Args)]
 pub struct BenchArgs {
     #[command(subcommand)]
-    pub part: Part,
+    pub command: BenchCommand,
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
-pub enum Part {
+pub enum BenchCommand {
     Gemm(GemmArgs),
     Step(StepArgs),
 }
@@ -49,14 +49,21 @@ pub struct SubjectArgs {
     pub square: Option<u32>,
 }
 
+impl SubjectArgs {
+    /// Side of the square GEMM that is the ceiling; `default` where the user says nothing.
+    fn square(&self, default: usize) -> usize {
+        self.square.map_or(default, |side| side as usize)
+    }
+}
+
 pub fn run(args: BenchArgs) -> Result<()> {
-    until_reader_leaves(match args.part {
-        Part::Gemm(args) => gemm::run(args),
-        Part::Step(args) => step::run(args),
+    until_reader_leaves(match args.command {
+        BenchCommand::Gemm(args) => gemm::run(args),
+        BenchCommand::Step(args) => step::run(args),
     })
 }
 
-/// A config, and what it meets here.
+/// A config, with the device, dataset and weights that it finds here.
 struct Subject {
     config: Config,
     found: FoundDevice,
@@ -65,7 +72,7 @@ struct Subject {
 }
 
 impl Subject {
-    /// `defaults` count where `--set` says nothing else. A dataset need not be here.
+    /// Finds what the arguments name. `defaults` count where `--set` says nothing else. A dataset need not be here.
     fn find(args: &SubjectArgs, defaults: &[&str]) -> Result<Self> {
         let defaults = defaults.iter().map(|&setting| setting.to_owned());
         let overrides: Vec<String> = defaults.chain(args.overrides.iter().cloned()).collect();
@@ -80,7 +87,7 @@ impl Subject {
         })
     }
 
-    /// That of `train`.
+    /// The request of `train`.
     fn request(&self) -> Request<'_> {
         Request {
             config: &self.config,
@@ -96,21 +103,21 @@ impl Subject {
     }
 }
 
-/// Products by everything that can compute them: as an earlier run found out, or searched now and kept for the next.
+/// Searches for the fastest candidate of each GEMM. An earlier run's result comes from the cache; a new one is kept there.
 struct Searches<'a, D: Device> {
     device: &'a D,
     plan: &'a Plan,
     cache: Option<Cache>,
     cached: Records,
-    /// In this run: two names may stand for one problem.
+    /// Results of this run; two names may stand for one problem.
     found: Records,
     tuner: Tuner<'a, D>,
-    /// Why the cache is not used, or is not written.
+    /// Reason why the cache is not used.
     complaint: Option<String>,
 }
 
 impl<'a, D: Device> Searches<'a, D> {
-    /// For `problems`. All that the run may hold is taken for free.
+    /// Searches for `problems`. The whole budget of the run counts as free memory.
     fn new(device: &'a D, plan: &'a Plan, cache: Option<Cache>, problems: &[Problem]) -> Self {
         let (cached, complaint) = cache.as_ref().map(Cache::load).unwrap_or_default();
         let unknown = problems
@@ -128,7 +135,7 @@ impl<'a, D: Device> Searches<'a, D> {
         }
     }
 
-    /// What is known of one of the problems, and whether an earlier run found it out.
+    /// The result for one of the problems, and whether it is from an earlier run.
     fn find(&mut self, problem: &Problem) -> (Tuned<String>, bool) {
         if let Some(tuned) = self.cached.get(problem) {
             return (tuned.clone(), true);
@@ -153,7 +160,7 @@ impl<'a, D: Device> Searches<'a, D> {
         (tuned, false)
     }
 
-    /// Operations per second of a product by what is chosen for it, timed in this run.
+    /// Operations per second of a GEMM by its chosen candidate, timed in this run.
     fn rate(&mut self, problem: &Problem) -> Option<f64> {
         let name = match self.plan.gemm {
             Effort::Off => None,
@@ -184,21 +191,15 @@ const CPU_SQUARE: usize = 2048;
 #[cfg(feature = "cuda")]
 const GPU_SQUARE: usize = 8192;
 
-/// The rate of a large square product, in operations per second: as it is in this run, and as it was in the run whose
-/// timings are in the cache.
+/// The rate of a large square GEMM, in operations per second: in this run, and in the earlier run whose timings are in
+/// the cache.
 struct Ceiling {
     now: Option<f64>,
     earlier: Option<f64>,
 }
 
-/// `side` counts where the user says nothing else.
-fn ceiling<D: Device>(
-    device: &D,
-    plan: &Plan,
-    cache: Option<Cache>,
-    (asked, side): (Option<u32>, usize),
-) -> Ceiling {
-    let side = asked.map_or(side, |asked| asked as usize);
+/// Measures the ceiling with a square GEMM of `side`.
+fn ceiling<D: Device>(device: &D, plan: &Plan, cache: Option<Cache>, side: usize) -> Ceiling {
     let problem = Problem::input_gradient(side, side, side, plan.inputs, Epilogue::None);
     let mut searches = Searches::new(device, plan, cache, &[problem]);
     let known = searches.cached.get(&problem);

@@ -50,10 +50,10 @@ pub struct StepArgs {
     pub json: bool,
 }
 
-/// The first loads kernels, the second records micro-steps; the next is like all others.
+/// Steps that are not timed. The first loads kernels, the second records micro-steps, and the third is like all others.
 const WARM_UP_STEPS: u64 = 3;
 
-/// Steps that are done operation by operation: the one whose time is in the middle is shown.
+/// Steps that are done operation by operation. The one with the median time is shown.
 const STEPS_TAKEN_APART: usize = 3;
 
 pub(super) fn run(args: StepArgs) -> Result<()> {
@@ -64,20 +64,20 @@ pub(super) fn run(args: StepArgs) -> Result<()> {
     if !args.json {
         print_now(&step_bench_heading(config, device, &plan))?;
     }
-    let bench = Bench {
+    let run = StepBenchRun {
         args: &args,
         subject: &subject,
         plan: &plan,
     };
     let measured = in_thread_pool(plan.threads, || match subject.found.ordinal {
-        None => bench.on_cpu(),
+        None => run.on_cpu(),
         #[cfg(feature = "cuda")]
         Some(ordinal) => {
             let gpu = backends::Opened::new(ordinal, &plan, device)?;
             match plan.precision {
-                Precision::Float32 => bench.on_gpu::<f32>(&gpu, ordinal),
-                Precision::Bfloat16 => bench.on_gpu::<bf16>(&gpu, ordinal),
-                Precision::Float16 => bench.on_gpu::<f16>(&gpu, ordinal),
+                Precision::Float32 => run.on_gpu::<f32>(&gpu, ordinal),
+                Precision::Bfloat16 => run.on_gpu::<bf16>(&gpu, ordinal),
+                Precision::Float16 => run.on_gpu::<f16>(&gpu, ordinal),
             }
         }
         #[cfg(not(feature = "cuda"))]
@@ -85,26 +85,27 @@ pub(super) fn run(args: StepArgs) -> Result<()> {
     });
     let measured = measured.map_err(|error| explain(error, &request, false))?;
     let report = StepBench::new(config, device, &plan, measured);
-    print_now(&match args.json {
-        true => report.json(),
-        false => report.text(),
+    print_now(&if args.json {
+        report.json()
+    } else {
+        report.text()
     })
 }
 
 /// Everything that is decided before a backend is there.
-struct Bench<'a> {
+struct StepBenchRun<'a> {
     args: &'a StepArgs,
     subject: &'a Subject,
     plan: &'a Plan,
 }
 
-impl Bench<'_> {
+impl StepBenchRun<'_> {
     fn on_cpu(&self) -> Result<Measured> {
         let (plan, profile) = (self.plan, self.profile());
         let backend = backends::cpu(plan, profile, self.search());
         let backend = Timed::new(backend, HostClock, &plan.model, self.parameters());
         let measured = self.steps(backend, self.memory(), device::peak_resident_bytes)?;
-        let square = (self.args.subject.square, CPU_SQUARE);
+        let square = self.args.subject.square(CPU_SQUARE);
         let cache = backends::cpu_cache(plan, profile);
         Ok(Measured {
             ceiling: ceiling(&Cpu::<f32>::new(plan.inputs), plan, cache, square).now,
@@ -128,8 +129,8 @@ impl Bench<'_> {
         let measured = self.steps(backend, memory, used)?;
         let gpu = GpuGemm::on(&card, profile, plan.gemm_backend)
             .map_err(|e| device::explain(e, ordinal))?;
-        let square = (self.args.subject.square, GPU_SQUARE);
-        let cache = backends::gpu_cache(&gpu, plan, (ordinal, profile));
+        let square = self.args.subject.square(GPU_SQUARE);
+        let cache = backends::gpu_cache(&gpu, plan, ordinal, profile);
         Ok(Measured {
             ceiling: ceiling(&gpu, plan, cache, square).now,
             ..measured
@@ -156,7 +157,7 @@ impl Bench<'_> {
         Memory::limited(budget, reserve, Faults::default())
     }
 
-    /// All but the ceiling, which takes memory of its own: everything is released when it is measured.
+    /// Measures everything but the ceiling. That takes memory of its own, so everything here is released before.
     fn steps<B: StoredBackend, C: Clock + 'static>(
         &self,
         backend: Timed<B, C>,
@@ -199,7 +200,7 @@ struct Steps<B: StoredBackend, C: Clock + 'static> {
 }
 
 impl<B: StoredBackend, C: Clock + 'static> Steps<B, C> {
-    /// With the weights that a run starts from: zeros would be computed with faster on some devices.
+    /// Allocates a trainer with the weights that a run starts from; zeros would be faster on some devices.
     fn new(plan: &Plan, backend: Timed<B, C>, memory: Memory) -> Result<Self> {
         let (dims, seed, step) = (&plan.model, plan.step.seed, plan.step.clone());
         let mut trainer = Trainer::new(dims, backend, plan.rungs(), step, memory)?;
@@ -218,7 +219,7 @@ impl<B: StoredBackend, C: Clock + 'static> Steps<B, C> {
         })
     }
 
-    /// The seconds of a step as `train` does it.
+    /// Seconds of a step as `train` does it.
     fn whole(&mut self) -> Result<f64> {
         let (step, tokens, started) = (self.next, self.tokens, Instant::now());
         let outcome = self.trainer.step(step, |sample, inputs, targets| {
@@ -227,19 +228,19 @@ impl<B: StoredBackend, C: Clock + 'static> Steps<B, C> {
         })?;
         let seconds = started.elapsed().as_secs_f64();
         self.next += 1;
-        match outcome.is_finite() {
-            true => Ok(seconds),
+        if !outcome.is_finite() {
             // Nothing was updated, so that this was not a whole step.
-            false => Err(SessionError::Diverged {
+            return Err(SessionError::Diverged {
                 step: self.next,
                 loss: outcome.loss,
                 gradient_norm: outcome.gradient_norm,
             }
-            .into()),
+            .into());
         }
+        Ok(seconds)
     }
 
-    /// The seconds of a step operation by operation, and those of each.
+    /// Seconds of a step done operation by operation, and of each operation.
     fn apart(&mut self) -> Result<(f64, Parts)> {
         self.trainer.backend().start();
         let seconds = self.whole()?;
@@ -249,7 +250,7 @@ impl<B: StoredBackend, C: Clock + 'static> Steps<B, C> {
     }
 }
 
-/// Tokens drawn uniformly from a vocabulary: what is computed with them depends on how many they are.
+/// Tokens drawn uniformly from a vocabulary. The work done with them depends on how many there are.
 #[derive(Clone, Copy)]
 struct RandomTokens {
     seed: Seed,
@@ -257,7 +258,7 @@ struct RandomTokens {
 }
 
 impl RandomTokens {
-    /// The targets are the inputs one later, as in a text.
+    /// Fills inputs and targets; targets are the inputs one later, as in a text.
     fn read(self, step: u32, sample: u32, inputs: &mut [u32], targets: &mut [u32]) {
         for (index, four) in inputs.chunks_mut(4).enumerate() {
             let seed = self.seed;
