@@ -1,4 +1,4 @@
-//! The mean loss of a model: during training in its buffers, or of weights that are not trained.
+//! The mean loss of a model: in the buffers of its training, or of weights that are not trained.
 
 use std::rc::Rc;
 
@@ -6,42 +6,57 @@ use crate::faults::Site;
 use crate::memory::{AllocationError, Allocator, Group, Memory, Planned, Recoverable};
 use crate::model::{ParamLayout, plan_buffers};
 use crate::ops::backend::{Backend, BatchHeader, plan_batch};
+use crate::step::micro::micro_batches;
 use crate::step::recovery::{Recovery, Workspaces};
 use crate::step::{ReadSample, Workspace};
 use crate::terms::{Engine, ModelDims, Purpose, Recompute, Rung};
 
-/// The mean loss over `sequences` samples, in nats per token, without dropout.
-pub(crate) fn evaluate<B: Backend, E: Recoverable>(
-    (backend, weights, tally): (&B, &B::Compute, &mut B::Tally),
-    workspace: &mut Workspace<B>,
-    sequences: usize,
-    read: &impl ReadSample<E>,
-    (memory, site): (&mut Memory, Site),
-) -> Result<f64, E> {
-    let (block_size, most) = (
-        workspace.gpt.dims().block_size,
-        workspace.gpt.max_sequences(),
-    );
-    backend
-        .reset(tally)
-        .map_err(|refused| memory.refusal(site, refused))?;
-    for first in (0..sequences).step_by(most) {
-        let count = most.min(sequences - first);
-        let (samples, header) = ((first, count), BatchHeader::default());
-        workspace.load(backend, samples, header, read, (memory, site))?;
-        memory.enter(site)?;
-        let losses = workspace.gpt.losses(weights, &workspace.batch, count);
-        losses
-            .and_then(|losses| backend.add_losses(losses, block_size, tally))
-            .map_err(|refused| memory.refusal(site, refused))?;
-    }
-    let loss = backend
-        .loss(tally)
-        .map_err(|refused| memory.refusal(site, refused))?;
-    Ok(loss / (sequences * block_size) as f64)
+/// An evaluation of some weights, in the buffers of a workspace.
+pub(super) struct Evaluation<'a, B: Backend> {
+    pub backend: &'a B,
+    pub weights: &'a B::Compute,
+    pub tally: &'a mut B::Tally,
+    /// The site of its refusals.
+    pub site: Site,
 }
 
-/// Evaluates weights that are not trained: no gradients, no moments, one block's activations.
+impl<B: Backend> Evaluation<'_, B> {
+    /// The mean loss over `sequences` samples, in nats per token, without dropout.
+    pub fn mean_loss<E: Recoverable>(
+        self,
+        workspace: &mut Workspace<B>,
+        sequences: usize,
+        read: &impl ReadSample<E>,
+        memory: &mut Memory,
+    ) -> Result<f64, E> {
+        let Self {
+            backend,
+            weights,
+            tally,
+            site,
+        } = self;
+        let block_size = workspace.gpt.dims().block_size;
+        backend
+            .reset(tally)
+            .map_err(|refused| memory.refusal(site, refused))?;
+        for samples in micro_batches(sequences, workspace.gpt.max_sequences()) {
+            let count = samples.len();
+            let header = BatchHeader::default();
+            workspace.load(backend, samples, header, read, memory, site)?;
+            memory.enter(site)?;
+            let losses = workspace.gpt.losses(weights, &workspace.batch, count);
+            losses
+                .and_then(|losses| backend.add_losses(losses, block_size, tally))
+                .map_err(|refused| memory.refusal(site, refused))?;
+        }
+        let loss = backend
+            .loss(tally)
+            .map_err(|refused| memory.refusal(site, refused))?;
+        Ok(loss / (sequences * block_size) as f64)
+    }
+}
+
+/// Evaluator of weights that are not trained: no gradients, no moments, one block's activations.
 pub struct Evaluator<B: Backend> {
     backend: Rc<B>,
     weights: B::Compute,
@@ -50,7 +65,8 @@ pub struct Evaluator<B: Backend> {
 }
 
 impl<B: Backend> Evaluator<B> {
-    /// Nothing is kept for a backward, whatever the rungs of `ladder` say.
+    /// Allocates at the first rung of `ladder` that memory is granted for. Nothing is kept for a backward, whatever the
+    /// rungs say.
     ///
     /// # Errors
     /// When memory is refused at every rung.
@@ -90,7 +106,7 @@ impl<B: Backend> Evaluator<B> {
     /// Lets `load` write the weights, again if memory is refused to it.
     ///
     /// # Errors
-    /// What `load` says, and when memory is refused for good.
+    /// The errors of `load`, and when memory is refused for good.
     pub fn load<E: Recoverable>(
         &mut self,
         mut load: impl FnMut(&B, &mut B::Compute, &Memory) -> Result<(), E>,
@@ -103,7 +119,7 @@ impl<B: Backend> Evaluator<B> {
     /// The mean loss over `sequences` samples, in nats per token.
     ///
     /// # Errors
-    /// What reading a sample or the device says, and when memory is refused at every rung.
+    /// The errors of `read` and of the device, and when memory is refused at every rung.
     pub fn evaluate<E: Recoverable>(
         &mut self,
         sequences: usize,
@@ -111,12 +127,17 @@ impl<B: Backend> Evaluator<B> {
     ) -> Result<f64, E> {
         let (backend, weights, tally) = (&*self.backend, &self.weights, &mut self.tally);
         self.workspaces.run(|workspace, memory| {
-            let model = (backend, weights, &mut *tally);
-            evaluate(model, workspace, sequences, &read, (memory, Site::EvalOnly))
+            let evaluation = Evaluation {
+                backend,
+                weights,
+                tally: &mut *tally,
+                site: Site::EvalOnly,
+            };
+            evaluation.mean_loss(workspace, sequences, &read, memory)
         })
     }
 
-    /// What was recovered from since the last call.
+    /// Recoveries since the last call.
     pub fn take_recoveries(&mut self) -> Vec<Recovery> {
         self.workspaces.take_recoveries()
     }

@@ -1,12 +1,12 @@
-//! What training changes from step to step.
+//! The state that training changes from step to step.
 
 use crate::memory::{Allocator, Group};
 use crate::ops::backend::{StoredBackend, Values};
 
-/// The buffers that do not depend on the rung, flat in [`ParamLayout`]'s order.
+/// The buffers that do not depend on the rung, flat in the order of [`ParamLayout`](crate::model::ParamLayout).
 pub struct Lasting<C, F> {
     pub weights: C,
-    /// Where the weights are of lower precision than these.
+    /// The fp32 weights behind weights of lower precision.
     pub master: Option<F>,
     pub gradients: F,
     pub m: F,
@@ -20,11 +20,10 @@ impl<C, F> Lasting<C, F> {
     {
         Ok(Self {
             weights: memory.compute(Group::Weights, format_args!("weights"), parameters)?,
-            master: match memory.precision().is_mixed() {
-                true => {
-                    Some(memory.full(Group::Master, format_args!("master weights"), parameters)?)
-                }
-                false => None,
+            master: if memory.precision().is_mixed() {
+                Some(memory.full(Group::Master, format_args!("master weights"), parameters)?)
+            } else {
+                None
             },
             gradients: memory.full(Group::Gradients, format_args!("gradients"), parameters)?,
             m: memory.full(Group::Moments, format_args!("first moment"), parameters)?,

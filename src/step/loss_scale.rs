@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::ops::backend::Ended;
 use crate::terms::Inputs;
 
-/// What the loss is multiplied by before the backward, so that small gradients survive float16 (Micikevicius
-/// et al. 2018, section 3.2). A power of two: in higher precision it changes no bit.
+/// The factor of the loss before the backward, so that small gradients survive float16 (Micikevicius et al. 2018,
+/// section 3.2). A power of two: in higher precision it changes no bit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     value: f64,

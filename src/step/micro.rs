@@ -1,5 +1,6 @@
 //! The micro-step: its buffers, its samples, and its two halves.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::ReadSample;
@@ -34,25 +35,26 @@ impl<B: Backend> Workspace<B> {
         })
     }
 
-    /// Makes samples `first..first + count` the micro-batch.
+    /// Makes `samples`, by their indices within the step or evaluation, the micro-batch.
     ///
     /// # Errors
-    /// What `read` says, and what the device says, at `site`.
+    /// The errors of `read`, and those of the device, as of `site`.
     pub fn load<E: Recoverable>(
         &mut self,
         backend: &B,
-        (first, count): (usize, usize),
+        samples: Range<usize>,
         header: BatchHeader,
         read: &impl ReadSample<E>,
-        (memory, site): (&Memory, Site),
+        memory: &Memory,
+        site: Site,
     ) -> Result<(), E> {
         let block_size = self.gpt.dims().block_size;
-        let rows = count * block_size;
+        let rows = samples.len() * block_size;
         let loaded = backend.load(&mut self.batch, rows, header, &mut |inputs, targets| {
             let inputs = inputs[..rows].chunks_exact_mut(block_size);
             let targets = targets[..rows].chunks_exact_mut(block_size);
-            for (i, (inputs, targets)) in inputs.zip(targets).enumerate() {
-                read((first + i) as u32, inputs, targets)?;
+            for (sample, (inputs, targets)) in samples.clone().zip(inputs.zip(targets)) {
+                read(sample as u32, inputs, targets)?;
             }
             Ok(())
         });
@@ -63,18 +65,31 @@ impl<B: Backend> Workspace<B> {
     }
 }
 
-/// A micro-step of training, in two halves that are recorded if they are of full size.
+/// The samples of the micro-batches of `sequences` samples, `most` at a time, in order.
+pub(super) fn micro_batches(sequences: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let firsts = (0..sequences).step_by(most);
+    firsts.map(move |first| first..sequences.min(first + most))
+}
+
+/// The dropout of a run.
+#[derive(Clone, Copy)]
+pub(super) struct Dropout {
+    /// Probability of dropping an element, in (0, 1).
+    pub p: f64,
+    pub seed: Seed,
+}
+
+/// A micro-step of training, in two halves. A micro-batch of full size is recorded and replayed.
 pub(super) struct MicroStep<'a, B: Backend> {
     pub backend: &'a B,
     pub weights: &'a B::Compute,
     pub count: usize,
-    /// Probability and seed.
-    pub dropout: Option<(f64, Seed)>,
+    pub dropout: Option<Dropout>,
 }
 
 impl<B: Backend> MicroStep<'_, B> {
     fn masks<'b>(&self, batch: &'b B::Batch) -> Option<Masks<'b, B::Header>> {
-        self.dropout.map(|(p, seed)| Masks {
+        self.dropout.map(|Dropout { p, seed }| Masks {
             p,
             seed,
             header: B::header(batch),
@@ -97,7 +112,8 @@ impl<B: Backend> MicroStep<'_, B> {
     pub fn backward(
         &self,
         workspace: &mut Workspace<B>,
-        (gradients, sum): (&mut B::Full, GradientWrite),
+        gradients: &mut B::Full,
+        sum: GradientWrite,
         tally: &mut B::Tally,
     ) -> Done {
         let Workspace {
@@ -130,9 +146,10 @@ impl<B: Backend> MicroStep<'_, B> {
         recording: &mut B::Recording,
         mut work: impl FnMut() -> Done,
     ) -> Done {
-        match full {
-            true => self.backend.record(recording, work),
-            false => work(),
+        if full {
+            self.backend.record(recording, work)
+        } else {
+            work()
         }
     }
 }

@@ -21,18 +21,18 @@ use crate::schedule::Schedule;
 use crate::step::loss_scale::LossScale;
 use crate::step::recovery::{Recovery, Workspaces};
 use crate::terms::{Engine, ModelDims, NamedChoice, Purpose, Rung};
-use evaluation::evaluate;
+use evaluation::Evaluation;
 
 pub use lasting::Lasting;
-use micro::MicroStep;
 pub(crate) use micro::Workspace;
+use micro::{Dropout, MicroStep, micro_batches};
 
 /// Writes one sample: `T` inputs and the `T` targets that follow them. The number given is the
 /// sample's index within its step or evaluation.
 pub trait ReadSample<E>: Fn(u32, &mut [u32], &mut [u32]) -> Result<(), E> {}
 impl<E, F: Fn(u32, &mut [u32], &mut [u32]) -> Result<(), E>> ReadSample<E> for F {}
 
-/// What one step is made of, resolved.
+/// The settings of a step, resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepSettings {
     pub seed: Seed,
@@ -61,13 +61,13 @@ pub struct Saved<'a, B: Backend> {
     pub loss_scale: LossScale,
     /// The rung that training goes on with.
     pub rung: Rung,
-    /// What computes its matrix products.
+    /// The winners among the candidates for its GEMMs.
     pub products: Table,
-    /// What was recovered from on the way here: what is written is not without it.
+    /// Recoveries since the last save; written into this checkpoint.
     pub recoveries: Vec<Recovery>,
 }
 
-/// What one step did.
+/// The outcome of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
     /// Mean over every token of the step, in nats.
@@ -145,7 +145,7 @@ impl<B: Backend> Trainer<B> {
     /// scales: a gradient that overflowed costs time, never a sample.
     ///
     /// # Errors
-    /// What reading a sample or the device says, and when memory is refused at every rung.
+    /// The errors of `read` and of the device, and when memory is refused at every rung.
     pub fn step<E: Recoverable>(
         &mut self,
         step: u64,
@@ -166,7 +166,7 @@ impl<B: Backend> Trainer<B> {
         }
     }
 
-    /// The gradients of the step's mean loss times the loss scale, from zero. Can be repeated: it changes
+    /// Computes the gradients of the step's mean loss times the loss scale, from zero. Can be repeated: it changes
     /// nothing that it reads.
     fn accumulate<E: Recoverable>(
         &mut self,
@@ -181,27 +181,27 @@ impl<B: Backend> Trainer<B> {
         self.workspaces.run(|workspace, memory| {
             let begun = backend.reset(tally).and_then(|()| backend.begin(gradients));
             let mut sum = begun.map_err(|refused| memory.refusal(Site::Forward, refused))?;
-            let most = workspace.gpt.max_sequences();
-            for first in (0..sequences).step_by(most) {
-                let count = most.min(sequences - first);
-                let header = BatchHeader {
-                    step: step as u32,
-                    first_sample: first as u32,
-                    scale,
-                };
-                let samples = (first, count);
-                workspace.load(backend, samples, header, read, (memory, Site::Forward))?;
+            for samples in micro_batches(sequences, workspace.gpt.max_sequences()) {
                 let work = MicroStep {
                     backend,
                     weights,
-                    count,
-                    dropout: (dims.dropout > 0.0).then_some((dims.dropout, settings.seed)),
+                    count: samples.len(),
+                    dropout: (dims.dropout > 0.0).then_some(Dropout {
+                        p: dims.dropout,
+                        seed: settings.seed,
+                    }),
                 };
+                let header = BatchHeader {
+                    step: step as u32,
+                    first_sample: samples.start as u32,
+                    scale,
+                };
+                workspace.load(backend, samples, header, read, memory, Site::Forward)?;
                 memory.enter(Site::Forward)?;
                 work.forward(workspace)
                     .map_err(|refused| memory.refusal(Site::Forward, refused))?;
                 memory.enter(Site::Backward)?;
-                work.backward(workspace, (&mut *gradients, sum), tally)
+                work.backward(workspace, gradients, sum, tally)
                     .map_err(|refused| memory.refusal(Site::Backward, refused))?;
                 sum = GradientWrite::Accumulate;
             }
@@ -233,7 +233,7 @@ impl<B: Backend> Trainer<B> {
     /// The mean loss over `sequences` samples, in nats per token, without dropout.
     ///
     /// # Errors
-    /// As [`Trainer::step`].
+    /// Those of [`Trainer::step`].
     pub fn evaluate<E: Recoverable>(
         &mut self,
         sequences: usize,
@@ -241,15 +241,20 @@ impl<B: Backend> Trainer<B> {
     ) -> Result<f64, E> {
         let (backend, weights, tally) = (&*self.backend, &self.state.weights, &mut self.tally);
         self.workspaces.run(|workspace, memory| {
-            let model = (backend, weights, &mut *tally);
-            evaluate(model, workspace, sequences, &read, (memory, Site::Eval))
+            let evaluation = Evaluation {
+                backend,
+                weights,
+                tally: &mut *tally,
+                site: Site::Eval,
+            };
+            evaluation.mean_loss(workspace, sequences, &read, memory)
         })
     }
 
     /// Hands out what a checkpoint holds, to be written somewhere.
     ///
     /// # Errors
-    /// What `write` says, and when memory is refused for good.
+    /// The errors of `write`, and when memory is refused for good.
     pub fn save<R, E: Recoverable>(
         &mut self,
         mut write: impl FnMut(&B, Saved<B>) -> Result<R, E>,
@@ -291,12 +296,12 @@ impl<B: Backend> Trainer<B> {
         self.workspaces.memory()
     }
 
-    /// What was recovered from since the last call.
+    /// Recoveries since the last call.
     pub fn take_recoveries(&mut self) -> Vec<Recovery> {
         self.workspaces.take_recoveries()
     }
 
-    /// What was decided about matrix products since the last call.
+    /// Choices about GEMMs since the last call.
     pub fn take_choices(&mut self) -> Vec<NamedChoice> {
         self.backend.take_choices()
     }
@@ -306,7 +311,7 @@ impl<B: StoredBackend> Trainer<B> {
     /// Lets `load` write the weights, in fp32, and both moments, again if memory is refused to it.
     ///
     /// # Errors
-    /// What `load` or the device says, and when memory is refused for good.
+    /// The errors of `load` and of the device, and when memory is refused for good.
     pub fn load<E: Recoverable>(
         &mut self,
         mut load: impl FnMut([&mut dyn ValuesMut; 3], &Memory) -> Result<(), E>,
@@ -335,7 +340,7 @@ impl StepOutcome {
     }
 }
 
-/// Tuning holds no more than the buffers do that are made after it, so that the plan counts for it, too.
+/// Bytes that tuning may hold: no more than the buffers that are made after it, so that the plan covers tuning, too.
 fn room_for_tuning<B: Backend>(dims: &ModelDims, rung: Rung, backend: &B, memory: &Memory) -> u64 {
     let room = memory.room_bytes().unwrap_or(u64::MAX);
     if backend.engine() == Engine::Cuda {

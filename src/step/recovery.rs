@@ -1,5 +1,5 @@
-//! What happens when memory is refused: release everything that can be made again, retry once, then
-//! go on with a smaller rung, with the same samples.
+//! Recovery from a refusal of memory: release everything that can be made again, retry once, then go on with a smaller
+//! rung and the same samples.
 //!
 //! Work that runs here changes nothing that it reads before it has succeeded, so it can be repeated.
 //! The optimizer's update is not such work and never runs here.
@@ -112,11 +112,11 @@ impl<W> Workspaces<W> {
         })
     }
 
-    /// As [`Workspaces::run`], for work that needs no workspace: none is made for it. What was recovered
-    /// from so far is handed to it, so that what it writes is not without that.
+    /// Does work that needs no workspace, with the retries of [`Workspaces::run`]. The work gets the recoveries so far, to
+    /// write them down.
     ///
     /// # Errors
-    /// As [`Workspaces::run`].
+    /// Those of [`Workspaces::run`].
     pub fn run_beside<R, E: Recoverable>(
         &mut self,
         mut work: impl FnMut(Rung, &mut Memory, &mut Vec<Recovery>) -> Result<R, E>,
@@ -165,7 +165,7 @@ impl<W> Workspaces<W> {
         &self.memory
     }
 
-    /// What was recovered from since the last call.
+    /// Recoveries since the last call.
     pub fn take_recoveries(&mut self) -> Vec<Recovery> {
         std::mem::take(&mut self.recoveries)
     }
