@@ -1,8 +1,8 @@
 //! taper trains GPT-2 on whatever machine you have.
 //!
-//! The modules, in reading order: what was asked (`config`), what is there (`device`, `data`),
-//! what will be done (`plan`), and then the run (`model` over `ops`, `optim`, `step`), what it
-//! leaves behind (`checkpoint`) and what it says (`report`).
+//! The modules in reading order: the request (`config`), the machine and the data (`device`, `data`),
+//! the decisions (`plan`), the run (`session` over `step`, `model` and `ops`), the files it
+//! leaves behind (`checkpoint`) and its output (`report`).
 
 pub mod terms;
 
