@@ -1,6 +1,6 @@
-//! Makes the quickstart corpus, taper's own source in one text, and notes the versions of candle and of the `gemm`
-//! crate; all are embedded in the binary. With the feature `cuda`, makes what CUDA's libraries are linked from, and
-//! taper's own kernels.
+//! Makes the quickstart corpus, taper's own source in one text, and records the versions of candle and of the `gemm`
+//! crate; all are embedded in the binary. With the feature `cuda`, also makes the archives that stand in for CUDA's
+//! libraries, and taper's own kernels.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

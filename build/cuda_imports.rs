@@ -18,11 +18,11 @@ const FUNCTIONS: &str = include_str!("cuda_imports/functions.txt");
 
 /// A library that is found at run time.
 struct Library {
-    /// As in `-lNAME`.
+    /// Name as in `-lNAME`.
     name: &'static str,
-    /// What follows `.so.` in the names of its file, in the order in which they are looked for.
+    /// Numbers behind `.so.` in the names of its files, in the order in which they are looked for.
     versions: &'static [u32],
-    /// What its functions return while it is missing; a status that its header documents.
+    /// Status that its functions return while it is missing; its header documents it.
     missing: i32,
 }
 
@@ -44,7 +44,7 @@ const LIBRARIES: [Library; 5] = [
     },
     Library {
         name: "curand",
-        // That of CUDA 12 and of 13.
+        // The number in CUDA 12 and in CUDA 13.
         versions: &[10],
         missing: 203, // CURAND_STATUS_INITIALIZATION_FAILED
     },
@@ -59,7 +59,7 @@ const LIBRARIES: [Library; 5] = [
 pub fn make(out: &Path, toolkit: &Path) -> Result<(), Box<dyn Error>> {
     let folder = out.join("cuda_imports");
     fs::create_dir_all(&folder)?;
-    // Ours comes before any folder of shared libraries.
+    // This folder comes before any folder of shared libraries.
     println!("cargo::rustc-link-search=native={}", folder.display());
 
     fs::copy(cudart(toolkit)?, folder.join("libcudart.a"))?;
@@ -95,7 +95,7 @@ fn archive(library: &Library, folder: &Path) -> Result<(), Box<dyn Error>> {
          #include \"trampoline.inc\"\n"
     );
     for line in functions(name)? {
-        // Behind the name: what is returned while the library is missing, if that is no status.
+        // Behind the name: the return value while the library is missing, if it is not a status.
         let (symbol, missing) = line.split_once(' ').unwrap_or((line, "status"));
         writeln!(assembly, "IMPORT {symbol}, taper_cuda_{missing}_{name}")?;
     }
@@ -112,7 +112,7 @@ fn archive(library: &Library, folder: &Path) -> Result<(), Box<dyn Error>> {
         .flag("-fvisibility=hidden")
         .file(library_c)
         .file(imports)
-        // In every archive: the linker takes the first one's.
+        // These are in every archive; the linker takes the first one's.
         .file(Path::new(SOURCES).join("bind.c"))
         .file(Path::new(SOURCES).join("unbound.S"))
         .try_compile(name)?;

@@ -1,8 +1,8 @@
 //! taper's own kernels: every `kernels/*.cu` becomes PTX, which is embedded in the binary.
 //!
-//! The first line of a source says what it is compiled for: `// compute: 75 80` is compute capability 7.5
-//! and, once more, 8.0. A driver compiles PTX for its own card, and as a whole; a run uses few of the
-//! kernels, so each of them becomes a module of its own.
+//! The first line of a source lists its targets: `// compute: 75 80` is compute capability 7.5 and, once
+//! more, 8.0. A driver compiles a PTX module for its own card as a whole. A run uses few of the kernels,
+//! so each of them becomes a module of its own.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -13,22 +13,23 @@ use std::{fs, thread};
 
 const SOURCES: &str = "kernels";
 
-/// What one source is compiled for once.
+/// One compilation of a source.
 struct Unit {
     source: PathBuf,
-    /// As in `compute_80`.
+    /// Target as in `compute_80`.
     compute: String,
-    /// Changes with whatever the PTX depends on.
+    /// Hash of everything that the PTX depends on.
     inputs: u64,
 }
 
-/// Compiles what changed, and writes `kernels.rs` below `out`: the table that src/ops/kernels.rs includes.
+/// Compiles the sources that changed, and writes `kernels.rs` below `out`: the table that
+/// src/ops/launch/kernels.rs includes.
 pub fn compile(out: &Path, toolkit: &Path) -> Result<(), Box<dyn Error>> {
     let nvcc = toolkit.join("bin/nvcc");
     let folder = out.join("kernels");
     fs::create_dir_all(&folder)?;
     let units = units(&nvcc)?;
-    // nvcc runs on one core and takes some hundred MiB: one for each core.
+    // One nvcc for each core: it runs on one core and takes some hundred MiB.
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let compile = |unit: &Unit| {
         let entries = unit.entries(&nvcc, &folder);
@@ -63,7 +64,7 @@ pub fn compile(out: &Path, toolkit: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every source, as often as its first line asks for.
+/// The compilations of every source, one for each target of its first line.
 fn units(nvcc: &Path) -> Result<Vec<Unit>, Box<dyn Error>> {
     let hint = "run `eval \"$(scripts/cuda_toolkit --env)\"`, then build again";
     let version = Command::new(nvcc)
@@ -71,7 +72,7 @@ fn units(nvcc: &Path) -> Result<Vec<Unit>, Box<dyn Error>> {
         .output()
         .map_err(|error| format!("cannot run `{}`: {error}; {hint}", nvcc.display()))?;
     let (mut sources, mut headers) = (Vec::new(), DefaultHasher::new());
-    // What is done here to nvcc's text counts, too.
+    // The PTX depends on this file, too: it edits nvcc's text.
     (version.stdout, include_str!("kernels.rs")).hash(&mut headers);
     for path in sorted(Path::new(SOURCES))? {
         match path.extension().and_then(|extension| extension.to_str()) {
@@ -126,8 +127,7 @@ impl Unit {
         below.join(format!("{}_{}", stem.to_string_lossy(), self.compute))
     }
 
-    /// The names of the kernels, after their PTX was written to files of these names. Does nothing if they
-    /// are there already.
+    /// Writes the PTX of each kernel to a file of its name, unless the files are up to date. Returns the names.
     fn entries(&self, nvcc: &Path, below: &Path) -> Result<Vec<String>, Box<dyn Error>> {
         let folder = self.folder(below);
         let stamp = folder.join("inputs");
@@ -165,9 +165,9 @@ impl Unit {
     }
 }
 
-/// The oldest PTX ISA that has what our kernels for a compute capability use. nvcc writes its own version,
-/// which drivers older than it refuse, whatever the instructions. tests/kernel_resources.rs has ptxas check
-/// that these suffice.
+/// The oldest PTX ISA with the instructions that our kernels for a compute capability use. nvcc writes its own
+/// version, which older drivers refuse, whatever the instructions. tests/kernel_resources.rs has ptxas check
+/// that these versions suffice.
 fn isa(compute: &str) -> Result<&'static str, String> {
     match compute {
         "75" => Ok("6.5"),  // ldmatrix, mma.m16n8k8
@@ -177,11 +177,11 @@ fn isa(compute: &str) -> Result<&'static str, String> {
     }
 }
 
-/// A module for each kernel of a text of nvcc's: its head, then one `.entry`.
+/// Splits nvcc's text into a module for each kernel: the common head, then one `.entry`. Pairs of name and module.
 fn split(ptx: &str, isa: &str) -> Result<Vec<(String, String)>, String> {
     let mut head = String::new();
     let mut modules: Vec<(String, String)> = Vec::new();
-    // Of the braces of a kernel: inline assembly has some of its own.
+    // Depth of a kernel's braces: inline assembly has braces of its own.
     let (mut inside, mut depth) = (false, 0);
     // The pragma only says which loaded bytes are not used, and needs PTX 8.3.
     let needless = ["//", ".pragma \"used_bytes_mask"];
@@ -213,8 +213,8 @@ fn split(ptx: &str, isa: &str) -> Result<Vec<(String, String)>, String> {
         depth -= braces('}');
         inside &= depth > 0 || !line.contains('}');
     }
-    match modules.is_empty() {
-        true => Err("no kernel".to_string()),
-        false => Ok(modules),
+    if modules.is_empty() {
+        return Err("no kernel".to_string());
     }
+    Ok(modules)
 }

@@ -1,4 +1,4 @@
-//! A seam for tests: refusals of memory, and other failures, where a test wants them.
+//! Injected faults for tests: refusals of memory, and other failures.
 //!
 //! Every place where a device may refuse memory has a [`Site`] and counts how often it is passed.
 
@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a run may be refused memory.
+/// A place in a run at which memory may be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Site {
@@ -21,7 +21,7 @@ pub enum Site {
     Update,
     /// A micro-batch of a periodic evaluation.
     Eval,
-    /// A micro-batch of an evaluation that is all that was asked for.
+    /// A micro-batch of a run that only evaluates.
     EvalOnly,
     /// Generating a token.
     Sampling,
@@ -61,7 +61,7 @@ impl Display for Site {
     }
 }
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     OutOfMemory,
@@ -108,7 +108,7 @@ impl FromStr for Injection {
     }
 }
 
-/// Faults to come, and how often each site was passed.
+/// Faults to inject, and the number of passes of each site so far.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     injections: Vec<Injection>,
@@ -123,7 +123,7 @@ impl Faults {
         }
     }
 
-    /// Counts a pass of `site`; its fault, if there is one.
+    /// Counts a pass of `site` and returns its fault, if there is one.
     pub(crate) fn at(&mut self, site: Site) -> Option<Fault> {
         let pass = &mut self.passes[site as usize];
         *pass += 1;

@@ -10,27 +10,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// What a shell expects of a process that Ctrl-C ended.
+/// Exit code that shells expect of a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-/// Whether somebody asked the run to stop.
+/// A request to stop the run.
 #[derive(Clone, Debug)]
 pub struct Interrupt {
     requested: Arc<AtomicBool>,
 }
 
-/// The system refused the signal handlers.
+/// The system's refusal to install the signal handlers.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot watch for Ctrl-C and SIGTERM")]
 pub struct InterruptError(#[source] io::Error);
 
 impl Interrupt {
-    /// From here on the first SIGINT or SIGTERM sets the flag and any further one ends the process
+    /// Installs the handlers: the first SIGINT or SIGTERM sets the flag, any further one ends the process
     /// at once with code 130. Call it once per process.
     pub fn install() -> Result<Self, InterruptError> {
         let requested = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the shutdown must see the flag as it was before this signal.
+            // The order matters: the shutdown must see the flag as it was before this signal.
             flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&requested))
                 .and_then(|_| flag::register(signal, Arc::clone(&requested)))
                 .map_err(InterruptError)?;
@@ -38,7 +38,7 @@ impl Interrupt {
         Ok(Self { requested })
     }
 
-    /// What the first signal sets, for work that polls it itself.
+    /// Flag that the first signal sets, for work that polls it itself.
     pub fn flag(&self) -> &AtomicBool {
         &self.requested
     }
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(child.status.code(), Some(INTERRUPTED));
     }
 
-    /// What happens in a process of its own, because it ends there.
+    /// Runs in a process of its own, which it ends.
     fn be_interrupted_twice() {
         let interrupt = Interrupt::install().unwrap();
         assert!(!interrupt.requested());

@@ -1,37 +1,42 @@
 //! taper trains GPT-2 on whatever machine you have.
 //!
-//! The modules in reading order: the request (`config`), the machine and the data (`device`, `data`),
-//! the decisions (`plan`), the run (`session` over `step`, `model` and `ops`), the files it
-//! leaves behind (`checkpoint`) and its output (`report`).
+//! The modules stand on floors: each imports only modules above it in this list. A reader who wants the whole idea
+//! first begins at the end, with `commands/train.rs`: the request (`config`) and the machine (`device`, `data`) meet in
+//! a `plan`; a `session` runs it, by the `step` over the `model` over `ops`; a `checkpoint` is what it leaves behind,
+//! and `report` is what it says. `tests/structure` holds the order.
 
 pub mod terms;
 
-pub mod error;
 pub mod faults;
 pub mod rng;
+pub mod schedule;
 pub mod units;
 
 pub mod config;
 pub mod data;
 pub mod device;
-pub mod plan;
+pub mod memory;
 pub mod tokenizer;
 
-pub mod memory;
-pub mod model;
 pub mod ops;
-pub mod sampling;
-pub mod schedule;
-pub mod session;
+
+pub mod model;
+
 pub mod step;
+
+pub mod plan;
 pub mod trial;
 
 pub mod checkpoint;
 pub mod interrupt;
 pub mod metrics;
 pub mod report;
+pub mod sampling;
 
 pub mod doctor;
+pub mod session;
+
+pub mod error;
 
 pub mod cli;
 pub mod commands;

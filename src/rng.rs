@@ -1,12 +1,12 @@
-//! Counter-based random numbers: every draw is a pure function of where it is used.
+//! Counter-based random numbers: every draw is a pure function of its use.
 //!
 //! Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011) maps a
 //! 64-bit key and a 128-bit counter to 128 random bits. The key is the run's seed; the counter
-//! names the use: (element, sample, step, stream and site). So sample order, dropout masks and
-//! initial weights never depend on how often the generator was called before, on the micro-batch,
-//! or on the number of threads, and a resumed run has no generator state to restore.
+//! names the use: (element, sample, step, stream and site). Sample order, dropout masks and initial
+//! weights therefore never depend on earlier calls of the generator, on the micro-batch, or on the
+//! number of threads, and a resumed run has no generator state to restore.
 
-/// What a draw is for. Two streams never share a counter.
+/// The purpose of a draw. Two streams never share a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Stream {

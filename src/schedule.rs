@@ -9,7 +9,7 @@ pub struct Schedule {
     pub min_lr: f64,
     pub warmup_iters: u64,
     pub lr_decay_iters: u64,
-    /// When false, `learning_rate` holds throughout.
+    /// Decay and warm-up; if false, `learning_rate` holds throughout.
     pub decay_lr: bool,
 }
 

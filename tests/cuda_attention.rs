@@ -71,8 +71,8 @@ struct Outputs<T, S> {
     dqkv: Vec<T>,
 }
 
-fn work(scratch: &mut [f64]) -> on_cpu::Work<'_, f64> {
-    on_cpu::Work {
+fn work(scratch: &mut [f64]) -> on_cpu::AttentionWorkspace<'_, f64> {
+    on_cpu::AttentionWorkspace {
         scratch,
         products: Sequential::default(),
     }
@@ -99,7 +99,7 @@ fn compute_on_cpu<T: Rounded>(inputs: &Inputs<T>) -> Outputs<f64, f64> {
         dropout,
         work(&mut scratch),
     );
-    let saved = on_cpu::Saved {
+    let saved = on_cpu::AttentionSavedSlices {
         qkv: &qkv,
         out: &out,
         lse: &lse,

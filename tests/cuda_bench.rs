@@ -40,7 +40,8 @@ fn backend<T: GpuElement>(device: &CudaDevice) -> OnGpu<T> {
     OnGpu::new(
         device,
         Dispatch::untuned(products),
-        (T::PRECISION.into(), true),
+        T::PRECISION.into(),
+        true,
     )
     .unwrap()
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use common::reference::Reference;
 use common::{Kind, assert_close, noise, tokens, values};
 use taper::memory::Memory;
-use taper::model::{Gpt, ParamLayout, init_weights};
+use taper::model::{FlatGradients, Gpt, ParamLayout, init_weights};
 use taper::ops::backend::{BatchHeader, GradientWrite, Masks};
 use taper::ops::cpu::dropout::Dropout;
 use taper::ops::cpu::{Batch, OnCpu};
@@ -73,15 +73,14 @@ fn step<T: Element>(
         header: &header,
     });
     let batch = Batch::new(inputs.clone(), targets.clone(), header);
-    let batch = (&batch, rung.micro_batch);
-    gpt.forward(&weights, batch, masks).unwrap();
+    let sequences = rung.micro_batch;
+    gpt.forward(&weights, &batch, sequences, masks).unwrap();
+    let into = FlatGradients {
+        buffer: &mut gradients,
+        sum: GradientWrite::Overwrite,
+    };
     let losses = gpt
-        .backward(
-            &weights,
-            (&mut gradients, GradientWrite::Overwrite),
-            batch,
-            masks,
-        )
+        .backward(&weights, into, &batch, sequences, masks)
         .unwrap();
     (losses.slice().to_vec(), gradients, inputs, targets)
 }
@@ -157,7 +156,7 @@ fn evaluation_and_training_report_the_same_losses() {
     let mut gpt = gpt(&dims, rung(4), 2, Purpose::Inference);
     let batch = Batch::new(inputs, targets, BatchHeader::default());
     let weights = weights::<f32>(&dims);
-    let losses = gpt.losses(&weights, (&batch, 4)).unwrap();
+    let losses = gpt.losses(&weights, &batch, 4).unwrap();
     assert_eq!(losses.slice(), trained);
 }
 
@@ -174,7 +173,7 @@ fn a_loss_does_not_depend_on_the_micro_batch_it_was_computed_in() {
         for (inputs, targets) in inputs.chunks(size).zip(targets.chunks(size)) {
             let sequences = inputs.len() / dims.block_size;
             let batch = Batch::new(inputs.into(), targets.into(), BatchHeader::default());
-            let losses = gpt.losses(&weights, (&batch, sequences)).unwrap();
+            let losses = gpt.losses(&weights, &batch, sequences).unwrap();
             all.extend_from_slice(losses.slice());
         }
         all

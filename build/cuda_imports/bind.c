@@ -24,7 +24,8 @@ static void give_reason(const char *format, const char *subject, const char *det
     snprintf(reasons + used, sizeof reasons - used, format, used > 0 ? "\n" : "", subject, detail);
 }
 
-// Lets a library be called that was opened elsewhere, unless it is open already. What was missed before stays missing.
+// Serves a library by one that was opened elsewhere, unless it is open already. A function that was missing before stays
+// missing.
 void taper_cuda_serve(struct taper_cuda_library *library, void *handle) {
     pthread_mutex_lock(&lock);
     if (library->state != TAPER_CUDA_OPEN) {
@@ -74,7 +75,7 @@ void *taper_cuda_bind(struct taper_cuda_import *import) {
     if (target == NULL) {
         target = import->missing;
     }
-    // Other threads may be jumping through this word; what it pointed to stays valid.
+    // Other threads may be jumping through this word; its old target stays valid.
     __atomic_store_n(&import->target, target, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&lock);
     return target;

@@ -1,4 +1,4 @@
-// What the generated trampolines and bind.c agree on. The offsets in trampoline.inc follow it.
+// Interface of the generated trampolines and bind.c. The offsets in trampoline.inc follow it.
 
 #ifndef TAPER_CUDA_IMPORTS_H
 #define TAPER_CUDA_IMPORTS_H
@@ -7,7 +7,7 @@ enum taper_cuda_state { TAPER_CUDA_UNTRIED, TAPER_CUDA_OPEN, TAPER_CUDA_MISSING 
 
 // One per archive.
 struct taper_cuda_library {
-    // What to ask the system for, in this order; ends with NULL.
+    // File names to ask the system for, in this order; ends with NULL.
     const char *const *file_names;
     void *handle;
     enum taper_cuda_state state;
@@ -15,7 +15,7 @@ struct taper_cuda_library {
 
 // One per function.
 struct taper_cuda_import {
-    // Where the trampoline jumps to: at first the code that binds.
+    // Target of the trampoline's jump: at first the code that binds.
     void *target;
     const char *name;
     struct taper_cuda_library *library;

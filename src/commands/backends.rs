@@ -96,8 +96,13 @@ mod gpu {
             let cache = cache(&gpu, self.plan, self.ordinal, self.profile);
             let products = Dispatch::new(gpu, self.plan.gemm, cache, search.stored);
             let products = products.with_progress(search.progress);
-            let how = (self.plan.inputs, self.plan.cuda_graph);
-            OnGpu::new(&self.device, products, how).map_err(explained)
+            OnGpu::new(
+                &self.device,
+                products,
+                self.plan.inputs,
+                self.plan.cuda_graph,
+            )
+            .map_err(explained)
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::data::prepare::{Expected, Prepared, Request, fetch, prepare};
+use crate::data::prepare::{ExpectedText, PrepareRequest, Prepared, fetch, prepare};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::tokenizer::TokenizerKind;
@@ -49,7 +49,7 @@ pub fn run(args: PrepareArgs) -> Result<()> {
 }
 
 /// Turns the arguments into a request. The text of a dataset is downloaded if needed.
-fn resolve(args: &PrepareArgs) -> Result<Request> {
+fn resolve(args: &PrepareArgs) -> Result<PrepareRequest> {
     if !(args.val_fraction > 0.0 && args.val_fraction < 1.0) {
         return Err(usage(
             format!(
@@ -77,7 +77,7 @@ fn resolve_dataset(
     args: &PrepareArgs,
     dataset: &'static str,
     kind: TokenizerKind,
-) -> Result<Request> {
+) -> Result<PrepareRequest> {
     if args.inputs.len() > 1 {
         return Err(usage(
             format!(
@@ -103,17 +103,17 @@ fn resolve_dataset(
         Some(text) => text.clone(),
         None => fetch(dataset, &out)?,
     };
-    Ok(Request {
+    Ok(PrepareRequest {
         files: vec![text],
         field: args.field.clone(),
         tokenizer: kind,
         out,
         val_fraction: args.val_fraction,
-        expected: Some(Expected::shakespeare(dataset)),
+        expected: Some(ExpectedText::shakespeare(dataset)),
     })
 }
 
-fn resolve_files(args: &PrepareArgs) -> Result<Request> {
+fn resolve_files(args: &PrepareArgs) -> Result<PrepareRequest> {
     if args.from.is_some() {
         return Err(usage(
             "`--from` gives the text of a dataset, but files were named".into(),
@@ -126,7 +126,7 @@ fn resolve_files(args: &PrepareArgs) -> Result<Request> {
             "name one, such as `--out data/mytext`",
         ));
     };
-    Ok(Request {
+    Ok(PrepareRequest {
         files: args.inputs.clone(),
         field: args.field.clone(),
         tokenizer: args.tokenizer.unwrap_or(TokenizerKind::Gpt2),
@@ -153,7 +153,7 @@ fn progress_bar(quiet: bool) -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-fn summary(request: &Request, prepared: &Prepared) -> String {
+fn summary(request: &PrepareRequest, prepared: &Prepared) -> String {
     let unit = match request.tokenizer {
         TokenizerKind::Gpt2 => "GPT-2 tokens",
         TokenizerKind::Char => "characters",
@@ -181,7 +181,7 @@ fn counted(n: u64, noun: &str) -> String {
 }
 
 /// A preset that suits the tokens, pointed at the folder unless that is where it looks anyway.
-fn train_command(request: &Request) -> String {
+fn train_command(request: &PrepareRequest) -> String {
     let (preset, looks_at) = match (request.expected, request.tokenizer) {
         (Some(_), TokenizerKind::Gpt2) => ("finetune_shakespeare.toml", "data/shakespeare"),
         (_, TokenizerKind::Char) => ("shakespeare_char.toml", "data/shakespeare_char"),

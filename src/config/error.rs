@@ -1,4 +1,4 @@
-//! Why a configuration was refused, shown where it was written.
+//! Defects of a configuration, shown at the place where they were written.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,19 +11,19 @@ use crate::terms::FileError;
 pub enum ConfigError {
     #[error(transparent)]
     File(#[from] FileError),
-    /// `--config` named neither.
+    /// `--config` named neither a file nor a preset.
     #[error(
         "no file and no preset is called `{name}`\n  = presets:{}",
         presets::listing()
     )]
     NotFound { name: String },
-    /// Everything found wrong in the file and in the `--set` values, in the order written.
-    #[error("{}", Report(.0))]
-    Invalid(Vec<Problem>),
+    /// Every defect of the file and of the `--set` values, in the order written.
+    #[error("{}", Diagnostics(.0))]
+    Invalid(Vec<Diagnostic>),
 }
 
 impl ConfigError {
-    /// A literal edit; with several problems, that of the last one (`Display` has the others).
+    /// A literal edit; with several defects, that of the last one (`Display` has the others).
     pub fn hint(&self) -> Option<String> {
         match self {
             ConfigError::File(error) => error.hint(),
@@ -31,22 +31,22 @@ impl ConfigError {
                 let nearest = presets::nearest(name)?;
                 Some(format!("did you mean `--config {nearest}`?"))
             }
-            ConfigError::Invalid(problems) => problems.last()?.hint.clone(),
+            ConfigError::Invalid(diagnostics) => diagnostics.last()?.hint.clone(),
         }
     }
 }
 
-/// One thing that is wrong, and where.
+/// A defect and its place in the text.
 #[derive(Debug)]
-pub struct Problem {
+pub struct Diagnostic {
     pub(super) what: String,
     pub(super) excerpt: Option<Excerpt>,
-    /// What would be valid.
+    /// Description of the valid values.
     pub(super) expected: Option<String>,
     pub(super) hint: Option<String>,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         if let Some(excerpt) = &self.excerpt {
@@ -59,36 +59,36 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Problems one below the other. The caller prints `error: ` before the first and the hint of the
-/// last, so those between are written here in the same way.
-struct Report<'a>(&'a [Problem]);
+/// Diagnostics one below the other. The caller prints `error: ` before the first and the hint of the
+/// last; those between are written here in the same way.
+struct Diagnostics<'a>(&'a [Diagnostic]);
 
-impl fmt::Display for Report<'_> {
+impl fmt::Display for Diagnostics<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
+        for (index, diagnostic) in self.0.iter().enumerate() {
             if let Some(previous) = index.checked_sub(1).map(|i| &self.0[i]) {
                 if let Some(hint) = &previous.hint {
                     write!(f, "\nhint: {hint}")?;
                 }
                 f.write_str("\n\nerror: ")?;
             }
-            write!(f, "{problem}")?;
+            write!(f, "{diagnostic}")?;
         }
         Ok(())
     }
 }
 
 /// A text that values come from: a file, or one `--set`.
-pub(super) struct Source {
-    /// How to name the file; a `--set` needs no name, its whole text is shown.
+pub(super) struct SourceText {
+    /// Name of the file in messages. A `--set` needs none, because its whole text is shown.
     pub file: Option<String>,
-    /// For a `--set` this starts with `--set `, so that it is shown as it was typed.
+    /// The text; that of a `--set` starts with `--set `, so that it is shown as it was typed.
     pub text: String,
 }
 
 pub(super) const SET: &str = "--set ";
 
-impl Source {
+impl SourceText {
     pub fn set(text: &str) -> Self {
         Self {
             file: None,
@@ -96,7 +96,7 @@ impl Source {
         }
     }
 
-    /// `key = value` as it has to be written in this source; `value` is TOML.
+    /// `key = value` in the syntax of this text; `value` is TOML.
     pub fn assignment(&self, section: &str, key: &str, value: &str) -> String {
         match self.file {
             Some(_) => format!("{key} = {value}"),
@@ -124,11 +124,12 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Excerpt {
     file: Option<String>,
-    /// From 1.
+    /// Number of the line, from 1.
     line_number: usize,
     line: String,
-    /// In characters, from 0.
+    /// Column of the marked part, in characters from 0.
     column: usize,
+    /// Characters that are marked.
     marked: usize,
 }
 

@@ -1,7 +1,7 @@
-//! Every key once: its section and the values it may have.
+//! The table of keys: the section and the valid values of each.
 //!
-//! What a value must be is said here and nowhere else; the checks, the messages and the
-//! suggestions all follow from this table. Rules that need two keys are in `rules`.
+//! This table is the only source of the checks, the messages and the suggestions for one key. Rules that need
+//! two keys are in `rules`.
 
 use std::ops::RangeInclusive;
 
@@ -14,62 +14,62 @@ use super::{DeviceRequest, MemoryLimit};
 pub(super) struct Key {
     pub section: &'static str,
     pub name: &'static str,
-    pub rule: Rule,
+    pub domain: Domain,
 }
 
-/// The values a key may have.
+/// The valid values of a key.
 #[derive(Debug)]
-pub(super) enum Rule {
+pub(super) enum Domain {
     Switch,
     Whole(RangeInclusive<u64>),
     /// `auto`, or a whole number above 0.
     AutoOrCount,
-    /// What is expected, and whether a number is that.
+    /// A description of the numbers that are valid, and the test for them.
     Number(&'static str, fn(f64) -> bool),
     Choice(&'static [&'static str]),
     Device,
     /// Bytes above 0, as text with a unit or as a whole number.
     Size,
-    /// Any text that is not empty; the first field says what it means.
+    /// Any text that is not empty, with its meaning.
     Text(&'static str),
 }
 
 const AUTO: &str = "auto";
-const COUNT: Rule = Rule::Whole(1..=u64::MAX);
-/// The sizes of a model and of a step: far beyond any use, and no product of them overflows.
-const SIZE: Rule = Rule::Whole(1..=1 << 20);
-const STEPS: Rule = Rule::Whole(0..=u64::MAX);
-const FRACTION: Rule = Rule::Number("a number from 0 up to, but not including, 1", |x| {
+const COUNT: Domain = Domain::Whole(1..=u64::MAX);
+/// Sizes of a model and of a step. The limit is far beyond any use, and no product of sizes overflows.
+const SIZE: Domain = Domain::Whole(1..=1 << 20);
+const STEPS: Domain = Domain::Whole(0..=u64::MAX);
+const FRACTION: Domain = Domain::Number("a number from 0 up to, but not including, 1", |x| {
     (0.0..1.0).contains(&x)
 });
-const POSITIVE: Rule = Rule::Number("a number above 0", |x| x > 0.0 && x.is_finite());
-const NOT_NEGATIVE: Rule = Rule::Number("a number, 0 or more", |x| x >= 0.0 && x.is_finite());
-const TOKEN_FILES: Rule = Rule::Text("a path or a `*` pattern");
+const POSITIVE: Domain = Domain::Number("a number above 0", |x| x > 0.0 && x.is_finite());
+const NOT_NEGATIVE: Domain = Domain::Number("a number, 0 or more", |x| x >= 0.0 && x.is_finite());
+const TOKEN_FILES: Domain = Domain::Text("a path or a `*` pattern");
 
 pub(super) const KEYS: &[Key] = &[
-    key("model", "n_layer", Rule::Whole(1..=4096)),
+    key("model", "n_layer", Domain::Whole(1..=4096)),
     key("model", "n_head", SIZE),
     key("model", "n_embd", SIZE),
     key("model", "block_size", SIZE),
     // Token files hold 16-bit ids.
-    key("model", "vocab_size", Rule::Whole(1..=65_536)),
-    key("model", "bias", Rule::Switch),
+    key("model", "vocab_size", Domain::Whole(1..=65_536)),
+    key("model", "bias", Domain::Switch),
     key("model", "dropout", FRACTION),
-    key("model", "gelu", Rule::Choice(&["tanh", "erf"])),
-    key("data", "dataset", Rule::Text("the name of a dataset")),
-    key("data", "data_dir", Rule::Text("a folder")),
+    key("model", "gelu", Domain::Choice(&["tanh", "erf"])),
+    key("data", "dataset", Domain::Text("the name of a dataset")),
+    key("data", "data_dir", Domain::Text("a folder")),
     key("data", "train_bin", TOKEN_FILES),
     key("data", "val_bin", TOKEN_FILES),
     key(
         "train",
         "init_from",
-        Rule::Text(
+        Domain::Text(
             "`scratch`, `resume`, `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl` or a folder",
         ),
     ),
-    key("train", "seed", Rule::Whole(0..=u64::MAX)),
+    key("train", "seed", Domain::Whole(0..=u64::MAX)),
     key("train", "max_iters", STEPS),
-    key("train", "batch_size", Rule::AutoOrCount),
+    key("train", "batch_size", Domain::AutoOrCount),
     key("train", "gradient_accumulation_steps", SIZE),
     key("train", "sequences_per_step", SIZE),
     key("train", "tokens_per_step", COUNT),
@@ -80,52 +80,56 @@ pub(super) const KEYS: &[Key] = &[
     key("optimizer", "beta2", FRACTION),
     key("optimizer", "eps", POSITIVE),
     key("optimizer", "grad_clip", NOT_NEGATIVE),
-    key("optimizer", "decay_lr", Rule::Switch),
+    key("optimizer", "decay_lr", Domain::Switch),
     key("optimizer", "warmup_iters", STEPS),
     key("optimizer", "lr_decay_iters", STEPS),
     key("optimizer", "min_lr", NOT_NEGATIVE),
     key("eval", "eval_interval", COUNT),
     key("eval", "eval_iters", COUNT),
     key("eval", "eval_batch_size", COUNT),
-    key("eval", "eval_only", Rule::Switch),
-    key("checkpoint", "out_dir", Rule::Text("a folder")),
+    key("eval", "eval_only", Domain::Switch),
+    key("checkpoint", "out_dir", Domain::Text("a folder")),
     key("checkpoint", "checkpoint_interval", COUNT),
     key("checkpoint", "keep", COUNT),
-    key("system", "device", Rule::Device),
+    key("system", "device", Domain::Device),
     key(
         "system",
         "dtype",
-        Rule::Choice(&["auto", "float32", "bfloat16", "float16"]),
+        Domain::Choice(&["auto", "float32", "bfloat16", "float16"]),
     ),
-    key("system", "threads", Rule::Whole(1..=4096)),
-    key("system", "memory_limit", Rule::Size),
+    key("system", "threads", Domain::Whole(1..=4096)),
+    key("system", "memory_limit", Domain::Size),
     key(
         "system",
         "recompute",
-        Rule::Choice(&["auto", "none", "gelu+ln", "block"]),
+        Domain::Choice(&["auto", "none", "gelu+ln", "block"]),
     ),
-    key("system", "tf32", Rule::Switch),
-    key("system", "cuda_graph", Rule::Choice(&["auto", "on", "off"])),
+    key("system", "tf32", Domain::Switch),
+    key(
+        "system",
+        "cuda_graph",
+        Domain::Choice(&["auto", "on", "off"]),
+    ),
     key(
         "gemm",
         "autotune",
-        Rule::Choice(&["auto", "full", "limited", "off"]),
+        Domain::Choice(&["auto", "full", "limited", "off"]),
     ),
     key(
         "gemm",
         "backend",
-        Rule::Choice(&["auto", "cublaslt", "ptx", "fma"]),
+        Domain::Choice(&["auto", "cublaslt", "ptx", "fma"]),
     ),
 ];
 
-/// Three ways to give one size: a `--set` of one replaces the file's choice of another.
+/// Three keys that each give the size of a step. A `--set` of one replaces another one of the file.
 pub(super) const STEP_SIZE: [&str; 3] = [
     "gradient_accumulation_steps",
     "sequences_per_step",
     "tokens_per_step",
 ];
 
-/// nanoGPT's settings that taper does not have, and what to do instead.
+/// nanoGPT's keys that taper does not have, each with an alternative.
 const NANOGPT: &[(&str, &str)] = &[
     (
         "always_save_checkpoint",
@@ -139,7 +143,7 @@ const NANOGPT: &[(&str, &str)] = &[
 
 const METRICS: &str = "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`";
 
-/// Values of nanoGPT's that taper does not have, and what to do instead.
+/// nanoGPT's values of a key that taper does not have, each with an alternative.
 const NANOGPT_VALUES: &[(&str, &[&str], &str)] = &[
     (
         "device",
@@ -153,11 +157,11 @@ const NANOGPT_VALUES: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-const fn key(section: &'static str, name: &'static str, rule: Rule) -> Key {
+const fn key(section: &'static str, name: &'static str, domain: Domain) -> Key {
     Key {
         section,
         name,
-        rule,
+        domain,
     }
 }
 
@@ -171,7 +175,7 @@ pub(super) fn sections() -> impl Iterator<Item = &'static str> {
         .map(|keys| keys[0].section)
 }
 
-/// What to do instead of a setting of nanoGPT's.
+/// The alternative to a key of nanoGPT's that taper does not have.
 pub(super) fn nanogpt_answer(name: &str) -> Option<&'static str> {
     let (_, answer) = NANOGPT.iter().find(|(key, _)| *key == name)?;
     Some(answer)
@@ -201,45 +205,45 @@ pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>, joint: &str) ->
     }
 }
 
-impl Rule {
+impl Domain {
     pub fn admits(&self, value: &DeValue) -> bool {
         match self {
-            Rule::Switch => value.is_bool(),
-            Rule::Whole(range) => whole(value).is_some_and(|number| range.contains(&number)),
-            Rule::AutoOrCount => value.as_str() == Some(AUTO) || SIZE.admits(value),
-            Rule::Number(_, holds) => number(value).is_some_and(holds),
-            Rule::Size => match value.as_str() {
+            Domain::Switch => value.is_bool(),
+            Domain::Whole(range) => whole(value).is_some_and(|number| range.contains(&number)),
+            Domain::AutoOrCount => value.as_str() == Some(AUTO) || SIZE.admits(value),
+            Domain::Number(_, holds) => number(value).is_some_and(holds),
+            Domain::Size => match value.as_str() {
                 Some(text) => text.parse::<MemoryLimit>().is_ok(),
                 None => COUNT.admits(value),
             },
-            Rule::Choice(choices) => value.as_str().is_some_and(|text| choices.contains(&text)),
-            Rule::Device => value
+            Domain::Choice(choices) => value.as_str().is_some_and(|text| choices.contains(&text)),
+            Domain::Device => value
                 .as_str()
                 .is_some_and(|text| text.parse::<DeviceRequest>().is_ok()),
-            Rule::Text(_) => value.as_str().is_some_and(|text| !text.is_empty()),
+            Domain::Text(_) => value.as_str().is_some_and(|text| !text.is_empty()),
         }
     }
 
-    /// What would be valid.
+    /// Description of the valid values, for messages.
     pub fn expected(&self) -> String {
         match self {
-            Rule::Switch => "`true` or `false`".into(),
-            Rule::Whole(range) if *range.end() == u64::MAX => {
+            Domain::Switch => "`true` or `false`".into(),
+            Domain::Whole(range) if *range.end() == u64::MAX => {
                 format!("a whole number, {} or more", range.start())
             }
-            Rule::Whole(range) => {
+            Domain::Whole(range) => {
                 format!("a whole number from {} to {}", range.start(), range.end())
             }
-            Rule::AutoOrCount => format!("`{AUTO}` or {}", SIZE.expected()),
-            Rule::Number(expected, _) => (*expected).into(),
-            Rule::Size => MemoryLimit::EXPECTED.into(),
-            Rule::Choice(choices) => list(choices.iter().copied(), "or"),
-            Rule::Device => DeviceRequest::EXPECTED.into(),
-            Rule::Text(expected) => format!("text in quotes: {expected}"),
+            Domain::AutoOrCount => format!("`{AUTO}` or {}", SIZE.expected()),
+            Domain::Number(expected, _) => (*expected).into(),
+            Domain::Size => MemoryLimit::EXPECTED.into(),
+            Domain::Choice(choices) => list(choices.iter().copied(), "or"),
+            Domain::Device => DeviceRequest::EXPECTED.into(),
+            Domain::Text(expected) => format!("text in quotes: {expected}"),
         }
     }
 
-    /// The TOML of a valid value that `value`, written as `raw`, was probably meant to be.
+    /// The TOML of the valid value that was probably meant by `value`, written as `raw`.
     pub fn meant(&self, value: &DeValue, raw: &str) -> Option<String> {
         let text = match value {
             DeValue::String(text) => text.trim(),
@@ -247,29 +251,29 @@ impl Rule {
             _ => raw,
         };
         let candidates = match self {
-            Rule::Switch if text == "0" => vec!["false".into()],
-            Rule::Switch if text == "1" => vec!["true".into()],
-            Rule::Switch => vec![text.to_lowercase()],
+            Domain::Switch if text == "0" => vec!["false".into()],
+            Domain::Switch if text == "1" => vec!["true".into()],
+            Domain::Switch => vec![text.to_lowercase()],
             // Numbers that Python would take: 5e3 for a count.
-            Rule::Whole(_) => vec![
+            Domain::Whole(_) => vec![
                 text.into(),
                 text.parse().map(whole_text).unwrap_or_default(),
             ],
-            Rule::AutoOrCount => [Rule::Choice(&[AUTO]), SIZE]
+            Domain::AutoOrCount => [Domain::Choice(&[AUTO]), SIZE]
                 .iter()
-                .filter_map(|rule| rule.meant(value, raw))
+                .filter_map(|domain| domain.meant(value, raw))
                 .collect(),
-            Rule::Number(..) => vec![text.into()],
+            Domain::Number(..) => vec![text.into()],
             // A number without its unit: a card's memory is given in GiB.
-            Rule::Size => vec![format!("\"{text}GiB\"")],
-            Rule::Choice(choices) => nearest(&text.to_lowercase(), choices.iter().copied())
+            Domain::Size => vec![format!("\"{text}GiB\"")],
+            Domain::Choice(choices) => nearest(&text.to_lowercase(), choices.iter().copied())
                 .map(|choice| vec![format!("\"{choice}\"")])
                 .unwrap_or_default(),
-            Rule::Device => match text.to_lowercase().as_str() {
+            Domain::Device => match text.to_lowercase().as_str() {
                 "gpu" => vec!["\"cuda\"".into()],
                 text => vec![format!("\"{text}\"")],
             },
-            Rule::Text(_) => vec![format!("\"{text}\"")],
+            Domain::Text(_) => vec![format!("\"{text}\"")],
         };
         candidates.into_iter().find(|candidate| {
             DeValue::parse(candidate).is_ok_and(|parsed| self.admits(parsed.get_ref()))
@@ -278,7 +282,7 @@ impl Rule {
 }
 
 impl Key {
-    /// A specific answer to a value that nanoGPT has and taper has not.
+    /// The alternative to a value that nanoGPT has and taper does not.
     pub fn nanogpt_value_answer(&self, value: &DeValue) -> Option<&'static str> {
         let value = value.as_str()?;
         // nanoGPT's devices may carry an index, `cuda:0`.
@@ -299,7 +303,7 @@ fn whole_text(number: f64) -> String {
     }
 }
 
-/// The whole number, 0 or more, that a value is.
+/// The value as a whole number, 0 or more.
 pub(super) fn whole(value: &DeValue) -> Option<u64> {
     let integer = value.as_integer()?;
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()

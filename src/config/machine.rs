@@ -1,4 +1,4 @@
-//! What may be asked of the machine: the sections `system` and `gemm`.
+//! Keys about the machine: the sections `system` and `gemm`.
 
 use std::str::FromStr;
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::MemoryLimit;
 use crate::terms::GemmBackend;
 
-/// The machine.
+/// The machine and its precision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SystemConfig {
-    /// Where to compute.
+    /// Device that computes.
     pub device: DeviceRequest,
     /// The precision of the computation.
     pub dtype: DtypeRequest,
@@ -23,7 +23,7 @@ pub struct SystemConfig {
     /// Activations that the backward pass computes again instead of keeping them: less memory, same
     /// numbers, more work. taper's own key: nanoGPT keeps them all.
     pub recompute: RecomputeRequest,
-    /// Whether float32 products on a GPU may be multiplied in TF32, with 10 bits of fraction. taper's own
+    /// Whether float32 GEMMs on a GPU may multiply in TF32, with 10 bits of fraction. taper's own
     /// key: nanoGPT always allows it.
     pub tf32: bool,
     /// Whether a GPU does micro-steps from recorded graphs: the same numbers, fewer launches. taper's own
@@ -31,13 +31,13 @@ pub struct SystemConfig {
     pub cuda_graph: GraphRequest,
 }
 
-/// Matrix products.
+/// GEMMs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GemmConfig {
-    /// How far the search for the fastest matrix products goes. taper's own key.
+    /// Effort of the search for the fastest GEMM code. taper's own key.
     pub autotune: AutotuneRequest,
-    /// What computes matrix products. taper's own key.
+    /// Code that computes GEMMs. taper's own key.
     pub backend: GemmBackend,
 }
 
@@ -71,11 +71,11 @@ pub enum DeviceRequest {
     /// The first GPU that taper can use here, else the CPU.
     Auto,
     Cpu,
-    /// The GPU that CUDA counts as this.
+    /// The GPU with this number, as CUDA counts.
     Cuda(usize),
 }
 
-/// What was written is no device.
+/// A text that names no device.
 #[derive(Debug, thiserror::Error)]
 #[error("expected {}", DeviceRequest::EXPECTED)]
 pub struct NotADevice;
@@ -140,7 +140,7 @@ pub enum DtypeRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecomputeRequest {
-    /// What is fastest of what fits.
+    /// The fastest that fits.
     Auto,
     /// Nothing: every activation is kept.
     None,
@@ -155,13 +155,13 @@ pub enum RecomputeRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GraphRequest {
-    /// Where kernels are so short that launching them takes longer.
+    /// On where kernels are so short that launching them takes longer.
     Auto,
     On,
     Off,
 }
 
-/// The search asked for.
+/// The effort of the search asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutotuneRequest {

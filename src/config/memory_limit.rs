@@ -1,4 +1,4 @@
-//! A size in memory, as a person writes it.
+//! A limit of memory, as people write it.
 
 use std::str::FromStr;
 
@@ -12,7 +12,7 @@ use crate::units::parse_bytes;
 #[serde(try_from = "Written")]
 pub struct MemoryLimit(pub u64);
 
-/// What was written is no size above 0.
+/// A text or a number that is no size above 0.
 #[derive(Debug, thiserror::Error)]
 #[error("expected {}", MemoryLimit::EXPECTED)]
 pub struct NotASize;

@@ -1,18 +1,18 @@
-//! What was asked: a TOML file, presets compiled in, and `--set section.key=value`.
+//! The request: a TOML file, presets compiled in, and `--set section.key=value`.
 //!
-//! `Config` holds the request as written, with nanoGPT's key names in a few flat sections. What is
-//! resolved from it (derived numbers, paths, reasons) lives in [`crate::plan::Plan`].
+//! `Config` holds the request as written, with nanoGPT's key names in a few flat sections. Values that are
+//! resolved from it (derived numbers, paths, reasons) are in `plan::Plan`.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use error::Source;
-use request::Request;
+use error::SourceText;
+use reader::ConfigReader;
 
 use crate::terms::Gelu;
 
-pub use error::{ConfigError, Problem};
+pub use error::{ConfigError, Diagnostic};
 pub use machine::{
     AutotuneRequest, DeviceRequest, DtypeRequest, GemmConfig, GraphRequest, RecomputeRequest,
     SystemConfig,
@@ -25,7 +25,7 @@ mod keys;
 mod machine;
 mod memory_limit;
 mod presets;
-mod request;
+mod reader;
 mod rules;
 
 /// The whole request. A key that is not given has the default of nanoGPT's `train.py`, except
@@ -56,16 +56,16 @@ impl Config {
     /// replaces the file's.
     ///
     /// # Errors
-    /// When there is no such file or preset, or for everything wrong in it and in the overrides.
+    /// [`ConfigError`] when there is no such file or preset, or with every defect of it and of the overrides.
     pub fn load(source: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let file = presets::locate(source)?;
-        let sets: Vec<Source> = overrides.iter().map(|text| Source::set(text)).collect();
-        let mut request = Request::default();
-        request.read_file(&file);
+        let sets: Vec<SourceText> = overrides.iter().map(|text| SourceText::set(text)).collect();
+        let mut reader = ConfigReader::default();
+        reader.read_file(&file);
         for set in &sets {
-            request.read_set(set);
+            reader.read_set(set);
         }
-        request.resolve()
+        reader.resolve()
     }
 
     /// Every key that has a value, in a form that `--config` reads back as the same request.
@@ -131,7 +131,7 @@ pub struct ModelConfig {
     pub gelu: Gelu,
 }
 
-/// What to train on.
+/// The tokens to train on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
@@ -147,20 +147,20 @@ pub struct DataConfig {
     pub val_bin: Option<String>,
 }
 
-/// The run: where it starts, how long it is and how large its steps are.
+/// The run: its start, its length and the size of its steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// `scratch`, `resume`, `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`, or a folder with a
     /// Hugging Face GPT-2 or a taper checkpoint.
     pub init_from: String,
-    /// Decides the initial weights, the order of samples and the dropout. taper's own key: nanoGPT
+    /// Seed of the initial weights, the order of samples and the dropout. taper's own key: nanoGPT
     /// fixes 1337.
     pub seed: u64,
     /// Optimizer steps in the whole run.
     pub max_iters: u64,
-    /// Sequences per micro-step: `auto` takes what is fastest of what fits; a number is what to
-    /// start from, and becomes smaller only where it must (nanoGPT: 12, per micro-step and GPU).
+    /// Sequences per micro-step. `auto` takes the fastest number that fits. A number is the start, and
+    /// becomes smaller only where it must (nanoGPT: 12, per micro-step and GPU).
     pub batch_size: BatchSize,
     /// Micro-steps per optimizer step as asked for, with a number for `batch_size`: their product is
     /// the size of a step, whatever micro-batch it is computed in. Give this or one of the two below,
@@ -179,7 +179,7 @@ pub struct TrainConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchSize {
-    /// What is fastest of what fits.
+    /// The fastest number that fits.
     Auto,
     /// This many, or fewer if these do not fit.
     #[serde(untagged)]
@@ -223,7 +223,7 @@ pub struct OptimizerConfig {
     pub min_lr: f64,
 }
 
-/// When and on how much to evaluate.
+/// The times and the size of evaluations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
@@ -231,24 +231,24 @@ pub struct EvalConfig {
     pub eval_interval: u64,
     /// Batches per split and evaluation.
     pub eval_iters: usize,
-    /// Sequences per evaluation batch: `eval_iters` of these are what a loss is the mean of, whatever
-    /// micro-batch they are computed in. When absent, `train.batch_size`, or nanoGPT's 12 if that is
-    /// `auto`. taper's own key.
+    /// Sequences per evaluation batch. A loss is the mean of `eval_iters` batches, whatever micro-batch
+    /// they are computed in. When absent, `train.batch_size`, or nanoGPT's 12 if that is `auto`. taper's
+    /// own key.
     pub eval_batch_size: Option<usize>,
     /// Evaluate once and stop.
     pub eval_only: bool,
 }
 
-/// What the run leaves behind.
+/// The checkpoints of the run, and their folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
-    /// Where checkpoints, `metrics.jsonl` and the resolved config go.
+    /// Folder for checkpoints, `metrics.jsonl` and the resolved config.
     #[serde(serialize_with = "path_as_text")]
     pub out_dir: PathBuf,
     /// Steps between checkpoints; when absent, `eval.eval_interval`. taper's own key.
     pub checkpoint_interval: Option<u64>,
-    /// How many of the newest checkpoints stay; the best one always stays as well. taper's own key.
+    /// Number of the newest checkpoints that stay; the best one always stays as well. taper's own key.
     pub keep: usize,
 }
 

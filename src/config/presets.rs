@@ -1,8 +1,8 @@
-//! The presets of `config/`, compiled in, and where `--config` finds its text.
+//! The presets of `config/`, compiled in, and the search for the text of `--config`.
 
 use std::path::Path;
 
-use super::error::{ConfigError, Source};
+use super::error::{ConfigError, SourceText};
 use super::keys;
 use crate::terms::FileError;
 
@@ -44,19 +44,19 @@ pub const PRESETS: &[Preset] = presets![
 /// The text that `--config name` means: a file if there is one, else a preset.
 ///
 /// # Errors
-/// When there is neither, or the file cannot be read.
-pub(super) fn locate(name: &str) -> Result<Source, ConfigError> {
+/// [`ConfigError`] when there is neither, or the file cannot be read.
+pub(super) fn locate(name: &str) -> Result<SourceText, ConfigError> {
     let path = Path::new(name);
     let bare = name.strip_suffix(".toml").unwrap_or(name);
     let preset = PRESETS.iter().find(|preset| preset.name == bare);
     match preset {
         // A folder never hides a preset: `data/` and `out/` names are often a preset's name.
-        Some(preset) if !path.exists() || path.is_dir() => Ok(Source {
+        Some(preset) if !path.exists() || path.is_dir() => Ok(SourceText {
             file: Some(format!("{}.toml (preset)", preset.name)),
             text: preset.text.into(),
         }),
         None if !path.exists() => Err(ConfigError::NotFound { name: name.into() }),
-        _ => Ok(Source {
+        _ => Ok(SourceText {
             file: Some(name.into()),
             text: std::fs::read_to_string(path).map_err(FileError::at("read", path))?,
         }),

@@ -1,18 +1,18 @@
-//! The rules that need more than one key.
+//! Rules that need more than one key.
 
 use super::keys::{STEP_SIZE, list};
 use super::{Config, NANOGPT_BATCH_SIZE};
 
-/// Keys whose values do not go together.
+/// A conflict between the values of some keys.
 pub(super) struct Conflict {
     pub keys: Vec<&'static str>,
     pub what: String,
     pub expected: String,
-    /// A key and a value for it that would do.
+    /// A key, and a value for it that removes the conflict.
     pub edit: Option<(&'static str, String)>,
 }
 
-/// `replaced_batch_size` is a number for `batch_size` that was given and then replaced.
+/// Every conflict. `replaced_batch_size` is a number for `batch_size` that was given and then replaced.
 pub(super) fn conflicts(config: &Config, replaced_batch_size: Option<usize>) -> Vec<Conflict> {
     [
         heads(config),
@@ -173,7 +173,7 @@ fn nearest_two(below: Option<usize>, above: Option<usize>) -> String {
 }
 
 fn closest(to: usize, below: Option<usize>, above: Option<usize>) -> Option<usize> {
-    // Of two that are equally close, the larger.
+    // The larger of two that are equally close.
     [above, below]
         .into_iter()
         .flatten()

@@ -1,14 +1,14 @@
-//! Why a dataset cannot be used.
+//! Failures to open and to read a dataset.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::tokenizer::TokenizerError;
 
-/// The process has as many open files as it may: EMFILE on Linux, macOS and the BSDs.
+/// EMFILE on Linux, macOS and the BSDs: the process has as many open files as it may.
 const TOO_MANY_OPEN_FILES: i32 = 24;
 
-/// Why a dataset cannot be used. Files are named as the user would type them.
+/// A dataset that cannot be used. Files are named as the user would type them.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error("the {split} split is missing: `{}` does not exist", path.display())]
@@ -117,7 +117,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// For `map_err`: names the file and what was being done to it.
+    /// For `map_err`: names the file and the operation.
     pub(super) fn io(
         action: &'static str,
         path: &Path,

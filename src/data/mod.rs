@@ -17,7 +17,7 @@ use serde::Serialize;
 
 pub use error::DataError;
 pub use order::Split;
-pub use tokens::Tokens;
+pub use tokens::SplitTokens;
 
 use crate::config::DataConfig;
 use crate::terms::Choice;
@@ -29,19 +29,19 @@ pub const QUICKSTART_CORPUS: &str = include_str!(concat!(env!("OUT_DIR"), "/quic
 /// Two splits and their vocabulary.
 #[derive(Debug)]
 pub struct Dataset {
-    pub train: Tokens,
-    pub val: Tokens,
-    /// Absent when the vocabulary is known only by its size.
+    pub train: SplitTokens,
+    pub val: SplitTokens,
+    /// Absent if only the size of the vocabulary is known.
     pub tokenizer: Option<Tokenizer>,
     pub info: DatasetInfo,
 }
 
-/// What the plan needs to know of a dataset.
+/// Facts of a dataset that the plan needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DatasetInfo {
-    /// As in the config.
+    /// Name in the config.
     pub name: String,
-    /// The number of token ids, and which file says so.
+    /// The number of token ids, and the file that tells it.
     pub vocab_size: Choice<usize>,
     pub train_tokens: u64,
     pub val_tokens: u64,
@@ -60,7 +60,7 @@ impl Dataset {
             let default = folder.join(format!("{}.bin", split.name()));
             let pattern = named.as_ref().map_or(default, PathBuf::from);
             let paths = find_files(split, &pattern, &config.dataset)?;
-            Tokens::open(split.name(), paths)
+            SplitTokens::open(split.name(), paths)
         };
         let train = open(Split::Train, &config.train_bin)?;
         let val = open(Split::Val, &config.val_bin)?;
@@ -79,8 +79,8 @@ impl Dataset {
         })
     }
 
-    /// What a model needs of both splits: a window of `block_size` + 1 tokens fits, and every id
-    /// is below `vocab_size` (see [`Tokens::check_vocab`]).
+    /// Checks a model's needs of both splits: a window of `block_size` + 1 tokens fits, and every id
+    /// is below `vocab_size` (see [`SplitTokens::check_vocab`]).
     pub fn require(&mut self, block_size: usize, vocab_size: usize) -> Result<(), DataError> {
         for tokens in [&mut self.train, &mut self.val] {
             tokens.require(block_size)?;
@@ -89,7 +89,7 @@ impl Dataset {
         Ok(())
     }
 
-    pub fn split(&self, split: Split) -> &Tokens {
+    pub fn split(&self, split: Split) -> &SplitTokens {
         match split {
             Split::Train => &self.train,
             Split::Val => &self.val,
@@ -114,24 +114,24 @@ fn quickstart() -> Result<Dataset, DataError> {
             train_tokens: train.len() as u64,
             val_tokens: val.len() as u64,
         },
-        train: Tokens::in_memory(Split::Train.name(), name, train),
-        val: Tokens::in_memory(Split::Val.name(), name, val),
+        train: SplitTokens::in_memory(Split::Train.name(), name, train),
+        val: SplitTokens::in_memory(Split::Val.name(), name, val),
         tokenizer: Some(tokenizer),
     })
 }
 
-/// The file, or the files that match a `*` in the file name, sorted by name.
+/// The file at `pattern`, or the files that match a `*` in its file name, sorted by name.
 fn find_files(split: Split, pattern: &Path, dataset: &str) -> Result<Vec<PathBuf>, DataError> {
     let name = pattern.file_name().and_then(|name| name.to_str());
     let Some(name) = name.filter(|name| name.contains('*')) else {
-        return match pattern.is_file() {
-            true => Ok(vec![pattern.to_owned()]),
-            false => Err(DataError::Missing {
-                split: split.name(),
-                path: pattern.to_owned(),
-                dataset: dataset.to_owned(),
-            }),
-        };
+        if pattern.is_file() {
+            return Ok(vec![pattern.to_owned()]);
+        }
+        return Err(DataError::Missing {
+            split: split.name(),
+            path: pattern.to_owned(),
+            dataset: dataset.to_owned(),
+        });
     };
     let folder = match pattern.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -147,16 +147,16 @@ fn find_files(split: Split, pattern: &Path, dataset: &str) -> Result<Vec<PathBuf
         .map(|entry| entry.path())
         .collect();
     paths.sort();
-    match paths.is_empty() {
-        false => Ok(paths),
-        true => Err(DataError::NoMatch {
+    if paths.is_empty() {
+        return Err(DataError::NoMatch {
             split: split.name(),
             pattern: pattern.to_owned(),
-        }),
+        });
     }
+    Ok(paths)
 }
 
-/// Whether `name` is `pattern` with every `*` replaced by some text.
+/// True if `name` is `pattern` with every `*` replaced by some text.
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == name;

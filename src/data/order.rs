@@ -1,5 +1,5 @@
-//! Which window is sample `n` of step `s`: a pure function of the seed, so that the order never
-//! depends on the micro-batch, on accumulation, or on what ran before.
+//! The window of sample `n` of step `s`: a pure function of the seed. The order never depends on the
+//! micro-batch, on accumulation, or on earlier steps.
 
 use crate::rng::{Seed, Stream};
 

@@ -20,31 +20,31 @@ const HEADER_BYTES: usize = 1024;
 const MAGIC: i32 = 20_240_520;
 const VERSION: i32 = 1;
 
-/// Files up to this size are checked whole by [`Tokens::check_vocab`]; of longer ones a sample of
-/// this size is, in evenly spaced blocks.
+/// Bytes of a file that [`SplitTokens::check_vocab`] checks: shorter files as a whole, longer ones in evenly
+/// spaced blocks.
 const CHECKED_BYTES: u64 = 256 << 20;
 const CHECKED_BLOCK_BYTES: usize = 64 << 10;
 
-/// [`Tokens::copy_window`] reads longer windows in pieces of so many inputs: a buffer of 4 KiB fits
-/// on any stack, and GPT-2's 1024 tokens take one read.
+/// Inputs per read of [`SplitTokens::copy_window`]. The buffer of 4 KiB fits on any stack, and GPT-2's 1024
+/// tokens take one read.
 const PIECE: usize = 2048;
 
-/// As it is in the file: u16, little-endian.
+/// A token as stored in the file: u16, little-endian.
 type Token = [u8; 2];
 
 /// One split: the tokens of one or several files. A window lies in one file.
 #[derive(Debug)]
-pub struct Tokens {
+pub struct SplitTokens {
     split: &'static str,
     shards: Vec<Shard>,
-    /// Ids at or above it are refused by [`Tokens::copy_window`].
+    /// Ids at or above it are refused by [`SplitTokens::copy_window`].
     vocab_size: usize,
 }
 
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    /// The number of tokens when it was opened.
+    /// The number of tokens when the file was opened.
     len: u64,
     storage: Storage,
 }
@@ -61,7 +61,7 @@ impl Shard {
         self.len.saturating_sub(block_size as u64)
     }
 
-    /// Fills `tokens` with those from `start` on.
+    /// Fills `tokens` with the tokens from position `start` on.
     fn read(&self, start: u64, tokens: &mut [Token]) -> Result<(), DataError> {
         match &self.storage {
             Storage::File { file, header_bytes } => {
@@ -79,7 +79,7 @@ impl Shard {
         }
     }
 
-    /// The first id outside the vocabulary among `tokens`, which start at `start`, as an error.
+    /// Fails with the first id outside the vocabulary among `tokens`, which start at position `start`.
     fn check(&self, start: u64, tokens: &[Token], vocab_size: usize) -> Result<(), DataError> {
         // The maximum first: it is vectorised, the search is not.
         let highest = tokens.iter().copied().map(u16::from_le_bytes).max();
@@ -99,11 +99,11 @@ impl Shard {
     }
 }
 
-impl Tokens {
+impl SplitTokens {
     /// Opens the files of a split, in this order, and keeps them open.
-    pub(super) fn open(split: &'static str, paths: Vec<PathBuf>) -> Result<Tokens, DataError> {
+    pub(super) fn open(split: &'static str, paths: Vec<PathBuf>) -> Result<SplitTokens, DataError> {
         let shards = paths.into_iter().map(open_shard);
-        Ok(Tokens {
+        Ok(SplitTokens {
             split,
             shards: shards.collect::<Result<_, _>>()?,
             vocab_size: super::MAX_VOCAB_SIZE,
@@ -111,9 +111,9 @@ impl Tokens {
     }
 
     /// A split held in memory; `name` stands for the path in errors.
-    pub(super) fn in_memory(split: &'static str, name: &str, ids: &[u32]) -> Tokens {
+    pub(super) fn in_memory(split: &'static str, name: &str, ids: &[u32]) -> SplitTokens {
         let tokens: Vec<Token> = ids.iter().map(|&id| (id as u16).to_le_bytes()).collect();
-        Tokens {
+        SplitTokens {
             split,
             shards: vec![Shard {
                 path: name.into(),
@@ -138,12 +138,12 @@ impl Tokens {
         self.shards.iter().map(|shard| shard.path.as_path())
     }
 
-    /// How many windows start in the split; nanoGPT's `len(data) - block_size` for one file.
+    /// The number of windows in the split; nanoGPT's `len(data) - block_size` for one file.
     pub fn window_count(&self, block_size: usize) -> u64 {
         self.shards.iter().map(|s| s.windows(block_size)).sum()
     }
 
-    /// That at least one window of `block_size` + 1 tokens fits.
+    /// Checks that at least one window of `block_size` + 1 tokens fits.
     pub fn require(&self, block_size: usize) -> Result<(), DataError> {
         let longest = self.shards.iter().max_by_key(|shard| shard.len);
         match longest {
@@ -157,10 +157,10 @@ impl Tokens {
         }
     }
 
-    /// Checks the ids against a vocabulary, and makes [`Tokens::copy_window`] check them too.
+    /// Checks the ids against a vocabulary, and makes [`SplitTokens::copy_window`] check them too.
     ///
-    /// Files up to 256 MiB are read whole. Of longer ones 256 MiB are, in 4,096 evenly spaced
-    /// blocks, so that a run on 20 GB starts at once; there the check of each window is the
+    /// Files up to 256 MiB are read whole. Longer ones are sampled, 256 MiB in 4,096 evenly spaced
+    /// blocks, so that a run on 20 GB starts at once. For them the check of each window is the
     /// guarantee, and this one only finds most mistakes early.
     pub fn check_vocab(&mut self, vocab_size: usize) -> Result<(), DataError> {
         self.vocab_size = vocab_size;
@@ -267,7 +267,7 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Res
     Ok(())
 }
 
-/// The bytes before the first token, llm.c's header or none, of a file of `bytes` that begins with
+/// The number of bytes before the first token (llm.c's header or none) in a file of `bytes` that begins with
 /// `head`.
 fn check_layout(path: &Path, head: &[u8], bytes: u64) -> Result<u64, DataError> {
     let words = head.as_chunks().0.iter();
@@ -276,7 +276,7 @@ fn check_layout(path: &Path, head: &[u8], bytes: u64) -> Result<u64, DataError> 
         check_header(path, &words, bytes)?;
         return Ok(HEADER_BYTES as u64);
     }
-    // What is zero from the fourth word to the 256th, and not before, is a header, not text.
+    // Words that are zero from the fourth to the 256th, and not before, are a header, not text.
     let like_header = words.len() == HEADER_BYTES / 4
         && words[3..].iter().all(|&word| word == 0)
         && words[..3].iter().all(|&word| word != 0);

@@ -1,11 +1,11 @@
-//! Which vocabulary token files were made with: what `prepare` or nanoGPT wrote beside them.
+//! The vocabulary of token files, from files that `prepare` or nanoGPT wrote beside them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataError, Tokens};
+use super::{DataError, SplitTokens};
 use crate::terms::Choice;
 use crate::tokenizer::{MAX_VOCAB_SIZE, Tokenizer, TokenizerKind};
 
@@ -31,14 +31,19 @@ pub(super) struct SourceMeta {
 
 pub(super) const META_FILE: &str = "meta.json";
 
-pub(super) struct Vocabulary {
+/// The vocabulary that token files were made with.
+pub(super) struct DatasetVocabulary {
     pub size: Choice<usize>,
     pub tokenizer: Option<Tokenizer>,
 }
 
 /// Looks in `folder` for taper's `meta.json`, a `tokenizer.json`, nanoGPT's `meta.pkl`; with none
 /// of them the tokens are taken for GPT-2's, as nanoGPT does.
-pub(super) fn find(folder: &Path, train: &Tokens, val: &Tokens) -> Result<Vocabulary, DataError> {
+pub(super) fn find(
+    folder: &Path,
+    train: &SplitTokens,
+    val: &SplitTokens,
+) -> Result<DatasetVocabulary, DataError> {
     let meta_json = folder.join(META_FILE);
     let tokenizer_json = folder.join("tokenizer.json");
     let meta_pkl = folder.join("meta.pkl");
@@ -64,7 +69,7 @@ pub(super) fn find(folder: &Path, train: &Tokens, val: &Tokens) -> Result<Vocabu
             (value, None) => {
                 let because = format!("nanoGPT's `{}`", meta_pkl.display());
                 let size = Choice { value, because };
-                return Ok(Vocabulary {
+                return Ok(DatasetVocabulary {
                     size,
                     tokenizer: None,
                 });
@@ -76,7 +81,7 @@ pub(super) fn find(folder: &Path, train: &Tokens, val: &Tokens) -> Result<Vocabu
             "GPT-2's: no meta.json, tokenizer.json or meta.pkl beside the tokens".into(),
         )
     };
-    Ok(Vocabulary {
+    Ok(DatasetVocabulary {
         size: Choice {
             value: tokenizer.vocab_size(),
             because,

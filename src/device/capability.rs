@@ -1,9 +1,9 @@
-//! What follows from a GPU's compute capability, (major, minor).
+//! Properties of a GPU that follow from its compute capability, (major, minor).
 
-/// Kernels are compiled for this one and newer ones: the oldest that nvcc 13 knows (Turing, 2018).
+/// Oldest compute capability that kernels are compiled for: the oldest that nvcc 13 knows (Turing, 2018).
 pub const OLDEST_COMPUTE_CAPABILITY: (u32, u32) = (7, 5);
 
-/// The newest one that some kernels are written for (Hopper). Newer GPUs run those for 8.0.
+/// Newest compute capability that some kernels are written for (Hopper). Newer GPUs run those for 8.0.
 pub const NEWEST_COMPUTE_CAPABILITY: (u32, u32) = (9, 0);
 
 /// True from [`OLDEST_COMPUTE_CAPABILITY`] on.
@@ -11,13 +11,13 @@ pub fn has_kernels(compute_capability: (u32, u32)) -> bool {
     compute_capability >= OLDEST_COMPUTE_CAPABILITY
 }
 
-/// Tensor cores take bf16 from Ampere on.
+/// True if the tensor cores take bf16: from Ampere on.
 pub(super) fn has_bf16(compute_capability: (u32, u32)) -> bool {
     compute_capability >= (8, 0)
 }
 
-/// "Maximum amount of shared memory per thread block" of the CUDA C++ Programming Guide, table
-/// "Technical Specifications per Compute Capability". 48 KiB is what every GPU has.
+/// Most shared memory that one block may have, in bytes; every GPU has 48 KiB. Source: "Maximum amount of shared memory
+/// per thread block" of the CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability".
 pub(super) fn shared_memory_per_block_bytes(compute_capability: (u32, u32)) -> u64 {
     let kib = match compute_capability {
         (7, 0) | (7, 2) => 96,
@@ -31,7 +31,7 @@ pub(super) fn shared_memory_per_block_bytes(compute_capability: (u32, u32)) -> u
     kib * 1024
 }
 
-/// Cores for fp32 arithmetic per SM: "Number of FP32 cores" in the architecture sections of the CUDA
+/// Cores for fp32 arithmetic per SM. Source: "Number of FP32 cores" in the architecture sections of the CUDA
 /// C++ Programming Guide.
 pub(super) fn cores_per_sm(compute_capability: (u32, u32)) -> u32 {
     match compute_capability {
@@ -40,7 +40,7 @@ pub(super) fn cores_per_sm(compute_capability: (u32, u32)) -> u32 {
     }
 }
 
-/// The first GPUs with tensor cores were Volta's.
+/// True from Volta on, the first GPUs with tensor cores.
 pub(super) fn has_tensor_cores(compute_capability: (u32, u32)) -> bool {
     compute_capability >= (7, 0)
 }

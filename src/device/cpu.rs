@@ -10,7 +10,7 @@ use crate::terms::VectorExtension;
 const KIB: u64 = 1024;
 
 impl DeviceProfile {
-    /// Looks at the CPU of this machine. Takes well under a millisecond.
+    /// Probes the CPU of this machine. Takes well under a millisecond.
     pub fn cpu() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let memory = HostMemory::probe(Path::new("/"));
@@ -27,7 +27,7 @@ impl DeviceProfile {
     }
 }
 
-/// Memory this process holds in RAM now (VmRSS), in bytes; `None` where the system does not tell.
+/// Memory that this process holds in RAM now (VmRSS), in bytes; `None` where the system does not tell.
 pub fn resident_bytes() -> Option<u64> {
     kib_field(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS")
 }
@@ -44,8 +44,8 @@ fn model_name(cpuinfo: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-/// The extensions this process may use. Those for bf16 are the ones whose proof GEMMs take, so that a plan never
-/// counts on what they lack.
+/// Extensions that this process may use. Those for bf16 need the proof that GEMMs take, so that a plan never counts on
+/// an extension that GEMMs cannot use.
 fn vector_extensions() -> Vec<VectorExtension> {
     let mut found = Vec::new();
     #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,4 @@
-//! Asks the CUDA driver about a GPU of this machine, in a context on it: what a run would find there. And
-//! opens it for one.
+//! A GPU of this machine as the CUDA driver describes it to a context on it, and the device that a run opens there.
 
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use super::{
     load_libraries,
 };
 
-/// Looks at the GPU that CUDA counts as `ordinal`, in a context that takes some hundred MiB of the card as long as it
+/// Probes the GPU that CUDA counts as `ordinal`, in a context that takes some hundred MiB of the card as long as it
 /// is held; they are not part of `available_bytes`. Rates are those of the named card, or of its nearest relative.
 ///
 /// # Errors
@@ -25,7 +24,7 @@ use super::{
 /// driver fails.
 pub fn probe(ordinal: usize) -> Result<(DeviceProfile, Arc<CudaContext>), DeviceError> {
     let explain = |error| explain(error, ordinal);
-    // Where there is no GPU, or none with kernels, neither the driver's age nor a library is missed.
+    // First: without a GPU that has kernels, the driver's age and missing libraries do not matter.
     let (name, has) = identity(ordinal).map_err(explain)?;
     if !has_kernels(has) {
         return Err(DeviceError::OldGpu { name, has });
@@ -52,8 +51,8 @@ fn identity(ordinal: usize) -> Result<(String, (u32, u32)), DriverError> {
     Ok((result::device::get_name(device)?, (major, minor)))
 }
 
-/// Has CUDA load a kernel's code when it is first launched, unless the environment says otherwise: before CUDA 12.2 a
-/// library brought all of its kernels into the GPU's memory ("Lazy Loading" in the CUDA C++ Programming Guide).
+/// Has CUDA load a kernel's code when it is first launched, unless the environment says otherwise. Before CUDA 12.2 a
+/// library loaded all of its kernels into the GPU's memory ("Lazy Loading" in the CUDA C++ Programming Guide).
 ///
 /// # Safety
 /// No other thread runs yet.
@@ -73,7 +72,7 @@ fn supported_cuda() -> Result<Option<(u32, u32)>, DeviceError> {
     }
 }
 
-/// Opens what candle starts with every device, for a driver that supports `cuda`.
+/// Opens the libraries that candle starts with every device, for a driver that supports `cuda`.
 fn require_libraries(cuda: Option<(u32, u32)>) -> Result<(), DeviceError> {
     match cuda.and_then(|cuda| Some((cuda, load_libraries(cuda).explain()?))) {
         Some((cuda, reason)) => Err(DeviceError::NoLibrary { reason, cuda }),
@@ -110,7 +109,7 @@ fn read(context: &CudaContext) -> Result<DeviceProfile, DriverError> {
             )?
             .into(),
             l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?.into(),
-            // Good to know, and no reason not to train.
+            // Informative: a run does not need them.
             holders: context
                 .uuid()
                 .map_or(Vec::new(), |uuid| holders(uuid.bytes)),
@@ -120,7 +119,7 @@ fn read(context: &CudaContext) -> Result<DeviceProfile, DriverError> {
     Ok(profile)
 }
 
-/// Who else holds memory of the GPU with this identity.
+/// Other processes that hold memory of the GPU with this identity.
 fn holders(uuid: [std::ffi::c_char; 16]) -> Vec<GpuProcess> {
     let own = std::process::id();
     let mut processes = processes_of(uuid.map(|byte| byte as u8));
@@ -128,8 +127,8 @@ fn holders(uuid: [std::ffi::c_char; 16]) -> Vec<GpuProcess> {
     processes
 }
 
-/// The driver's own version, which CUDA does not tell; "unknown" where NVML is not there, since a card
-/// without one counts as not being in this machine.
+/// Version of the driver itself, from NVML; CUDA does not tell it. "unknown" without NVML: a card with no
+/// version counts as one that is not in this machine.
 fn driver_version() -> Option<String> {
     let version = match gpus() {
         Gpus::Found { driver_version, .. } => driver_version,
@@ -138,7 +137,7 @@ fn driver_version() -> Option<String> {
     version.or_else(|| Some("unknown".into()))
 }
 
-/// What an error of the driver on GPU `ordinal` means.
+/// Meaning of a driver's error on GPU `ordinal`.
 pub fn explain(error: DriverError, ordinal: usize) -> DeviceError {
     match error.0 {
         CUresult::CUDA_ERROR_STUB_LIBRARY => DeviceError::NoDriver {
@@ -183,7 +182,7 @@ pub fn open(ordinal: usize) -> Result<CudaDevice, DeviceError> {
     Ok(device)
 }
 
-/// What CUDA said, out of candle's wrapping.
+/// CUDA's error, taken out of candle's wrapping.
 fn cause(error: candle_core::Error) -> Option<CudaError> {
     match error {
         candle_core::Error::Cuda(error) => error.downcast().ok().map(|error| *error),

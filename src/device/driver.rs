@@ -3,7 +3,7 @@
 use candle_core::CudaDevice;
 use cudarc::driver::{CudaContext, sys};
 
-/// What bind.c keeps at most, in bytes.
+/// Most bytes of text that bind.c keeps.
 const REASONS_BYTES: usize = 2048;
 
 unsafe extern "C" {
@@ -11,8 +11,8 @@ unsafe extern "C" {
     safe fn taper_cuda_missing(text: &mut [u8; REASONS_BYTES], capacity: usize) -> usize;
 }
 
-/// Which of CUDA's libraries, or functions of theirs, were called but not found so far, and why: a line
-/// each. They are looked for when they are first called; see build/cuda_imports.rs.
+/// CUDA's libraries and functions that were called but not found so far: one line each, with the reason. They
+/// are looked for when they are first called; see build/cuda_imports.rs.
 pub fn missing() -> Option<String> {
     let mut text = [0; REASONS_BYTES];
     let length = taper_cuda_missing(&mut text, REASONS_BYTES);
@@ -35,9 +35,9 @@ pub fn supported_version() -> Option<(u32, u32)> {
     Some((version / 1000, version % 1000 / 10))
 }
 
-/// Has no launch record events for its arrays, which would take time and cannot be captured.
+/// Stops launches from recording events for their arrays, which would take time and cannot be captured.
 pub fn without_event_tracking(device: &CudaDevice) {
-    // SAFETY: all work is in the device's one stream, and copies with the host are waited for (host.rs); what
-    // another stream copies is ordered by events of our own (batch.rs).
+    // SAFETY: a run puts all work in the device's one stream and waits for copies with the host. Copies in another
+    // stream are ordered by events of its own (docs/streams.md).
     unsafe { device.disable_event_tracking() }
 }

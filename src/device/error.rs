@@ -1,9 +1,9 @@
-//! Why a device cannot be had.
+//! Failures to find or to open a device.
 
 use super::libraries::Libraries;
 use super::{OLDEST_COMPUTE_CAPABILITY, OLDEST_CUDA, REQUIREMENTS, has_kernels, named};
 
-/// Why a device cannot be had.
+/// A failure to find or to open a device.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     #[error("no card called `{name}` is known")]
@@ -36,10 +36,10 @@ pub enum DeviceError {
     },
     #[error("GPU {ordinal} has no memory left, not even to start")]
     OutOfMemory { ordinal: usize },
-    /// cuBLAS or cuRAND is not there; `reason` says where it was looked for. `cuda` is the driver's.
+    /// cuBLAS or cuRAND is missing; `reason` names the places of the search. `cuda` is the driver's.
     #[error("a library of CUDA is missing: {reason}")]
     NoLibrary { reason: String, cuda: (u32, u32) },
-    /// cuBLAS or cuRAND, which candle starts with every device.
+    /// cuBLAS or cuRAND does not start; candle starts both with every device.
     #[error("a library of CUDA does not start on GPU {ordinal}: {reason}")]
     Library { ordinal: usize, reason: String },
 }
@@ -47,7 +47,7 @@ pub enum DeviceError {
 const ON_THE_CPU: &str = "use the CPU with `--set system.device=cpu`";
 
 impl DeviceError {
-    /// What to type instead, or what to do about the machine.
+    /// Text to type instead, or a remedy for the machine.
     pub fn hint(&self) -> String {
         match self {
             DeviceError::UnknownCard { name } => match named::nearest(name) {

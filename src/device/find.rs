@@ -1,21 +1,21 @@
-//! Which device a run is on.
+//! Choice of the device that a run is on.
 
 use super::{DeviceError, DeviceProfile};
 use crate::config::DeviceRequest;
 
 /// A device of this machine.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundDevice {
     pub profile: DeviceProfile,
-    /// As CUDA counts; `None` for the CPU.
+    /// Number of the GPU, as CUDA counts; `None` for the CPU.
     pub ordinal: Option<usize>,
     pub because: String,
-    /// The one that the GPU was looked at in. A run that opens the GPU goes on in it: to make one takes up to a second.
+    /// Context in which the GPU was probed. A run that opens the GPU keeps it: making one takes up to a second.
     #[cfg(feature = "cuda")]
     pub context: Option<std::sync::Arc<cudarc::driver::CudaContext>>,
 }
 
-impl Found {
+impl FoundDevice {
     fn cpu(because: String) -> Self {
         Self {
             profile: DeviceProfile::cpu(),
@@ -43,19 +43,19 @@ impl Found {
     }
 }
 
-/// The device that is asked for. `auto` is the first GPU where there is one, and the CPU where there is none:
-/// a GPU that is there and fails is never passed over.
+/// Finds the requested device. `auto` is the first GPU if there is one, else the CPU. A GPU that is there and fails
+/// is never passed over.
 ///
 /// # Errors
-/// When the GPU cannot be had.
-pub fn find(request: DeviceRequest) -> Result<Found, DeviceError> {
+/// [`DeviceError`] when the GPU cannot be used.
+pub fn find(request: DeviceRequest) -> Result<FoundDevice, DeviceError> {
     match request {
-        DeviceRequest::Cpu => Ok(Found::cpu("`system.device` says so".into())),
-        DeviceRequest::Cuda(ordinal) => Found::gpu(ordinal, "`system.device` says so"),
-        DeviceRequest::Auto => match Found::gpu(0, "the first GPU of this machine") {
+        DeviceRequest::Cpu => Ok(FoundDevice::cpu("`system.device` says so".into())),
+        DeviceRequest::Cuda(ordinal) => FoundDevice::gpu(ordinal, "`system.device` says so"),
+        DeviceRequest::Auto => match FoundDevice::gpu(0, "the first GPU of this machine") {
             Err(
                 none @ (DeviceError::NoCuda | DeviceError::NoDriver { .. } | DeviceError::NoGpu),
-            ) => Ok(Found::cpu(none.to_string())),
+            ) => Ok(FoundDevice::cpu(none.to_string())),
             found => found,
         },
     }

@@ -1,11 +1,11 @@
-//! The GPUs of this machine: what a reading of the driver means. A pure function of that reading.
+//! GPUs of this machine, interpreted from a reading of the driver. A pure function of that reading.
 
 use serde::Serialize;
 
 use super::capability::{cores_per_sm, has_bf16, has_tensor_cores, shared_memory_per_block_bytes};
 use super::{Cuda, DeviceProfile, Hardware, has_kernels, named};
 
-/// What NVIDIA's management library says about this machine.
+/// The GPUs that NVIDIA's management library (NVML) lists.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Gpus {
@@ -18,24 +18,23 @@ pub enum Gpus {
         driver_version: Option<String>,
         /// The newest CUDA version the driver supports.
         cuda_version: Option<(u32, u32)>,
-        gpus: Vec<Gpu>,
-        /// Why each of the other GPUs could not be read.
+        gpus: Vec<InstalledGpu>,
+        /// Reasons, one for each GPU that could not be read.
         unreadable: Vec<String>,
     },
 }
 
-/// A GPU in this machine.
+/// A GPU that is in this machine, as NVML or the CUDA driver describes it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Gpu {
+pub struct InstalledGpu {
     pub profile: DeviceProfile,
-    /// Who holds its memory, the largest first.
+    /// Processes that hold its memory, the largest first.
     pub processes: Vec<GpuProcess>,
-    /// A card that is not in the table of named ones has the cache and rates of this relative,
-    /// scaled by the number of SMs.
+    /// Named card whose cache and rates, scaled by the number of SMs, stand in for a card that is not in the table.
     pub estimated_from: Option<&'static str>,
 }
 
-impl Gpu {
+impl InstalledGpu {
     /// (major, minor)
     pub fn compute_capability(&self) -> Option<(u32, u32)> {
         match &self.profile.hardware {
@@ -55,17 +54,17 @@ impl Gpu {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GpuProcess {
     pub pid: u32,
-    /// Not known for processes outside of this container, or of other users.
+    /// Absent for processes outside of this container, or of other users.
     pub name: Option<String>,
     pub bytes: Option<u64>,
 }
 
-/// What the driver says about one GPU.
+/// The driver's answers about one GPU.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reading {
     pub name: String,
     pub compute_capability: (u32, u32),
-    /// Without what the driver keeps for itself.
+    /// Memory of the card, less what the driver keeps for itself.
     pub total_bytes: Option<u64>,
     pub free_bytes: Option<u64>,
     /// Cores for fp32 arithmetic.
@@ -80,7 +79,7 @@ impl Reading {
         self,
         driver_version: Option<String>,
         cuda_version: Option<(u32, u32)>,
-    ) -> Gpu {
+    ) -> InstalledGpu {
         let sms = self
             .cores
             .map(|cores| cores / cores_per_sm(self.compute_capability))
@@ -93,7 +92,7 @@ impl Reading {
                 (self.estimate(relative, sms), Some(relative.name))
             }
         };
-        Gpu {
+        InstalledGpu {
             profile: DeviceProfile {
                 name: self.name,
                 total_bytes: self.total_bytes,
@@ -110,7 +109,7 @@ impl Reading {
         }
     }
 
-    /// Different cards share a name: there are RTX 3080s of 10 GB and of 12 GB.
+    /// True if the reading is of `card`. The name alone does not tell: there are RTX 3080s of 10 GB and of 12 GB.
     fn is(&self, card: &named::Card) -> bool {
         let expected = card.memory.bytes();
         let near = |bytes: u64| bytes.abs_diff(expected) < expected / 10;
@@ -126,9 +125,10 @@ impl Reading {
         let cuda = relative.cuda();
         let scale = sms.map_or(1.0, |sms| f64::from(sms) / f64::from(cuda.sm_count));
         let peak_fp32 = cuda.peak_fp32 * scale;
-        let peak_fp16 = match has_tensor_cores(self.compute_capability) {
-            true => cuda.peak_fp16 * scale,
-            false => peak_fp32,
+        let peak_fp16 = if has_tensor_cores(self.compute_capability) {
+            cuda.peak_fp16 * scale
+        } else {
+            peak_fp32
         };
         Cuda {
             holders: Vec::new(),
@@ -152,7 +152,7 @@ impl Reading {
     }
 }
 
-/// A process that both computes and draws is listed twice, with the same memory.
+/// Merges the entries of each process, the largest first. NVML lists a process that both computes and draws twice, with the same memory.
 pub(super) fn merge(processes: Vec<GpuProcess>) -> Vec<GpuProcess> {
     let mut merged: Vec<GpuProcess> = Vec::with_capacity(processes.len());
     for process in processes {
@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    fn cuda(gpu: &Gpu) -> &Cuda {
+    fn cuda(gpu: &InstalledGpu) -> &Cuda {
         match &gpu.profile.hardware {
             Hardware::Cuda(cuda) => cuda,
             Hardware::Cpu(_) => panic!("a GPU is no CPU"),

@@ -33,7 +33,7 @@ pub struct Amx {
 }
 
 impl Amx {
-    /// Asks the CPU, and asks Linux for the permission that it wants to be asked for. The answers are kept.
+    /// Asks the CPU for the instructions and Linux for permission to use the tiles. The answers are kept.
     pub fn probe() -> Option<Self> {
         let avx512_bf16 = Avx512Bf16::probe()?;
         may_use_tiles().then_some(Self { avx512_bf16 })
@@ -44,7 +44,7 @@ impl Amx {
     }
 }
 
-/// Only for a CPU with AVX512_BF16: those have CPUID leaf 7.
+/// Must run on a CPU with AVX512_BF16: those have CPUID leaf 7.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn may_use_tiles() -> bool {
     use std::arch::x86_64::__cpuid_count;

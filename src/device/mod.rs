@@ -29,8 +29,8 @@ pub use cuda::{explain, load_code_lazily, open};
 #[cfg(feature = "cuda")]
 pub use driver::{device_count, missing, supported_version};
 pub use error::DeviceError;
-pub use find::{Found, find};
-pub use gpu::{Gpu, GpuProcess, Gpus};
+pub use find::{FoundDevice, find};
+pub use gpu::{GpuProcess, Gpus, InstalledGpu};
 pub use instructions::{Amx, Avx512Bf16};
 #[cfg(feature = "cuda")]
 pub use libraries::load as load_libraries;
@@ -128,7 +128,7 @@ impl Cuda {
 }
 
 impl DeviceProfile {
-    /// Looks at a GPU of this machine, by the number that CUDA gives it. Takes a second at most.
+    /// Probes a GPU of this machine, by the number that CUDA gives it. Takes a second at most.
     ///
     /// # Errors
     /// [`DeviceError::NoCuda`] in a build without CUDA; others when the GPU cannot be used.

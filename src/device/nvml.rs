@@ -1,4 +1,4 @@
-//! Asks NVIDIA's management library, which comes with the driver and is looked for at run time.
+//! Queries to NVIDIA's management library (NVML), which comes with the driver and is looked for at run time.
 
 use std::fs;
 
@@ -10,12 +10,12 @@ use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_
 
 #[cfg(feature = "cuda")]
 use super::gpu::merge;
-use super::gpu::{Gpu, GpuProcess, Gpus, Reading};
+use super::gpu::{GpuProcess, Gpus, InstalledGpu, Reading};
 
-/// What a process is called is cut here.
+/// Longest name of a process; longer ones are cut.
 const LONGEST_NAME: usize = 256;
 
-/// Looks at every GPU of this machine. Takes a few milliseconds, on some machines a second; without
+/// Reads every GPU of this machine. Takes a few milliseconds, on some machines a second; without
 /// a driver next to nothing.
 pub fn gpus() -> Gpus {
     let nvml = match load() {
@@ -33,7 +33,7 @@ pub fn gpus() -> Gpus {
         let minor = cuda_driver_version_minor(version);
         pair(major, minor)
     });
-    let mut gpus: Vec<Gpu> = Vec::new();
+    let mut gpus: Vec<InstalledGpu> = Vec::new();
     let mut unreadable = Vec::new();
     for index in 0..count {
         match read(&nvml, index) {
@@ -59,7 +59,7 @@ pub(super) fn processes_of(uuid: [u8; 16]) -> Vec<GpuProcess> {
     let device = nvml
         .device_by_uuid(uuid_text(uuid))
         .or_else(|error| match nvml.device_count() {
-            // There is nothing to mistake it for.
+            // The only GPU cannot be mistaken for another.
             Ok(1) => nvml.device_by_index(0),
             _ => Err(error),
         });
@@ -95,7 +95,7 @@ fn failed(error: &NvmlError) -> Gpus {
     }
 }
 
-/// Without its name and compute capability a GPU is of no use; the rest may be missing.
+/// Reads one GPU. Its name and compute capability must be known; the rest may be missing.
 fn read(nvml: &Nvml, index: u32) -> Result<Reading, NvmlError> {
     let device = nvml.device_by_index(index)?;
     let capability = device.cuda_compute_capability()?;

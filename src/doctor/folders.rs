@@ -1,4 +1,4 @@
-//! Looks at where a run reads from and writes to, without leaving a trace.
+//! Probes of the folders that a run reads from and writes to; they leave no trace.
 
 use std::error::Error;
 use std::fs;
@@ -15,21 +15,21 @@ use crate::terms::ModelDims;
 /// GPT-2's vocabulary as nanoGPT pads it, for a dataset that is not there to ask.
 const GPT2_ROWS: usize = 50_304;
 
-/// Where the tokens are.
+/// The folder of token files.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Data {
+pub struct DataFolder {
     #[serde(serialize_with = "path_as_text")]
     pub folder: PathBuf,
-    /// Of the file system, for more datasets.
+    /// Free space of the file system, for more datasets.
     pub free_bytes: Option<u64>,
-    pub contents: Contents,
+    pub contents: DataContents,
 }
 
-/// What is in a data folder.
+/// Contents of a data folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum Contents {
-    /// No config says which dataset is meant; these are there.
+pub enum DataContents {
+    /// Datasets that are there; no config selects one.
     Listed { datasets: Vec<String> },
     /// The dataset is in the binary.
     Embedded,
@@ -45,33 +45,33 @@ pub enum Contents {
     },
 }
 
-/// Where checkpoints go.
+/// The folder that checkpoints are written to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct CheckpointFolder {
     #[serde(serialize_with = "path_as_text")]
     pub folder: PathBuf,
-    /// Of the file system.
+    /// Free space of the file system.
     pub free_bytes: Option<u64>,
-    /// Why nothing can be written there.
+    /// Reason that nothing can be written there, if there is one.
     pub obstacle: Option<String>,
-    /// What the checkpoints in it take now.
+    /// Size of the checkpoints in it now.
     pub held_bytes: u64,
-    /// One checkpoint of the config's model: weights and two moments in fp32.
+    /// Size of one checkpoint of the config's model: weights and two moments in fp32.
     pub checkpoint_bytes: Option<u64>,
-    /// How many there are at most, while one is being written.
+    /// Most checkpoints that exist at a time, which is while one is being written.
     pub at_most: u64,
 }
 
-impl Data {
+impl DataFolder {
     pub(super) fn probe(config: Option<&Config>) -> Self {
         let defaults = DataConfig::default();
         let data = config.map_or(&defaults, |config| &config.data);
         let folder = data.data_dir.clone();
         let contents = match config {
-            None => Contents::Listed {
+            None => DataContents::Listed {
                 datasets: datasets(&folder),
             },
-            Some(_) if is_embedded(data) => Contents::Embedded,
+            Some(_) if is_embedded(data) => DataContents::Embedded,
             Some(_) => open(data),
         };
         Self {
@@ -86,15 +86,15 @@ fn is_embedded(data: &DataConfig) -> bool {
     data.dataset == "quickstart" && data.train_bin.is_none() && data.val_bin.is_none()
 }
 
-fn open(data: &DataConfig) -> Contents {
+fn open(data: &DataConfig) -> DataContents {
     let dataset = data.dataset.clone();
     match Dataset::open(data) {
-        Ok(opened) => Contents::Ready {
+        Ok(opened) => DataContents::Ready {
             dataset,
             train_tokens: opened.info.train_tokens,
             val_tokens: opened.info.val_tokens,
         },
-        Err(error) => Contents::Unusable {
+        Err(error) => DataContents::Unusable {
             dataset,
             reason: with_causes(&error),
             suggestion: error
@@ -104,7 +104,7 @@ fn open(data: &DataConfig) -> Contents {
     }
 }
 
-/// The folders with both splits, by name.
+/// Names of the folders with both splits, sorted.
 fn datasets(folder: &Path) -> Vec<String> {
     let complete = |path: &Path| {
         ["train.bin", "val.bin"]
@@ -120,7 +120,7 @@ fn datasets(folder: &Path) -> Vec<String> {
     names
 }
 
-impl Place {
+impl CheckpointFolder {
     pub(super) fn probe(config: Option<&Config>) -> Self {
         let defaults = CheckpointConfig::default();
         let checkpoint = config.map_or(&defaults, |config| &config.checkpoint);
@@ -137,7 +137,7 @@ impl Place {
     }
 }
 
-/// 3 x 4 bytes per parameter. `None` for sizes that are no model's.
+/// Size of one checkpoint: 3 x 4 bytes per parameter. `None` for sizes that are no model's.
 fn checkpoint_bytes(config: &Config) -> Option<u64> {
     let model = &config.model;
     let rows = match model.vocab_size {
@@ -169,7 +169,7 @@ fn checkpoint_bytes(config: &Config) -> Option<u64> {
     layers.checked_add(none)?.checked_mul(12)
 }
 
-/// Tries to write where the folder is or would be made.
+/// Tries to write to the folder, or to the one that it would be made in; the reason of a failure.
 fn obstacle(folder: &Path) -> Option<String> {
     let existing = existing(folder);
     if existing.exists() && !existing.is_dir() {
@@ -187,7 +187,7 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-/// The files of the checkpoints in a run's folder, which the next ones replace.
+/// Size of the checkpoints in a run's folder, which the next ones replace.
 fn held_bytes(folder: &Path) -> u64 {
     let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
     entries(folder)
@@ -205,7 +205,7 @@ fn existing(folder: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// What this user could still write to the folder's file system.
+/// Bytes that this user can still write to the folder's file system.
 #[cfg(unix)]
 fn free_bytes(folder: &Path) -> Option<u64> {
     let status = rustix::fs::statvfs(existing(folder)).ok()?;

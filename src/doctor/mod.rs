@@ -1,6 +1,6 @@
-//! Whether this machine is fit to train on: a probe, what it means, and how that is said.
+//! The machine's fitness for training: a probe, the findings, and the report.
 //!
-//! [`Machine::probe`] only looks, [`examine`] is a pure function of what it saw, and a [`Report`]
+//! [`Machine::probe`] only reads, [`examine`] is a pure function of the probe, and a [`Report`]
 //! holds both, to be printed as text or as JSON.
 
 use serde::Serialize;
@@ -11,10 +11,10 @@ mod probe;
 mod text;
 
 pub use findings::{Finding, Status, examine};
-pub use folders::{Contents, Data, Place};
+pub use folders::{CheckpointFolder, DataContents, DataFolder};
 pub use probe::{Holder, Machine, Nvcc, Swap};
 
-/// Everything found, and what it means.
+/// A probe of the machine, and its findings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     pub taper: &'static str,
@@ -48,7 +48,7 @@ impl Report {
         serde_json::to_string(self)
     }
 
-    /// For people: a line per finding, below a problem or a note what to do about it.
+    /// Text for people: a line per finding, with a hint below each problem and each note.
     pub fn text(&self) -> String {
         text::render(self)
     }

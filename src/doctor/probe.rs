@@ -1,4 +1,4 @@
-//! Looks at the machine and judges nothing. What cannot be read is absent.
+//! The probe: reads the machine's figures and judges none. Figures that cannot be read are absent.
 
 use std::fs;
 use std::io;
@@ -7,18 +7,18 @@ use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
-use super::folders::{Data, Place};
+use super::folders::{CheckpointFolder, DataFolder};
 use crate::config::Config;
 use crate::device::{self, DeviceProfile, Gpus, Libraries, kib_field};
 
-/// How many of the processes that hold most memory are of interest.
+/// Number of the processes that are listed, of those that hold most memory.
 const HOLDERS: usize = 3;
 
-/// What was seen.
+/// Figures of this machine, as probed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Machine {
     pub cpu: DeviceProfile,
-    /// As Rust calls it: `x86_64`, `aarch64`.
+    /// Rust's name of it: `x86_64`, `aarch64`.
     pub architecture: &'static str,
     /// Cores of the machine, whether or not this process may use them.
     pub cores: Option<usize>,
@@ -36,8 +36,8 @@ pub struct Machine {
     /// CUDA's libraries; `None` in a build without CUDA, and where no driver can serve any.
     pub libraries: Option<Libraries>,
     pub nvcc: Nvcc,
-    pub data: Data,
-    pub checkpoints: Place,
+    pub data: DataFolder,
+    pub checkpoints: CheckpointFolder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -64,7 +64,7 @@ pub enum Nvcc {
 }
 
 impl Machine {
-    /// `config` says which dataset and which folder for checkpoints are meant.
+    /// Reads the figures. `config` selects the dataset and the folder for checkpoints.
     pub fn probe(config: Option<&Config>) -> Self {
         let root = Path::new("/");
         let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
@@ -83,8 +83,8 @@ impl Machine {
             driver_cuda,
             build_cuda: option_env!("TAPER_CUDA_VERSION").and_then(version),
             nvcc: nvcc(),
-            data: Data::probe(config),
-            checkpoints: Place::probe(config),
+            data: DataFolder::probe(config),
+            checkpoints: CheckpointFolder::probe(config),
         }
     }
 }
@@ -110,7 +110,7 @@ fn driver_cuda(gpus: &Gpus) -> Option<(u32, u32)> {
 fn libraries(gpus: &Gpus, driver: Option<(u32, u32)>) -> Option<Libraries> {
     let served = driver.filter(|cuda| *cuda >= device::OLDEST_CUDA)?;
     if let Gpus::Found { gpus, .. } = gpus
-        && gpus.iter().all(device::Gpu::is_too_old)
+        && gpus.iter().all(device::InstalledGpu::is_too_old)
         && !gpus.is_empty()
     {
         return None;
@@ -139,7 +139,7 @@ fn swap(meminfo: &str) -> Option<Swap> {
     })
 }
 
-/// Processes come and go while they are listed, and some hide: those are passed over.
+/// The other processes that hold most memory. Processes that end meanwhile or hide are passed over.
 fn holders(root: &Path) -> Vec<Holder> {
     let entries = fs::read_dir(root.join("proc")).into_iter().flatten();
     let mut holders: Vec<Holder> = entries

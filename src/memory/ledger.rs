@@ -1,4 +1,4 @@
-//! The account of what a run holds, and the limit on it.
+//! The account of a run's buffers, and the limit on it.
 
 use std::fmt::{self, Debug};
 use std::io;
@@ -6,18 +6,18 @@ use std::io;
 use super::{AllocationError, Group, OutOfMemory, Row, total_bytes};
 use crate::faults::{Fault, Faults, Site};
 
-/// A device's memory that keeps what is freed until it is told not to.
+/// Memory of a device that keeps freed buffers until it is trimmed.
 pub trait Pool: Debug + Send + Sync {
-    /// Waits for work under way and gives back what no buffer uses. A failure shows in the next
+    /// Waits for work under way, and gives back memory that no buffer uses. A failure shows in the next
     /// allocation.
     fn trim(&self);
 }
 
-/// What a run holds on its device, and what it may hold.
+/// Buffers that a run holds on its device, and the limit on their bytes.
 #[derive(Debug, Default)]
 pub struct Memory {
     rows: Vec<Row>,
-    /// Held beside the rows: the process itself and its libraries.
+    /// Bytes held beside the rows: the process itself and its libraries.
     reserve_bytes: u64,
     limit_bytes: Option<u64>,
     faults: Faults,
@@ -25,7 +25,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Refuses what would bring the rows and the reserve above the limit.
+    /// An account that refuses a buffer which would bring the rows and the reserve above the limit.
     pub fn limited(limit_bytes: Option<u64>, reserve_bytes: u64, faults: Faults) -> Self {
         Self {
             rows: Vec::new(),
@@ -52,13 +52,13 @@ impl Memory {
         self.reserve_bytes.saturating_add(total_bytes(&self.rows))
     }
 
-    /// What may still be taken, where that is known.
+    /// Bytes left below the limit; `None` without a limit.
     pub fn room_bytes(&self) -> Option<u64> {
         Some(self.limit_bytes?.saturating_sub(self.held_bytes()))
     }
 
-    /// Passed before work that takes memory of its own from a device; on the CPU none does, and only
-    /// an injected fault refuses.
+    /// Passes `site`, before work that takes memory of its own from a device. On the CPU no work does, and
+    /// only an injected fault refuses.
     pub fn enter(&mut self, site: Site) -> Result<(), AllocationError> {
         self.check(site, format_args!("{site}"), 0)
     }
@@ -71,17 +71,12 @@ impl Memory {
         }
     }
 
-    /// What a refusal of the device's at `site` means.
+    /// The error for the device's refusal at `site`.
     pub fn refusal(&self, site: Site, refused: Refused) -> AllocationError {
-        self.explain(site, (site.to_string(), 0), refused)
+        self.explain(site, site.to_string(), 0, refused)
     }
 
-    fn explain(
-        &self,
-        site: Site,
-        (name, bytes): (String, u64),
-        refused: Refused,
-    ) -> AllocationError {
+    fn explain(&self, site: Site, name: String, bytes: u64, refused: Refused) -> AllocationError {
         match refused {
             Refused::OutOfMemory => AllocationError::from(OutOfMemory {
                 site,
@@ -124,7 +119,8 @@ impl Memory {
         }
     }
 
-    /// A buffer of `len` elements as `make` makes it, where that is allowed and there is room.
+    /// Makes a buffer of `len` elements with `make` and enters it in the account, if no fault and no limit
+    /// refuses it.
     pub(crate) fn buffer<T, E>(
         &mut self,
         group: Group,
@@ -135,7 +131,7 @@ impl Memory {
         let bytes = (len as u64).saturating_mul(size_of::<E>() as u64);
         self.check(Site::Launch, name, bytes)?;
         let buffer = make()
-            .map_err(|refused| self.explain(Site::Launch, (name.to_string(), bytes), refused))?;
+            .map_err(|refused| self.explain(Site::Launch, name.to_string(), bytes, refused))?;
         self.rows.push(Row {
             group,
             name: name.to_string(),
@@ -145,15 +141,15 @@ impl Memory {
     }
 }
 
-/// Why a device made no buffer, or did not do some work.
+/// A device's refusal to make a buffer or to do some work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     OutOfMemory,
-    /// Anything else, in words.
+    /// Any other failure, in words.
     Device(String),
 }
 
-/// A failure to move values: by its kind, never by its text.
+/// Tells a failure to move values by its kind, never by its text.
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
         match error.kind() {

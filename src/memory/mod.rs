@@ -1,8 +1,8 @@
 //! Every large buffer of a run, by name.
 //!
-//! Buffers are made by constructors that are generic over an [`Allocator`]. [`Planned`] only notes
-//! what it is asked for, in the precision of any device; the backends' allocators in `ops` allocate. So what
-//! is planned and what is allocated are equal by construction. [`Memory`] keeps the account.
+//! Buffers are made by constructors that are generic over an [`Allocator`]. [`Planned`] only notes requests,
+//! in the precision of any device; the backends' allocators in `ops` allocate. The plan and the allocations are
+//! therefore equal by construction. [`Memory`] keeps the account.
 
 mod ledger;
 mod passing;
@@ -19,7 +19,7 @@ use crate::units;
 pub use ledger::{Memory, Pool, Refused};
 pub(crate) use passing::passing_buffer;
 
-/// What a buffer is for; the table is summed by these.
+/// Purpose of a buffer; the memory table is summed by group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
@@ -31,13 +31,13 @@ pub enum Group {
     Moments,
     /// Accumulators of the parameters' gradients, fp32.
     Gradients,
-    /// What the forward keeps for the backward.
+    /// Results of the forward that the backward reads.
     Activations,
     /// The chunk of logits.
     Classifier,
-    /// What is overwritten all the time.
+    /// Scratch, overwritten all the time.
     Workspaces,
-    /// What taper does not allocate itself: the process, libraries.
+    /// Memory that taper does not allocate itself: the process, libraries.
     Reserve,
 }
 
@@ -77,13 +77,13 @@ pub struct Row {
     pub bytes: u64,
 }
 
-/// The bytes of `rows` together; more than 64 bits can count is as much as they can.
+/// Sum of the bytes of `rows`, saturating at 64 bits.
 pub fn total_bytes<'a>(rows: impl IntoIterator<Item = &'a Row>) -> u64 {
     let bytes = rows.into_iter().map(|row| row.bytes);
     bytes.fold(0, u64::saturating_add)
 }
 
-/// The device, or the limit set for it, refused memory.
+/// Refusal of memory by the device, or by the limit set for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "out of memory at {site}{}, with {} held{}",
@@ -92,10 +92,10 @@ pub fn total_bytes<'a>(rows: impl IntoIterator<Item = &'a Row>) -> u64 {
 pub struct OutOfMemory {
     pub site: Site,
     pub name: String,
-    /// What was asked for; 0 where the device does not tell.
+    /// Bytes requested; 0 if the device does not tell.
     pub bytes: u64,
     pub held: u64,
-    /// What taper may hold, where that is what refused.
+    /// The limit in bytes, if the limit refused.
     pub limit: Option<u64>,
 }
 
@@ -112,18 +112,18 @@ fn limit_text(limit: Option<u64>) -> String {
     })
 }
 
-/// Why a request for memory was not met.
+/// Failure of a request for memory.
 #[derive(Debug, thiserror::Error)]
 pub enum AllocationError {
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
-    /// Something other than a lack of memory.
+    /// Any failure but a lack of memory.
     #[error("the device failed at {site}: {reason}")]
     Device { site: Site, reason: String },
 }
 
 impl AllocationError {
-    /// The next thing to do.
+    /// Advice on the next step.
     pub fn hint(&self) -> String {
         match self {
             Self::OutOfMemory(_) => {
@@ -138,9 +138,9 @@ impl AllocationError {
     }
 }
 
-/// An error that a lack of memory may be behind: a run recovers from that.
+/// An error that may be a lack of memory, from which a run recovers.
 pub trait Recoverable: From<AllocationError> {
-    /// The lack of memory that this error is, or the error itself. Told by type, never by text.
+    /// The lack of memory if this error is one, else the error itself. Told by type, never by text.
     ///
     /// # Errors
     /// Every other failure.
@@ -158,11 +158,11 @@ impl Recoverable for AllocationError {
 
 /// Makes buffers, or only notes them.
 pub trait Allocator {
-    /// In the precision that the model computes in.
+    /// A buffer in the precision that the model computes in.
     type Compute;
-    /// In fp32: statistics, losses, gradients of parameters, moments.
+    /// A buffer in fp32: statistics, losses, gradients of parameters, moments.
     type Full;
-    /// Token ids, u32.
+    /// A buffer of token ids, u32.
     type Ids;
     type Error;
 
@@ -189,17 +189,17 @@ pub trait Allocator {
     ) -> Result<Self::Ids, Self::Error>;
 }
 
-/// Notes what would be allocated.
+/// An [`Allocator`] that only notes requests.
 #[derive(Debug)]
 pub struct Planned {
     precision: Precision,
     bytes: u64,
-    /// Absent where only the sum is wanted.
+    /// Absent if only the sum is kept.
     rows: Option<Vec<Row>>,
 }
 
 impl Planned {
-    /// Sums; a planner asks for hundreds of these.
+    /// A plan that keeps only the sum of bytes; a planner makes hundreds of these.
     pub fn sum(precision: Precision) -> Self {
         Self {
             precision,
@@ -208,7 +208,7 @@ impl Planned {
         }
     }
 
-    /// Keeps every row.
+    /// A plan that keeps every row.
     pub fn table(precision: Precision) -> Self {
         Self {
             precision,

@@ -1,13 +1,13 @@
-//! Buffers of the host for a short time.
+//! Short-lived buffers of the host.
 
 use std::collections::TryReserveError;
 
-/// Larger allocations always go back to the system when they are freed. glibc keeps smaller ones once one
+/// Bytes above which a freed allocation always goes back to the system. glibc keeps smaller ones once one
 /// of their size was freed (mallopt(3), M_MMAP_THRESHOLD; DEFAULT_MMAP_THRESHOLD_MAX).
 const KEPT_BYTES: usize = 32 << 20;
 
-/// An empty buffer with room for `len` elements that are needed for a short time at launch: nothing of it
-/// stays with the process, where it would come on top of the plan. What is not written takes no memory.
+/// An empty buffer with room for `len` elements, for a short time at launch. Nothing of it stays with the
+/// process, where it would come on top of the plan. Pages that are never written take no memory.
 ///
 /// # Errors
 /// When the system refuses.

@@ -1,4 +1,4 @@
-//! The buffers of a model: what the forward keeps for the backward, and scratch.
+//! The buffers of a model: activations, which the forward leaves for the backward, and scratch.
 
 use crate::memory::{Allocator, Group};
 use crate::ops::backend::Shape;
@@ -6,12 +6,12 @@ use crate::ops::partition;
 use crate::terms::{Engine, ModelDims, Purpose, Recompute, Rung};
 
 /// Mean and reciprocal deviation of every row of one layer norm.
-pub(super) struct Stats<F> {
+pub(super) struct RowStats<F> {
     pub mean: F, // (R)
     pub rstd: F, // (R)
 }
 
-impl<F> Stats<F> {
+impl<F> RowStats<F> {
     fn new<A: Allocator<Full = F>>(
         name: &str,
         rows: usize,
@@ -25,39 +25,39 @@ impl<F> Stats<F> {
     }
 }
 
-/// What is expensive to compute again.
+/// Activations of a block that are expensive to recompute.
 pub(super) struct Kept<C, F> {
     pub qkv: C,             // (R, 3C)
     pub attention: C,       // (R, C)
     pub lse: F,             // (B, H, T)
     pub after_attention: C, // (R, C), the residual stream
-    pub ln_2: Stats<F>,
+    pub ln_2: RowStats<F>,
     pub fc: C, // (R, 4C), before the activation
 }
 
-/// What is cheap to compute again.
+/// Activations of a block that are cheap to recompute.
 pub(super) struct Cheap<C> {
     pub ln_1: C, // (R, C)
     pub ln_2: C, // (R, C)
     pub gelu: C, // (R, 4C)
 }
 
-/// Everything the forward writes.
+/// Every buffer that the forward writes, apart from scratch.
 pub(super) struct Activations<C, F> {
     pub embedding: C, // (R, C)
     /// The residual stream after every block, (R, C).
     pub outs: Vec<C>,
-    /// One for every block, or one that all blocks share: see [`slot`].
+    /// One for every block, or one shared by all: see [`slot`].
     pub kept: Vec<Kept<C, F>>,
-    /// As many as of `kept`.
-    pub ln_1_stats: Vec<Stats<F>>,
+    /// One for every element of `kept`.
+    pub ln_1_stats: Vec<RowStats<F>>,
     pub cheap: Vec<Cheap<C>>,
     pub ln_f: C, // (R, C)
-    pub ln_f_stats: Stats<F>,
+    pub ln_f_stats: RowStats<F>,
     pub losses: F, // (R)
 }
 
-/// The residual stream that enters block `index`; for the number of blocks, the final norm.
+/// The residual stream that enters block `index`; with `index` the number of blocks, the final norm.
 pub(super) fn input_of<'a, C>(embedding: &'a C, outs: &'a [C], index: usize) -> &'a C {
     match index.checked_sub(1) {
         Some(previous) => &outs[previous],
@@ -65,7 +65,7 @@ pub(super) fn input_of<'a, C>(embedding: &'a C, outs: &'a [C], index: usize) -> 
     }
 }
 
-/// Where block `index` finds its buffer among `buffers`, which is one per block or one for all.
+/// Index in `buffers`, one per block or one for all, of the buffer that block `index` uses.
 pub(super) fn slot<T>(buffers: &[T], index: usize) -> usize {
     index.min(buffers.len() - 1)
 }
@@ -92,19 +92,19 @@ impl<C, F> Activations<C, F> {
                 .map(|i| Kept::new(&block_name(kept, i), dims, rows, memory))
                 .collect::<Result<_, _>>()?,
             ln_1_stats: (0..kept)
-                .map(|i| Stats::new(&format!("{}.ln_1", block_name(kept, i)), rows, memory))
+                .map(|i| RowStats::new(&format!("{}.ln_1", block_name(kept, i)), rows, memory))
                 .collect::<Result<_, _>>()?,
             cheap: (0..cheap)
                 .map(|i| Cheap::new(&block_name(cheap, i), rows, c, memory))
                 .collect::<Result<_, _>>()?,
             ln_f: memory.compute(group, format_args!("ln_f"), rows * c)?,
-            ln_f_stats: Stats::new("ln_f", rows, memory)?,
+            ln_f_stats: RowStats::new("ln_f", rows, memory)?,
             losses: memory.full(group, format_args!("losses"), rows)?,
         })
     }
 }
 
-/// `h.3`, or `h.*` for what all blocks share.
+/// Name of a block's buffers: `h.3`, or `h.*` for those that all blocks share.
 fn block_name(count: usize, index: usize) -> String {
     match count {
         1 => "h.*".into(),
@@ -125,7 +125,7 @@ impl<C, F> Kept<C, F> {
             attention: memory.compute(group, format_args!("{block}.attn.out"), rows * c)?,
             lse: memory.full(group, format_args!("{block}.attn.lse"), rows * dims.n_head)?,
             after_attention: memory.compute(group, format_args!("{block}.residual"), rows * c)?,
-            ln_2: Stats::new(&format!("{block}.ln_2"), rows, memory)?,
+            ln_2: RowStats::new(&format!("{block}.ln_2"), rows, memory)?,
             fc: memory.compute(group, format_args!("{block}.mlp.fc"), rows * 4 * c)?,
         })
     }
@@ -158,7 +158,8 @@ impl<C, F> Scratch<C, F> {
     pub fn new<A: Allocator<Compute = C, Full = F>>(
         dims: &ModelDims,
         rung: Rung,
-        (engine, purpose): (Engine, Purpose),
+        engine: Engine,
+        purpose: Purpose,
         memory: &mut A,
     ) -> Result<Self, A::Error> {
         let rows = rung.micro_batch * dims.block_size;
@@ -177,7 +178,7 @@ impl<C, F> Scratch<C, F> {
     }
 }
 
-/// Gradients of the residual stream and of a branch's output or input.
+/// Gradient of the residual stream, and that of a branch's output or input.
 pub(super) struct Streams<C> {
     pub residual: C, // (R, C)
     pub branch: C,   // (R, C)
@@ -232,7 +233,7 @@ impl<C, F> Buffers<C, F> {
     ) -> Result<Self, A::Error> {
         Ok(Self {
             activations: Activations::new(dims, rung, memory)?,
-            scratch: Scratch::new(dims, rung, (engine, purpose), memory)?,
+            scratch: Scratch::new(dims, rung, engine, purpose, memory)?,
             backward: match purpose {
                 Purpose::Training => Some(BackwardScratch::new(dims, rung, engine, memory)?),
                 Purpose::Inference => None,
@@ -241,7 +242,7 @@ impl<C, F> Buffers<C, F> {
     }
 }
 
-/// The sizes that attention sees.
+/// Sizes of a call of attention.
 pub(super) fn attention_shape(dims: &ModelDims, sequences: usize, positions: usize) -> Shape {
     Shape {
         sequences,

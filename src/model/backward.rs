@@ -2,32 +2,32 @@
 
 use super::Gpt;
 use super::activations::{
-    Activations, BackwardScratch, Cheap, Kept, Scratch, Stats, Streams, attention_shape, input_of,
-    slot,
+    Activations, BackwardScratch, Cheap, RowStats, Streams, attention_shape, input_of, slot,
 };
-use super::forward::{self, Span};
-use super::params::{Module, Modules};
+use super::forward::{ForwardPass, KeptOf, ScratchOf, Span};
+use super::params::{FlatGradients, Module, Modules};
 use crate::memory::Refused;
 use crate::ops::backend::{
-    AttentionSaved, Backend, Done, DropoutSite, EmbeddingGradients, GradientWrite, Masks,
+    AttentionSaved, Backend, Buffers, Done, DropoutSite, EmbeddingGradients, GradientWrite, Masks,
     NormSaved, Part, PartMut,
 };
 use crate::terms::{ModelDims, Recompute};
 
 impl<B: Backend> Gpt<B> {
-    /// After [`Gpt::forward`] with the same arguments: adds to the gradients those of the sum of the losses
-    /// times the batch's scale, and returns the loss of every row, (R).
+    /// Adds the gradients of the sum of the losses times the batch's scale to `gradients`, and returns the loss
+    /// of every row, (R). Follows [`Gpt::forward`] with the same arguments.
     ///
     /// # Errors
-    /// What the device says.
+    /// The device's refusal.
     ///
     /// # Panics
     /// If the model was made for inference.
     pub fn backward(
         &mut self,
         weights: &B::Compute,
-        gradients: (&mut B::Full, GradientWrite),
-        (batch, sequences): (&B::Batch, usize),
+        mut gradients: FlatGradients<B::Full>,
+        batch: &B::Batch,
+        sequences: usize,
         masks: Option<Masks<B::Header>>,
     ) -> Result<Part<'_, B::Full>, Refused> {
         let span = Span::whole(sequences, self.dims.block_size);
@@ -35,25 +35,19 @@ impl<B: Backend> Gpt<B> {
             unreachable!("a model for inference was asked for gradients");
         };
         let done = self
-            .classifier(
-                weights,
-                (&mut *gradients.0, gradients.1),
-                batch,
-                &span,
-                &mut d,
-            )
+            .classifier(weights, &mut gradients, batch, &span, &mut d)
             .and_then(|()| self.blocks(weights, gradients, batch, &span, masks, &mut d));
         self.backward = Some(d);
         done?;
         Ok(span.part(&self.activations.losses, 1))
     }
 
-    /// The losses, and from the logits down to the final norm's output, whose gradient goes to `d.streams.branch`.
-    /// Logits exist a chunk at a time and become their own gradients.
+    /// Computes the losses, and the backward from the logits down to the final norm's output, whose gradient goes
+    /// to `d.streams.branch`. Logits exist a chunk at a time and become their own gradients.
     fn classifier(
         &mut self,
         weights: &B::Compute,
-        (gradients, sum): (&mut B::Full, GradientWrite),
+        gradients: &mut FlatGradients<B::Full>,
         batch: &B::Batch,
         span: &Span,
         d: &mut BackwardOf<B>,
@@ -71,33 +65,33 @@ impl<B: Backend> Gpt<B> {
             let dx = PartMut::new(&mut d.streams.branch, part.clone());
             backend.input_gradients(head, dy, dx, c)?;
             let sum = match rows.start {
-                0 => sum,
+                0 => gradients.sum,
                 _ => GradientWrite::Accumulate,
             };
             let (x, into) = (
                 Part::new(&acts.ln_f, part),
-                self.modules.wte.gradients(gradients, sum),
+                self.modules.wte.gradients(gradients.buffer, sum),
             );
             backend.weight_gradients(dy, x, into, c, &mut d.partials)?;
         }
         Ok(())
     }
 
-    /// From the gradient of the final norm's output, in `d.streams.branch`, down to the embeddings.
+    /// Computes the backward from the gradient of the final norm's output, in `d.streams.branch`, down to the
+    /// embeddings.
     fn blocks(
         &mut self,
         weights: &B::Compute,
-        (gradients, sum): (&mut B::Full, GradientWrite),
+        gradients: FlatGradients<B::Full>,
         batch: &B::Batch,
         span: &Span,
         masks: Option<Masks<B::Header>>,
         d: &mut BackwardOf<B>,
     ) -> Done {
-        let mut pass = Pass {
+        let mut pass = BackwardPass {
             backend: &*self.backend,
             weights,
             gradients,
-            sum,
             dims: &self.dims,
             modules: &self.modules,
             span,
@@ -122,51 +116,49 @@ impl<B: Backend> Gpt<B> {
     }
 }
 
-type BackwardOf<B> = BackwardScratch<<B as Backend>::Compute, <B as Backend>::Full>;
-type KeptOf<B> = Kept<<B as Backend>::Compute, <B as Backend>::Full>;
+type BackwardOf<B> = BackwardScratch<<B as Buffers>::Compute, <B as Buffers>::Full>;
 
-/// What every block of one backward shares. `d.streams.residual` is the gradient of the residual stream.
-struct Pass<'a, B: Backend> {
+/// Everything that the blocks of one backward pass share. `d.streams.residual` is the gradient of the residual stream.
+struct BackwardPass<'a, B: Backend> {
     backend: &'a B,
     weights: &'a B::Compute,
-    gradients: &'a mut B::Full,
-    sum: GradientWrite,
+    gradients: FlatGradients<'a, B::Full>,
     dims: &'a ModelDims,
     modules: &'a Modules,
     span: &'a Span,
     masks: Option<Masks<'a, B::Header>>,
     d: &'a mut BackwardOf<B>,
-    scratch: &'a mut Scratch<B::Compute, B::Full>,
+    scratch: &'a mut ScratchOf<B>,
 }
 
-/// Which of the two streams of (R, C) holds the gradient of a branch's output.
+/// The one of the two [`Streams`] that holds the gradient of a branch's output, (R, C).
 #[derive(Clone, Copy)]
-enum Stream {
-    /// As it is: nothing was dropped.
+enum BranchGradient {
+    /// The gradient of the residual stream itself: nothing was dropped.
     Residual,
     Branch,
 }
 
-impl Stream {
+impl BranchGradient {
     fn of<C>(self, streams: &Streams<C>) -> &C {
         match self {
-            Stream::Residual => &streams.residual,
-            Stream::Branch => &streams.branch,
+            BranchGradient::Residual => &streams.residual,
+            BranchGradient::Branch => &streams.branch,
         }
     }
 }
 
-/// Where the gradient of a linear layer's output lies.
+/// Place of the gradient of a linear layer's output.
 #[derive(Clone, Copy)]
-enum From {
-    Stream(Stream),
-    /// In the first so many C columns per row of `d.wide`.
+enum OutputGradient {
+    Branch(BranchGradient),
+    /// The first `.0 * C` columns per row of `d.wide`.
     Wide(usize),
 }
 
-impl<B: Backend> Pass<'_, B> {
-    /// Makes the buffers that block `index` shares with others hold its own values again. They still
-    /// do after the forward if it is the last block.
+impl<B: Backend> BackwardPass<'_, B> {
+    /// Recomputes the buffers that block `index` shares with others. Those of the last block still hold its
+    /// values after the forward.
     fn recompute(
         &mut self,
         recompute: Recompute,
@@ -176,7 +168,7 @@ impl<B: Backend> Pass<'_, B> {
         if index + 1 == acts.outs.len() {
             return Ok(());
         }
-        let pass = forward::Pass {
+        let pass = ForwardPass {
             backend: self.backend,
             weights: self.weights,
             dims: self.dims,
@@ -203,59 +195,74 @@ impl<B: Backend> Pass<'_, B> {
         &mut self,
         index: usize,
         x: &B::Compute,
-        ln_1: &Stats<B::Full>,
+        ln_1: &RowStats<B::Full>,
         kept: &KeptOf<B>,
         cheap: &Cheap<B::Compute>,
     ) -> Done {
         let (c, modules) = (self.dims.n_embd, &self.modules.blocks[index]);
         let branch = self.branch(DropoutSite::MlpOutput { layer: index })?;
-        self.weight_gradients(&modules.mlp_proj, &cheap.gelu, From::Stream(branch), 4 * c)?;
+        self.weight_gradients(
+            &modules.mlp_proj,
+            &cheap.gelu,
+            OutputGradient::Branch(branch),
+            4 * c,
+        )?;
         self.gelu_input_gradients(&modules.mlp_proj, branch, &kept.fc)?;
-        self.weight_gradients(&modules.c_fc, &cheap.ln_2, From::Wide(4), c)?;
+        self.weight_gradients(&modules.c_fc, &cheap.ln_2, OutputGradient::Wide(4), c)?;
         self.input_gradients(&modules.c_fc, 4)?;
         self.norm(&modules.ln_2, &kept.after_attention, &kept.ln_2)?;
 
         let branch = self.branch(DropoutSite::AttentionOutput { layer: index })?;
-        self.weight_gradients(&modules.attn_proj, &kept.attention, From::Stream(branch), c)?;
+        self.weight_gradients(
+            &modules.attn_proj,
+            &kept.attention,
+            OutputGradient::Branch(branch),
+            c,
+        )?;
         self.attention(index, branch, kept)?;
-        self.weight_gradients(&modules.c_attn, &cheap.ln_1, From::Wide(3), c)?;
+        self.weight_gradients(&modules.c_attn, &cheap.ln_1, OutputGradient::Wide(3), c)?;
         self.input_gradients(&modules.c_attn, 3)?;
         self.norm(&modules.ln_1, x, ln_1)
     }
 
-    /// Where the gradient of the residual stream lies after the dropout at `site`.
-    fn branch(&mut self, site: DropoutSite) -> Result<Stream, Refused> {
+    /// The gradient of the residual stream after the dropout at `site`: that of the branch's output.
+    fn branch(&mut self, site: DropoutSite) -> Result<BranchGradient, Refused> {
         let Some(masks) = self.masks else {
-            return Ok(Stream::Residual);
+            return Ok(BranchGradient::Residual);
         };
         let (c, span, streams) = (self.dims.n_embd, self.span, &mut self.d.streams);
         let x = span.part(&streams.residual, c);
         let out = span.part_mut(&mut streams.branch, c);
         let rows = (c, span.positions.len());
         self.backend.drop(x, out, rows, masks.at(site))?;
-        Ok(Stream::Branch)
+        Ok(BranchGradient::Branch)
     }
 
     fn weight_gradients(
         &mut self,
         module: &Module,
         x: &B::Compute,
-        from: From,
+        from: OutputGradient,
         columns: usize,
     ) -> Done {
         let c = self.dims.n_embd;
         let dy = match from {
-            From::Stream(stream) => self.span.part(stream.of(&self.d.streams), c),
-            From::Wide(parts) => self.span.part(&self.d.wide, parts * c),
+            OutputGradient::Branch(branch) => self.span.part(branch.of(&self.d.streams), c),
+            OutputGradient::Wide(parts) => self.span.part(&self.d.wide, parts * c),
         };
-        let into = module.gradients(self.gradients, self.sum);
+        let into = module.gradients(self.gradients.buffer, self.gradients.sum);
         let (x, partials) = (self.span.part(x, columns), &mut self.d.partials);
         self.backend
             .weight_gradients(dy, x, into, columns, partials)
     }
 
-    /// `d.wide` (R, 4C) from the gradient of the MLP's output, through the activation of `x`.
-    fn gelu_input_gradients(&mut self, module: &Module, from: Stream, x: &B::Compute) -> Done {
+    /// Computes `d.wide` (R, 4C) from the gradient of the MLP's output, through the activation of `x`.
+    fn gelu_input_gradients(
+        &mut self,
+        module: &Module,
+        from: BranchGradient,
+        x: &B::Compute,
+    ) -> Done {
         let (c, wide, span) = (self.dims.n_embd, 4 * self.dims.n_embd, self.span);
         let dy = span.part(from.of(&self.d.streams), c);
         let (x, dx) = (span.part(x, wide), span.part_mut(&mut self.d.wide, wide));
@@ -265,7 +272,7 @@ impl<B: Backend> Pass<'_, B> {
             .gelu_input_gradients(form, weight, dy, x, dx, wide)
     }
 
-    /// `d.streams.branch` (R, C) from `d.wide` (R, parts * C), through `module`.
+    /// Computes `d.streams.branch` (R, C) from `d.wide` (R, parts * C), through `module`.
     fn input_gradients(&mut self, module: &Module, parts: usize) -> Done {
         let (c, span) = (self.dims.n_embd, self.span);
         let dy = span.part(&self.d.wide, parts * c);
@@ -274,8 +281,8 @@ impl<B: Backend> Pass<'_, B> {
             .input_gradients(module.weight(self.weights), dy, dx, c)
     }
 
-    /// The first 3 C columns per row of `d.wide` from the gradient of the attention block's output.
-    fn attention(&mut self, index: usize, from: Stream, kept: &KeptOf<B>) -> Done {
+    /// Computes the first 3 C columns per row of `d.wide` from the gradient of the attention block's output.
+    fn attention(&mut self, index: usize, from: BranchGradient, kept: &KeptOf<B>) -> Done {
         let (c, span) = (self.dims.n_embd, self.span);
         let dy = span.part(from.of(&self.d.streams), c);
         let weight = self.modules.blocks[index].attn_proj.weight(self.weights);
@@ -300,8 +307,8 @@ impl<B: Backend> Pass<'_, B> {
         )
     }
 
-    /// Adds to `d.streams.residual` what `d.streams.branch`, the gradient of a norm's output, means for its input.
-    fn norm(&mut self, module: &Module, x: &B::Compute, stats: &Stats<B::Full>) -> Done {
+    /// Adds the gradient of a norm's input to `d.streams.residual`; `d.streams.branch` is that of its output.
+    fn norm(&mut self, module: &Module, x: &B::Compute, stats: &RowStats<B::Full>) -> Done {
         let (c, span) = (self.dims.n_embd, self.span);
         let saved = NormSaved {
             x: span.part(x, c),
@@ -311,7 +318,7 @@ impl<B: Backend> Pass<'_, B> {
         };
         let Streams { residual, branch } = &mut self.d.streams;
         let (dout, dx) = (span.part(branch, c), span.part_mut(residual, c));
-        let into = module.gradients(self.gradients, self.sum);
+        let into = module.gradients(self.gradients.buffer, self.gradients.sum);
         let partials = &mut self.d.partials;
         self.backend.norm_gradients(dout, saved, dx, into, partials)
     }
@@ -320,8 +327,8 @@ impl<B: Backend> Pass<'_, B> {
         let (c, span) = (self.dims.n_embd, self.span);
         let dx = span.part_mut(&mut self.d.streams.residual, c);
         let into = EmbeddingGradients {
-            buffer: &mut *self.gradients,
-            positions: self.sum,
+            buffer: &mut *self.gradients.buffer,
+            positions: self.gradients.sum,
             wte: self.modules.wte.range(),
             wpe: self.modules.wpe.range(),
         };

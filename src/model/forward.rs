@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use super::Gpt;
-use super::activations::{Cheap, Kept, Scratch, Stats, attention_shape, input_of, slot};
+use super::activations::{Cheap, Kept, RowStats, Scratch, attention_shape, input_of, slot};
 use super::params::{Module, Modules};
+use crate::memory::Refused;
 use crate::ops::backend::{
-    Affine, AttentionOut, Backend, Done, DropoutSite, EmbeddingTables, Mask, Masks, NormStats,
-    Part, PartMut, Residual,
+    Affine, AttentionOut, Backend, Buffers, Done, DropoutSite, EmbeddingTables, Mask, Masks,
+    NormStats, Part, PartMut, Residual,
 };
 use crate::ops::cpu;
 use crate::ops::cpu::OnCpu;
@@ -36,31 +37,34 @@ impl Span {
         self.positions.start * columns..self.sequences * self.positions.end * columns
     }
 
-    /// As `of`, from the first position on: what attention sees.
+    /// Elements of a (rows, columns) buffer from the first position to the end of this span: the part that
+    /// attention reads.
     fn seen(&self, columns: usize) -> Range<usize> {
         0..self.of(columns).end
     }
 
-    /// These elements of a buffer, to read or to write.
+    /// The elements [`Span::of`] of a buffer, to read.
     pub fn part<'a, C>(&self, buffer: &'a C, columns: usize) -> Part<'a, C> {
         Part::new(buffer, self.of(columns))
     }
 
+    /// The elements [`Span::of`] of a buffer, to write.
     pub fn part_mut<'a, C>(&self, buffer: &'a mut C, columns: usize) -> PartMut<'a, C> {
         PartMut::new(buffer, self.of(columns))
     }
 }
 
 impl<B: Backend> Gpt<B> {
-    /// Everything up to and including the final layer norm, for the first `sequences` of the batch: all
-    /// that [`Gpt::backward`] needs of them.
+    /// Computes everything up to and including the final layer norm for the first `sequences` of the batch: all
+    /// that [`Gpt::backward`] reads of them.
     ///
     /// # Errors
-    /// What the device says.
+    /// The device's refusal.
     pub fn forward(
         &mut self,
         weights: &B::Compute,
-        (batch, sequences): (&B::Batch, usize),
+        batch: &B::Batch,
+        sequences: usize,
         masks: Option<Masks<B::Header>>,
     ) -> Done {
         let span = Span::whole(sequences, self.dims.block_size);
@@ -70,13 +74,14 @@ impl<B: Backend> Gpt<B> {
     /// The loss of every row of the first `sequences` of the batch, (R) in nats, without dropout.
     ///
     /// # Errors
-    /// What the device says.
+    /// The device's refusal.
     pub fn losses(
         &mut self,
         weights: &B::Compute,
-        (batch, sequences): (&B::Batch, usize),
-    ) -> Result<Part<'_, B::Full>, crate::memory::Refused> {
-        self.forward(weights, (batch, sequences), None)?;
+        batch: &B::Batch,
+        sequences: usize,
+    ) -> Result<Part<'_, B::Full>, Refused> {
+        self.forward(weights, batch, sequences, None)?;
         let span = Span::whole(sequences, self.dims.block_size);
         for rows in self.chunks(&span) {
             self.logits_of(weights, rows.clone())?;
@@ -88,7 +93,7 @@ impl<B: Backend> Gpt<B> {
         Ok(span.part(&self.activations.losses, 1))
     }
 
-    /// The rows of a span, as many at a time as there are logits for.
+    /// The rows of a span in chunks, each as long as the buffer of logits or shorter.
     pub(super) fn chunks(&self, span: &Span) -> impl Iterator<Item = Range<usize>> + use<B> {
         let (all, chunk) = (span.of(1), self.rung.logits_rows);
         let end = all.end;
@@ -108,6 +113,7 @@ impl<B: Backend> Gpt<B> {
         self.backend.linear(head, x, logits, c)
     }
 
+    /// The forward of `span`, from the embedding to the final norm.
     fn hidden(
         &mut self,
         weights: &B::Compute,
@@ -116,7 +122,7 @@ impl<B: Backend> Gpt<B> {
         masks: Option<Masks<B::Header>>,
     ) -> Done {
         let (acts, scratch) = (&mut self.activations, &mut self.scratch);
-        let pass = Pass {
+        let pass = ForwardPass {
             backend: &*self.backend,
             weights,
             dims: &self.dims,
@@ -139,16 +145,23 @@ impl<B: Backend> Gpt<B> {
                         slot(&acts.ln_1_stats, index + 1),
                         slot(&acts.cheap, index + 1),
                     );
-                    let out = &mut acts.cheap[out_at].ln_1;
-                    (&next.ln_1, out, &mut acts.ln_1_stats[stats_at])
+                    NormInto {
+                        module: &next.ln_1,
+                        out: &mut acts.cheap[out_at].ln_1,
+                        stats: &mut acts.ln_1_stats[stats_at],
+                    }
                 }
-                None => (&self.modules.ln_f, &mut acts.ln_f, &mut acts.ln_f_stats),
+                None => NormInto {
+                    module: &self.modules.ln_f,
+                    out: &mut acts.ln_f,
+                    stats: &mut acts.ln_f_stats,
+                },
             };
-            let sum = (&acts.kept[kept_at].after_attention, &mut acts.outs[index]);
             pass.join(
                 DropoutSite::MlpOutput { layer: index },
-                sum,
+                &acts.kept[kept_at].after_attention,
                 &scratch.branch,
+                &mut acts.outs[index],
                 next,
             )?;
         }
@@ -190,15 +203,15 @@ impl<T: Element> Gpt<OnCpu<T>> {
     }
 }
 
-/// For the CPU, which refuses no operation.
+/// Unwraps the result of an operation on the CPU, which refuses none.
 fn done(done: Done) {
     if let Err(refused) = done {
         unreachable!("the CPU did not compute: {refused:?}");
     }
 }
 
-/// What the operations of one pass share.
-pub(super) struct Pass<'a, B: Backend> {
+/// Everything that the operations of one forward pass share.
+pub(super) struct ForwardPass<'a, B: Backend> {
     pub backend: &'a B,
     pub weights: &'a B::Compute,
     pub dims: &'a ModelDims,
@@ -207,16 +220,17 @@ pub(super) struct Pass<'a, B: Backend> {
     pub masks: Option<Masks<'a, B::Header>>,
 }
 
-type KeptOf<B> = Kept<<B as Backend>::Compute, <B as Backend>::Full>;
-type ScratchOf<B> = Scratch<<B as Backend>::Compute, <B as Backend>::Full>;
-/// A norm, where its output goes, and its statistics.
-type NormInto<'a, B> = (
-    &'a Module,
-    &'a mut <B as Backend>::Compute,
-    &'a mut Stats<<B as Backend>::Full>,
-);
+pub(super) type KeptOf<B> = Kept<<B as Buffers>::Compute, <B as Buffers>::Full>;
+pub(super) type ScratchOf<B> = Scratch<<B as Buffers>::Compute, <B as Buffers>::Full>;
 
-impl<B: Backend> Pass<'_, B> {
+/// A norm, and the buffers of its output and its statistics.
+struct NormInto<'a, B: Backend> {
+    module: &'a Module,
+    out: &'a mut B::Compute, // (R, C)
+    stats: &'a mut RowStats<B::Full>,
+}
+
+impl<B: Backend> ForwardPass<'_, B> {
     fn embed(&self, batch: &B::Batch, out: &mut B::Compute) -> Done {
         let tables = EmbeddingTables {
             wte: self.modules.wte.weight(self.weights),
@@ -229,8 +243,8 @@ impl<B: Backend> Pass<'_, B> {
             .embed(batch, tables, out, self.mask(DropoutSite::Embedding))
     }
 
-    /// Block `index` from its first norm, in `cheap`, up to the activation of its MLP: all that the
-    /// backward reads. `x` (R, C) is the residual stream that enters the block.
+    /// Computes block `index` from its first norm, in `cheap`, up to the activation of its MLP: all that
+    /// the backward reads. `x` (R, C) is the residual stream that enters the block.
     pub fn inner(
         &self,
         index: usize,
@@ -256,10 +270,14 @@ impl<B: Backend> Pass<'_, B> {
         )?;
         let branch = span.part_mut(&mut scratch.branch, c);
         self.project(&modules.attn_proj, span.part(&kept.attention, c), branch, c)?;
-        let sum = (x, &mut kept.after_attention);
-        let next = (&modules.ln_2, &mut cheap.ln_2, &mut kept.ln_2);
+        let next = NormInto {
+            module: &modules.ln_2,
+            out: &mut cheap.ln_2,
+            stats: &mut kept.ln_2,
+        };
         let site = DropoutSite::AttentionOutput { layer: index };
-        self.join(site, sum, &scratch.branch, next)?;
+        let sum = &mut kept.after_attention;
+        self.join(site, x, &scratch.branch, sum, next)?;
         self.backend.linear_gelu(
             self.dims.gelu,
             modules.c_fc.affine(self.weights),
@@ -270,7 +288,7 @@ impl<B: Backend> Pass<'_, B> {
         )
     }
 
-    /// The rest of the MLP of block `index`, into the branch.
+    /// Projects the MLP of block `index` into the branch.
     fn project_mlp(
         &self,
         index: usize,
@@ -284,12 +302,12 @@ impl<B: Backend> Pass<'_, B> {
         self.project(module, activated, branch, 4 * c)
     }
 
-    /// What is cheap, from what was kept of block `index` and the `x` (R, C) that entered it.
+    /// Recomputes `cheap` of block `index` from `kept` and the `x` (R, C) that entered the block.
     pub fn cheap(
         &self,
         index: usize,
         x: &B::Compute,
-        stats: &mut Stats<B::Full>,
+        stats: &mut RowStats<B::Full>,
         kept: &mut KeptOf<B>,
         cheap: &mut Cheap<B::Compute>,
     ) -> Done {
@@ -309,20 +327,21 @@ impl<B: Backend> Pass<'_, B> {
         module: &Module,
         x: &B::Compute,
         out: &mut B::Compute,
-        stats: &mut Stats<B::Full>,
+        stats: &mut RowStats<B::Full>,
     ) -> Done {
         let (c, norm) = (self.dims.n_embd, module.affine(self.weights));
         let (x, out) = (self.span.part(x, c), self.span.part_mut(out, c));
         self.backend.norm(norm, x, out, self.stats(stats))
     }
 
-    /// Adds the branch, with the dropout of `site`, to a residual stream, and normalises the sum.
+    /// Adds the branch, with the dropout of `site`, to the residual stream `x`, and normalises the sum.
     fn join(
         &self,
         site: DropoutSite,
-        (x, sum): (&B::Compute, &mut B::Compute),
+        x: &B::Compute,
         branch: &B::Compute,
-        (module, out, stats): NormInto<B>,
+        sum: &mut B::Compute,
+        next: NormInto<B>,
     ) -> Done {
         let (c, span) = (self.dims.n_embd, self.span);
         let residual = Residual {
@@ -331,13 +350,13 @@ impl<B: Backend> Pass<'_, B> {
             out: span.part_mut(sum, c),
             positions: span.positions.len(),
         };
-        let (norm, out) = (module.affine(self.weights), span.part_mut(out, c));
-        let stats = self.stats(stats);
+        let norm = next.module.affine(self.weights);
+        let (out, stats) = (span.part_mut(next.out, c), self.stats(next.stats));
         self.backend
             .residual_norm(residual, self.mask(site), norm, out, stats)
     }
 
-    fn stats<'a>(&self, stats: &'a mut Stats<B::Full>) -> NormStats<'a, B::Full> {
+    fn stats<'a>(&self, stats: &'a mut RowStats<B::Full>) -> NormStats<'a, B::Full> {
         NormStats {
             mean: self.span.part_mut(&mut stats.mean, 1),
             rstd: self.span.part_mut(&mut stats.rstd, 1),

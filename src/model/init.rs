@@ -27,10 +27,10 @@ pub fn init_weights<T: Element>(
     }
 }
 
-/// As [`init_weights`], of weights wherever they lie.
+/// Fills weights on any device, as [`init_weights`] does in host memory.
 ///
 /// # Errors
-/// What their device says.
+/// The device's failure to write.
 pub fn init_values(
     dims: &ModelDims,
     layout: &ParamLayout,
@@ -53,7 +53,7 @@ pub fn init_values(
     Ok(())
 }
 
-/// What the elements of one parameter are at first.
+/// Distribution of the initial elements of one parameter.
 enum Initial {
     Constant(f64),
     Normal { site: u32, std: f64 },
@@ -74,7 +74,7 @@ impl Initial {
         }
     }
 
-    /// The elements from number `start`, which is even, on.
+    /// Fills `values`, the elements from number `start` on; `start` is even.
     fn fill<T: Element>(&self, seed: Seed, start: usize, values: &mut [T]) {
         match *self {
             Self::Constant(value) => values.fill(T::of(value)),

@@ -12,7 +12,7 @@ mod params;
 
 pub(crate) use activations::Buffers;
 pub use init::{init_values, init_weights};
-pub use params::{Module, ParamLayout, ParamSpec};
+pub use params::{FlatGradients, Module, ParamLayout, ParamSpec};
 
 use std::rc::Rc;
 
@@ -39,7 +39,7 @@ impl<B: Backend> Gpt<B> {
     /// A model that takes up to `rung.micro_batch` sequences at a time.
     ///
     /// # Errors
-    /// When the memory for its buffers is refused; those already made are released.
+    /// The refusal of memory for a buffer; buffers made before it are released.
     pub fn new(
         dims: &ModelDims,
         rung: Rung,
@@ -68,14 +68,14 @@ impl<B: Backend> Gpt<B> {
         self.rung
     }
 
-    /// The most sequences that one call can take.
+    /// Largest number of sequences of one call.
     pub fn max_sequences(&self) -> usize {
         self.rung.micro_batch
     }
 }
 
-/// The most that the model's products of `inputs` take beside their operands on `threads` threads of a CPU with
-/// `extensions`, with the candidates of `effort`, in bytes: see [`cpu::packed_bytes`].
+/// Most bytes that the model's GEMMs of `inputs` take beside their operands, on `threads` threads of a CPU with
+/// `extensions`, with the candidates of `effort`: see [`cpu::packed_bytes`].
 pub fn packed_bytes(
     dims: &ModelDims,
     rung: Rung,
@@ -89,7 +89,7 @@ pub fn packed_bytes(
     cpu::packed_bytes(&problems, threads, effort, extensions)
 }
 
-/// Notes in `memory` every buffer that [`Gpt::new`] would make.
+/// Notes every buffer that [`Gpt::new`] would make in `memory`.
 pub fn plan_buffers(
     dims: &ModelDims,
     rung: Rung,

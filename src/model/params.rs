@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use crate::ops::backend::{Affine, GradientWrite, Gradients, Part};
+use crate::ops::backend::{Affine, DecayRun, GradientWrite, Gradients, Part};
 use crate::terms::ModelDims;
 
-/// Where one parameter lies in the flat buffers.
+/// One parameter, and its place in the flat buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParamSpec {
     /// nanoGPT's state-dict name.
@@ -20,7 +20,7 @@ pub struct ParamSpec {
 }
 
 impl ParamSpec {
-    /// nanoGPT's rule: matrices and embeddings decay, biases and layer norms do not.
+    /// Whether weight decay applies, by nanoGPT's rule: to matrices and embeddings, not to biases and layer norms.
     pub fn decays(&self) -> bool {
         self.shape.len() >= 2
     }
@@ -80,13 +80,14 @@ impl ParamLayout {
         self.params.iter().find(|param| param.name == name)
     }
 
-    /// Runs of neighbouring parameters that all decay, or all do not: their elements, and whether they decay.
-    pub fn decay_runs(&self) -> Vec<(Range<usize>, bool)> {
-        let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
+    /// The runs of parameters that all decay, or all do not, in order.
+    pub fn decay_runs(&self) -> Vec<DecayRun> {
+        let mut runs: Vec<DecayRun> = Vec::new();
         for param in &self.params {
+            let (elements, decays) = (param.range(), param.decays());
             match runs.last_mut() {
-                Some((run, decays)) if *decays == param.decays() => run.end = param.range().end,
-                _ => runs.push((param.range(), param.decays())),
+                Some(run) if run.decays == decays => run.elements.end = elements.end,
+                _ => runs.push(DecayRun { elements, decays }),
             }
         }
         runs
@@ -117,7 +118,7 @@ impl ParamLayout {
     }
 }
 
-/// A weight and its bias, by position in the flat buffers; a bias follows its weight.
+/// Places of a weight and its bias in the flat buffers; a bias follows its weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
     weight: Range<usize>,
@@ -136,7 +137,7 @@ impl Module {
         }
     }
 
-    /// The parts of a flat gradient buffer that belong to the weight and the bias.
+    /// The gradients of the weight and the bias in a flat buffer.
     pub fn gradients<'a, F>(&self, flat: &'a mut F, sum: GradientWrite) -> Gradients<'a, F> {
         Gradients {
             buffer: flat,
@@ -149,6 +150,13 @@ impl Module {
     pub(super) fn range(&self) -> Range<usize> {
         self.weight.clone()
     }
+}
+
+/// The gradients of all parameters, in one flat buffer.
+pub struct FlatGradients<'a, F> {
+    pub buffer: &'a mut F,
+    /// The way in which this micro-step writes into the buffer.
+    pub sum: GradientWrite,
 }
 
 /// The modules of one block.

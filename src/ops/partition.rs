@@ -1,43 +1,47 @@
-//! How much scratch operations need on each engine, and how a GPU's kernels share out rows: functions of
-//! shapes alone, so that a plan knows them without the device and every card adds up in one order.
+//! Lengths of scratch on each engine, and the partition of rows among the blocks of a GPU's kernels.
+//!
+//! Both are functions of shapes alone: a plan knows them without the device, and every card adds up in one order.
 
 use super::backend::Shape;
 use super::cpu::layer_norm;
 use crate::terms::{Engine, Purpose};
 
-/// The backward of layer norm on a GPU: enough blocks for any card, few enough that their sums are little
-/// to add.
+/// Most blocks of layer norm's backward on a GPU: enough for any card, few enough that adding their sums is
+/// cheap.
 const NORM_MOST_BLOCKS: usize = 1024;
+/// Fewest rows of one of these blocks.
 const NORM_FEWEST_BLOCK_ROWS: usize = 16;
 
-/// Column sums on a GPU: blocks of the first pass, about, and columns of a block.
+/// Blocks, about, of the first pass of column sums on a GPU.
 const COLUMN_SUM_BLOCKS: usize = 1024;
+/// Columns of one of these blocks.
 const COLUMN_SUM_COLUMNS: usize = 256;
+/// Fewest rows of one of these blocks.
 const COLUMN_SUM_FEWEST_ROWS: usize = 64;
 
-/// Rows that a block of the embedding's backward adds up on a GPU.
+/// Rows that one block of the embedding's backward adds up on a GPU.
 pub(super) const EMBEDDING_WINDOW: usize = 32;
 
-/// Of every row of every head, attention's backward on a GPU keeps two fp32.
+/// Numbers, in fp32, that attention's backward on a GPU keeps of every row of every head.
 pub(super) const ATTENTION_STATISTICS: usize = 2;
 
-/// Elements of the scratch of attention's backward, and on the CPU of its forward.
+/// Elements of the scratch of attention: of its backward, and on the CPU of its forward, too.
 pub fn attention_scratch_len(engine: Engine, purpose: Purpose, shape: Shape) -> usize {
     match (engine, purpose) {
         (Engine::Cpu { threads }, _) => shape.scratch_len(threads),
         (Engine::Cuda, Purpose::Training) => gpu_attention_len(shape),
-        // A buffer on a GPU has an element.
+        // A buffer on a GPU has at least one element.
         (Engine::Cuda, Purpose::Inference) => 1,
     }
 }
 
-/// Elements of the scratch in which sums over `rows` rows are collected, by any operation of the backward
-/// of a model with `columns` channels.
+/// Elements of the scratch for partial sums over `rows` rows, enough for any operation of the backward of a
+/// model with `columns` channels.
 pub fn partials_len(engine: Engine, rows: usize, columns: usize) -> usize {
     match engine {
         Engine::Cpu { .. } => layer_norm::partials_len(rows, columns),
         Engine::Cuda => {
-            // Bounds that hold for fewer rows, too.
+            // Upper bounds, which also hold for fewer rows.
             let blocks = rows.div_ceil(NORM_FEWEST_BLOCK_ROWS).min(NORM_MOST_BLOCKS);
             let lines = rows.div_ceil(COLUMN_SUM_FEWEST_ROWS);
             let sums = |columns| lines.min(column_sum_most_lines(columns)) * columns;
@@ -64,7 +68,7 @@ pub fn norm_partials_len(rows: usize, columns: usize) -> usize {
     rows.div_ceil(norm_block_rows(rows)) * 2 * columns
 }
 
-/// How many partial sums every column has on a GPU.
+/// Number of partial sums of every column on a GPU.
 pub(super) fn column_sum_lines(rows: usize, columns: usize) -> usize {
     let line_rows = rows.div_ceil(column_sum_most_lines(columns));
     rows.div_ceil(line_rows.max(COLUMN_SUM_FEWEST_ROWS))
@@ -75,12 +79,12 @@ fn column_sum_most_lines(columns: usize) -> usize {
     COLUMN_SUM_BLOCKS / tiles.min(COLUMN_SUM_BLOCKS)
 }
 
-/// Elements of the partial sums of column sums on a GPU.
+/// Elements of the partial sums of [`column_sum_lines`].
 pub fn column_sum_partials_len(rows: usize, columns: usize) -> usize {
     column_sum_lines(rows, columns) * columns
 }
 
-/// Elements of the heads of windows in the embedding's backward on a GPU.
+/// Elements of the sums of the windows' first tokens, in the embedding's backward on a GPU.
 pub fn embedding_heads_len(rows: usize, columns: usize) -> usize {
     rows.div_ceil(EMBEDDING_WINDOW) * columns
 }

@@ -30,7 +30,7 @@ pub(crate) fn evaluate<B: Backend, E: Recoverable>(
         let (samples, header) = ((first, count), BatchHeader::default());
         workspace.load(backend, samples, header, read, (memory, site))?;
         memory.enter(site)?;
-        let losses = workspace.gpt.losses(weights, (&workspace.batch, count));
+        let losses = workspace.gpt.losses(weights, &workspace.batch, count);
         losses
             .and_then(|losses| backend.add_losses(losses, block_size, tally))
             .map_err(|refused| memory.refusal(site, refused))?;
@@ -69,7 +69,7 @@ impl<B: Backend> Evaluator<B> {
             ladder.iter().map(|&rung| without_backward(rung)).collect(),
             |memory| {
                 let weights = weights(parameters, &mut backend.allocator(memory))?;
-                let tally = backend.tally(&[(0..parameters, false)]);
+                let tally = backend.tally();
                 Ok((
                     weights,
                     tally.map_err(|refused| memory.refusal(Site::Launch, refused))?,

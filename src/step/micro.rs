@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::ReadSample;
 use crate::faults::Site;
 use crate::memory::{AllocationError, Memory, Recoverable};
-use crate::model::Gpt;
+use crate::model::{FlatGradients, Gpt};
 use crate::ops::backend::{Backend, BatchHeader, Done, GradientWrite, LoadError, Masks};
 use crate::rng::Seed;
 use crate::terms::{ModelDims, Purpose, Rung};
@@ -90,7 +90,7 @@ impl<B: Backend> MicroStep<'_, B> {
         } = workspace;
         let (count, masks) = (self.count, self.masks(batch));
         let full = count == gpt.max_sequences();
-        let work = || gpt.forward(self.weights, (batch, count), masks);
+        let work = || gpt.forward(self.weights, batch, count, masks);
         self.run(full, forward, work)
     }
 
@@ -109,8 +109,16 @@ impl<B: Backend> MicroStep<'_, B> {
         let (count, masks) = (self.count, self.masks(batch));
         let (full, positions) = (count == gpt.max_sequences(), gpt.dims().block_size);
         let work = || {
-            let losses =
-                gpt.backward(self.weights, (&mut *gradients, sum), (batch, count), masks)?;
+            let losses = gpt.backward(
+                self.weights,
+                FlatGradients {
+                    buffer: &mut *gradients,
+                    sum,
+                },
+                batch,
+                count,
+                masks,
+            )?;
             self.backend.add_losses(losses, positions, tally)
         };
         self.run(full, backward, work)

@@ -49,6 +49,7 @@ pub struct Trainer<B: Backend> {
     pub layout: ParamLayout,
     pub state: Lasting<B::Compute, B::Full>,
     tally: B::Tally,
+    optimizer: B::Optimizer,
     /// Moves only in float16.
     pub loss_scale: LossScale,
     workspaces: Workspaces<Workspace<B>>,
@@ -103,16 +104,18 @@ impl<B: Backend> Trainer<B> {
         let backend = Rc::new(backend);
         let (lasting_backend, build_backend) = (backend.clone(), backend.clone());
         let build_dims = dims.clone();
-        let (workspaces, (state, tally)) = Workspaces::allocate(
+        let (workspaces, (state, tally, optimizer)) = Workspaces::allocate(
             memory,
             ladder,
             |memory| {
                 let state = Lasting::new(parameters, &mut lasting_backend.allocator(memory))?;
-                let tally = lasting_backend.tally(&ParamLayout::new(dims).decay_runs());
-                Ok((
-                    state,
-                    tally.map_err(|refused| memory.refusal(Site::Launch, refused))?,
-                ))
+                let numbers = lasting_backend.tally().and_then(|tally| {
+                    let decays = ParamLayout::new(dims).decay_runs();
+                    Ok((tally, lasting_backend.optimizer(&decays)?))
+                });
+                let (tally, optimizer) =
+                    numbers.map_err(|refused| memory.refusal(Site::Launch, refused))?;
+                Ok((state, tally, optimizer))
             },
             move |rung, memory| {
                 let (dims, backend) = (&build_dims, &build_backend);
@@ -132,6 +135,7 @@ impl<B: Backend> Trainer<B> {
             layout,
             state,
             tally,
+            optimizer,
             workspaces,
         })
     }
@@ -220,7 +224,9 @@ impl<B: Backend> Trainer<B> {
             v: &mut self.state.v,
             gradients: &self.state.gradients,
         };
-        let ended = self.backend.update(state, &update, &mut self.tally);
+        let ended = self
+            .backend
+            .update(&mut self.optimizer, state, &update, &mut self.tally);
         ended.map_err(|refused| self.workspaces.memory().refusal(Site::Update, refused))
     }
 

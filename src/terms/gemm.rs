@@ -4,11 +4,11 @@ use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
-/// How far the search for the fastest GEMM candidate goes.
+/// Effort of the search for the fastest GEMM candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Effort {
-    /// The fallback computes every product.
+    /// No search: the fallback computes every GEMM.
     Off,
     Limited,
     Full,
@@ -28,7 +28,7 @@ impl Display for Effort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GemmBackend {
-    /// The faster code for each product; each is the other's fallback.
+    /// The faster code for each GEMM; each is the other's fallback.
     Auto,
     /// NVIDIA's library.
     Cublaslt,

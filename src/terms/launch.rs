@@ -4,10 +4,10 @@ use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
-/// The size of a launch: decides how much memory it takes and how fast it is, never the numbers it computes.
+/// The size of a launch. It decides memory and speed, never the numbers that are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rung {
-    /// Sequences that are computed at a time, B.
+    /// Sequences computed at a time, B.
     pub micro_batch: usize,
     pub recompute: Recompute,
     /// Rows of logits that exist at a time.
@@ -24,8 +24,7 @@ impl Display for Rung {
     }
 }
 
-/// Activations that the backward computes again instead of finding them kept. All three give the
-/// same bits.
+/// Activations that are recomputed in the backward instead of kept. All three give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Recompute {
     /// Everything is kept.
@@ -54,14 +53,14 @@ impl Display for Recompute {
     }
 }
 
-/// The kind of device that computes; it decides which scratch the operations need.
+/// The kind of device that computes. It decides the scratch that the operations need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     Cpu { threads: usize },
     Cuda,
 }
 
-/// The use of a model; it decides which buffers the model has.
+/// The use of a model. It decides the buffers that the model has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     Training,

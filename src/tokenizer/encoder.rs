@@ -12,13 +12,13 @@ use std::ops::Range;
 
 use super::{Tokenizer, TokenizerError, Vocabulary};
 
-/// Words up to this length are remembered; longer ones seldom come back.
+/// Longest word that is remembered, in bytes; longer ones seldom come back.
 const MEMORY_WORD_BYTES: usize = 64;
-/// The memory of one encoder: about 10 MB when full; then it starts anew.
+/// Most words in the memory of one encoder, about 10 MB; then it starts anew.
 const MEMORY_WORDS: usize = 1 << 16;
 
-/// Whether GPT-2's pre-tokenizer surely starts a piece between these two characters. Of other
-/// characters than whitespace and ASCII it does not claim to know.
+/// True if GPT-2's pre-tokenizer surely starts a piece between these two characters. It may be false for
+/// other characters than whitespace and ASCII although a piece starts there.
 pub fn is_boundary(before: char, after: char) -> bool {
     if before.is_whitespace() || after.is_whitespace() {
         return !before.is_whitespace();
@@ -42,7 +42,7 @@ pub fn last_boundary(text: &str) -> Option<usize> {
 /// Encodes texts one after the other, remembering words.
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
-    /// Where the ids of a word lie in `remembered`.
+    /// Range of a word's ids in `remembered`.
     words: HashMap<Box<str>, Range<usize>>,
     remembered: Vec<u32>,
 }

@@ -67,7 +67,7 @@ impl Tokenizer {
     }
 }
 
-/// Recognises the two kinds; the error says what was found instead.
+/// Recognises the two kinds; the error describes any other.
 fn from_inner(mut inner: Inner) -> Result<Tokenizer, String> {
     let tokens = tokens_by_id(&inner)?;
     match (inner.get_model(), inner.get_pre_tokenizer()) {

@@ -69,7 +69,7 @@ fn merges(pieces: &[Vec<u8>]) -> Vec<(&[u8], &[u8])> {
         .collect()
 }
 
-/// Where `piece` divides once every merge earlier than its own (`id`) has been applied.
+/// The cut that is left in `piece` once every merge earlier than its own (`id`) has been applied.
 fn last_cut(piece: &[u8], id: usize, ids: &HashMap<&[u8], usize>) -> usize {
     let mut cuts: Vec<usize> = (0..=piece.len()).collect();
     while cuts.len() > 3 {

@@ -1,7 +1,7 @@
 //! Text to token ids and back: GPT-2's byte-level BPE and character-level vocabularies.
 //!
-//! The vocabularies live in the tokenizers crate, so that what is saved beside the data and in a
-//! checkpoint loads in Hugging Face as it is. `data::prepare` encodes with it, `sample` decodes.
+//! The vocabularies are those of the tokenizers crate, so that the files beside the data and in a
+//! checkpoint load in Hugging Face as they are.
 
 mod characters;
 mod encoder;
@@ -22,7 +22,7 @@ pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// Ids are stored as `u16`, so no vocabulary is larger.
 pub const MAX_VOCAB_SIZE: usize = 1 << 16;
 
-/// Which of the two kinds of vocabulary.
+/// The two kinds of vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenizerKind {
@@ -36,7 +36,7 @@ pub enum TokenizerKind {
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     vocabulary: Vocabulary,
-    /// What is saved as `tokenizer.json`; for BPE also what encodes.
+    /// The tokenizer that is saved as `tokenizer.json`; for BPE it also encodes.
     inner: tokenizers::Tokenizer,
     /// The bytes of each id; one token may hold part of a UTF-8 character.
     pieces: Vec<Vec<u8>>,
@@ -115,7 +115,7 @@ impl Tokenizer {
     }
 }
 
-/// Why a tokenizer cannot be made, loaded, saved or used.
+/// A failure to make, load, save or use a tokenizer.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     #[error(

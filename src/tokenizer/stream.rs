@@ -2,7 +2,7 @@
 
 use super::Tokenizer;
 
-/// Turns ids into text as they come; what it yields, joined, is [`Tokenizer::decode`] of all ids.
+/// Turns ids into text as they come. The texts, joined, are [`Tokenizer::decode`] of all ids.
 pub struct DecodeStream<'a> {
     tokenizer: &'a Tokenizer,
     /// The bytes of a character whose end has not come yet; at most three.
@@ -27,13 +27,13 @@ impl<'a> DecodeStream<'a> {
         text
     }
 
-    /// What is left when no more ids come: U+FFFD for an incomplete character, else nothing.
+    /// The rest when no more ids come: U+FFFD for an incomplete character, else nothing.
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.pending).into_owned()
     }
 }
 
-/// How many bytes at the end of `bytes` begin a character that may still be completed.
+/// Number of bytes at the end of `bytes` that begin a character that may still be completed.
 fn incomplete_suffix(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last().map_or(&[][..], |c| c.invalid());
     match std::str::from_utf8(last) {

@@ -1,4 +1,4 @@
-//! Sizes as people type them.
+//! Memory sizes as people type them.
 
 use bytesize::ByteSize;
 
@@ -15,7 +15,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let parsed: Result<ByteSize, _> = text.parse();
     match parsed {
         Ok(ByteSize(0)) => Err("expected more than 0 bytes".into()),
-        // What does not fit saturates.
+        // The parser saturates.
         Ok(ByteSize(u64::MAX)) => Err("more than 64 bits can count".into()),
         Ok(ByteSize(bytes)) => Ok(bytes),
         Err(_) => {

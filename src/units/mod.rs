@@ -1,4 +1,4 @@
-//! How numbers look in text: thousands separated, units always there.
+//! Numbers as text: thousands separated, units always there.
 
 mod memory_size;
 
@@ -19,8 +19,8 @@ pub(crate) fn count(n: u64) -> String {
     text
 }
 
-/// 12936806 -> `12.3 MiB`, 2877628088 -> `2.68 GiB`: bytes are exact, two decimals from GiB on, where a
-/// budget of 2.68 GiB must not read as one of 2.7.
+/// 12936806 -> `12.3 MiB`, 2877628088 -> `2.68 GiB`: two decimals from GiB on, where a budget of 2.68 GiB must
+/// not read as one of 2.7; below 1 KiB exact.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if n < 1024 {

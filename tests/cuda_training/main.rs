@@ -93,8 +93,8 @@ fn backend_of<T: GpuElement>(
 ) -> OnGpu<T> {
     let profile = DeviceProfile::gpu(0).unwrap();
     let products = gpu::GpuGemm::on(device, &profile, products).unwrap();
-    let how = (T::PRECISION.into(), cuda_graph);
-    OnGpu::new(device, Dispatch::untuned(products), how).unwrap()
+    let products = Dispatch::untuned(products);
+    OnGpu::new(device, products, T::PRECISION.into(), cuda_graph).unwrap()
 }
 
 fn dims(dropout: f64) -> ModelDims {

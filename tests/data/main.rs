@@ -8,7 +8,7 @@ mod windows;
 use std::path::{Path, PathBuf};
 
 use taper::config::DataConfig;
-use taper::data::{DataError, Dataset, Tokens};
+use taper::data::{DataError, Dataset, SplitTokens};
 use tempfile::TempDir;
 
 /// nanoGPT's format.
@@ -54,7 +54,7 @@ fn open_train(bytes: Vec<u8>) -> Result<Dataset, DataError> {
     open(&[("train.bin", bytes)])
 }
 
-fn window(tokens: &Tokens, index: u64, block_size: usize) -> (Vec<u32>, Vec<u32>) {
+fn window(tokens: &SplitTokens, index: u64, block_size: usize) -> (Vec<u32>, Vec<u32>) {
     let (mut inputs, mut targets) = (vec![0; block_size], vec![0; block_size]);
     tokens
         .copy_window(index, &mut inputs, &mut targets)

@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 
 use proptest::prelude::*;
-use taper::data::{Dataset, Tokens};
+use taper::data::{Dataset, SplitTokens};
 
 use crate::{open, open_train, raw, shard, window};
 
@@ -103,7 +103,7 @@ fn slices(ids: &[Vec<u16>], block_size: usize) -> Vec<&[u16]> {
         .collect()
 }
 
-fn assert_window(tokens: &Tokens, index: usize, slice: &[u16]) {
+fn assert_window(tokens: &SplitTokens, index: usize, slice: &[u16]) {
     let slice: Vec<u32> = slice.iter().copied().map(u32::from).collect();
     let block_size = slice.len() - 1;
     let (inputs, targets) = window(tokens, index as u64, block_size);

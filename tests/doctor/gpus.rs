@@ -1,15 +1,15 @@
 //! GPUs, their driver, the CUDA toolkit and its libraries.
 
 use taper::device::{
-    DeviceProfile, FoundLibrary, Gpu, GpuProcess, Gpus, Libraries, MissingLibrary,
+    DeviceProfile, FoundLibrary, GpuProcess, Gpus, InstalledGpu, Libraries, MissingLibrary,
 };
 use taper::doctor::{Nvcc, Report, Status};
 
 use crate::{MIB, assert_finding, healthy};
 
-fn gpu(name: &str, free_mib: u64, processes: Vec<GpuProcess>) -> Gpu {
+fn gpu(name: &str, free_mib: u64, processes: Vec<GpuProcess>) -> InstalledGpu {
     let profile = DeviceProfile::named(name).unwrap();
-    Gpu {
+    InstalledGpu {
         profile: DeviceProfile {
             available_bytes: Some(free_mib * MIB),
             ..profile
@@ -19,7 +19,7 @@ fn gpu(name: &str, free_mib: u64, processes: Vec<GpuProcess>) -> Gpu {
     }
 }
 
-fn found(gpus: Vec<Gpu>) -> Gpus {
+fn found(gpus: Vec<InstalledGpu>) -> Gpus {
     Gpus::Found {
         driver_version: Some("535.183.01".into()),
         cuda_version: Some((12, 2)),

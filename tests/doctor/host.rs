@@ -1,7 +1,7 @@
 //! Processor, memory, disks and data.
 
 use taper::device::{Cpu, DeviceProfile, Hardware};
-use taper::doctor::{Contents, Report, Status};
+use taper::doctor::{DataContents, Report, Status};
 
 use crate::{GIB, MIB, assert_finding, healthy};
 
@@ -86,7 +86,7 @@ fn a_disk_too_small_for_the_checkpoints_is_a_problem() {
 #[test]
 fn a_dataset_that_is_missing_is_a_problem_with_the_dataset_s_own_hint() {
     let mut machine = healthy();
-    machine.data.contents = Contents::Unusable {
+    machine.data.contents = DataContents::Unusable {
         dataset: "mytext".into(),
         reason: "`data/mytext/train.bin` does not exist".into(),
         suggestion: "run `taper prepare`".into(),

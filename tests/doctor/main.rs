@@ -9,7 +9,10 @@ mod host;
 mod process;
 
 use taper::device::{Cpu, DeviceProfile, Gpus, Hardware};
-use taper::doctor::{Contents, Data, Finding, Holder, Machine, Nvcc, Place, Status, Swap, examine};
+use taper::doctor::{
+    CheckpointFolder, DataContents, DataFolder, Finding, Holder, Machine, Nvcc, Status, Swap,
+    examine,
+};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -40,16 +43,16 @@ fn healthy() -> Machine {
         build_cuda: None,
         libraries: None,
         nvcc: Nvcc::Missing,
-        data: Data {
+        data: DataFolder {
             folder: "data".into(),
             free_bytes: Some(100 * GIB),
-            contents: Contents::Ready {
+            contents: DataContents::Ready {
                 dataset: "openwebtext".into(),
                 train_tokens: 9_035_582_198,
                 val_tokens: 4_434_897,
             },
         },
-        checkpoints: Place {
+        checkpoints: CheckpointFolder {
             folder: "out".into(),
             free_bytes: Some(100 * GIB),
             obstacle: None,

@@ -3,7 +3,9 @@
 use taper::device::Avx512Bf16;
 use taper::ops::backend::{DropoutSite, Shape};
 use taper::ops::cpu::attention;
-use taper::ops::cpu::attention::{QUERY_BLOCK, WeightDropout, Work, attention_ref};
+use taper::ops::cpu::attention::{
+    AttentionSavedSlices, AttentionWorkspace, QUERY_BLOCK, WeightDropout, attention_ref,
+};
 use taper::ops::cpu::dropout::factors;
 use taper::ops::gemm::cpu::Sequential;
 use taper::ops::gemm::{Cpu, Products};
@@ -44,16 +46,16 @@ fn attention_by<T: Element>(products: Sequential, shape: Shape, with_dropout: bo
     let (mut out, mut lse) = (vec![nan; dout.len()], vec![nan; b * h * t]);
     let mut scratch = vec![nan; shape.scratch_len(2)];
     let scratch = &mut scratch;
-    let work = Work { scratch, products };
+    let work = AttentionWorkspace { scratch, products };
     attention::forward(&qkv, &mut out, &mut lse, shape, 0..t, dropout, work);
     scratch.fill(nan);
     let mut dqkv = vec![nan; qkv.len()];
-    let saved = attention::Saved {
+    let saved = AttentionSavedSlices {
         qkv: &qkv,
         out: &out,
         lse: &lse,
     };
-    let work = Work { scratch, products };
+    let work = AttentionWorkspace { scratch, products };
     attention::backward(&dout, saved, &mut dqkv, shape, dropout, work);
     [out, dqkv]
 }
@@ -157,7 +159,7 @@ fn attention_of_one_new_query_equals_that_row_of_the_whole() {
         shape,
         0..70,
         None,
-        Work {
+        AttentionWorkspace {
             scratch: &mut scratch,
             products: Sequential::default(),
         },
@@ -170,7 +172,7 @@ fn attention_of_one_new_query_equals_that_row_of_the_whole() {
         shape,
         69..70,
         None,
-        Work {
+        AttentionWorkspace {
             scratch: &mut scratch,
             products: Sequential::default(),
         },

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use taper::data::prepare::Request;
+use taper::data::prepare::PrepareRequest;
 use taper::tokenizer::{Tokenizer, TokenizerKind};
 use tempfile::TempDir;
 
@@ -94,7 +94,7 @@ fn two_documents_give_one_to_each_split() {
     ];
     let out = folder.path().join("out");
     for val_fraction in [1e-9, 0.5, 1.0 - 1e-9] {
-        let request = Request {
+        let request = PrepareRequest {
             val_fraction,
             ..request(&files, TokenizerKind::Char, &out)
         };

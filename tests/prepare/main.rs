@@ -12,7 +12,7 @@ use clap::Parser;
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 use taper::commands::prepare::{PrepareArgs, run};
-use taper::data::prepare::{PrepareError, Prepared, Request, prepare};
+use taper::data::prepare::{PrepareError, PrepareRequest, Prepared, prepare};
 use taper::error::Error;
 use taper::tokenizer::TokenizerKind;
 use tempfile::TempDir;
@@ -63,8 +63,8 @@ fn file_names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn request(files: &[PathBuf], tokenizer: TokenizerKind, out: &Path) -> Request {
-    Request {
+fn request(files: &[PathBuf], tokenizer: TokenizerKind, out: &Path) -> PrepareRequest {
+    PrepareRequest {
         files: files.to_vec(),
         field: "text".into(),
         tokenizer,
@@ -74,7 +74,7 @@ fn request(files: &[PathBuf], tokenizer: TokenizerKind, out: &Path) -> Request {
     }
 }
 
-fn make(request: &Request) -> Result<Prepared, PrepareError> {
+fn make(request: &PrepareRequest) -> Result<Prepared, PrepareError> {
     prepare(request, &ProgressBar::hidden(), &AtomicBool::new(false))
 }
 

@@ -7,7 +7,7 @@ use crate::commands::plan::{dataset, weights};
 use crate::commands::until_reader_leaves;
 use crate::config::{Config, DeviceRequest};
 use crate::data::DatasetInfo;
-use crate::device::{Found, find};
+use crate::device::{FoundDevice, find};
 use crate::error::Result;
 use crate::ops::gemm::cache::{Record, Records};
 use crate::ops::gemm::candidate::Device;
@@ -66,7 +66,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
 /// A config, with the device, dataset and weights that it finds here.
 struct Subject {
     config: Config,
-    found: Found,
+    found: FoundDevice,
     dataset: DatasetInfo,
     weights: Option<ModelDims>,
 }

@@ -14,12 +14,12 @@ use super::PrepareError;
 use crate::data::Split;
 use crate::tokenizer::last_boundary;
 
-/// A block is about this long; a batch is two of them per core.
+/// About the length of a block; a batch is two of them per core.
 const BLOCK_BYTES: usize = 1 << 20;
-/// A line, or text without whitespace, is held whole up to this length.
+/// Longest line, or text without whitespace, that is held whole.
 const LONGEST_BYTES: usize = 256 << 20;
 
-/// How a file divides into documents.
+/// Division of a file into documents.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Format {
     /// The file is one document.
@@ -30,20 +30,20 @@ pub(super) enum Format {
 
 /// One input file.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(super) struct InputFile {
     pub path: PathBuf,
     pub format: Format,
     pub bytes: u64,
 }
 
-impl Source {
-    pub(super) fn new(path: &Path) -> Result<Source, PrepareError> {
+impl InputFile {
+    pub(super) fn new(path: &Path) -> Result<InputFile, PrepareError> {
         let metadata = std::fs::metadata(path).map_err(PrepareError::io("read", path))?;
         if !metadata.is_file() {
             return Err(PrepareError::NotAFile { path: path.into() });
         }
         let extension = path.extension().and_then(|e| e.to_str());
-        Ok(Source {
+        Ok(InputFile {
             path: path.to_owned(),
             format: match extension {
                 Some("jsonl" | "ndjson") => Format::JsonLines,
@@ -54,12 +54,22 @@ impl Source {
     }
 }
 
-/// A part of a source; with a split, all of it belongs there.
+/// A range of an input file; with a split, all of it belongs there.
 #[derive(Clone, Debug)]
 pub(super) struct Section {
     pub source: usize,
     pub range: Range<u64>,
     pub split: Option<Split>,
+}
+
+/// A section for each file, as a whole.
+pub(super) fn whole_files(sources: &[InputFile]) -> Vec<Section> {
+    let sections = sources.iter().enumerate().map(|(source, file)| Section {
+        source,
+        range: 0..file.bytes,
+        split: None,
+    });
+    sections.collect()
 }
 
 /// Some text of one section: part of one document, or whole lines of JSON.
@@ -78,7 +88,7 @@ pub(super) struct Block {
 
 /// The blocks of some sections, in order.
 pub(super) struct Blocks<'a> {
-    sources: &'a [Source],
+    sources: &'a [InputFile],
     sections: std::vec::IntoIter<Section>,
     open: Option<Open>,
     progress: &'a ProgressBar,
@@ -91,9 +101,9 @@ pub(super) struct Blocks<'a> {
 struct Open {
     section: Section,
     reader: Take<File>,
-    /// Read and not yet given out.
+    /// Bytes read and not yet given out.
     pending: Vec<u8>,
-    /// Where `pending` begins in the file.
+    /// Position of `pending` in the file.
     offset: u64,
     line: u64,
     digest: Sha256,
@@ -101,7 +111,7 @@ struct Open {
 
 impl<'a> Blocks<'a> {
     pub(super) fn new(
-        sources: &'a [Source],
+        sources: &'a [InputFile],
         sections: Vec<Section>,
         progress: &'a ProgressBar,
     ) -> Self {
@@ -149,9 +159,10 @@ impl<'a> Blocks<'a> {
                         .count() as u64
                 }
             };
-            match ends {
-                true => self.digests.push(hex(&open.digest.finalize())),
-                false => self.open = Some(open),
+            if ends {
+                self.digests.push(hex(&open.digest.finalize()));
+            } else {
+                self.open = Some(open);
             }
             return Ok(Some(block));
         }
@@ -167,7 +178,7 @@ impl Iterator for Blocks<'_> {
 }
 
 impl Open {
-    fn new(source: &Source, section: Section) -> Result<Open, PrepareError> {
+    fn new(source: &InputFile, section: Section) -> Result<Open, PrepareError> {
         let path = &source.path;
         let mut file = File::open(path).map_err(PrepareError::io("open", path))?;
         let start = section.range.start;
@@ -184,7 +195,7 @@ impl Open {
     }
 
     /// The next text, and whether it is the last one of the section.
-    fn next_text(&mut self, source: &Source) -> Result<Option<(String, bool)>, PrepareError> {
+    fn next_text(&mut self, source: &InputFile) -> Result<Option<(String, bool)>, PrepareError> {
         let mut wanted = BLOCK_BYTES;
         loop {
             let missing = (wanted - self.pending.len()) as u64;
@@ -224,7 +235,7 @@ impl Open {
     }
 
     /// The characters in `pending`; more bytes may complete the last one unless the section ends.
-    fn valid_text(&self, source: &Source, ends: bool) -> Result<&str, PrepareError> {
+    fn valid_text(&self, source: &InputFile, ends: bool) -> Result<&str, PrepareError> {
         let error = match std::str::from_utf8(&self.pending) {
             Ok(text) => return Ok(text),
             Err(error) => error,

@@ -1,11 +1,11 @@
-//! Why text cannot be made into a dataset.
+//! Failures to make text into a dataset.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::tokenizer::TokenizerError;
 
-/// Why text cannot be made into a dataset. Whatever it is, the out folder is as it was.
+/// A failure to make text into a dataset. The out folder is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     #[error("`{}` is not a file", path.display())]
@@ -77,7 +77,7 @@ fn shown(paths: &[PathBuf]) -> String {
 }
 
 impl PrepareError {
-    /// For `map_err`: names the file and what was being done to it.
+    /// For `map_err`: names the file and the operation.
     pub(super) fn io(
         action: &'static str,
         path: &Path,

@@ -1,7 +1,7 @@
 //! Text files to token files: two passes, bounded memory, every core, all or nothing.
 //!
-//! The first pass checks the input and learns what the second needs: the characters, the number of
-//! documents. The second encodes into a hidden folder, whose files then replace the old ones.
+//! The first pass checks the input and collects the characters and the number of documents for
+//! the second. The second encodes into a hidden folder, whose files then replace the old ones.
 
 mod blocks;
 mod error;
@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::ProgressBar;
 
-use self::blocks::{Block, Blocks, Format, Section, Source, in_order};
+use self::blocks::{Block, Blocks, Format, InputFile, Section, in_order, whole_files};
 use self::staging::Staging;
 use self::survey::{ByDocument, Survey, byte_of_split, survey};
 use super::Split;
@@ -25,23 +25,23 @@ use super::vocabulary::{META_FILE, Meta, SourceMeta};
 use crate::tokenizer::{Encoder, Tokenizer, TokenizerKind};
 
 pub use error::PrepareError;
-pub use shakespeare::{Expected, fetch};
+pub use shakespeare::{ExpectedText, fetch};
 
-/// What to make of what.
+/// The input, the tokenizer and the output of a preparation.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct PrepareRequest {
     /// `.jsonl` files hold one document per line, in `field`; any other file is one document.
     pub files: Vec<PathBuf>,
     pub field: String,
     pub tokenizer: TokenizerKind,
     pub out: PathBuf,
-    /// In (0, 1): of the characters of a single text file, else of the documents.
+    /// Fraction for val, in (0, 1): of the characters of a single text file, else of the documents.
     pub val_fraction: f64,
-    /// The checksum that a single file must have.
-    pub expected: Option<Expected>,
+    /// The text that a single file must be.
+    pub expected: Option<ExpectedText>,
 }
 
-/// What was made.
+/// Figures of the dataset that was made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
     pub train_tokens: u64,
@@ -56,14 +56,14 @@ pub struct Prepared {
 /// With GPT-2's BPE and more than one document, `<|endoftext|>` follows each (nanoGPT's
 /// openwebtext). `progress` counts bytes; when `interrupted` becomes true the work is undone.
 pub fn prepare(
-    request: &Request,
+    request: &PrepareRequest,
     progress: &ProgressBar,
     interrupted: &AtomicBool,
 ) -> Result<Prepared, PrepareError> {
     let stopped = || PrepareError::Interrupted {
         folder: request.out.clone(),
     };
-    let sources = request.files.iter().map(|path| Source::new(path));
+    let sources = request.files.iter().map(|path| InputFile::new(path));
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
     let bytes = sources.iter().map(|source| source.bytes).sum();
     progress.set_length(bytes);
@@ -71,7 +71,7 @@ pub fn prepare(
     let found = survey(&sources, &request.field, progress, interrupted)?.ok_or_else(stopped)?;
     check(request, &found)?;
 
-    let (sections, by_document) = divide(request, &sources, &found)?;
+    let division = divide(request, &sources, &found)?;
     let tokenizer = match request.tokenizer {
         TokenizerKind::Gpt2 => Tokenizer::gpt2()?,
         TokenizerKind::Char => Tokenizer::char(&found.characters.sorted())?,
@@ -79,7 +79,6 @@ pub fn prepare(
     progress.reset();
     progress.set_message("encoding");
     let staging = Staging::begin(&request.out)?;
-    let mut files = SplitFiles::create(&staging.folder)?;
     let encode = Encode {
         sources: &sources,
         field: &request.field,
@@ -87,19 +86,12 @@ pub fn prepare(
             .map(|_| Mutex::new(tokenizer.encoder()))
             .collect(),
         separator: tokenizer.end_of_text().filter(|_| found.documents > 1),
-        by_document,
+        by_document: division.by_document,
     };
-    let mut blocks = Blocks::new(&sources, sections, progress);
-    let complete = in_order(
-        &mut blocks,
-        interrupted,
-        |block| encode.block(block),
-        |ids| files.append(&ids),
-    )?;
-    if !complete {
-        return Err(stopped());
-    }
-    let [train_tokens, val_tokens] = files.finish()?;
+    let mut blocks = Blocks::new(&sources, division.sections, progress);
+    let [train_tokens, val_tokens] = encode
+        .blocks(&mut blocks, &staging.folder, interrupted)?
+        .ok_or_else(stopped)?;
     let prepared = Prepared {
         train_tokens,
         val_tokens,
@@ -121,7 +113,7 @@ pub fn prepare(
     Ok(prepared)
 }
 
-fn check(request: &Request, found: &Survey) -> Result<(), PrepareError> {
+fn check(request: &PrepareRequest, found: &Survey) -> Result<(), PrepareError> {
     if found.documents == 0 || found.characters.sorted().is_empty() {
         return Err(PrepareError::NoText {
             paths: request.files.clone(),
@@ -133,12 +125,17 @@ fn check(request: &Request, found: &Survey) -> Result<(), PrepareError> {
     }
 }
 
-/// The sections to encode, and how documents are divided where sections do not say.
+/// The sections to encode, and the division of documents between the splits where sections belong to none.
+struct Division {
+    sections: Vec<Section>,
+    by_document: Option<ByDocument>,
+}
+
 fn divide(
-    request: &Request,
-    sources: &[Source],
+    request: &PrepareRequest,
+    sources: &[InputFile],
     found: &Survey,
-) -> Result<(Vec<Section>, Option<ByDocument>), PrepareError> {
+) -> Result<Division, PrepareError> {
     if let [source] = sources
         && source.format == Format::Text
     {
@@ -150,23 +147,23 @@ fn divide(
         };
         let train = section(0..middle, Split::Train);
         let val = section(middle..source.bytes, Split::Val);
-        return Ok((vec![train, val], None));
+        return Ok(Division {
+            sections: vec![train, val],
+            by_document: None,
+        });
     }
     if found.documents == 1 {
         return Err(PrepareError::OneDocument);
     }
-    let sections = sources.iter().enumerate().map(|(source, s)| Section {
-        source,
-        range: 0..s.bytes,
-        split: None,
-    });
-    let by_document = ByDocument::new(found.documents, request.val_fraction);
-    Ok((sections.collect(), Some(by_document)))
+    Ok(Division {
+        sections: whole_files(sources),
+        by_document: Some(ByDocument::new(found.documents, request.val_fraction)),
+    })
 }
 
-/// The second pass over one block.
+/// The second pass.
 struct Encode<'a> {
-    sources: &'a [Source],
+    sources: &'a [InputFile],
     field: &'a str,
     /// One per thread of the pool.
     encoders: Vec<Mutex<Encoder<'a>>>,
@@ -178,6 +175,26 @@ struct Encode<'a> {
 type SplitBytes = [Vec<u8>; 2];
 
 impl Encode<'_> {
+    /// Writes `train.bin` and `val.bin` to `folder`, and returns their numbers of tokens; `None` when interrupted.
+    fn blocks(
+        &self,
+        blocks: &mut Blocks,
+        folder: &Path,
+        interrupted: &AtomicBool,
+    ) -> Result<Option<[u64; 2]>, PrepareError> {
+        let mut files = SplitFiles::create(folder)?;
+        let complete = in_order(
+            blocks,
+            interrupted,
+            |block| self.block(block),
+            |ids| files.append(&ids),
+        )?;
+        if !complete {
+            return Ok(None);
+        }
+        files.finish().map(Some)
+    }
+
     fn block(&self, block: Block) -> Result<SplitBytes, PrepareError> {
         let encoder = &self.encoders[rayon::current_thread_index().unwrap_or(0)];
         let mut encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,8 +260,8 @@ impl SplitFiles {
 
 fn write_meta(
     folder: &Path,
-    request: &Request,
-    sources: &[Source],
+    request: &PrepareRequest,
+    sources: &[InputFile],
     digests: Vec<String>,
     prepared: &Prepared,
 ) -> Result<(), PrepareError> {

@@ -9,22 +9,22 @@ use sha2::{Digest, Sha256};
 use super::PrepareError;
 use super::blocks::hex;
 
-/// tinyshakespeare, 1,115,394 bytes, public domain; where nanoGPT downloads it.
+/// nanoGPT's source of tinyshakespeare, 1,115,394 bytes, public domain.
 const URL: &str =
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt";
 const SHA256: &str = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed";
 
-/// What a text must be, by its checksum.
+/// The text of a dataset, known by its checksum.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub struct ExpectedText {
     pub dataset: &'static str,
     sha256: &'static str,
 }
 
-impl Expected {
+impl ExpectedText {
     /// The text of `shakespeare` and `shakespeare_char`.
-    pub fn shakespeare(dataset: &'static str) -> Expected {
-        Expected {
+    pub fn shakespeare(dataset: &'static str) -> ExpectedText {
+        ExpectedText {
             dataset,
             sha256: SHA256,
         }
@@ -54,7 +54,7 @@ pub fn fetch(dataset: &'static str, folder: &Path) -> Result<PathBuf, PrepareErr
         url: URL,
         source: Box::new(source),
     })?;
-    Expected::shakespeare(dataset).check(URL, &hex(&Sha256::digest(&text)))?;
+    ExpectedText::shakespeare(dataset).check(URL, &hex(&Sha256::digest(&text)))?;
     std::fs::create_dir_all(folder).map_err(PrepareError::io("create", folder))?;
     let mut file =
         tempfile::NamedTempFile::new_in(folder).map_err(PrepareError::io("create", &path))?;

@@ -12,7 +12,7 @@ use super::PrepareError;
 pub(super) struct Staging {
     out: PathBuf,
     pub folder: PathBuf,
-    /// Whether `out` is ours to remove when nothing comes of it.
+    /// True while a failure removes `out`, which did not exist before.
     created: bool,
     lock: File,
 }

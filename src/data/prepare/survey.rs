@@ -1,4 +1,4 @@
-//! The first pass: what is in the input, before anything is written.
+//! The first pass: a survey of the input, before anything is written.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -10,15 +10,15 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 
 use super::PrepareError;
-use super::blocks::{Block, Blocks, Format, Section, Source, in_order};
+use super::blocks::{Block, Blocks, Format, InputFile, in_order, whole_files};
 use crate::data::Split;
 use crate::rng::{Seed, Stream};
 
-/// What the first pass found.
+/// Result of the first pass.
 pub(super) struct Survey {
     pub documents: u64,
     pub characters: Characters,
-    /// The sha256 of each source, as many as are not empty.
+    /// The sha256 of each input file that is not empty.
     pub digests: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ impl Characters {
         }
     }
 
-    /// In nanoGPT's order, which is sorted.
+    /// The characters in nanoGPT's order, which is sorted.
     pub(super) fn sorted(&self) -> Vec<char> {
         let contains = |&c: &char| self.0[c as usize / 64] >> (c as usize % 64) & 1 == 1;
         ('\0'..=char::MAX).filter(contains).collect()
@@ -51,18 +51,12 @@ impl Characters {
 
 /// Reads everything once; `None` when interrupted.
 pub(super) fn survey(
-    sources: &[Source],
+    sources: &[InputFile],
     field: &str,
     progress: &ProgressBar,
     interrupted: &AtomicBool,
 ) -> Result<Option<Survey>, PrepareError> {
-    let whole = |(source, s): (usize, &Source)| Section {
-        source,
-        range: 0..s.bytes,
-        split: None,
-    };
-    let sections = sources.iter().enumerate().map(whole).collect();
-    let mut blocks = Blocks::new(sources, sections, progress);
+    let mut blocks = Blocks::new(sources, whole_files(sources), progress);
     let mut characters = Characters::new();
     let complete = in_order(
         &mut blocks,
@@ -87,7 +81,7 @@ pub(super) fn survey(
 }
 
 /// A document or a part of one.
-pub(super) struct Part<'a> {
+pub(super) struct DocumentPart<'a> {
     pub document: u64,
     pub text: Cow<'a, str>,
     /// Whether the document ends here.
@@ -95,14 +89,14 @@ pub(super) struct Part<'a> {
 }
 
 impl Block {
-    /// The documents in a block; of a text file, the part that the block holds.
+    /// The documents in a block; for a text file, the part that the block holds.
     pub(super) fn documents<'a>(
         &'a self,
-        source: &'a Source,
+        source: &'a InputFile,
         field: &'a str,
-    ) -> Box<dyn Iterator<Item = Result<Part<'a>, PrepareError>> + 'a> {
+    ) -> Box<dyn Iterator<Item = Result<DocumentPart<'a>, PrepareError>> + 'a> {
         if source.format == Format::Text {
-            return Box::new(std::iter::once(Ok(Part {
+            return Box::new(std::iter::once(Ok(DocumentPart {
                 document: self.document,
                 text: Cow::Borrowed(&self.text),
                 ends: self.ends,
@@ -115,7 +109,7 @@ impl Block {
                 .zip(filled)
                 .map(move |(document, (number, line))| {
                     let text = Cow::Owned(text_of(line, number, &source.path, field)?);
-                    Ok(Part {
+                    Ok(DocumentPart {
                         document,
                         text,
                         ends: true,
@@ -141,7 +135,7 @@ fn text_of(json: &str, line: u64, path: &Path, field: &str) -> Result<String, Pr
     }
 }
 
-/// Where the documents of many go: a draw for each, a function of its number alone.
+/// Division of documents between the splits: a draw for each, a function of its number alone.
 #[derive(Clone, Copy)]
 pub(super) struct ByDocument {
     /// Documents with a draw below it go to val.
@@ -161,9 +155,10 @@ impl ByDocument {
     }
 
     pub(super) fn split(self, document: u64) -> Split {
-        match draw(document) < self.below {
-            true => Split::Val,
-            false => Split::Train,
+        if draw(document) < self.below {
+            Split::Val
+        } else {
+            Split::Train
         }
     }
 }
@@ -181,7 +176,7 @@ fn draw(document: u64) -> f64 {
 
 /// The byte at which a text divides so that val is the last fraction of its characters, as
 /// nanoGPT's `data[int(n * 0.9):]`.
-pub(super) fn byte_of_split(source: &Source, val_fraction: f64) -> Result<u64, PrepareError> {
+pub(super) fn byte_of_split(source: &InputFile, val_fraction: f64) -> Result<u64, PrepareError> {
     let path = &source.path;
     let mut file = File::open(path).map_err(PrepareError::io("open", path))?;
     let characters = scan(&mut file, path, u64::MAX)?.characters;

@@ -1,4 +1,4 @@
-//! Opens CUDA's libraries where they are, and gives them to the trampolines that candle and taper call.
+//! Opens CUDA's libraries where they lie, and gives them to the trampolines that candle and taper call.
 
 use std::error::Error;
 use std::ffi::{CStr, c_int, c_void};
@@ -11,10 +11,10 @@ use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use super::places::{Place, Searched};
 use super::{FoundLibrary, Libraries, MissingLibrary};
 
-/// A version of CUDA, (major, minor).
-type Cuda = (u32, u32);
+/// (major, minor)
+type CudaVersion = (u32, u32);
 
-/// Major, minor, patch.
+/// (major, minor, patch) of a library.
 type Version = (u32, u32, u32);
 
 /// Libraries that come together: those of one folder serve, or none of them.
@@ -25,13 +25,13 @@ struct Family {
     needs: Needs,
 }
 
-/// Source of the CUDA version that a library needs of the driver. NVIDIA's "CUDA Compatibility" promises that a driver serves
-/// libraries of its own major version, whichever the minor one.
+/// Source of the CUDA version that a library needs of the driver. A driver serves libraries of its own major version,
+/// whichever the minor one (NVIDIA's "CUDA Compatibility").
 enum Needs {
     /// The file's number is CUDA's major version.
     OfNumber,
     /// The number is the same for all, so that the library has to be opened and asked.
-    OfVersion(fn(Version) -> Cuda),
+    OfVersion(fn(Version) -> CudaVersion),
 }
 
 struct Member {
@@ -88,22 +88,22 @@ const FAMILIES: [Family; 2] = [
     },
 ];
 
-/// Looks for the libraries that a run needs, for a driver that supports `driver`, and opens them: of the first folder that
-/// has some, the newest that the driver serves.
+/// Finds and opens the libraries that a run needs, for a driver that supports `driver`. The first folder that has some
+/// gives the newest that the driver serves.
 ///
-/// Once for a process, whose driver is one: what is open already stays. Nothing is called before this that would open
-/// something else.
-pub fn load(driver: Cuda) -> &'static Libraries {
+/// The search runs once per process, which has one driver; later calls return its result. It must come before any call
+/// that would open other files of these libraries.
+pub fn load(driver: CudaVersion) -> &'static Libraries {
     static LOADED: OnceLock<Libraries> = OnceLock::new();
     LOADED.get_or_init(|| search(driver))
 }
 
-fn search(driver: Cuda) -> Libraries {
+fn search(driver: CudaVersion) -> Libraries {
     let mut report = Libraries::default();
     let mut places: Vec<Searched> = Vec::new();
     for family in &FAMILIES {
         let opened = (0..Place::ALL.len()).find_map(|index| {
-            // Asking Python takes some hundredths of a second: only when it is its turn, and once.
+            // Asking Python takes some hundredths of a second: it is asked only when its turn comes, and once.
             if places.len() == index {
                 places.push(Place::ALL[index].search());
             }
@@ -135,7 +135,7 @@ impl Family {
     fn find(
         &self,
         place: &Searched,
-        driver: Cuda,
+        driver: CudaVersion,
         passed_over: &mut Vec<String>,
     ) -> Option<Vec<Opened>> {
         let by_name = [PathBuf::new()];
@@ -149,20 +149,26 @@ impl Family {
     }
 
     /// All members of one number; `folder` is empty where the loader knows the folders.
-    fn open(&self, folder: &Path, number: u32, driver: Cuda) -> Result<Vec<Opened>, PassedOver> {
+    fn open(
+        &self,
+        folder: &Path,
+        number: u32,
+        driver: CudaVersion,
+    ) -> Result<Vec<Opened>, PassedOver> {
         let file = |member: &Member| folder.join(member.file(number));
         let by_name = folder.as_os_str().is_empty();
-        let there = match by_name {
-            true => format!(
+        let there = if by_name {
+            format!(
                 "`{}`, not looked for on ld.so's path,",
                 self.members[0].file(number)
-            ),
-            false => format!("`{}`", self.all_there(file)?),
+            )
+        } else {
+            format!("`{}`", self.all_there(file)?)
         };
         if let Needs::OfNumber = self.needs {
             enough(driver, (number, 0), &there)?;
         }
-        // By its name the last one is opened first, which brings the others or fails as a whole.
+        // By name the last one is opened first: it brings the others, or fails as a whole.
         let mut members: Vec<&Member> = self.members.iter().collect();
         if by_name {
             members.reverse();
@@ -205,16 +211,15 @@ impl Family {
     }
 }
 
-/// # Errors
-/// When the driver is too old for what is `there`.
-fn enough(driver: Cuda, needed: Cuda, there: &str) -> Result<(), PassedOver> {
-    let (major, minor) = needed;
-    match needed <= driver {
-        true => Ok(()),
-        false => Err(Some(format!(
-            "{there} needs a driver for CUDA {major}.{minor}"
-        ))),
+/// Checks that the driver is new enough for the file in `there`.
+fn enough(driver: CudaVersion, needed: CudaVersion, there: &str) -> Result<(), PassedOver> {
+    if needed <= driver {
+        return Ok(());
     }
+    let (major, minor) = needed;
+    Err(Some(format!(
+        "{there} needs a driver for CUDA {major}.{minor}"
+    )))
 }
 
 impl Member {
@@ -223,8 +228,8 @@ impl Member {
     }
 }
 
-/// A library that is open. It stays so, whether it serves or not: what has run code of its own may not bear being
-/// closed.
+/// A library that is open. It is never closed, whether it serves or not: a library that has run code of its own may not
+/// bear it.
 struct Opened {
     member: &'static Member,
     handle: ManuallyDrop<Handle>,
@@ -233,7 +238,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// `by_name` where `path` is a name alone, which the loader looks for.
+    /// Opens the file at `path`; with `by_name` that is a bare name, which the loader looks for.
     fn new(member: &'static Member, path: &Path, by_name: bool) -> Result<Self, PassedOver> {
         let shown = path.display();
         // SAFETY: NVIDIA's libraries are made to be loaded at any time.
@@ -259,8 +264,8 @@ impl Opened {
         })
     }
 
-    /// Whether two members have one version, lie in one folder, and use the same cuBLASLt: a library's needs are served
-    /// by whatever is open under the name, wherever it lies.
+    /// True if two members have one version, lie in one folder, and use the same cuBLASLt. The loader serves a library's
+    /// needs by any file that is open under the name, wherever it lies.
     fn belongs_to(&self, other: &Opened) -> bool {
         let blas_lt = |opened: &Opened| blas_lt_version(&opened.handle).map(|(_, address)| address);
         let same = match (blas_lt(self), blas_lt(other)) {
@@ -283,7 +288,8 @@ impl Opened {
     }
 }
 
-fn text((major, minor, patch): Version) -> String {
+fn text(version: Version) -> String {
+    let (major, minor, patch) = version;
     format!("{major}.{minor}.{patch}")
 }
 
@@ -305,7 +311,8 @@ fn file_of(address: *const c_void) -> Option<PathBuf> {
     Some(file.to_str().ok()?.into())
 }
 
-/// `120103` of `cublasLtGetVersion` is 12.1.3. Found in what a library needs, too.
+/// Version and address of `cublasLtGetVersion`, whose `120103` is 12.1.3. The lookup covers the libraries that this one
+/// needs, too.
 fn blas_lt_version(handle: &Handle) -> Option<(Version, *const c_void)> {
     // SAFETY: `size_t cublasLtGetVersion(void)` of cublasLt.h.
     let get =
@@ -316,7 +323,7 @@ fn blas_lt_version(handle: &Handle) -> Option<(Version, *const c_void)> {
     Some((version, *get as *const c_void))
 }
 
-/// `cublasGetProperty` tells a part at a time.
+/// Version and address of `cublasGetProperty`, which returns one part of the version at a time.
 fn blas_version(handle: &Handle) -> Option<(Version, *const c_void)> {
     type GetProperty = unsafe extern "C" fn(c_int, *mut c_int) -> c_int;
     // SAFETY: `cublasStatus_t cublasGetProperty(libraryPropertyType, int *)` of cublas_api.h.
@@ -331,7 +338,7 @@ fn blas_version(handle: &Handle) -> Option<(Version, *const c_void)> {
     Some(((part(0)?, part(1)?, part(2)?), *get as *const c_void))
 }
 
-/// `10302` of `curandGetVersion` is 10.3.2.
+/// Version and address of `curandGetVersion`, whose `10302` is 10.3.2.
 fn rand_version(handle: &Handle) -> Option<(Version, *const c_void)> {
     // SAFETY: `curandStatus_t curandGetVersion(int *)` of curand.h.
     let get =

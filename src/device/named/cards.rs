@@ -1,7 +1,7 @@
-//! The table. How to read it, and what it leaves to be derived: see the parent module.
+//! The table of cards. The parent module documents its conventions, and the figures that are derived instead.
 
 use super::Card;
-use super::Memory::{Nominal, Reported};
+use super::CardMemory::{Nominal, Reported};
 
 // Turing GPU Architecture whitepaper (reference clocks, not the Founders Edition's).
 const TURING: &str = "https://images.nvidia.com/aem-dam/en-zz/Solutions/design-visualization/technologies/turing-architecture/NVIDIA-Turing-Architecture-Whitepaper.pdf";

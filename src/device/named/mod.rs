@@ -1,11 +1,11 @@
-//! Cards by name, for a card that is not here: what their vendor publishes and what drivers report.
+//! Known cards by name, for a card that is not here: figures that vendors publish and drivers report.
 //!
 //! Conventions, for every card of the table:
-//! - **Memory** is what programs can take, in GiB to two places, as the CUDA driver reports it on
-//!   Linux and as PyTorch prints it in its out-of-memory messages. It is less than what is sold (and
+//! - **Memory** is the part that programs can take, in GiB to two places, as the CUDA driver reports it on
+//!   Linux and as PyTorch prints it in its out-of-memory messages. It is less than the nominal size (and
 //!   than `nvidia-smi`'s total): the driver and, on some cards, error correction keep a part. The
 //!   figures are from public bug reports and logs; driver versions differ by up to 0.1 GiB. Where
-//!   none was found it is the nominal size, 2 to 5 % too much; [`Card::memory`] says which.
+//!   none was found it is the nominal size, 2 to 5 % too much; [`CardMemory`] says which.
 //! - **Rates** are dense. bf16 and fp16 are tensor cores accumulating in fp32, as training needs:
 //!   GeForce cards run that at half the rate of fp16 accumulation. Both formats run at one rate.
 //! - **Shared memory** and whether there is bf16 follow from the compute capability.
@@ -21,12 +21,12 @@ use cards::CARDS;
 pub struct Card {
     /// The vendor's name for it.
     pub name: &'static str,
-    /// What may be typed, each in any spelling; the first is how messages list the card.
+    /// Names that may be typed, each in any spelling. Messages list the card by the first.
     pub aliases: &'static [&'static str],
     pub sm_count: u32,
     /// (major, minor)
     pub compute_capability: (u32, u32),
-    pub memory: Memory,
+    pub memory: CardMemory,
     pub l2_kib: u64,
     /// GB/s
     pub bandwidth: f64,
@@ -34,22 +34,22 @@ pub struct Card {
     pub fp16: f64,
     /// TFLOP/s of CUDA cores.
     pub fp32: f64,
-    /// Where the figures come from.
+    /// Source of the figures.
     pub source: &'static str,
 }
 
 /// The memory of a card, in hundredths of a GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Memory {
-    /// What the CUDA driver reports.
+pub enum CardMemory {
+    /// Reported by the CUDA driver.
     Reported(u64),
-    /// What is sold: the card holds a little less.
+    /// Size as sold; programs can take a little less.
     Nominal(u64),
 }
 
-impl Memory {
+impl CardMemory {
     pub fn bytes(self) -> u64 {
-        let (Memory::Reported(hundredths) | Memory::Nominal(hundredths)) = self;
+        let (Self::Reported(hundredths) | Self::Nominal(hundredths)) = self;
         hundredths * (1 << 30) / 100
     }
 }
@@ -69,7 +69,7 @@ pub(super) fn find(name: &str) -> Option<&'static Card> {
 /// The card that is most like one of this compute capability: of the nearest capability, then of the
 /// same line of products (GeForce or not), then of the nearest size.
 pub(super) fn relative(capability: (u32, u32), geforce: bool, sms: Option<u32>) -> &'static Card {
-    let number = |(major, minor): (u32, u32)| major * 10 + minor;
+    let number = |capability: (u32, u32)| capability.0 * 10 + capability.1;
     let distance = |card: &Card| {
         (
             number(card.compute_capability).abs_diff(number(capability)),

@@ -1,8 +1,8 @@
-//! The GPUs, who holds their memory, and CUDA's toolkit.
+//! Findings about the GPUs, the holders of their memory, CUDA's libraries and its toolkit.
 
 use super::{Finding, Machine};
 use crate::device::{
-    FoundLibrary, Gpu, GpuProcess, Gpus, Hardware, Libraries, NEWEST_COMPUTE_CAPABILITY,
+    FoundLibrary, GpuProcess, Gpus, Hardware, InstalledGpu, Libraries, NEWEST_COMPUTE_CAPABILITY,
     OLDEST_COMPUTE_CAPABILITY, OLDEST_CUDA, REQUIREMENTS, Requirement,
 };
 use crate::doctor::probe::Nvcc;
@@ -37,9 +37,12 @@ pub(super) fn gpus(machine: &Machine) -> Vec<Finding> {
             }
             let built = machine.build_cuda.is_some();
             let newer = gpus.iter().position(|gpu| !gpu.is_too_old());
-            findings.extend(gpus.iter().map(|gpu| match built && gpu.is_too_old() {
-                true => too_old(gpu, newer),
-                false => available(gpu, built),
+            findings.extend(gpus.iter().map(|gpu| {
+                if built && gpu.is_too_old() {
+                    too_old(gpu, newer)
+                } else {
+                    available(gpu, built)
+                }
             }));
             findings.extend(unreadable.iter().map(|reason| {
                 let text = format!("does not answer: {reason}");
@@ -55,7 +58,7 @@ pub(super) fn gpus(machine: &Machine) -> Vec<Finding> {
 }
 
 /// `NVIDIA GeForce RTX 3060, 28 SMs, compute capability 8.6`
-fn description(gpu: &Gpu) -> String {
+fn description(gpu: &InstalledGpu) -> String {
     let mut text = gpu.profile.name.clone();
     if let Hardware::Cuda(cuda) = &gpu.profile.hardware {
         let (major, minor) = cuda.compute_capability;
@@ -67,8 +70,8 @@ fn description(gpu: &Gpu) -> String {
     text
 }
 
-/// A GPU without kernels, which a run refuses; `newer` is the index, by bus, of one that has some.
-fn too_old(gpu: &Gpu, newer: Option<usize>) -> Finding {
+/// A GPU without kernels, which a run refuses. `newer` is the index, by bus, of a GPU that has some.
+fn too_old(gpu: &InstalledGpu, newer: Option<usize>) -> Finding {
     let (major, minor) = OLDEST_COMPUTE_CAPABILITY;
     let text = format!(
         "{}: kernels are there for {major}.{minor} and newer",
@@ -91,7 +94,7 @@ fn too_old(gpu: &Gpu, newer: Option<usize>) -> Finding {
     }
 }
 
-fn available(gpu: &Gpu, built: bool) -> Finding {
+fn available(gpu: &InstalledGpu, built: bool) -> Finding {
     let profile = &gpu.profile;
     let mut text = description(gpu);
     if built && gpu.compute_capability() > Some(NEWEST_COMPUTE_CAPABILITY) {
@@ -132,7 +135,7 @@ fn gpu_process(process: &GpuProcess) -> String {
 pub(super) fn toolkit(machine: &Machine) -> Finding {
     const BUILD: &str = "this build has no CUDA and needs none";
     if let Some((major, minor)) = machine.build_cuda {
-        // It brings its kernels.
+        // The build brings its kernels.
         let text = format!("this build has CUDA {major}.{minor} and needs none");
         return Finding::ok("toolkit", text);
     }

@@ -1,4 +1,4 @@
-//! What the figures mean. A pure function of what was seen.
+//! Findings, a pure function of a probe's figures.
 
 use serde::Serialize;
 
@@ -11,10 +11,10 @@ mod gpus;
 
 const GIB: u64 = 1 << 30;
 
-/// Less than this and no run worth the name starts.
+/// Available memory, in bytes, below which no useful run starts.
 const TOO_LITTLE_MEMORY: u64 = GIB / 4;
 
-/// One thing about the machine, and unless it is as it should be, what to do.
+/// A fact about the machine, with a suggestion unless all is well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub subject: &'static str,
@@ -61,7 +61,7 @@ impl Finding {
     }
 }
 
-/// Every finding, in the order it is shown.
+/// Every finding, in the order in which they are shown.
 pub fn examine(machine: &Machine) -> Vec<Finding> {
     let mut findings = vec![cpu(machine), cores(machine), memory(machine)];
     findings.extend(memory_limit(machine));
@@ -132,9 +132,10 @@ fn memory(machine: &Machine) -> Finding {
         }
         None => "stop other programs, or train on a machine with more memory".into(),
     };
-    match available < TOO_LITTLE_MEMORY {
-        true => Finding::problem("memory", text, suggestion),
-        false => Finding::note("memory", text, suggestion),
+    if available < TOO_LITTLE_MEMORY {
+        Finding::problem("memory", text, suggestion)
+    } else {
+        Finding::note("memory", text, suggestion)
     }
 }
 

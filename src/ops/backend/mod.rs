@@ -5,7 +5,9 @@
 //! does in one pass (the residual add and the norm after it, a product and GELU) is one operation here.
 
 mod arguments;
+mod backward;
 mod batch;
+mod forward;
 mod update;
 mod values;
 
@@ -14,19 +16,19 @@ pub use arguments::{
     EmbeddingTables, GradientWrite, Gradients, Mask, Masks, NormSaved, NormStats, Part, PartMut,
     Residual, Shape, TrainingState,
 };
+pub use backward::Backward;
 #[cfg(feature = "cuda")]
 pub(crate) use batch::PACKET_HEAD;
 pub use batch::rows_by_token;
 pub(crate) use batch::{Packets, Tokens, plan_batch};
-pub use update::{AdamW, Ended, OptimizerSettings, Update};
+pub use forward::Forward;
+pub use update::{AdamW, DecayRun, Ended, OptimizerSettings, Update};
 pub use values::{CHUNK, StoredBackend, Values, ValuesMut};
 pub(crate) use values::{chunks, on_host, room};
 
-use std::ops::Range;
-
 use super::gemm::{Table, TrainingGemm};
 use crate::memory::{AllocationError, Allocator, Memory, Refused};
-use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
+use crate::terms::{Engine, Inputs, NamedChoice, Precision};
 
 /// What an operation says: nothing, or why the device did not do it. On a GPU it may still be under way.
 pub type Done = Result<(), Refused>;
@@ -49,12 +51,8 @@ impl<E> From<Refused> for LoadError<E> {
 /// Writes inputs and targets.
 pub type ReadTokens<'a, E> = dyn FnMut(&mut [u32], &mut [u32]) -> Result<(), E> + 'a;
 
-/// Everything that a device computes in a training step.
-///
-/// Shapes are those of the CPU bodies of this room, whose documentation says what is computed. Operations
-/// allocate nothing. They panic when a part is of another length than its neighbours ask for: a defect of
-/// the caller.
-pub trait Backend: Sized + 'static {
+/// The buffers of one device.
+pub trait Buffers: Sized + 'static {
     /// A buffer in the precision that the model computes in.
     type Compute: 'static;
     /// A buffer in fp32.
@@ -63,27 +61,13 @@ pub trait Backend: Sized + 'static {
     type Batch: 'static;
     /// Its header, where they read that.
     type Header;
-    /// The loss so far, and what an update of the weights reads beside the state.
-    type Tally: 'static;
-    /// Work that was done once and can be done again.
-    type Recording: Default + 'static;
     type Allocator<'a>: Allocator<Compute = Self::Compute, Full = Self::Full, Error = AllocationError>
     where
         Self: 'a;
 
     fn engine(&self) -> Engine;
     fn precision(&self) -> Precision;
-    /// What products multiply.
-    fn inputs(&self) -> Inputs;
     fn allocator<'a>(&'a self, memory: &'a mut Memory) -> Self::Allocator<'a>;
-
-    /// Decides what computes the products of a rung, in at most `room` bytes; see
-    /// [`Dispatch::prepare`](super::gemm::Dispatch::prepare).
-    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>);
-    /// What computes which product, for a checkpoint.
-    fn products(&self) -> Table;
-    fn take_choices(&self) -> Vec<NamedChoice>;
-
     /// Room for micro-batches of up to `rows` tokens.
     ///
     /// # Errors
@@ -102,152 +86,35 @@ pub trait Backend: Sized + 'static {
         read: &mut ReadTokens<E>,
     ) -> Result<(), LoadError<E>>;
     fn header(batch: &Self::Batch) -> &Self::Header;
+    fn clear(&self, part: PartMut<Self::Compute>) -> Done;
+}
 
+/// Everything that a device computes in a training step.
+///
+/// Shapes are those of the CPU bodies, whose documentation gives the formulas. Operations allocate nothing. They panic
+/// when a part has another length than its neighbours require: a defect of the caller.
+pub trait Backend: Forward + Backward {
+    /// The loss so far.
+    type Tally: 'static;
+    /// The numbers that an update of the weights reads beside the state.
+    type Optimizer: 'static;
+    /// Work that was done once and can be done again.
+    type Recording: Default + 'static;
+    /// What products multiply.
+    fn inputs(&self) -> Inputs;
+    /// Decides what computes the products of a rung, in at most `room` bytes; see
+    /// [`Dispatch::prepare`](super::gemm::Dispatch::prepare).
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>);
+    /// What computes which product, for a checkpoint.
+    fn products(&self) -> Table;
+    fn take_choices(&self) -> Vec<NamedChoice>;
     /// Does `work`, whose operations and buffers are the same whenever it is called with this recording.
     fn record(&self, recording: &mut Self::Recording, work: impl FnMut() -> Done) -> Done;
-
-    /// Before gradients are summed: what they hold from here on. The first micro-step replaces what is
-    /// [`GradientWrite::Overwrite`]; who cannot do that zeroes them.
-    fn begin(&self, gradients: &mut Self::Full) -> Result<GradientWrite, Refused>;
-    fn clear(&self, part: PartMut<Self::Compute>) -> Done;
-
-    /// Embeds the first rows of the micro-batch, as many as `out` has.
-    fn embed(
-        &self,
-        batch: &Self::Batch,
-        tables: EmbeddingTables<Self::Compute>,
-        out: PartMut<Self::Compute>,
-        mask: Option<Mask<Self::Header>>,
-    ) -> Done;
-    fn norm(
-        &self,
-        norm: Affine<Self::Compute>,
-        x: Part<Self::Compute>,
-        out: PartMut<Self::Compute>,
-        stats: NormStats<Self::Full>,
-    ) -> Done;
-    /// Joins a branch to the residual stream, and `out` is the norm of that.
-    fn residual_norm(
-        &self,
-        residual: Residual<Self::Compute>,
-        mask: Option<Mask<Self::Header>>,
-        norm: Affine<Self::Compute>,
-        out: PartMut<Self::Compute>,
-        stats: NormStats<Self::Full>,
-    ) -> Done;
-    fn linear(
-        &self,
-        layer: Affine<Self::Compute>,
-        x: Part<Self::Compute>,
-        y: PartMut<Self::Compute>,
-        columns: usize,
-    ) -> Done;
-    fn linear_gelu(
-        &self,
-        form: Gelu,
-        layer: Affine<Self::Compute>,
-        x: Part<Self::Compute>,
-        y: PartMut<Self::Compute>,
-        activated: PartMut<Self::Compute>,
-        columns: usize,
-    ) -> Done;
-    fn gelu(&self, form: Gelu, x: Part<Self::Compute>, out: PartMut<Self::Compute>) -> Done;
-    /// `queries` are the positions that are computed; a GPU computes all of them. The mask is that of head 0.
-    fn attention(
-        &self,
-        shape: Shape,
-        queries: Range<usize>,
-        qkv: Part<Self::Compute>,
-        into: AttentionOut<Self::Compute, Self::Full>,
-        mask: Option<Mask<Self::Header>>,
-        scratch: &mut Self::Full,
-    ) -> Done;
-    /// The losses of `rows` of the micro-batch, whose `logits` may be lost.
-    fn cross_entropy(
-        &self,
-        batch: &Self::Batch,
-        rows: Range<usize>,
-        logits: PartMut<Self::Compute>,
-        losses: PartMut<Self::Full>,
-    ) -> Done;
-
-    /// As [`Backend::cross_entropy`], and the logits become the gradients of the losses times the header's
-    /// scale.
-    fn cross_entropy_gradients(
-        &self,
-        batch: &Self::Batch,
-        rows: Range<usize>,
-        logits: PartMut<Self::Compute>,
-        losses: PartMut<Self::Full>,
-    ) -> Done;
-    fn input_gradients(
-        &self,
-        weight: Part<Self::Compute>,
-        dy: Part<Self::Compute>,
-        dx: PartMut<Self::Compute>,
-        columns: usize,
-    ) -> Done;
-    /// As [`Backend::input_gradients`] through the activation of `x`.
-    fn gelu_input_gradients(
-        &self,
-        form: Gelu,
-        weight: Part<Self::Compute>,
-        dy: Part<Self::Compute>,
-        x: Part<Self::Compute>,
-        dx: PartMut<Self::Compute>,
-        columns: usize,
-    ) -> Done;
-    fn weight_gradients(
-        &self,
-        dy: Part<Self::Compute>,
-        x: Part<Self::Compute>,
-        into: Gradients<Self::Full>,
-        columns: usize,
-        partials: &mut Self::Full,
-    ) -> Done;
-    fn attention_gradients(
-        &self,
-        shape: Shape,
-        dout: Part<Self::Compute>,
-        saved: AttentionSaved<Self::Compute, Self::Full>,
-        dqkv: PartMut<Self::Compute>,
-        mask: Option<Mask<Self::Header>>,
-        scratch: &mut Self::Full,
-    ) -> Done;
-    /// Adds to `dx`.
-    fn norm_gradients(
-        &self,
-        dout: Part<Self::Compute>,
-        saved: NormSaved<Self::Compute, Self::Full>,
-        dx: PartMut<Self::Compute>,
-        into: Gradients<Self::Full>,
-        partials: &mut Self::Full,
-    ) -> Done;
-    /// `out = dropout(x)`, (R, columns) with `positions` rows of a sample.
-    fn drop(
-        &self,
-        x: Part<Self::Compute>,
-        out: PartMut<Self::Compute>,
-        rows: (usize, usize),
-        mask: Mask<Self::Header>,
-    ) -> Done;
-    /// Adds the gradients of the micro-batch's embeddings, of which `dx` are those before dropout, to those
-    /// of both tables. `dx` may be masked in place.
-    fn embedding_gradients(
-        &self,
-        batch: &Self::Batch,
-        dx: PartMut<Self::Compute>,
-        into: EmbeddingGradients<Self::Full>,
-        rows: (usize, usize),
-        mask: Option<Mask<Self::Header>>,
-        partials: &mut Self::Full,
-    ) -> Done;
-
-    /// A tally of nothing, for the updates of parameters of which `decays` says which do.
+    /// A tally of nothing.
     ///
     /// # Errors
     /// When its memory is refused.
-    fn tally(&self, decays: &[(Range<usize>, bool)]) -> Result<Self::Tally, Refused>;
+    fn tally(&self) -> Result<Self::Tally, Refused>;
     /// Makes it a tally of nothing again.
     fn reset(&self, tally: &mut Self::Tally) -> Done;
     /// Adds the losses of whole samples, `positions` each. The sum has the same bits whatever the
@@ -260,9 +127,15 @@ pub trait Backend: Sized + 'static {
     ) -> Done;
     /// The sum so far, in nats. Waits for the device.
     fn loss(&self, tally: &Self::Tally) -> Result<f64, Refused>;
+    /// The numbers for updates of parameters with these runs of decay.
+    ///
+    /// # Errors
+    /// When their memory is refused.
+    fn optimizer(&self, decays: &[DecayRun]) -> Result<Self::Optimizer, Refused>;
     /// Clips, and updates the weights unless the loss or a gradient is not finite. Waits for the device.
     fn update(
         &self,
+        optimizer: &mut Self::Optimizer,
         state: TrainingState<Self>,
         update: &Update,
         tally: &mut Self::Tally,

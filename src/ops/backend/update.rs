@@ -1,5 +1,7 @@
 //! One AdamW update: its settings, its numbers and its outcome.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 /// nanoGPT's optimizer keys.
@@ -11,6 +13,14 @@ pub struct OptimizerSettings {
     pub eps: f64,
     /// Largest global gradient norm; 0 turns clipping off.
     pub grad_clip: f64,
+}
+
+/// A run of neighbouring parameters that all decay, or all do not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecayRun {
+    /// Elements of the flat parameters.
+    pub elements: Range<usize>,
+    pub decays: bool,
 }
 
 /// One update of all parameters.

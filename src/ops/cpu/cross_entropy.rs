@@ -7,15 +7,15 @@ use crate::ops::loops::element::{max, sum};
 use crate::ops::loops::parallel::for_row_blocks2;
 use crate::ops::loops::vectorised::vectorised;
 
-/// The loss of every row into `losses` (R); `logits` are (R, V) and lost, `targets` (R).
+/// Writes the loss of every row into `losses` (R). `logits` (R, V) are overwritten; `targets` are (R).
 pub fn losses<T: Element>(logits: &mut [T], targets: &[u32], losses: &mut [T]) {
     let vocab = logits.len() / losses.len();
-    for_row_blocks2((logits, vocab), (losses, 1), |first, logits, losses| {
+    for_row_blocks2(logits, vocab, losses, 1, |first, logits, losses| {
         cross_entropies(logits, &targets[first..], losses);
     });
 }
 
-/// As [`losses`], and the logits become `scale * (softmax(logits) - onehot(target))`.
+/// Writes the losses, as [`losses`] does; the logits become `scale * (softmax(logits) - onehot(target))`.
 pub fn losses_and_gradients<T: Element>(
     logits: &mut [T],
     targets: &[u32],
@@ -23,12 +23,12 @@ pub fn losses_and_gradients<T: Element>(
     losses: &mut [T],
 ) {
     let vocab = logits.len() / losses.len();
-    for_row_blocks2((logits, vocab), (losses, 1), |first, logits, losses| {
+    for_row_blocks2(logits, vocab, losses, 1, |first, logits, losses| {
         into_gradients(logits, &targets[first..], scale, losses);
     });
 }
 
-/// The loss of one row; its logits become `exp(logit - max)`. Also returns their sum.
+/// Returns the loss of one row, and the sum of `exp(logit - max)`, which its logits become.
 #[inline(always)]
 fn cross_entropy<T: Element>(row: &mut [T], target: u32) -> (T, T) {
     let top = max(row);
@@ -50,7 +50,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// The losses of a block of rows; their logits become `scale * (softmax - onehot)`.
+    /// Writes the losses of a block of rows; their logits become `scale * (softmax - onehot)`.
     fn into_gradients<T: Element>(logits: &mut [T], targets: &[u32], scale: T, losses: &mut [T]) {
         let rows = logits.chunks_exact_mut(logits.len() / losses.len());
         for ((row, &target), loss) in rows.zip(targets).zip(losses) {
@@ -65,7 +65,7 @@ vectorised! {
     }
 }
 
-/// The oracle: the loss of every row (R) of `logits` (R, V) with `targets` (R).
+/// Oracle of [`losses`]: the loss of every row (R) of `logits` (R, V) with `targets` (R).
 pub fn cross_entropy_ref(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let log_probabilities = candle_nn::ops::log_softmax(logits, D::Minus1)?;
     log_probabilities

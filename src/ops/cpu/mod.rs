@@ -2,9 +2,11 @@
 
 pub mod adamw;
 pub mod attention;
+mod backward;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+mod forward;
 pub mod layer_norm;
 pub mod linear;
 mod memory;
@@ -12,19 +14,15 @@ mod values;
 
 pub use memory::Host;
 
-use std::ops::Range;
-
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
-    Affine, AttentionOut, AttentionSaved, Backend, BatchHeader, Done, DropoutSite,
-    EmbeddingGradients, EmbeddingTables, Ended, GradientWrite, Gradients, LoadError, Mask, Masks,
-    NormSaved, NormStats, Part, PartMut, ReadTokens, Residual, Shape, Tokens, TrainingState,
-    Update,
+    Backend, BatchHeader, Buffers, DecayRun, Done, DropoutSite, Ended, GradientWrite, Gradients,
+    LoadError, Mask, Masks, NormStats, Part, PartMut, ReadTokens, Tokens, TrainingState, Update,
 };
 use crate::ops::gemm::{Cpu, Products, Table, TrainingGemm};
-use crate::ops::loops::{Element, gelu, parallel};
-use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
-use attention::{WeightDropout, Work};
+use crate::ops::loops::{Element, parallel};
+use crate::terms::{Engine, Inputs, NamedChoice, Precision};
+use attention::{AttentionWorkspace, WeightDropout};
 use dropout::Dropout;
 
 /// Computes in `T` on the threads of the current pool: f32, or f64 in tests.
@@ -39,8 +37,8 @@ impl<T: Element> OnCpu<T> {
         Self { products, threads }
     }
 
-    fn attention_work<'a>(&self, scratch: &'a mut [T]) -> Work<'a, T> {
-        Work {
+    fn attention_work<'a>(&self, scratch: &'a mut [T]) -> AttentionWorkspace<'a, T> {
+        AttentionWorkspace {
             scratch,
             products: self.products.sequential(),
         }
@@ -58,10 +56,14 @@ pub struct Batch {
     header: BatchHeader,
 }
 
-/// The loss so far, and which parameters decay.
+/// The loss so far.
 pub struct Tally {
     loss: f64,
-    decays: Vec<(Range<usize>, bool)>,
+}
+
+/// The parameters that decay, and those that do not.
+pub struct Optimizer {
+    decays: Vec<DecayRun>,
 }
 
 impl Batch {
@@ -134,13 +136,15 @@ fn weight_dropout(mask: Mask<BatchHeader>) -> WeightDropout {
     }
 }
 
-impl<T: Element> Backend for OnCpu<T> {
+impl<T: Element> Buffers for OnCpu<T> {
     type Compute = Vec<T>;
+
     type Full = Vec<T>;
+
     type Batch = Batch;
+
     type Header = BatchHeader;
-    type Tally = Tally;
-    type Recording = ();
+
     type Allocator<'a> = Host<'a, T>;
 
     fn engine(&self) -> Engine {
@@ -153,24 +157,8 @@ impl<T: Element> Backend for OnCpu<T> {
         Precision::Float32
     }
 
-    fn inputs(&self) -> Inputs {
-        self.products.inputs()
-    }
-
     fn allocator<'a>(&'a self, memory: &'a mut Memory) -> Host<'a, T> {
         Host::new(memory)
-    }
-
-    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
-        self.products.prepare(gemms, room);
-    }
-
-    fn products(&self) -> Table {
-        self.products.table()
-    }
-
-    fn take_choices(&self) -> Vec<NamedChoice> {
-        self.products.take_choices()
     }
 
     fn batch(&self, rows: usize, memory: &mut Memory) -> Result<Batch, AllocationError> {
@@ -195,258 +183,40 @@ impl<T: Element> Backend for OnCpu<T> {
         &batch.header
     }
 
-    fn record(&self, _recording: &mut (), mut work: impl FnMut() -> Done) -> Done {
-        work()
-    }
-
-    fn begin(&self, _gradients: &mut Vec<T>) -> Result<GradientWrite, Refused> {
-        Ok(GradientWrite::Overwrite)
-    }
-
     fn clear(&self, part: PartMut<Vec<T>>) -> Done {
         parallel::zero(part.slice());
         Ok(())
     }
+}
 
-    fn embed(
-        &self,
-        batch: &Batch,
-        tables: EmbeddingTables<Vec<T>>,
-        out: PartMut<Vec<T>>,
-        mask: Option<Mask<BatchHeader>>,
-    ) -> Done {
-        let (out, tokens) = (out.slice(), &batch.tokens.inputs);
-        let (positions, columns) = (tables.positions, tables.columns);
-        let at = (positions.start, positions.len());
-        let (wte, wpe) = (tables.wte.slice(), tables.wpe.slice());
-        embedding::forward(tokens, wte, wpe, out, at, columns);
-        if let Some(Mask { masks, site }) = mask {
-            dropout::mask_in_place(out, columns, positions.len(), masks.dropout(), site);
-        }
-        Ok(())
+impl<T: Element> Backend for OnCpu<T> {
+    type Tally = Tally;
+    type Optimizer = Optimizer;
+
+    type Recording = ();
+
+    fn inputs(&self) -> Inputs {
+        self.products.inputs()
     }
 
-    fn norm(
-        &self,
-        norm: Affine<Vec<T>>,
-        x: Part<Vec<T>>,
-        out: PartMut<Vec<T>>,
-        stats: NormStats<Vec<T>>,
-    ) -> Done {
-        let (weight, bias) = (norm.weight.slice(), norm.bias.map(Part::slice));
-        layer_norm::forward(x.slice(), weight, bias, out.slice(), stats.slices());
-        Ok(())
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
+        self.products.prepare(gemms, room);
     }
 
-    fn residual_norm(
-        &self,
-        residual: Residual<Vec<T>>,
-        mask: Option<Mask<BatchHeader>>,
-        norm: Affine<Vec<T>>,
-        out: PartMut<Vec<T>>,
-        stats: NormStats<Vec<T>>,
-    ) -> Done {
-        let (weight, bias) = (norm.weight.slice(), norm.bias.map(Part::slice));
-        let (x, branch) = (residual.x.slice(), residual.branch.slice());
-        let after = residual.out.slice();
-        let dropout = mask.map(|Mask { masks, site }| (masks.dropout(), site));
-        let (columns, positions) = (weight.len(), residual.positions);
-        dropout::residual_forward(x, branch, after, columns, positions, dropout);
-        layer_norm::forward(after, weight, bias, out.slice(), stats.slices());
-        Ok(())
+    fn products(&self) -> Table {
+        self.products.table()
     }
 
-    fn linear(
-        &self,
-        layer: Affine<Vec<T>>,
-        x: Part<Vec<T>>,
-        y: PartMut<Vec<T>>,
-        columns: usize,
-    ) -> Done {
-        let (weight, bias) = (layer.weight.slice(), layer.bias.map(Part::slice));
-        linear::forward(&self.products, x.slice(), weight, bias, y.slice(), columns);
-        Ok(())
+    fn take_choices(&self) -> Vec<NamedChoice> {
+        self.products.take_choices()
     }
 
-    fn linear_gelu(
-        &self,
-        form: Gelu,
-        layer: Affine<Vec<T>>,
-        x: Part<Vec<T>>,
-        y: PartMut<Vec<T>>,
-        activated: PartMut<Vec<T>>,
-        columns: usize,
-    ) -> Done {
-        let (weight, bias) = (layer.weight.slice(), layer.bias.map(Part::slice));
-        let written = (y.slice(), activated.slice());
-        let products = &self.products;
-        linear::forward_gelu(products, form, x.slice(), weight, bias, written, columns);
-        Ok(())
+    fn record(&self, _recording: &mut (), mut work: impl FnMut() -> Done) -> Done {
+        work()
     }
 
-    fn gelu(&self, form: Gelu, x: Part<Vec<T>>, out: PartMut<Vec<T>>) -> Done {
-        gelu::forward(form, x.slice(), out.slice());
-        Ok(())
-    }
-
-    fn attention(
-        &self,
-        shape: Shape,
-        queries: Range<usize>,
-        qkv: Part<Vec<T>>,
-        into: AttentionOut<Vec<T>, Vec<T>>,
-        mask: Option<Mask<BatchHeader>>,
-        scratch: &mut Vec<T>,
-    ) -> Done {
-        let (out, lse) = (into.out.slice(), into.lse.slice());
-        let dropout = mask.map(weight_dropout);
-        let work = self.attention_work(scratch);
-        attention::forward(qkv.slice(), out, lse, shape, queries, dropout, work);
-        Ok(())
-    }
-
-    fn cross_entropy(
-        &self,
-        batch: &Batch,
-        rows: Range<usize>,
-        logits: PartMut<Vec<T>>,
-        losses: PartMut<Vec<T>>,
-    ) -> Done {
-        let targets = &batch.tokens.targets[rows];
-        cross_entropy::losses(logits.slice(), targets, losses.slice());
-        Ok(())
-    }
-
-    fn cross_entropy_gradients(
-        &self,
-        batch: &Batch,
-        rows: Range<usize>,
-        logits: PartMut<Vec<T>>,
-        losses: PartMut<Vec<T>>,
-    ) -> Done {
-        let targets = &batch.tokens.targets[rows];
-        let scale = T::of(batch.header.scale);
-        cross_entropy::losses_and_gradients(logits.slice(), targets, scale, losses.slice());
-        Ok(())
-    }
-
-    fn input_gradients(
-        &self,
-        weight: Part<Vec<T>>,
-        dy: Part<Vec<T>>,
-        dx: PartMut<Vec<T>>,
-        columns: usize,
-    ) -> Done {
-        let (dy, weight) = (dy.slice(), weight.slice());
-        linear::backward_input(&self.products, dy, weight, dx.slice(), columns);
-        Ok(())
-    }
-
-    fn gelu_input_gradients(
-        &self,
-        form: Gelu,
-        weight: Part<Vec<T>>,
-        dy: Part<Vec<T>>,
-        x: Part<Vec<T>>,
-        dx: PartMut<Vec<T>>,
-        columns: usize,
-    ) -> Done {
-        let (products, dy, weight) = (&self.products, dy.slice(), weight.slice());
-        linear::backward_gelu_input(products, form, dy, weight, x.slice(), dx.slice(), columns);
-        Ok(())
-    }
-
-    fn weight_gradients(
-        &self,
-        dy: Part<Vec<T>>,
-        x: Part<Vec<T>>,
-        into: Gradients<Vec<T>>,
-        columns: usize,
-        _partials: &mut Vec<T>,
-    ) -> Done {
-        let (sum, gradients) = (into.sum, into.slices());
-        let (products, dy, x) = (&self.products, dy.slice(), x.slice());
-        linear::backward_weight(products, dy, x, gradients, sum, columns);
-        Ok(())
-    }
-
-    fn attention_gradients(
-        &self,
-        shape: Shape,
-        dout: Part<Vec<T>>,
-        saved: AttentionSaved<Vec<T>, Vec<T>>,
-        dqkv: PartMut<Vec<T>>,
-        mask: Option<Mask<BatchHeader>>,
-        scratch: &mut Vec<T>,
-    ) -> Done {
-        let saved = attention::Saved {
-            qkv: saved.qkv.slice(),
-            out: saved.out.slice(),
-            lse: saved.lse.slice(),
-        };
-        let dropout = mask.map(weight_dropout);
-        let work = self.attention_work(scratch);
-        attention::backward(dout.slice(), saved, dqkv.slice(), shape, dropout, work);
-        Ok(())
-    }
-
-    fn norm_gradients(
-        &self,
-        dout: Part<Vec<T>>,
-        saved: NormSaved<Vec<T>, Vec<T>>,
-        dx: PartMut<Vec<T>>,
-        into: Gradients<Vec<T>>,
-        partials: &mut Vec<T>,
-    ) -> Done {
-        let saved = layer_norm::Saved {
-            x: saved.x.slice(),
-            weight: saved.weight.slice(),
-            mean: saved.mean.slice(),
-            rstd: saved.rstd.slice(),
-        };
-        let (sum, gradients) = (into.sum, into.slices());
-        layer_norm::backward(dout.slice(), saved, dx.slice(), gradients, sum, partials);
-        Ok(())
-    }
-
-    fn drop(
-        &self,
-        x: Part<Vec<T>>,
-        out: PartMut<Vec<T>>,
-        (columns, positions): (usize, usize),
-        Mask { masks, site }: Mask<BatchHeader>,
-    ) -> Done {
-        let out = out.slice();
-        out.copy_from_slice(x.slice());
-        dropout::mask_in_place(out, columns, positions, masks.dropout(), site);
-        Ok(())
-    }
-
-    fn embedding_gradients(
-        &self,
-        batch: &Batch,
-        dx: PartMut<Vec<T>>,
-        into: EmbeddingGradients<Vec<T>>,
-        (columns, positions): (usize, usize),
-        mask: Option<Mask<BatchHeader>>,
-        _partials: &mut Vec<T>,
-    ) -> Done {
-        let dx = dx.slice();
-        if let Some(Mask { masks, site }) = mask {
-            dropout::mask_in_place(dx, columns, positions, masks.dropout(), site);
-        }
-        let (dwte, dwpe) = into.buffer.split_at_mut(into.wpe.start);
-        let (dwte, dwpe) = (&mut dwte[into.wte], &mut dwpe[..into.wpe.len()]);
-        let dwpe = (dwpe, into.positions);
-        embedding::backward(&batch.tokens.inputs, dx, dwte, dwpe, positions, columns);
-        Ok(())
-    }
-
-    fn tally(&self, decays: &[(Range<usize>, bool)]) -> Result<Tally, Refused> {
-        Ok(Tally {
-            loss: 0.0,
-            decays: decays.to_vec(),
-        })
+    fn tally(&self) -> Result<Tally, Refused> {
+        Ok(Tally { loss: 0.0 })
     }
 
     fn reset(&self, tally: &mut Tally) -> Done {
@@ -465,8 +235,15 @@ impl<T: Element> Backend for OnCpu<T> {
         Ok(tally.loss)
     }
 
+    fn optimizer(&self, decays: &[DecayRun]) -> Result<Optimizer, Refused> {
+        Ok(Optimizer {
+            decays: decays.to_vec(),
+        })
+    }
+
     fn update(
         &self,
+        optimizer: &mut Optimizer,
         state: TrainingState<Self>,
         update: &Update,
         tally: &mut Tally,
@@ -478,11 +255,12 @@ impl<T: Element> Backend for OnCpu<T> {
         if !ended.is_finite() {
             return Ok(ended);
         }
-        for (run, decays) in &tally.decays {
+        for DecayRun { elements, decays } in &optimizer.decays {
+            let run = || elements.clone();
             let rule = update.rule(*decays, update.clip_factor(ended.gradient_norm));
-            let (m, v) = (&mut state.m[run.clone()], &mut state.v[run.clone()]);
-            let gradients = &state.gradients[run.clone()];
-            rule.update(&mut state.weights[run.clone()], m, v, gradients);
+            let (m, v) = (&mut state.m[run()], &mut state.v[run()]);
+            let gradients = &state.gradients[run()];
+            rule.update(&mut state.weights[run()], m, v, gradients);
         }
         Ok(ended)
     }

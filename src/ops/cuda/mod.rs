@@ -5,11 +5,15 @@
 //! What differs from step to step is read from the GPU's memory, so that a launch can be captured in a graph.
 
 mod backend;
+mod backward;
 mod batch;
+mod forward;
 mod memory;
+mod optimizer;
 mod recording;
 mod tally;
 mod values;
+mod views;
 
 pub mod adamw;
 pub mod attention;

@@ -9,7 +9,7 @@ use crate::terms::Precision;
 /// A type that a GPU computes in.
 pub trait GpuElement: WithDType + DeviceRepr + ValidAsZeroBits {
     const PRECISION: Precision;
-    /// How the names of kernels for it end.
+    /// Suffix of the names of its kernels.
     const SUFFIX: &'static str;
 
     fn from_full(value: f32) -> Self;

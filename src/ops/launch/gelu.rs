@@ -1,14 +1,14 @@
-//! GELU, as [`crate::ops::loops::gelu`] has it, where no product's epilogue computes it.
+//! GELU on a GPU, for GEMMs whose epilogue lacks it: the GPU's [`crate::ops::loops::gelu`].
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
 use super::{Gpu, GpuElement, LaunchError, THREADS, grid};
 use crate::terms::Gelu;
 
-/// `out = gelu(x)`; both of one length.
+/// Computes `out = gelu(x)`; both of one length.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn forward<T: GpuElement>(
     gpu: &Gpu,
     form: Gelu,
@@ -18,10 +18,10 @@ pub fn forward<T: GpuElement>(
     launch(gpu, forward_kernel(form), x, out)
 }
 
-/// `d *= gelu'(x)`, in place.
+/// Computes `d *= gelu'(x)` in place; both of one length.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn backward<T: GpuElement>(
     gpu: &Gpu,
     form: Gelu,
@@ -31,14 +31,14 @@ pub fn backward<T: GpuElement>(
     launch(gpu, backward_kernel(form), x, d)
 }
 
-/// What a product is followed by where its epilogue lacks GELU; matrices of `count` elements.
+/// The kernel that follows a GEMM whose epilogue lacks GELU.
 #[derive(Clone, Copy)]
 pub(in crate::ops) enum AfterProduct {
     Forward(Gelu),
     Backward(Gelu),
 }
 
-/// [`forward`] or [`backward`] of what lies at two addresses.
+/// Computes [`forward`] or [`backward`] of `count` elements at the addresses `x` and `out`.
 ///
 /// # Safety
 /// `count` elements of type `T` lie at both, and those at `out` are touched by nothing else until the
@@ -46,7 +46,8 @@ pub(in crate::ops) enum AfterProduct {
 pub(in crate::ops) unsafe fn at_addresses<T: GpuElement>(
     gpu: &Gpu,
     after: AfterProduct,
-    (x, out): (u64, u64),
+    x: u64,
+    out: u64,
     count: usize,
 ) -> Result<(), LaunchError> {
     let operation = match after {
@@ -85,7 +86,7 @@ fn launch<T: GpuElement>(
 ) -> Result<(), LaunchError> {
     let len = out.len();
     assert_eq!(x.len(), len);
-    // 16 bytes for every thread.
+    // A thread for every 16 bytes.
     let blocks = len.div_ceil(16 / size_of::<T>() * THREADS);
     let count = len as i64;
     let kernel = gpu.kernel::<T>(operation)?;

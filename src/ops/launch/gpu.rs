@@ -1,4 +1,4 @@
-//! The GPU that kernels are launched on, and how a launch fails.
+//! The open GPU that kernels are launched on, and the failures of a launch.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use super::GpuElement;
 use super::kernels::{Kernel, KernelError};
 use crate::device::CardLimits;
 
-/// Why a kernel did not start. What goes wrong while it runs shows at a later call.
+/// Failure to start a kernel. A failure while it runs shows at a later call.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     #[error(transparent)]
@@ -24,7 +24,7 @@ pub enum LaunchError {
 }
 
 impl LaunchError {
-    /// By the driver's code, never by text.
+    /// Whether memory is lacking, by the driver's code, never by text.
     pub fn is_out_of_memory(&self) -> bool {
         let status = match self {
             Self::Driver(error) => Some(error.0),
@@ -34,26 +34,28 @@ impl LaunchError {
     }
 }
 
-/// An open GPU: its stream, what it can do, and the kernels that were launched on it so far.
+/// An open GPU: its stream, its limits, and the kernels that were launched on it so far.
 pub struct Gpu {
     device: CudaDevice,
     stream: Arc<CudaStream>,
     limits: CardLimits,
     sm_count: usize,
     l2_bytes: usize,
-    /// By operation and element.
+    /// Kernels by operation and element.
     loaded: Mutex<HashMap<[&'static str; 2], CudaFunction>>,
-    /// By their own names.
+    /// Kernels by their own names.
     named: Mutex<HashMap<String, CudaFunction>>,
 }
 
-/// What a block may ask for before its function is told otherwise: "Technical Specifications per Compute
-/// Capability" of the CUDA C++ Programming Guide.
+/// Most bytes of shared memory per block without an attribute of the function: "Technical Specifications per
+/// Compute Capability" of the CUDA C++ Programming Guide.
 const SHARED_BYTES_WITHOUT_ASKING: usize = 48 << 10;
 
 impl Gpu {
+    /// Reads the limits of `device`.
+    ///
     /// # Errors
-    /// The driver's, when it does not tell what the GPU can do.
+    /// The driver's failure to tell them.
     pub fn new(device: &CudaDevice) -> Result<Self, DriverError> {
         use CUdevice_attribute as Attribute;
         let stream = device.cuda_stream();
@@ -108,7 +110,8 @@ impl Gpu {
         self.kernel_with_shared::<T>(operation, 0)
     }
 
-    /// As [`Gpu::kernel`], of one whose blocks ask for at most so many bytes of shared memory at launch.
+    /// The kernel `operation` for elements `T`, whose blocks ask for at most `shared_bytes` of shared memory at
+    /// launch. Its first use compiles it, as in [`Gpu::kernel`].
     pub(in crate::ops) fn kernel_with_shared<T: GpuElement>(
         &self,
         operation: &'static str,
@@ -125,7 +128,7 @@ impl Gpu {
         Ok(function)
     }
 
-    /// The kernel of this name, whose blocks ask for at most so many bytes of shared memory at launch.
+    /// The kernel of this name, whose blocks ask for at most `shared_bytes` of shared memory at launch.
     pub(in crate::ops) fn kernel_named(
         &self,
         name: &str,
@@ -157,7 +160,7 @@ impl Gpu {
 
 const NULL: u64 = 0;
 
-/// Adds an array as the next argument, null for one that is not there.
+/// Adds an array as the next argument; null if there is none.
 pub(in crate::ops) fn push_optional<'a, T>(
     launch: &mut LaunchArgs<'a>,
     array: Option<&'a CudaView<T>>,
@@ -168,6 +171,7 @@ pub(in crate::ops) fn push_optional<'a, T>(
     };
 }
 
+/// Adds an array that the kernel writes as the next argument; null if there is none.
 pub(in crate::ops) fn push_optional_mut<'a, T>(
     launch: &mut LaunchArgs<'a>,
     array: Option<&'a mut CudaViewMut<T>>,
@@ -178,7 +182,7 @@ pub(in crate::ops) fn push_optional_mut<'a, T>(
     };
 }
 
-/// Blocks of so many threads each, in one row.
+/// Configuration of a launch of `blocks` blocks of `threads` threads each, in one row.
 pub(in crate::ops) fn grid(blocks: usize, threads: usize) -> LaunchConfig {
     LaunchConfig {
         grid_dim: (small(blocks) as u32, 1, 1),
@@ -187,10 +191,10 @@ pub(in crate::ops) fn grid(blocks: usize, threads: usize) -> LaunchConfig {
     }
 }
 
-/// A size as kernels take it.
+/// Converts a size to the integer that kernels take.
 ///
 /// # Panics
-/// From 2^31 on, which no array of rows or columns has.
+/// If `size` is 2^31 or more, which no array of rows or columns is.
 pub(in crate::ops) fn small(size: usize) -> i32 {
     assert!(size <= i32::MAX as usize, "{size} is beyond 31 bits");
     size as i32

@@ -1,8 +1,8 @@
 //! Copies between the host's memory and a GPU's.
 //!
 //! CUDA leaves open whether an asynchronous copy from or to pageable memory has ended when the call returns
-//! ("might be synchronous", CUDA Driver API, "API synchronization behavior"). So [`upload`] and [`download`] wait for
-//! the stream, and what must not wait is copied from [`Pinned`] memory, which knows its last copy.
+//! ("might be synchronous", CUDA Driver API, "API synchronization behavior"). Therefore [`upload`] and [`download`] wait
+//! for the stream, and copies that must not wait are made from [`Pinned`] memory, which knows its last copy.
 //! These are the only copies between host and GPU: clippy.toml disallows those of cudarc and candle elsewhere.
 #![allow(clippy::disallowed_methods)]
 
@@ -61,9 +61,9 @@ pub fn download<T: DeviceRepr>(
 pub struct Pinned<T> {
     memory: NonNull<T>,
     len: usize,
-    /// Recorded behind every copy.
+    /// Event recorded behind every copy.
     copied: CudaEvent,
-    /// Whether there was a copy that nobody has waited for since.
+    /// Whether the last copy has not been waited for yet.
     is_sent: bool,
 }
 
@@ -89,7 +89,7 @@ impl<T: DeviceRepr + ValidAsZeroBits> Pinned<T> {
         })
     }
 
-    /// The memory to be written, once the last copy has read it.
+    /// The memory, to be written. Waits until the last copy has read it.
     ///
     /// # Errors
     /// The driver's.
@@ -102,7 +102,7 @@ impl<T: DeviceRepr + ValidAsZeroBits> Pinned<T> {
         Ok(unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.len) })
     }
 
-    /// Copies all of it to the GPU in the order of `stream`, and waits for nothing.
+    /// Copies all of the memory to the GPU in the order of `stream`, and waits for nothing.
     ///
     /// # Errors
     /// The driver's.
@@ -126,7 +126,7 @@ impl<T: DeviceRepr + ValidAsZeroBits> Pinned<T> {
         Ok(())
     }
 
-    /// Is reached when the last [`Pinned::send`] has been done.
+    /// Event that is reached when the last [`Pinned::send`] has been done.
     pub fn copied(&self) -> &CudaEvent {
         &self.copied
     }

@@ -1,14 +1,14 @@
-//! taper's own kernels: PTX that build/kernels.rs embedded, found by name and loaded through candle.
+//! taper's own kernels: PTX that `build/kernels.rs` embeds, found by name and loaded through candle.
 
 use candle_core::cuda_backend::{CudaDevice, CudaError};
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaFunction, DriverError};
 
-/// One kernel, compiled for one compute capability; a module of its own.
+/// One kernel, compiled for one compute capability into a module of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
     pub name: &'static str,
-    /// As nvcc writes it: "80" runs on 8.0 and all newer ones, "90a" on 9.0 alone.
+    /// Compute capability as nvcc writes it: "80" runs on 8.0 and all newer ones, "90a" on 9.0 alone.
     pub compute: &'static str,
     pub ptx: &'static str,
 }
@@ -34,7 +34,7 @@ pub enum KernelError {
 }
 
 impl KernelError {
-    /// The driver's own word, where it had one.
+    /// The driver's status, if the driver failed.
     pub(super) fn status(&self) -> Option<CUresult> {
         let error = match self {
             Self::Load { source, .. } => driver_error(source)?.0,
@@ -53,7 +53,7 @@ impl KernelError {
     }
 }
 
-/// The driver's error that candle wrapped, where there is one.
+/// The driver's error inside candle's, if there is one.
 fn driver_error(error: &candle_core::Error) -> Option<&DriverError> {
     match error {
         candle_core::Error::Cuda(inner) => match inner.downcast_ref::<CudaError>()? {
@@ -76,7 +76,7 @@ pub fn all() -> impl Iterator<Item = Kernel> {
 }
 
 impl Kernel {
-    /// The compute capability that it was compiled for, and whether it runs on that one alone.
+    /// Compute capability that the kernel was compiled for, and whether it runs on that one alone.
     fn made_for(&self) -> ((u32, u32), bool) {
         let digits = self.compute.trim_end_matches('a');
         let number: u32 = digits.parse().unwrap_or(u32::MAX);
@@ -90,7 +90,7 @@ impl Kernel {
         }
     }
 
-    /// The variant of a kernel that was compiled for the newest compute capability that this GPU has.
+    /// The variant of a kernel compiled for the newest compute capability that runs on this GPU.
     ///
     /// # Errors
     /// [`KernelError::Unknown`], [`KernelError::ComputeCapability`]
@@ -110,10 +110,10 @@ impl Kernel {
         }
     }
 
-    /// Compiles it for this GPU, or takes what was compiled before.
+    /// Compiles the kernel for this GPU, or takes it from candle's cache.
     ///
     /// # Errors
-    /// [`KernelError::Load`]: the driver refuses it, or has no memory left.
+    /// [`KernelError::Load`]: the driver refuses the kernel, or has no memory left.
     pub fn load(&self, device: &CudaDevice) -> Result<CudaFunction, KernelError> {
         device
             .get_or_load_custom_func(self.name, self.name, self.ptx)

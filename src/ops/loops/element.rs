@@ -1,10 +1,10 @@
-//! The floating-point types that a model can be computed in.
+//! The floating-point types that a model is computed in on the CPU.
 
 use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
-/// f32, in which taper trains, and f64, in which its tests check the same code.
+/// A type that the CPU computes in: f32, in which taper trains, or f64, in which its tests check the same code.
 ///
 /// The f32 functions are straight-line polynomials, so that a loop over them vectorises.
 pub trait Element:
@@ -39,10 +39,11 @@ pub trait Element:
     fn ln(self) -> Self;
     fn larger(self, other: Self) -> Self;
     fn exp(self) -> Self;
-    /// The standard normal's distribution function and density at `self`.
+    /// Distribution function and density of the standard normal at `self`.
     fn normal_cdf_pdf(self) -> (Self, Self);
 }
 
+/// 1 / sqrt(2 pi).
 const INV_SQRT_TAU: f64 = 0.398_942_280_401_432_7;
 
 impl Element for f32 {
@@ -170,10 +171,10 @@ impl Element for f64 {
     }
 }
 
+/// Running sums or maxima of one loop.
 const LANES: usize = 32;
 
-/// The sum of `term([a[i], b[i], ..])` over slices of one length, over 32 running sums so that it
-/// vectorises.
+/// Sum of `term([a[i], b[i], ..])` over slices of one length. It has 32 running sums so that it vectorises.
 #[inline(always)]
 pub(in crate::ops) fn sum<T: Element, U: Element, const N: usize>(
     slices: [&[T]; N],
@@ -195,7 +196,7 @@ pub(in crate::ops) fn sum<T: Element, U: Element, const N: usize>(
     total
 }
 
-/// The largest of `values`.
+/// Largest of `values`; negative infinity if there are none.
 #[inline(always)]
 pub(in crate::ops) fn max<T: Element>(values: &[T]) -> T {
     let mut lanes = [T::NEG_INFINITY; LANES];

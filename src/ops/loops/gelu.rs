@@ -14,7 +14,7 @@ use crate::terms::Gelu;
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 const CUBIC: f64 = 0.044715;
 
-/// `out = gelu(x)`; both of one length.
+/// Computes `out = gelu(x)`; both of one length.
 pub fn forward<T: Element>(form: Gelu, x: &[T], out: &mut [T]) {
     for_element_blocks(out, |start, out| {
         forward_block(form, &x[start..start + out.len()], out);
@@ -30,7 +30,7 @@ vectorised! {
     }
 }
 
-/// `d *= gelu'(x)`, in place.
+/// Computes `d *= gelu'(x)` in place; both of one length.
 pub fn backward<T: Element>(form: Gelu, x: &[T], d: &mut [T]) {
     for_element_blocks(d, |start, d| {
         backward_block(form, &x[start..start + d.len()], d);
@@ -52,7 +52,7 @@ vectorised! {
     }
 }
 
-/// `sigmoid(2 u)` and the derivative of `2 u`.
+/// Returns `sigmoid(2 u)` and the derivative of `2 u`.
 #[inline(always)]
 fn tanh_parts<T: Element>(x: T) -> (T, T) {
     let k = T::of(2.0 * SQRT_2_OVER_PI);
@@ -76,7 +76,7 @@ fn scale<T: Element>(x: &[T], d: &mut [T], derivative: impl Fn(T) -> T) {
     }
 }
 
-/// The oracle.
+/// Oracle of [`forward`].
 pub fn gelu_ref(form: Gelu, x: &Tensor) -> Result<Tensor> {
     let factor = match form {
         Gelu::Tanh => {

@@ -1,5 +1,5 @@
-//! Loops over slices on the CPU, below the operations and the GEMMs: numbers, vectors, threads; and GELU, which both
-//! need.
+//! Loops over slices on the CPU, below the operations and the GEMMs: element types, vector instructions, threads.
+//! GELU is here because both the operations and the GEMMs compute it.
 
 pub mod element;
 pub mod gelu;

@@ -1,11 +1,11 @@
-//! How a CPU body is spread over threads.
+//! Loops over blocks on several threads.
 
 use rayon::prelude::*;
 
-/// Rows of one block of work. Blocks depend on the number of rows only, never on the threads.
+/// Rows of one block of work. Blocks depend on the number of rows alone, never on the threads.
 pub const BLOCK_ROWS: usize = 32;
 
-/// Calls `body(first_row, rows)` for every block of `BLOCK_ROWS` rows of `out`, in parallel.
+/// Calls `body(first_row, rows)` for every block of [`BLOCK_ROWS`] rows of `out` (R, columns), in parallel.
 pub(in crate::ops) fn for_row_blocks<T: Send>(
     out: &mut [T],
     columns: usize,
@@ -16,10 +16,13 @@ pub(in crate::ops) fn for_row_blocks<T: Send>(
         .for_each(|(block, rows)| body(block * BLOCK_ROWS, rows));
 }
 
-/// As [`for_row_blocks`], over two arrays with the same number of rows.
+/// Calls `body(first_row, rows of a, rows of b)` for every block of [`BLOCK_ROWS`] rows of two arrays,
+/// `a` (R, a_columns) and `b` (R, b_columns), in parallel.
 pub(in crate::ops) fn for_row_blocks2<T: Send, U: Send>(
-    (a, a_columns): (&mut [T], usize),
-    (b, b_columns): (&mut [U], usize),
+    a: &mut [T],
+    a_columns: usize,
+    b: &mut [U],
+    b_columns: usize,
     body: impl Fn(usize, &mut [T], &mut [U]) + Sync,
 ) {
     a.par_chunks_mut(BLOCK_ROWS * a_columns)
@@ -46,8 +49,7 @@ pub(in crate::ops) fn for_element_blocks<T: Send>(
         .for_each(|(block, out)| body(block * BLOCK_ELEMENTS, out));
 }
 
-/// The sum over `len` elements of `partial(range)`, computed per block in parallel and added in
-/// block order.
+/// Sum of `partial(range)` over blocks of `len` elements, computed in parallel and added in block order.
 pub(in crate::ops) fn sum_blocks(
     len: usize,
     partial: impl Fn(std::ops::Range<usize>) -> f64 + Sync,
@@ -64,7 +66,7 @@ pub(in crate::ops) fn sum_blocks(
     sums.iter().sum()
 }
 
-/// A pointer that may be shared among threads which write disjoint elements.
+/// A pointer that threads share to write disjoint elements.
 #[derive(Clone, Copy)]
 pub(in crate::ops) struct SharedMut<T>(*mut T);
 
@@ -78,6 +80,8 @@ impl<T> SharedMut<T> {
         Self(slice.as_mut_ptr())
     }
 
+    /// Address of the element number `offset`.
+    ///
     /// # Safety
     /// `offset` lies within the slice that this was made from.
     pub unsafe fn at(self, offset: usize) -> *mut T {

@@ -1,11 +1,12 @@
 //! Loops compiled for the vector instructions of the CPU that they run on.
 
-/// Defines a function whose body is compiled three times on x86-64, for AVX-512, for AVX2 with FMA
-/// and for any CPU, and which runs the widest copy that this CPU has. Elsewhere there is one copy:
-/// NEON, with its fused multiply-add, belongs to every aarch64.
+/// Defines a function that runs the widest copy of its body that this CPU supports.
 ///
-/// The body is pasted into every copy, so closures in it have the copy's instructions; functions
-/// that it calls have them only where they are inlined, hence `#[inline(always)]` on every helper.
+/// On x86-64 the body is compiled three times: for AVX-512, for AVX2 with FMA, and for any CPU. Elsewhere there is
+/// one copy: NEON, with its fused multiply-add, belongs to every aarch64.
+///
+/// The body is pasted into every copy, and closures in it have the copy's instructions. Functions that it
+/// calls have them only if they are inlined, hence `#[inline(always)]` on them.
 macro_rules! vectorised {
     (
         $(#[$meta:meta])*

@@ -5,9 +5,11 @@
 //! it is stopped, so that nothing waits for the device in between.
 
 mod backend;
+mod backward;
 mod clock;
 #[cfg(feature = "cuda")]
 mod event_clock;
+mod forward;
 mod spent;
 mod work;
 

@@ -201,9 +201,9 @@ impl GpuGemm {
         // SAFETY: both are dense matrices of the problem's size and type, and C may be written: checked.
         unsafe {
             match problem.inputs.storage() {
-                Precision::Float32 => gelu::at_addresses::<f32>(kernels, gelu, (aux, c), count),
-                Precision::Bfloat16 => gelu::at_addresses::<bf16>(kernels, gelu, (aux, c), count),
-                Precision::Float16 => gelu::at_addresses::<f16>(kernels, gelu, (aux, c), count),
+                Precision::Float32 => gelu::at_addresses::<f32>(kernels, gelu, aux, c, count),
+                Precision::Bfloat16 => gelu::at_addresses::<bf16>(kernels, gelu, aux, c, count),
+                Precision::Float16 => gelu::at_addresses::<f16>(kernels, gelu, aux, c, count),
             }
         }?;
         Ok(())

@@ -1,4 +1,4 @@
-//! From texts to a checked `Config`: reads a file and `--set` values, keeps where each was given.
+//! The reader: from a file and `--set` values to a checked `Config`, keeping the place of each value.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,31 +8,31 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Config;
-use super::error::{ConfigError, Problem, SET, Source};
-use super::keys::{self, Key, Rule, STEP_SIZE};
+use super::error::{ConfigError, Diagnostic, SET, SourceText};
+use super::keys::{self, Domain, Key, STEP_SIZE};
 use super::rules::{self, Conflict};
 
-/// What was asked so far, in the order given, and what is wrong with it.
+/// The values read so far, in the order given, and their defects.
 #[derive(Default)]
-pub(super) struct Request<'a> {
+pub(super) struct ConfigReader<'a> {
     given: Vec<Given<'a>>,
-    /// Values that a later one took the place of.
+    /// Values that later ones replaced.
     replaced: Vec<Given<'a>>,
-    problems: Vec<Problem>,
+    diagnostics: Vec<Diagnostic>,
 }
 
-/// A value, and where it was given.
+/// A value, with the text it was given in.
 struct Given<'a> {
     key: &'static Key,
-    source: &'a Source,
+    source: &'a SourceText,
     value: Spanned<DeValue<'a>>,
 }
 
-impl<'a> Request<'a> {
-    pub fn read_file(&mut self, file: &'a Source) {
+impl<'a> ConfigReader<'a> {
+    pub fn read_file(&mut self, file: &'a SourceText) {
         let table = match DeTable::parse(&file.text) {
             Ok(table) => table.into_inner(),
-            Err(error) => return self.problems.push(syntax_problem(file, &error)),
+            Err(error) => return self.diagnostics.push(syntax_diagnostic(file, &error)),
         };
         for (name, value) in table {
             let span = name.span();
@@ -47,7 +47,7 @@ impl<'a> Request<'a> {
                         }
                     }
                 }
-                (Some(section), _) => self.problems.push(Problem {
+                (Some(section), _) => self.diagnostics.push(Diagnostic {
                     what: format!("`{section}` is a section, not a key"),
                     excerpt: Some(file.excerpt(span)),
                     expected: None,
@@ -61,7 +61,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    pub fn read_set(&mut self, set: &'a Source) {
+    pub fn read_set(&mut self, set: &'a SourceText) {
         let path = set.text.split('=').next().unwrap_or_default();
         let value_start = path.len() + 1;
         let path = path.trim_end();
@@ -71,7 +71,7 @@ impl<'a> Request<'a> {
             None => (None, typed.trim()),
         };
         if name.is_empty() || value_start > set.text.len() {
-            return self.problems.push(Problem {
+            return self.diagnostics.push(Diagnostic {
                 what: "a `--set` needs a key and a value".into(),
                 excerpt: Some(set.excerpt(SET.len()..set.text.len())),
                 expected: Some("`section.key=value`".into()),
@@ -90,13 +90,13 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Every key together, checked.
+    /// The configuration of all keys together, checked.
     ///
     /// # Errors
-    /// Everything that is wrong with what was read.
+    /// [`ConfigError::Invalid`] with every defect found.
     pub fn resolve(self) -> Result<Config, ConfigError> {
-        if !self.problems.is_empty() {
-            return Err(ConfigError::Invalid(self.problems));
+        if !self.diagnostics.is_empty() {
+            return Err(ConfigError::Invalid(self.diagnostics));
         }
         let mut root = DeTable::new();
         for section in keys::sections() {
@@ -112,27 +112,27 @@ impl<'a> Request<'a> {
         // The table of keys admits only what the types hold, so that this does not fail.
         let config = Config::deserialize(toml::de::Deserializer::from(Spanned::new(0..0, root)))
             .map_err(|error| {
-                ConfigError::Invalid(vec![Problem {
+                ConfigError::Invalid(vec![Diagnostic {
                     what: error.message().into(),
                     excerpt: None,
                     expected: None,
                     hint: None,
                 }])
             })?;
-        let conflicts: Vec<Problem> = rules::conflicts(&config, self.replaced_batch_size())
+        let conflicts: Vec<Diagnostic> = rules::conflicts(&config, self.replaced_batch_size())
             .into_iter()
-            .map(|conflict| self.conflict_problem(conflict))
+            .map(|conflict| self.conflict_diagnostic(conflict))
             .collect();
-        match conflicts.is_empty() {
-            true => Ok(config),
-            false => Err(ConfigError::Invalid(conflicts)),
+        if !conflicts.is_empty() {
+            return Err(ConfigError::Invalid(conflicts));
         }
+        Ok(config)
     }
 
     /// The key of this name, which must belong to `section`; a `--set` may leave the section out.
     fn find(
         &mut self,
-        source: &Source,
+        source: &SourceText,
         section: Option<&str>,
         name: &str,
         span: Range<usize>,
@@ -155,7 +155,7 @@ impl<'a> Request<'a> {
             }
             _ => format!("move it below `[{}]`", key.section),
         };
-        self.problems.push(Problem {
+        self.diagnostics.push(Diagnostic {
             what,
             excerpt: Some(source.excerpt(span)),
             expected: None,
@@ -166,7 +166,7 @@ impl<'a> Request<'a> {
 
     fn unknown_key(
         &mut self,
-        source: &Source,
+        source: &SourceText,
         section: Option<&str>,
         name: &str,
         span: Range<usize>,
@@ -188,7 +188,7 @@ impl<'a> Request<'a> {
             Some(_) => (format!("taper does not have nanoGPT's `{name}`"), None),
             None => (format!("unknown key `{name}`{within}"), Some(expected)),
         };
-        self.problems.push(Problem {
+        self.diagnostics.push(Diagnostic {
             what,
             excerpt: Some(source.excerpt(span)),
             expected,
@@ -196,9 +196,9 @@ impl<'a> Request<'a> {
         });
     }
 
-    fn unknown_section(&mut self, source: &Source, name: &str, span: Range<usize>) {
+    fn unknown_section(&mut self, source: &SourceText, name: &str, span: Range<usize>) {
         let nearest = keys::nearest(name, keys::sections());
-        self.problems.push(Problem {
+        self.diagnostics.push(Diagnostic {
             what: format!("unknown section `[{name}]`"),
             excerpt: Some(source.excerpt(span)),
             expected: Some(keys::list(keys::sections(), "or")),
@@ -208,9 +208,9 @@ impl<'a> Request<'a> {
 
     /// Records a value; the last one given for a key counts. There are three keys for the size of a
     /// step, and no way to unset one: a `--set` of any of them replaces what the file says.
-    fn give(&mut self, key: &'static Key, source: &'a Source, value: Spanned<DeValue<'a>>) {
-        if !key.rule.admits(value.get_ref()) {
-            return self.problems.push(value_problem(key, source, &value));
+    fn give(&mut self, key: &'static Key, source: &'a SourceText, value: Spanned<DeValue<'a>>) {
+        if !key.domain.admits(value.get_ref()) {
+            return self.diagnostics.push(value_diagnostic(key, source, &value));
         }
         let replaces = |old: &Given| {
             let of_step_size = |key: &Key| STEP_SIZE.contains(&key.name);
@@ -223,7 +223,7 @@ impl<'a> Request<'a> {
         self.given.push(Given { key, source, value });
     }
 
-    /// The last number for `batch_size` that a later value took the place of.
+    /// The last number for `batch_size` that a later value replaced.
     fn replaced_batch_size(&self) -> Option<usize> {
         let of_batch = |given: &&Given| given.key.name == "batch_size";
         let replaced = self.replaced.iter().rev().filter(of_batch);
@@ -231,8 +231,8 @@ impl<'a> Request<'a> {
         numbers.next()?.try_into().ok()
     }
 
-    /// Shown at the one of the keys that was given last: it is the likely culprit.
-    fn conflict_problem(&self, conflict: Conflict) -> Problem {
+    /// The diagnostic of a conflict, at the key that was given last: it is the likely culprit.
+    fn conflict_diagnostic(&self, conflict: Conflict) -> Diagnostic {
         let of_conflict = |given: &&Given| conflict.keys.contains(&given.key.name);
         let given = self.given.iter().rev().find(of_conflict);
         let edit = conflict.edit.and_then(|(name, value)| {
@@ -240,7 +240,7 @@ impl<'a> Request<'a> {
             let edit = given?.source.assignment(section, name, &value);
             Some(format!("write `{edit}`"))
         });
-        Problem {
+        Diagnostic {
             what: conflict.what,
             excerpt: given.map(|given| given.source.excerpt(given.value.span())),
             expected: Some(conflict.expected),
@@ -250,46 +250,46 @@ impl<'a> Request<'a> {
 }
 
 /// The value of a `--set`, which is TOML if it can be and plain text otherwise.
-fn set_value<'a>(key: &Key, set: &'a Source, start: usize) -> Spanned<DeValue<'a>> {
+fn set_value<'a>(key: &Key, set: &'a SourceText, start: usize) -> Spanned<DeValue<'a>> {
     let raw = set.text[start..].trim();
     let start = start + (set.text[start..].len() - set.text[start..].trim_start().len());
     let span = start..start + raw.len();
     let value = match DeValue::parse(raw).map(Spanned::into_inner) {
-        // Where text is wanted, `out_dir=2024` means the text.
-        Ok(value) if value.is_str() || !matches!(key.rule, Rule::Text(_)) => value,
+        // For a key with text, `out_dir=2024` means the text.
+        Ok(value) if value.is_str() || !matches!(key.domain, Domain::Text(_)) => value,
         _ => DeValue::String(Cow::Borrowed(raw)),
     };
     Spanned::new(span, value)
 }
 
-fn value_problem(key: &Key, source: &Source, value: &Spanned<DeValue>) -> Problem {
+fn value_diagnostic(key: &Key, source: &SourceText, value: &Spanned<DeValue>) -> Diagnostic {
     let raw = source.text.get(value.span()).unwrap_or_default();
     let shown = raw.lines().next().unwrap_or_default();
     let answer = key.nanogpt_value_answer(value.get_ref()).map(String::from);
-    let meant = key.rule.meant(value.get_ref(), raw).map(|meant| {
+    let meant = key.domain.meant(value.get_ref(), raw).map(|meant| {
         let edit = source.assignment(key.section, key.name, &meant);
         format!("write `{edit}`")
     });
-    Problem {
+    Diagnostic {
         what: match shown {
             "" => format!("`{}` has no value", key.name),
             _ => format!("`{}` cannot be `{shown}`", key.name),
         },
         excerpt: Some(source.excerpt(value.span())),
-        expected: Some(key.rule.expected()),
+        expected: Some(key.domain.expected()),
         hint: answer.or(meant),
     }
 }
 
-/// What the TOML parser says, with an answer to what Python allows and TOML does not.
-fn syntax_problem(file: &Source, error: &toml::de::Error) -> Problem {
+/// The TOML parser's error, with a hint for syntax that Python has and TOML does not.
+fn syntax_diagnostic(file: &SourceText, error: &toml::de::Error) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
     let culprit = file.text.get(span.clone()).unwrap_or_default();
     let unquoted = unquoted(file, span.start);
     let excerpt = Some(file.excerpt(span));
     if error.message().starts_with("duplicate key") {
         let first = first_line_with(file, culprit);
-        return Problem {
+        return Diagnostic {
             what: format!("`{culprit}` is given twice"),
             excerpt,
             expected: None,
@@ -306,7 +306,7 @@ fn syntax_problem(file: &Source, error: &toml::de::Error) -> Problem {
             None => is_sum.then(|| "write the result: TOML does not calculate".into()),
         },
     };
-    Problem {
+    Diagnostic {
         what: format!("not valid TOML: {}", error.message()),
         excerpt,
         expected: None,
@@ -315,19 +315,19 @@ fn syntax_problem(file: &Source, error: &toml::de::Error) -> Problem {
 }
 
 /// The value in the line of the character at `position`, if it would be valid in quotes.
-fn unquoted(file: &Source, position: usize) -> Option<&str> {
+fn unquoted(file: &SourceText, position: usize) -> Option<&str> {
     let before = file.text.get(..position)?;
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = file.text[line_start..].lines().next()?;
     let (name, value) = line.split_once('=')?;
     let value = value.split('#').next()?.trim();
     let as_text = DeValue::String(Cow::Borrowed(value));
-    let valid = keys::find(name.trim())?.rule.admits(&as_text);
+    let valid = keys::find(name.trim())?.domain.admits(&as_text);
     (valid && !value.contains(['"', '\'', '\\'])).then_some(value)
 }
 
 /// The line of the first section or key of this name; no two of them may share a name.
-fn first_line_with(file: &Source, name: &str) -> Option<usize> {
+fn first_line_with(file: &SourceText, name: &str) -> Option<usize> {
     let has_name = |line: &str| {
         let line = line.trim_start_matches([' ', '\t', '[']);
         let after = line.strip_prefix(name).map(str::trim_start);

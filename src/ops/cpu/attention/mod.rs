@@ -1,14 +1,16 @@
 //! Causal self-attention over packed queries, keys and values.
 //!
 //! For every sequence and head, with scale = 1 / sqrt(D): `P = dropout(softmax(scale * Q K^T))`
-//! over keys at or before the query, `out = P V`. Queries are taken in blocks, and a block looks
-//! only at the keys it may see, so no (T, T) matrix exists and the masked half is hardly computed.
-//! Saved for the backward: the log of each row's sum of exponentials, (B, H, T), from which the
-//! weights are computed again (Dao et al. 2022, FlashAttention, for the idea).
+//! over keys at or before the query, `out = P V`. Queries are taken in blocks, and a block reads
+//! only the keys that it may see: no (T, T) matrix exists and the masked half is hardly computed.
+//! The forward saves the log of each row's sum of exponentials, (B, H, T), from which the backward
+//! recomputes the weights (Dao et al. 2022, FlashAttention, for the idea).
 
+mod oracle;
+
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
 use super::dropout::{Dropout, MaskRow};
@@ -19,14 +21,17 @@ use crate::ops::loops::element::{max, sum};
 use crate::ops::loops::parallel::SharedMut;
 use crate::ops::loops::vectorised::vectorised;
 
+pub use oracle::attention_ref;
+
 /// Queries of one block.
 pub const QUERY_BLOCK: usize = 64;
-/// Of one block of long sequences: keys are packed half as often, and little more of the masked half is computed.
+/// Queries of one block of a long sequence: keys are packed half as often, and little more of the masked half is
+/// computed.
 const LONG_QUERY_BLOCK: usize = 128;
-/// What is a long sequence.
+/// Fewest positions of a long sequence.
 const LONG: usize = 512;
 
-/// Which dropout applies to the weights of this layer's attention.
+/// Dropout of the weights of one layer's attention.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightDropout {
     pub dropout: Dropout,
@@ -58,14 +63,15 @@ impl Shape {
         }
     }
 
-    /// Two blocks of (queries, keys): the weights and their gradients; and one value per query.
+    /// Elements of one thread's scratch: two blocks of (queries, keys), for the weights and their gradients, and one
+    /// value per query.
     fn thread_scratch_len(self) -> usize {
         self.query_block() * (2 * self.positions + 1)
     }
 }
 
-/// What a call works with.
-pub struct Work<'a, T> {
+/// Scratch of one call, and its GEMM.
+pub struct AttentionWorkspace<'a, T> {
     /// [`Shape::scratch_len`] elements.
     pub scratch: &'a mut [T],
     pub products: Sequential,
@@ -81,7 +87,7 @@ struct Head {
 }
 
 impl Head {
-    /// The head number `task` of `sequences * heads`.
+    /// Head number `task` of `sequences * heads`.
     fn of(shape: Shape, task: usize, products: Sequential) -> Self {
         Self {
             shape,
@@ -91,7 +97,7 @@ impl Head {
         }
     }
 
-    /// Where, in a (B, T, 3C) array, part 0 (queries), 1 (keys) or 2 (values) of `row` starts.
+    /// Offset in a (B, T, 3C) array of part 0 (queries), 1 (keys) or 2 (values) of `row`.
     fn packed_offset(self, part: usize, row: usize) -> usize {
         let columns = self.shape.columns();
         (self.sequence * self.shape.positions + row) * 3 * columns
@@ -99,7 +105,7 @@ impl Head {
             + self.head * self.shape.head_size
     }
 
-    /// Where, in a (B, T, C) array, this head's part of `row` starts.
+    /// Offset in a (B, T, C) array of this head's part of `row`.
     fn offset(self, row: usize) -> usize {
         (self.sequence * self.shape.positions + row) * self.shape.columns()
             + self.head * self.shape.head_size
@@ -118,7 +124,7 @@ impl Head {
         Matrix::strided(data, to - from, self.shape.head_size, self.shape.columns())
     }
 
-    /// `out = a b` into contiguous scratch.
+    /// Computes `out = a b` into contiguous scratch.
     fn product<T: Element>(self, out: &mut [T], a: Matrix<T>, b: Matrix<T>) {
         let (rows, columns) = (a.rows(), b.columns());
         assert_eq!(out.len(), rows * columns);
@@ -127,11 +133,12 @@ impl Head {
         self.products.gemm(out, Output::Replace, a, b);
     }
 
+    /// Offset in a (B, H, T) array of `row`.
     fn lse_offset(self, row: usize) -> usize {
         (self.sequence * self.shape.heads + self.head) * self.shape.positions + row
     }
 
-    /// The row of the dropout mask that belongs to the weights of query `row`.
+    /// Row of the dropout mask for the weights of query `row`.
     fn mask(self, layer: usize, row: usize) -> MaskRow {
         MaskRow {
             site: DropoutSite::Attention {
@@ -146,8 +153,12 @@ impl Head {
 }
 
 /// Runs `body(head, scratch)` for every head, each thread with a scratch of its own.
-fn for_heads<T: Element>(shape: Shape, work: Work<T>, body: impl Fn(Head, &mut [T]) + Sync) {
-    let Work { scratch, products } = work;
+fn for_heads<T: Element>(
+    shape: Shape,
+    workspace: AttentionWorkspace<T>,
+    body: impl Fn(Head, &mut [T]) + Sync,
+) {
+    let AttentionWorkspace { scratch, products } = workspace;
     let tasks = shape.sequences * shape.heads;
     let next = AtomicUsize::new(0);
     scratch
@@ -163,17 +174,17 @@ fn for_heads<T: Element>(shape: Shape, work: Work<T>, body: impl Fn(Head, &mut [
         });
 }
 
-/// `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C), for the queries in `queries`.
+/// Computes `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C), for the queries in `queries`.
 ///
-/// Training asks for all of them; generation for those that are new.
+/// Training asks for all queries, generation for the new ones.
 pub fn forward<T: Element>(
     qkv: &[T],
     out: &mut [T],
     lse: &mut [T],
     shape: Shape,
-    queries: std::ops::Range<usize>,
+    queries: Range<usize>,
     dropout: Option<WeightDropout>,
-    work: Work<T>,
+    workspace: AttentionWorkspace<T>,
 ) {
     assert_eq!(qkv.len(), shape.qkv_len(), "packed queries, keys, values");
     assert_eq!(out.len() * 3, qkv.len(), "attention output");
@@ -183,20 +194,21 @@ pub fn forward<T: Element>(
         "log-sum-exp of attention"
     );
     let (out, lse) = (SharedMut::new(out), SharedMut::new(lse));
-    for_heads(shape, work, |head, scratch| {
+    for_heads(shape, workspace, |head, scratch| {
         let block = shape.query_block();
         for from in queries.clone().step_by(block) {
             let to = (from + block).min(queries.end);
-            forward_block(qkv, (out, lse), head, from..to, dropout, scratch);
+            forward_block(qkv, out, lse, head, from..to, dropout, scratch);
         }
     });
 }
 
 fn forward_block<T: Element>(
     qkv: &[T],
-    (out, lse): (SharedMut<T>, SharedMut<T>),
+    out: SharedMut<T>,
+    lse: SharedMut<T>,
     head: Head,
-    queries: std::ops::Range<usize>,
+    queries: Range<usize>,
     dropout: Option<WeightDropout>,
     scratch: &mut [T],
 ) {
@@ -226,8 +238,8 @@ fn forward_block<T: Element>(
 }
 
 vectorised! {
-    /// For queries from number `first` on: turns scores into weights, after dropout but before
-    /// their division by their sum, of which `inverse_sums` and `lse` tell.
+    /// Turns scores into weights for queries from number `first` on: after dropout, and before the division by
+    /// their sums. `inverse_sums` are the inverses of these sums, `lse` the log-sum-exps of the scores.
     fn weigh<T: Element>(
         weights: &mut [T],
         head: Head,
@@ -271,25 +283,25 @@ fn multiply<T: Element>(x: &mut [T], factors: &[T]) {
     }
 }
 
-/// What the forward read and saved.
+/// Input and saved results of the forward.
 #[derive(Clone, Copy)]
-pub struct Saved<'a, T> {
+pub struct AttentionSavedSlices<'a, T> {
     pub qkv: &'a [T], // (B, T, 3C)
     pub out: &'a [T], // (B, T, C)
     pub lse: &'a [T], // (B, H, T)
 }
 
-/// `dqkv` (B, T, 3C) from `dout` (B, T, C).
+/// Computes `dqkv` (B, T, 3C) from `dout` (B, T, C).
 ///
 /// With P the weights before and P' after dropout: `dV = P'^T dO`, `dP' = dO V^T`,
 /// `dS = P * (mask(dP') - rowsum(dO * O))`, `dQ = scale * dS K`, `dK = scale * dS^T Q`.
 pub fn backward<T: Element>(
     dout: &[T],
-    saved: Saved<T>,
+    saved: AttentionSavedSlices<T>,
     dqkv: &mut [T],
     shape: Shape,
     dropout: Option<WeightDropout>,
-    work: Work<T>,
+    workspace: AttentionWorkspace<T>,
 ) {
     assert_eq!(
         saved.qkv.len(),
@@ -299,38 +311,25 @@ pub fn backward<T: Element>(
     assert_eq!(dqkv.len(), saved.qkv.len(), "gradient of qkv");
     assert_eq!(dout.len() * 3, saved.qkv.len(), "gradient of attention");
     let dqkv = SharedMut::new(dqkv);
-    for_heads(shape, work, |head, scratch| {
-        // From the last block to the first: the last one sees every key, so it initialises dK and
-        // dV, and the others add to them.
+    for_heads(shape, workspace, |head, scratch| {
+        // From the last block to the first: see `backward_block`.
         let size = shape.query_block();
-        let last = (shape.positions - 1) / size;
-        for block in (0..=last).rev() {
+        for block in (0..shape.positions.div_ceil(size)).rev() {
             let from = block * size;
             let to = (from + size).min(shape.positions);
-            let output = if block == last {
-                Output::Replace
-            } else {
-                Output::Accumulate
-            };
-            backward_block(
-                dout,
-                saved,
-                dqkv,
-                head,
-                (from..to, output),
-                dropout,
-                scratch,
-            );
+            backward_block(dout, saved, dqkv, head, from..to, dropout, scratch);
         }
     });
 }
 
+/// Computes dQ of `queries`, and their share of dK and dV. The last block sees every key: it initialises dK and dV,
+/// and the others add to them.
 fn backward_block<T: Element>(
     dout: &[T],
-    saved: Saved<T>,
+    saved: AttentionSavedSlices<T>,
     dqkv: SharedMut<T>,
     head: Head,
-    (queries, output): (std::ops::Range<usize>, Output),
+    queries: Range<usize>,
     dropout: Option<WeightDropout>,
     scratch: &mut [T],
 ) {
@@ -354,6 +353,11 @@ fn backward_block<T: Element>(
         // SAFETY: the rows of this head in dQ, dK and dV are written by this task alone.
         unsafe { MatrixMut::from_raw(dqkv.at(offset), rows, head.shape.head_size, stride) }
     };
+    let output = if to == head.shape.positions {
+        Output::Replace
+    } else {
+        Output::Accumulate
+    };
     let products = head.products;
     products.gemm(gradient(2, 0, to), output, weights.t(), d);
     products.gemm(gradient(1, 0, to), output, dscores.t(), q);
@@ -361,33 +365,34 @@ fn backward_block<T: Element>(
 }
 
 vectorised! {
-    /// [`score_gradients`] for every query of `queries`.
+    /// Applies [`score_gradients`] to every query of `queries`.
     fn differentiate<T: Element>(
         dout: &[T],
-        saved: Saved<T>,
+        saved: AttentionSavedSlices<T>,
         head: Head,
-        queries: std::ops::Range<usize>,
+        queries: Range<usize>,
         dropout: Option<WeightDropout>,
         weights: &mut [T],
         dscores: &mut [T],
     ) {
         let keys = queries.end;
         let rows = weights.chunks_exact_mut(keys).zip(dscores.chunks_exact_mut(keys));
-        for (row, rows) in queries.zip(rows) {
-            score_gradients(dout, saved, head, row, dropout, rows);
+        for (row, (weights, dscores)) in queries.zip(rows) {
+            score_gradients(dout, saved, head, row, dropout, weights, dscores);
         }
     }
 }
 
-/// For one query: turns scores into P' (the weights after dropout) and dP' into `scale * dS`.
+/// Turns the scores of one query into P', the weights after dropout, and its dP' into `scale * dS`.
 #[inline(always)]
 fn score_gradients<T: Element>(
     dout: &[T],
-    saved: Saved<T>,
+    saved: AttentionSavedSlices<T>,
     head: Head,
     row: usize,
     dropout: Option<WeightDropout>,
-    (weights, dscores): (&mut [T], &mut [T]),
+    weights: &mut [T],
+    dscores: &mut [T],
 ) {
     let visible = row + 1;
     let size = head.shape.head_size;
@@ -418,34 +423,4 @@ fn score_gradients<T: Element>(
             });
         }
     }
-}
-
-/// The oracle: `qkv` (B, T, 3C), and the dropout factors (B, H, T, T) to multiply the weights by.
-pub fn attention_ref(qkv: &Tensor, heads: usize, factors: Option<&Tensor>) -> Result<Tensor> {
-    let (sequences, positions, packed) = qkv.dims3()?;
-    let (columns, size) = (packed / 3, packed / 3 / heads);
-    let part = |i: usize| {
-        qkv.narrow(2, i * columns, columns)?
-            .reshape((sequences, positions, heads, size))?
-            .transpose(1, 2)?
-            .contiguous()
-    };
-    let scores = (part(0)?.matmul(&part(1)?.t()?)? * (1.0 / (size as f64).sqrt()))?;
-    let hidden: Vec<u8> = (0..positions)
-        .flat_map(|query| (0..positions).map(move |key| u8::from(key > query)))
-        .collect();
-    let hidden = Tensor::from_vec(hidden, (positions, positions), qkv.device())?
-        .broadcast_as(scores.shape())?;
-    let minus_infinity = Tensor::new(f64::NEG_INFINITY, qkv.device())?
-        .to_dtype(qkv.dtype())?
-        .broadcast_as(scores.shape())?;
-    let scores = hidden.where_cond(&minus_infinity, &scores)?;
-    let mut weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
-    if let Some(factors) = factors {
-        weights = (weights * factors)?;
-    }
-    weights
-        .matmul(&part(2)?)?
-        .transpose(1, 2)?
-        .reshape((sequences, positions, columns))
 }
