@@ -1,4 +1,4 @@
-//! The command line: what can be asked, and nothing else.
+//! The command line: its verbs, and the list of presets.
 
 use clap::{Parser, Subcommand};
 

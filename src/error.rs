@@ -1,7 +1,7 @@
-//! The one error type of the program, at the top: only `commands` and `main` use it.
+//! The error type of the program, where every room's errors meet. Only `commands` and `main` use it.
 //!
-//! Every room has its own typed error; they meet here. An error says what happened and what was
-//! expected (`Display`), why (`source`), and what to do next (`hint`). `main` prints all three.
+//! An error says what happened and what was expected (`Display`), why (`source`), and what to do next
+//! (`hint`). `main` prints all three.
 
 use std::path::Path;
 
@@ -48,7 +48,7 @@ pub enum Error {
     Sampling(#[from] SamplingError),
     #[error(transparent)]
     File(#[from] FileError),
-    /// A request that cannot be carried out as made; the text of both is complete.
+    /// A request that cannot be carried out as made; both texts are complete.
     #[error("{what}")]
     Usage { what: String, hint: String },
     /// The operating system refused worker threads.
@@ -77,7 +77,7 @@ impl Recoverable for Error {
 }
 
 impl Error {
-    /// For `map_err`: names the file and the operation.
+    /// Names the file and the operation, for `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
         let at = FileError::at(action, path);
         move |source| Error::File(at(source))
@@ -108,7 +108,7 @@ impl Error {
         }
     }
 
-    /// The process exit code: 1 the user can fix it, 2 ours, 130 interrupted with the work saved.
+    /// The process exit code: 1 = the user can fix it, 2 = our fault, 130 = interrupted with the work saved.
     pub fn exit_code(&self) -> u8 {
         let device_failed =
             |error: &AllocationError| matches!(error, AllocationError::Device { .. });

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What happened, why, and what to do next.
+/// Prints an error, its causes and its hint.
 fn explain(error: &Error) {
     eprintln!("error: {error}");
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! What a run measures: losses, rates and the time left.
+//! Measurements of a run: losses, rates and the time left.
 //!
 //! Nothing here reads a clock. The loop passes durations in, so every printed figure can be tested.
 
@@ -57,6 +57,10 @@ pub fn perplexity(loss: f64) -> f64 {
 ///
 /// N = parameters without the position embedding, L = layers, H = heads, Q = head size,
 /// T = block size. GPT-2 124M: 0.85 GFLOP. Causal attention counts as if it were full.
+///
+/// Basis of the utilization (MFU), which is comparable only by the same formula. Other counts: `plan/throughput.rs` predicts
+/// times to rank rungs, `ops/timed/work.rs` counts each timed operation of `taper bench step`, and
+/// `ops::gemm::Problem::flops` counts one GEMM.
 pub fn flops_per_token(dims: &ModelDims) -> f64 {
     let parameters = ParamLayout::new(dims).len - dims.block_size * dims.n_embd;
     let channels = dims.n_embd as f64; // H Q
@@ -91,7 +95,7 @@ struct StepTime {
 }
 
 impl Meter {
-    /// For a run that goes from `start_step` (0, or where a resumed run continues) to `max_iters`
+    /// A meter of a run that goes from `start_step` (0, or where a resumed run continues) to `max_iters`
     /// and evaluates at every multiple of `eval_interval` (0: never).
     pub fn new(start_step: u64, max_iters: u64, eval_interval: u64) -> Self {
         Self {
@@ -149,7 +153,7 @@ impl Meter {
         Duration::try_from_secs_f64(steps + evals).ok()
     }
 
-    /// The running loss: an exponential average with weight 0.98 on the past, corrected for its
+    /// Running loss: an exponential average with weight 0.98 on the past, corrected for its
     /// start as Adam's moments are. `None` before the first step.
     pub fn smoothed_loss(&self) -> Option<f64> {
         (self.steps > 0).then(|| self.loss_sum / self.loss_weight)
@@ -176,7 +180,7 @@ impl Meter {
         (self.steps > 0 && rate.is_finite()).then_some(rate)
     }
 
-    /// Multiples of the interval after the last evaluation, up to the end.
+    /// Evaluations left: multiples of the interval after the last evaluation, up to the end.
     fn evals_left(&self) -> u64 {
         let until = |step: u64| step.checked_div(self.eval_interval).unwrap_or(0);
         until(self.max_iters).saturating_sub(until(self.last_eval_step))

@@ -1,4 +1,4 @@
-//! Generating tokens: temperature, top-k, one sample after another.
+//! Sampling of tokens: temperature, top-k, one sample after another.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::rng::{Seed, Stream};
 use crate::step::recovery::{Recovery, Workspaces};
 use crate::terms::{Purpose, Recompute, Rung};
 
-/// How tokens are chosen; nanoGPT's names and meanings.
+/// Settings of sampling, with nanoGPT's names and meanings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SamplingSettings {
     pub max_new_tokens: usize,
@@ -79,6 +79,8 @@ impl Generator {
         logits_rows: 1,
     };
 
+    /// Allocates the model and reads its weights.
+    ///
     /// # Errors
     /// When the memory for the model is refused, or its weights cannot be read.
     pub fn new(
@@ -90,8 +92,7 @@ impl Generator {
         let dims = pretrained.dims.clone();
         let parameters = ParamLayout::new(&dims).len;
         let backend = Rc::new(OnCpu::untuned(threads));
-        // Keys and values of every block are kept; where there is no room for them, all are computed
-        // again for every token.
+        // Keys and values of every block are kept. Without memory for them, all are computed again for every token.
         let ladder = [Self::RUNG.recompute, Recompute::Block].map(|recompute| Rung {
             recompute,
             ..Self::RUNG
@@ -117,8 +118,8 @@ impl Generator {
         })
     }
 
-    /// Continues `prompt`; sample number `sample` of a seed is always the same. Every token goes to
-    /// `emit`, which says whether to go on. The context is the last `block_size` tokens.
+    /// Continues `prompt`. Sample number `sample` of a seed is always the same. Every token goes to
+    /// `emit`, which returns whether to go on. The context is the last `block_size` tokens.
     ///
     /// # Errors
     /// An empty prompt, a prompt token that the model has no row for, or what `emit` returns.
@@ -132,7 +133,7 @@ impl Generator {
         self.check(prompt)?;
         let block_size = self.block_size;
         let mut tokens = prompt.to_vec();
-        // How many of the context's tokens the model has seen at their present positions.
+        // Tokens of the context that the model has seen at their present positions.
         let mut known = 0;
         for index in 0..settings.max_new_tokens {
             let start = tokens.len().saturating_sub(block_size);
@@ -158,7 +159,7 @@ impl Generator {
         Ok(())
     }
 
-    /// What was recovered from since the last call.
+    /// Recoveries since the last call.
     pub fn take_recoveries(&mut self) -> Vec<Recovery> {
         self.workspaces.take_recoveries()
     }

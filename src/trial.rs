@@ -1,5 +1,4 @@
-//! Takes the memory of a plan's launch for a moment, as a run would: shows that it fits, or what
-//! happens where it does not.
+//! A trial of a plan: the memory of its launch is taken for a moment, as a run would take it.
 
 use std::any::Any;
 use std::rc::Rc;
@@ -28,7 +27,7 @@ pub enum TrialError {
 }
 
 impl TrialError {
-    /// The next thing to do.
+    /// A literal edit or command that would help.
     pub fn hint(&self) -> String {
         match self {
             Self::Device(error) => error.hint(),
@@ -37,13 +36,13 @@ impl TrialError {
     }
 }
 
-/// What was granted, and what was refused on the way.
+/// Result of a trial: the rung that was granted, and the refusals before it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trial {
     pub rung: Rung,
-    /// Held at that rung, the reserve included.
+    /// Bytes held at that rung, the reserve included.
     pub held_bytes: u64,
-    /// What the device then had left, where it tells.
+    /// Bytes that the device then had left, where it tells.
     pub left_bytes: Option<u64>,
     pub recoveries: Vec<Recovery>,
 }
@@ -56,16 +55,17 @@ pub fn on_cpu(plan: &Plan) -> Result<Trial, AllocationError> {
     let engine = Engine::Cpu {
         threads: plan.threads,
     };
-    let allocate =
-        |run: &Run, rung, memory: &mut Memory| run.allocate(rung, &mut Host::<f32>::new(memory));
+    let allocate = |run: &TrialRun, rung, memory: &mut Memory| {
+        run.allocate(rung, &mut Host::<f32>::new(memory))
+    };
     let left = || DeviceProfile::cpu().available_bytes;
     attempt(plan, engine, account(plan), allocate, left)
 }
 
-/// As [`on_cpu`], on the GPU that CUDA counts as `ordinal`.
+/// Allocates every buffer of `plan`'s launch on the GPU that CUDA counts as `ordinal`, then releases them.
 ///
 /// # Errors
-/// As [`on_cpu`], and when the GPU cannot be had.
+/// The last refusal, when memory is refused at every rung; and the failure to open the GPU.
 #[cfg(feature = "cuda")]
 pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial, TrialError> {
     use crate::ops::cuda::GpuMemory;
@@ -76,7 +76,7 @@ pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial, TrialError> {
     let context = device.cuda_stream().context().clone();
     let memory = account(plan).in_pool(device.clone());
     let precision = plan.precision;
-    let allocate = move |run: &Run, rung, memory: &mut Memory| match precision {
+    let allocate = move |run: &TrialRun, rung, memory: &mut Memory| match precision {
         Precision::Float32 => run.allocate(rung, &mut GpuMemory::<f32>::new(&device, memory)),
         Precision::Bfloat16 => run.allocate(rung, &mut GpuMemory::<bf16>::new(&device, memory)),
         Precision::Float16 => run.allocate(rung, &mut GpuMemory::<f16>::new(&device, memory)),
@@ -89,18 +89,18 @@ fn account(plan: &Plan) -> Memory {
     Memory::limited(plan.budget.value, plan.reserve_bytes(), Faults::default())
 }
 
-/// Buffers, of whatever type; they are only held.
+/// Buffers of any type, which are only held.
 type Held = Box<dyn Any>;
 
-/// What decides which buffers there are, beside the rung.
-struct Run {
+/// Properties of a run that, with a rung, decide its buffers.
+struct TrialRun {
     dims: ModelDims,
     job: Job,
     engine: Engine,
 }
 
-impl Run {
-    /// The buffers of a rung; those that do not depend on one where there is none.
+impl TrialRun {
+    /// Allocates the buffers of a rung; without one, the buffers that no rung changes.
     fn allocate<A>(&self, rung: Option<Rung>, memory: &mut A) -> Result<Held, A::Error>
     where
         A: Allocator<Compute: 'static, Full: 'static, Ids: 'static>,
@@ -129,10 +129,10 @@ fn attempt(
     plan: &Plan,
     engine: Engine,
     memory: Memory,
-    allocate: impl Fn(&Run, Option<Rung>, &mut Memory) -> Result<Held, AllocationError> + 'static,
+    allocate: impl Fn(&TrialRun, Option<Rung>, &mut Memory) -> Result<Held, AllocationError> + 'static,
     left_bytes: impl FnOnce() -> Option<u64>,
 ) -> Result<Trial, AllocationError> {
-    let run = Run {
+    let run = TrialRun {
         dims: plan.model.clone(),
         job: plan.job,
         engine,

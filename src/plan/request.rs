@@ -1,4 +1,4 @@
-//! From a request to a plan: a draft, the first rung that fits, its reasons, and the numbers.
+//! The request for a plan, and its steps: a draft, the first rung that fits, the reasons, and the numbers.
 
 use super::draft::Draft;
 use super::reasons::Reasons;

@@ -5,9 +5,8 @@
 //! The estimate knows why larger micro-batches are faster: fuller devices, fewer kernels per token, and
 //! fewer passes over the fp32 gradients. It also knows why recompute is slower.
 //!
-//! Three other places count operations, each for another purpose: `metrics::flops_per_token` gives the utilization of
-//! a run by nanoGPT's formula, `ops/timed/work.rs` the least work of each timed operation of `taper bench step`, and
-//! `ops::gemm::Problem::flops` the exact count of one GEMM that is tuned.
+//! Other counts of operations: `metrics::flops_per_token` is nanoGPT's formula for the utilization of a run,
+//! `ops/timed/work.rs` counts each timed operation of `taper bench step`, and `ops::gemm::Problem::flops` counts one GEMM.
 
 use crate::device::{DeviceProfile, Hardware};
 use crate::model::ParamLayout;

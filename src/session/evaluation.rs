@@ -14,7 +14,7 @@ use crate::report::Reporter;
 use crate::step::ReadSample;
 use crate::step::evaluation::Evaluator;
 
-/// The losses of both splits for weights that are not going to be trained.
+/// Evaluates both splits with weights that are not going to be trained.
 pub fn evaluate_weights<B: StoredBackend>(
     plan: &Plan,
     dataset: &Dataset,

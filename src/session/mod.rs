@@ -1,4 +1,4 @@
-//! A training run in progress: the trainer, its data, and everything that is told or saved of it.
+//! A training run in progress: the trainer, its data, its reports and its checkpoints.
 //!
 //! State that a resumed run needs is in [`TrainState`]; sample order and dropout follow from the
 //! step, so nothing else is remembered.
@@ -30,6 +30,7 @@ use crate::report::{BestEval, GpuUse, Reporter, Summary};
 use crate::step::Trainer;
 use crate::step::recovery::Recovery;
 
+/// A training run with its buffers allocated.
 pub struct Session<'a, B: StoredBackend> {
     pub plan: &'a Plan,
     pub dataset: &'a Dataset,
@@ -44,7 +45,7 @@ pub struct Session<'a, B: StoredBackend> {
 }
 
 impl<'a, B: StoredBackend> Session<'a, B> {
-    /// Allocates everything the run needs, which tunes `products` for it; weights, moments and state are those of step 0.
+    /// Allocates everything the run needs, and tunes its GEMMs. Weights, moments and state are those of step 0.
     pub fn allocate(
         plan: &'a Plan,
         dataset: &'a Dataset,
@@ -84,8 +85,8 @@ impl<'a, B: StoredBackend> Session<'a, B> {
         })
     }
 
-    /// Trains until `max_iters`, or until somebody asks to stop. When memory is refused for good, what
-    /// was trained is saved first.
+    /// Trains until `max_iters`, or until somebody asks to stop. When memory is refused for good, the steps
+    /// done are saved first.
     pub fn train(&mut self) -> Result<Summary, SessionError> {
         let refusal = match self.train_on() {
             Err(error) => error.into_out_of_memory()?,
@@ -104,10 +105,7 @@ impl<'a, B: StoredBackend> Session<'a, B> {
         let started = Instant::now();
         self.tell_recoveries();
         loop {
-            let improved = match self.evaluation_is_due() {
-                true => self.evaluate_and_report()?,
-                false => false,
-            };
+            let improved = self.evaluation_is_due() && self.evaluate_and_report()?;
             if self.interrupt.requested() {
                 return Err(self.stop()?);
             }
@@ -154,14 +152,14 @@ impl<'a, B: StoredBackend> Session<'a, B> {
         Ok(())
     }
 
-    /// Every `eval_interval` steps and at the end; untrained weights are not worth the time.
+    /// Whether to evaluate now: every `eval_interval` steps and at the end. Untrained weights are not worth the time.
     fn evaluation_is_due(&self) -> bool {
         let step = self.state.step;
         let due = step.is_multiple_of(self.plan.eval_interval) || step == self.plan.max_iters;
         due && step > 0 && self.state.evaluated_step != Some(step)
     }
 
-    /// Says whether the validation loss is the best so far. An evaluation that a signal interrupts
+    /// Evaluates, and returns whether the validation loss is the best so far. An evaluation that a signal interrupts
     /// counts as not made: the resumed run makes it.
     fn evaluate_and_report(&mut self) -> Result<bool, SessionError> {
         let (plan, dataset, interrupt) = (self.plan, self.dataset, self.interrupt);
@@ -236,7 +234,7 @@ impl<'a, B: StoredBackend> Session<'a, B> {
         Ok(())
     }
 
-    /// Reports and remembers what memory was refused for, and what was decided, since the last call.
+    /// Reports and records recoveries and choices since the last call.
     fn tell_recoveries(&mut self) {
         let recoveries = self.trainer.take_recoveries();
         tell(recoveries, &mut self.state, self.reporter);
@@ -246,7 +244,7 @@ impl<'a, B: StoredBackend> Session<'a, B> {
         }
     }
 
-    /// Saves, and says how to go on.
+    /// Saves, and returns the error that says how to go on.
     fn stop(&mut self) -> Result<SessionError, SessionError> {
         let step = self.state.step;
         if step > 0 && !self.is_saved() {
@@ -276,6 +274,7 @@ impl<'a, B: StoredBackend> Session<'a, B> {
     }
 }
 
+/// Reports recoveries, and records them in `state`.
 fn tell(recoveries: Vec<Recovery>, state: &mut TrainState, reporter: &mut Reporter) {
     for recovery in recoveries {
         reporter.recovered(state.step, &recovery);

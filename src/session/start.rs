@@ -102,7 +102,7 @@ impl Start {
     /// Refuses a run from step 0 that would bury the checkpoints of another.
     ///
     /// # Errors
-    /// [`SessionError::OutDirTaken`], or what is wrong with `out_dir`.
+    /// [`SessionError::OutDirTaken`], or the error of `out_dir`.
     pub fn refuse_to_overwrite(&self, out_dir: &Path) -> Result<(), SessionError> {
         if matches!(self, Self::Resume(_)) {
             return Ok(());
@@ -141,7 +141,7 @@ impl Start {
 }
 
 impl<B: StoredBackend> Session<'_, B> {
-    /// Makes weights, moments, state and metrics what they are at the start.
+    /// Sets weights, moments, state and metrics to those of the start.
     ///
     /// # Errors
     /// When they cannot be read, the device does not take them, or the run's folder cannot be written.

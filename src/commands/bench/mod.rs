@@ -32,7 +32,7 @@ pub enum BenchCommand {
     Step(StepArgs),
 }
 
-/// What is measured, and where.
+/// Subject of a measurement: a config, and a device.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SubjectArgs {
     /// A TOML file, or a preset's name

@@ -201,7 +201,11 @@ impl Problem {
         }
     }
 
-    /// Multiplications and additions, without those of the epilogue.
+    /// Multiplications and additions, without those of the epilogue. Basis of the rates of candidates in tuning and
+    /// `taper bench gemm`.
+    ///
+    /// Other counts: `plan/throughput.rs` predicts times to rank rungs, `ops/timed/work.rs` counts each timed operation
+    /// of a step, and `metrics::flops_per_token` is nanoGPT's formula for the utilization of a run.
     pub fn flops(&self) -> u64 {
         2 * (self.m * self.n * self.k) as u64
     }

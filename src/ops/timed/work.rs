@@ -1,4 +1,8 @@
-//! What operations cannot do without, by the sizes of what they are given.
+//! Least work of each operation, bytes or arithmetic, by the sizes of its operands.
+//!
+//! Basis of the rates of operations in `taper bench step`. Other counts: `plan/throughput.rs` predicts times to rank
+//! rungs, `metrics::flops_per_token` is nanoGPT's formula for the utilization of a run, and
+//! `ops::gemm::Problem::flops` counts one GEMM.
 
 use std::ops::Range;
 

@@ -46,7 +46,7 @@ pub struct ProblemBench {
     pub is_cached: bool,
     /// Index of the candidate that the others had to beat.
     pub fallback: usize,
-    /// In order of trust.
+    /// Candidates in order of trust.
     pub candidates: Vec<CandidateBench>,
 }
 
