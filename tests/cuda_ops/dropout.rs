@@ -2,7 +2,7 @@
 
 use taper::ops::backend::DropoutSite;
 use taper::ops::cpu::dropout;
-use taper::ops::cpu::dropout::Dropout;
+use taper::ops::cpu::dropout::{Dropout, SiteDropout};
 use taper::ops::cuda::dropout::{Mask, Rows, mask, mask_in_place, residual_forward};
 use taper::ops::launch::Gpu;
 use taper::rng::Seed;
@@ -52,7 +52,10 @@ fn check<T: Rounded>(gpu: &Gpu, (samples, positions, columns): (usize, usize, us
     for rule in [None, Some(rule)] {
         let (x, branch) = (T::widen_all(&x), T::widen_all(&branch));
         let mut want = vec![f64::NAN; len];
-        let cpu = rule.map(|_| (DROPOUT, SITE));
+        let cpu = rule.map(|_| SiteDropout {
+            dropout: DROPOUT,
+            site: SITE,
+        });
         dropout::residual_forward(&x, &branch, &mut want, columns, positions, cpu);
         let mut out = unwritten::<T>(gpu, len);
         let (x, branch) = (on_gpu.as_view(), branch_on_gpu.as_view());

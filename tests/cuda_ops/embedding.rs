@@ -28,7 +28,14 @@ fn check_forward<T: Rounded>(gpu: &Gpu, (samples, positions): (usize, usize), co
     for mask in [None, Some(mask)] {
         let mut want = vec![f64::NAN; rows * columns];
         let (wte, wpe) = (T::widen_all(&wte), T::widen_all(&wpe));
-        cpu::forward(&ids, &wte, &wpe, &mut want, (first, positions), columns);
+        cpu::forward(
+            &ids,
+            &wte,
+            &wpe,
+            &mut want,
+            first..first + positions,
+            columns,
+        );
         if mask.is_some() {
             cpu_dropout::mask_in_place(&mut want, columns, positions, DROPOUT, SITE);
         }
@@ -61,7 +68,8 @@ fn check_backward<T: Rounded>(gpu: &Gpu, ids: &[u32], positions: usize, columns:
         ids,
         &wide,
         &mut dwte_want,
-        (&mut dwpe_want, GradientWrite::Accumulate),
+        &mut dwpe_want,
+        GradientWrite::Accumulate,
         positions,
         columns,
     );

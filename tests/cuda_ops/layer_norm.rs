@@ -59,7 +59,7 @@ fn forward_on_the_cpu<T: Rounded>(
     let (x, weight) = (T::widen_all(x), T::widen_all(weight));
     let bias = bias.map(T::widen_all);
     let (mut out, mut mean, mut rstd) = (vec![0.0; x.len()], vec![0.0; rows], vec![0.0; rows]);
-    let stats = cpu::Stats {
+    let stats = cpu::NormStatsSlices {
         mean: &mut mean,
         rstd: &mut rstd,
     };
@@ -161,7 +161,7 @@ fn check_backward<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
     let mut dx_want = T::widen_all(&start);
     let mut dweight_want = f32::widen_all(&start_weight);
     let mut dbias_want = dweight_want.clone();
-    let saved = cpu::Saved {
+    let saved = cpu::NormSavedSlices {
         x: &T::widen_all(&x),
         weight: &T::widen_all(&weight),
         mean: &cpu_mean,
@@ -173,7 +173,8 @@ fn check_backward<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
         &dout_wide,
         saved,
         &mut dx_want,
-        (&mut dweight_want, dbias),
+        &mut dweight_want,
+        dbias,
         GradientWrite::Accumulate,
         &mut partials,
     );

@@ -25,7 +25,7 @@ use crate::ops::gemm::{Cpu, Products, Table, TrainingGemm};
 use crate::ops::loops::{Element, gelu, parallel};
 use crate::terms::{Engine, Gelu, Inputs, NamedChoice, Precision};
 use attention::{AttentionWorkspace, WeightDropout};
-use dropout::Dropout;
+use dropout::{Dropout, SiteDropout};
 
 /// Computes in `T` on the threads of the current pool: f32, or f64 in tests.
 pub struct OnCpu<T: Element> {
@@ -104,8 +104,8 @@ impl<'a, T> Gradients<'a, Vec<T>> {
 }
 
 impl<'a, T> NormStats<'a, Vec<T>> {
-    fn slices(self) -> layer_norm::Stats<'a, T> {
-        layer_norm::Stats {
+    fn slices(self) -> layer_norm::NormStatsSlices<'a, T> {
+        layer_norm::NormStatsSlices {
             mean: self.mean.slice(),
             rstd: self.rstd.slice(),
         }
@@ -217,9 +217,8 @@ impl<T: Element> Backend for OnCpu<T> {
     ) -> Done {
         let (out, tokens) = (out.slice(), &batch.tokens.inputs);
         let (positions, columns) = (tables.positions, tables.columns);
-        let at = (positions.start, positions.len());
         let (wte, wpe) = (tables.wte.slice(), tables.wpe.slice());
-        embedding::forward(tokens, wte, wpe, out, at, columns);
+        embedding::forward(tokens, wte, wpe, out, positions.clone(), columns);
         if let Some(Mask { masks, site }) = mask {
             dropout::mask_in_place(out, columns, positions.len(), masks.dropout(), site);
         }
@@ -249,7 +248,10 @@ impl<T: Element> Backend for OnCpu<T> {
         let (weight, bias) = (norm.weight.slice(), norm.bias.map(Part::slice));
         let (x, branch) = (residual.x.slice(), residual.branch.slice());
         let after = residual.out.slice();
-        let dropout = mask.map(|Mask { masks, site }| (masks.dropout(), site));
+        let dropout = mask.map(|Mask { masks, site }| SiteDropout {
+            dropout: masks.dropout(),
+            site,
+        });
         let (columns, positions) = (weight.len(), residual.positions);
         dropout::residual_forward(x, branch, after, columns, positions, dropout);
         layer_norm::forward(after, weight, bias, out.slice(), stats.slices());
@@ -278,7 +280,10 @@ impl<T: Element> Backend for OnCpu<T> {
         columns: usize,
     ) -> Done {
         let (weight, bias) = (layer.weight.slice(), layer.bias.map(Part::slice));
-        let written = (y.slice(), activated.slice());
+        let written = linear::GeluOutputs {
+            y: y.slice(),
+            activated: activated.slice(),
+        };
         let products = &self.products;
         linear::forward_gelu(products, form, x.slice(), weight, bias, written, columns);
         Ok(())
@@ -364,9 +369,9 @@ impl<T: Element> Backend for OnCpu<T> {
         columns: usize,
         _partials: &mut Vec<T>,
     ) -> Done {
-        let (sum, gradients) = (into.sum, into.slices());
+        let (sum, (dweight, dbias)) = (into.sum, into.slices());
         let (products, dy, x) = (&self.products, dy.slice(), x.slice());
-        linear::backward_weight(products, dy, x, gradients, sum, columns);
+        linear::backward_weight(products, dy, x, dweight, dbias, sum, columns);
         Ok(())
     }
 
@@ -398,14 +403,22 @@ impl<T: Element> Backend for OnCpu<T> {
         into: Gradients<Vec<T>>,
         partials: &mut Vec<T>,
     ) -> Done {
-        let saved = layer_norm::Saved {
+        let saved = layer_norm::NormSavedSlices {
             x: saved.x.slice(),
             weight: saved.weight.slice(),
             mean: saved.mean.slice(),
             rstd: saved.rstd.slice(),
         };
-        let (sum, gradients) = (into.sum, into.slices());
-        layer_norm::backward(dout.slice(), saved, dx.slice(), gradients, sum, partials);
+        let (sum, (dweight, dbias)) = (into.sum, into.slices());
+        layer_norm::backward(
+            dout.slice(),
+            saved,
+            dx.slice(),
+            dweight,
+            dbias,
+            sum,
+            partials,
+        );
         Ok(())
     }
 
@@ -437,8 +450,8 @@ impl<T: Element> Backend for OnCpu<T> {
         }
         let (dwte, dwpe) = into.buffer.split_at_mut(into.wpe.start);
         let (dwte, dwpe) = (&mut dwte[into.wte], &mut dwpe[..into.wpe.len()]);
-        let dwpe = (dwpe, into.positions);
-        embedding::backward(&batch.tokens.inputs, dx, dwte, dwpe, positions, columns);
+        let (tokens, sum) = (&batch.tokens.inputs, into.positions);
+        embedding::backward(tokens, dx, dwte, dwpe, sum, positions, columns);
         Ok(())
     }
 
