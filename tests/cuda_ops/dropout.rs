@@ -3,7 +3,7 @@
 use taper::ops::backend::DropoutSite;
 use taper::ops::cpu::dropout;
 use taper::ops::cpu::dropout::{Dropout, SiteDropout};
-use taper::ops::cuda::dropout::{Mask, Rows, mask, mask_in_place, residual_forward};
+use taper::ops::cuda::dropout::{MaskView, Rows, mask, mask_in_place, residual_forward};
 use taper::ops::launch::Gpu;
 use taper::rng::Seed;
 
@@ -29,7 +29,7 @@ fn check<T: Rounded>(gpu: &Gpu, (samples, positions, columns): (usize, usize, us
     let len = samples * positions * columns;
     let header = up(gpu, &HEADER);
     let header = header.as_view();
-    let rule = Mask {
+    let rule = MaskView {
         p: DROPOUT.p,
         seed: DROPOUT.seed,
         site: SITE,
@@ -80,7 +80,7 @@ fn a_mask_follows_the_step_and_the_samples_that_memory_names() {
     let draw = |header: [u32; 2], samples: usize| {
         let header = up(&gpu, &header);
         let header = header.as_view();
-        let rule = Mask {
+        let rule = MaskView {
             p: 0.5,
             seed: DROPOUT.seed,
             site: SITE,

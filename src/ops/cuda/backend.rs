@@ -118,8 +118,8 @@ impl<'a> Held<'a> {
         }
     }
 
-    fn mask(&self) -> dropout::Mask<'_> {
-        dropout::Mask {
+    fn mask(&self) -> dropout::MaskView<'_> {
+        dropout::MaskView {
             p: self.mask.masks.p,
             seed: self.mask.masks.seed,
             site: self.mask.site,
@@ -132,7 +132,7 @@ fn held<'a>(mask: Option<Mask<'a, CudaSlice<u32>>>) -> Option<Held<'a>> {
     mask.map(Held::new)
 }
 
-fn mask<'a>(held: &'a Option<Held>) -> Option<dropout::Mask<'a>> {
+fn mask<'a>(held: &'a Option<Held>) -> Option<dropout::MaskView<'a>> {
     held.as_ref().map(Held::mask)
 }
 
@@ -207,7 +207,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         header: BatchHeader,
         read: &mut ReadTokens<E>,
     ) -> Result<(), LoadError<E>> {
-        batch.load((&self.stream, &self.copies), rows, header, read)
+        batch.load(&self.stream, &self.copies, rows, header, read)
     }
 
     fn header(batch: &Batch) -> &CudaSlice<u32> {
@@ -248,8 +248,8 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let (held, mut out) = (held(mask_of), out.view());
         let rows = out.len() / tables.columns;
         let (wte, wpe) = (tables.wte.view(), tables.wpe.view());
-        let at = (tables.positions.start, tables.positions.len());
-        let tables = embedding::Tables {
+        let positions = tables.positions;
+        let tables = embedding::EmbeddingTableViews {
             wte: &wte,
             wpe: &wpe,
         };
@@ -259,7 +259,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
             tokens,
             tables,
             &mut out,
-            at,
+            positions,
             mask(&held),
         )?)
     }
@@ -272,11 +272,11 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         stats: NormStats<CudaSlice<f32>>,
     ) -> Done {
         let (weight, bias) = (norm.weight.view(), norm.bias.map(Part::view));
-        let affine = layer_norm::Affine {
+        let affine = layer_norm::AffineViews {
             weight: &weight,
             bias: bias.as_ref(),
         };
-        let stats = layer_norm::Stats {
+        let stats = layer_norm::NormStatsViews {
             mean: &mut stats.mean.view(),
             rstd: &mut stats.rstd.view(),
         };
@@ -299,15 +299,15 @@ impl<T: GpuElement> Backend for OnGpu<T> {
     ) -> Done {
         let held = held(mask_of);
         let (weight, bias) = (norm.weight.view(), norm.bias.map(Part::view));
-        let affine = layer_norm::Affine {
+        let affine = layer_norm::AffineViews {
             weight: &weight,
             bias: bias.as_ref(),
         };
-        let stats = layer_norm::Stats {
+        let stats = layer_norm::NormStatsViews {
             mean: &mut stats.mean.view(),
             rstd: &mut stats.rstd.view(),
         };
-        let residual = layer_norm::Residual {
+        let residual = layer_norm::ResidualViews {
             x: &residual.x.view(),
             branch: &residual.branch.view(),
             after: &mut residual.out.view(),
@@ -521,7 +521,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         scratch: &mut CudaSlice<f32>,
     ) -> Done {
         let held = held(mask_of);
-        let saved = attention::Saved {
+        let saved = attention::AttentionSavedViews {
             qkv: &saved.qkv.view(),
             out: &saved.out.view(),
             lse: &saved.lse.view(),
@@ -542,7 +542,7 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         into: Gradients<CudaSlice<f32>>,
         partials: &mut CudaSlice<f32>,
     ) -> Done {
-        let saved = layer_norm::Saved {
+        let saved = layer_norm::NormSavedViews {
             x: &saved.x.view(),
             weight: &saved.weight.view(),
             mean: &saved.mean.view(),
@@ -556,13 +556,13 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         });
         let dweight = &mut weights.slice_mut(into.weight);
         let (dx, partials) = (&mut dx.view(), &mut partials.as_view_mut());
-        let into = (dweight, dbias.as_mut());
         Ok(layer_norm::backward(
             &self.gpu,
             &dout.view(),
             saved,
             dx,
-            into,
+            dweight,
+            dbias.as_mut(),
             partials,
         )?)
     }
@@ -607,9 +607,9 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let dwte = &mut wte.slice_mut(into.wte);
         let dwpe = &mut rest.slice_mut(0..into.wpe.len());
         let heads = &mut partials.as_view_mut();
-        let (dx, tables) = (&dx.as_view(), (dwte, dwpe));
+        let dx = &dx.as_view();
         Ok(embedding::backward(
-            &self.gpu, dx, sorted, tables, positions, heads,
+            &self.gpu, dx, sorted, dwte, dwpe, positions, heads,
         )?)
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, DriverError, ValidAsZeroBits};
 
 use super::OnGpu;
-use super::adamw::{self, Rule, State, decay_edges};
-use super::outcome::{self, Gradients, Outcome};
+use super::adamw::{self, AdamWInputViews, AdamWRule, AdamWStateViews, decay_edges};
+use super::outcome::{self, Outcome, StepGradientViews};
 use super::recording::Recording;
 use crate::memory::Refused;
 use crate::ops::backend::{Backend, Ended, TrainingState, Update};
@@ -25,7 +25,7 @@ pub struct Tally {
 /// What an update reads, or writes on the way.
 struct Numbers {
     partials: CudaSlice<f32>,
-    rule: FromHost<Rule>,
+    rule: FromHost<AdamWRule>,
     loss_scale: FromHost<f32>,
     decay_edges: CudaSlice<u64>,
 }
@@ -87,7 +87,7 @@ impl Tally {
         update: &Update,
     ) -> Result<Ended, Refused> {
         let (gpu, stream) = (backend.gpu(), backend.gpu().stream());
-        let rule = Rule::from(&update.rule(true, 1.0));
+        let rule = AdamWRule::from(&update.rule(true, 1.0));
         self.numbers.rule.set(stream, rule)?;
         self.numbers
             .loss_scale
@@ -117,7 +117,7 @@ impl Numbers {
         outcome: &mut CudaSlice<Outcome>,
     ) -> Result<(), LaunchError> {
         let gradients = state.gradients.as_view();
-        let step = Gradients {
+        let step = StepGradientViews {
             gradients: &gradients,
             loss_scale: &self.loss_scale.device.as_view(),
             clip,
@@ -134,13 +134,13 @@ impl Numbers {
                 None => unreachable!("weights without a master are f32"),
             },
         };
-        let state = State {
+        let state = AdamWStateViews {
             weights: &mut master,
             m: &mut state.m.as_view_mut(),
             v: &mut state.v.as_view_mut(),
             copy,
         };
-        let reads = adamw::Update {
+        let reads = AdamWInputViews {
             gradients: &gradients,
             decay_edges: &self.decay_edges.as_view(),
             rule: &self.rule.device.as_view(),
