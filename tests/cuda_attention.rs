@@ -15,7 +15,7 @@ use taper::ops::backend::{DropoutSite, Shape};
 use taper::ops::cpu::attention as on_cpu;
 use taper::ops::cpu::dropout::Dropout;
 use taper::ops::cuda::attention as on_gpu;
-use taper::ops::cuda::dropout::Mask;
+use taper::ops::cuda::dropout::MaskView;
 use taper::ops::gemm::cpu::Sequential;
 use taper::ops::launch::Gpu;
 use taper::rng::Seed;
@@ -114,7 +114,7 @@ fn compute_on_gpu<T: Rounded>(gpu: &Gpu, inputs: &Inputs<T>) -> Outputs<T, f32> 
     let header = inputs.dropout.unwrap_or(DROPOUT);
     let header = up(gpu, &[header.step, header.first_sample]);
     let header = header.as_view();
-    let dropout = inputs.dropout.map(|dropout| Mask {
+    let dropout = inputs.dropout.map(|dropout| MaskView {
         p: dropout.p,
         seed: dropout.seed,
         site: DropoutSite::Attention {
@@ -136,7 +136,7 @@ fn compute_on_gpu<T: Rounded>(gpu: &Gpu, inputs: &Inputs<T>) -> Outputs<T, f32> 
         &mut lse.as_view_mut(),
     )
     .unwrap();
-    let saved = on_gpu::Saved {
+    let saved = on_gpu::AttentionSavedViews {
         qkv: &qkv,
         out: &out.as_view(),
         lse: &lse.as_view(),

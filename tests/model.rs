@@ -77,7 +77,7 @@ fn step<T: Element>(
     gpt.forward(&weights, &batch, sequences, masks).unwrap();
     let into = FlatGradients {
         buffer: &mut gradients,
-        sum: GradientWrite::Overwrite,
+        write: GradientWrite::Overwrite,
     };
     let losses = gpt
         .backward(&weights, into, &batch, sequences, masks)

@@ -9,7 +9,7 @@ use super::params::{FlatGradients, Module, Modules};
 use crate::memory::Refused;
 use crate::ops::backend::{
     AttentionSaved, Backend, Buffers, Done, DropoutSite, EmbeddingGradients, GradientWrite, Masks,
-    NormSaved, Part, PartMut,
+    NormSaved, Part, PartMut, RowShape,
 };
 use crate::terms::{ModelDims, Recompute};
 
@@ -64,13 +64,13 @@ impl<B: Backend> Gpt<B> {
             let head = self.modules.wte.weight(weights);
             let dx = PartMut::new(&mut d.streams.branch, part.clone());
             backend.input_gradients(head, dy, dx, c)?;
-            let sum = match rows.start {
-                0 => gradients.sum,
+            let write = match rows.start {
+                0 => gradients.write,
                 _ => GradientWrite::Accumulate,
             };
             let (x, into) = (
                 Part::new(&acts.ln_f, part),
-                self.modules.wte.gradients(gradients.buffer, sum),
+                self.modules.wte.gradients(gradients.buffer, write),
             );
             backend.weight_gradients(dy, x, into, c, &mut d.partials)?;
         }
@@ -233,8 +233,11 @@ impl<B: Backend> BackwardPass<'_, B> {
         let (c, span, streams) = (self.dims.n_embd, self.span, &mut self.d.streams);
         let x = span.part(&streams.residual, c);
         let out = span.part_mut(&mut streams.branch, c);
-        let rows = (c, span.positions.len());
-        self.backend.drop(x, out, rows, masks.at(site))?;
+        let shape = RowShape {
+            columns: c,
+            positions: span.positions.len(),
+        };
+        self.backend.drop(x, out, shape, masks.at(site))?;
         Ok(BranchGradient::Branch)
     }
 
@@ -250,7 +253,7 @@ impl<B: Backend> BackwardPass<'_, B> {
             OutputGradient::Branch(branch) => self.span.part(branch.of(&self.d.streams), c),
             OutputGradient::Wide(parts) => self.span.part(&self.d.wide, parts * c),
         };
-        let into = module.gradients(self.gradients.buffer, self.gradients.sum);
+        let into = module.gradients(self.gradients.buffer, self.gradients.write);
         let (x, partials) = (self.span.part(x, columns), &mut self.d.partials);
         self.backend
             .weight_gradients(dy, x, into, columns, partials)
@@ -318,7 +321,7 @@ impl<B: Backend> BackwardPass<'_, B> {
         };
         let Streams { residual, branch } = &mut self.d.streams;
         let (dout, dx) = (span.part(branch, c), span.part_mut(residual, c));
-        let into = module.gradients(self.gradients.buffer, self.gradients.sum);
+        let into = module.gradients(self.gradients.buffer, self.gradients.write);
         let partials = &mut self.d.partials;
         self.backend.norm_gradients(dout, saved, dx, into, partials)
     }
@@ -328,14 +331,17 @@ impl<B: Backend> BackwardPass<'_, B> {
         let dx = span.part_mut(&mut self.d.streams.residual, c);
         let into = EmbeddingGradients {
             buffer: &mut *self.gradients.buffer,
-            positions: self.gradients.sum,
+            write_positions: self.gradients.write,
             wte: self.modules.wte.range(),
             wpe: self.modules.wpe.range(),
         };
-        let rows = (c, span.positions.len());
+        let shape = RowShape {
+            columns: c,
+            positions: span.positions.len(),
+        };
         let mask = self.masks.map(|masks| masks.at(DropoutSite::Embedding));
         let partials = &mut self.d.partials;
         self.backend
-            .embedding_gradients(batch, dx, into, rows, mask, partials)
+            .embedding_gradients(batch, dx, into, shape, mask, partials)
     }
 }

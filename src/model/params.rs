@@ -138,10 +138,10 @@ impl Module {
     }
 
     /// The gradients of the weight and the bias in a flat buffer.
-    pub fn gradients<'a, F>(&self, flat: &'a mut F, sum: GradientWrite) -> Gradients<'a, F> {
+    pub fn gradients<'a, F>(&self, flat: &'a mut F, write: GradientWrite) -> Gradients<'a, F> {
         Gradients {
             buffer: flat,
-            sum,
+            write,
             weight: self.weight.clone(),
             bias: self.bias.clone(),
         }
@@ -156,7 +156,7 @@ impl Module {
 pub struct FlatGradients<'a, F> {
     pub buffer: &'a mut F,
     /// The way in which this micro-step writes into the buffer.
-    pub sum: GradientWrite,
+    pub write: GradientWrite,
 }
 
 /// The modules of one block.

@@ -113,7 +113,7 @@ impl<B: Backend> MicroStep<'_, B> {
         &self,
         workspace: &mut Workspace<B>,
         gradients: &mut B::Full,
-        sum: GradientWrite,
+        write: GradientWrite,
         tally: &mut B::Tally,
     ) -> Done {
         let Workspace {
@@ -129,7 +129,7 @@ impl<B: Backend> MicroStep<'_, B> {
                 self.weights,
                 FlatGradients {
                     buffer: &mut *gradients,
-                    sum,
+                    write,
                 },
                 batch,
                 count,

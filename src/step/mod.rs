@@ -180,7 +180,7 @@ impl<B: Backend> Trainer<B> {
         let scale = self.loss_scale.value() / (sequences * dims.block_size) as f64;
         self.workspaces.run(|workspace, memory| {
             let begun = backend.reset(tally).and_then(|()| backend.begin(gradients));
-            let mut sum = begun.map_err(|refused| memory.refusal(Site::Forward, refused))?;
+            let mut write = begun.map_err(|refused| memory.refusal(Site::Forward, refused))?;
             for samples in micro_batches(sequences, workspace.gpt.max_sequences()) {
                 let work = MicroStep {
                     backend,
@@ -201,9 +201,9 @@ impl<B: Backend> Trainer<B> {
                 work.forward(workspace)
                     .map_err(|refused| memory.refusal(Site::Forward, refused))?;
                 memory.enter(Site::Backward)?;
-                work.backward(workspace, gradients, sum, tally)
+                work.backward(workspace, gradients, write, tally)
                     .map_err(|refused| memory.refusal(Site::Backward, refused))?;
-                sum = GradientWrite::Accumulate;
+                write = GradientWrite::Accumulate;
             }
             Ok(())
         })

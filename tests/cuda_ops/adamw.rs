@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use taper::ops::backend::AdamW;
-use taper::ops::cuda::adamw::{Rule, State, Update, decay_edges, update};
+use taper::ops::cuda::adamw::{AdamWInputViews, AdamWRule, AdamWStateViews, decay_edges, update};
 use taper::ops::cuda::cast::cast;
 use taper::ops::cuda::outcome::Outcome;
 use taper::ops::launch::Gpu;
@@ -61,14 +61,14 @@ fn on_the_gpu<T: Rounded>(
         up(gpu, gradients),
         up(gpu, &decay_edges(runs.iter().cloned())),
     );
-    let (rule, outcome) = (up(gpu, &[Rule::from(&RULE)]), up(gpu, &[outcome]));
-    let state = State {
+    let (rule, outcome) = (up(gpu, &[AdamWRule::from(&RULE)]), up(gpu, &[outcome]));
+    let state = AdamWStateViews {
         weights: &mut weights.as_view_mut(),
         m: &mut m.as_view_mut(),
         v: &mut v.as_view_mut(),
         copy: Some(&mut copy.as_view_mut()),
     };
-    let reads = Update {
+    let reads = AdamWInputViews {
         gradients: &gradients.as_view(),
         decay_edges: &edges.as_view(),
         rule: &rule.as_view(),

@@ -22,7 +22,8 @@ fn check<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
         &products,
         &T::widen_all(&x),
         &inputs,
-        (&mut dweight, Some(&mut want)),
+        &mut dweight,
+        Some(&mut want),
         GradientWrite::Accumulate,
         1,
     );

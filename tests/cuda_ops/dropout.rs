@@ -1,9 +1,10 @@
 //! Masks are those of the CPU, bit for bit.
 
 use taper::ops::backend::DropoutSite;
+use taper::ops::backend::RowShape;
 use taper::ops::cpu::dropout;
-use taper::ops::cpu::dropout::Dropout;
-use taper::ops::cuda::dropout::{Mask, Rows, mask, mask_in_place, residual_forward};
+use taper::ops::cpu::dropout::{Dropout, SiteDropout};
+use taper::ops::cuda::dropout::{MaskView, mask, mask_in_place, residual_forward};
 use taper::ops::launch::Gpu;
 use taper::rng::Seed;
 
@@ -25,11 +26,11 @@ const SHAPES: [(usize, usize, usize); 5] =
     [(1, 1, 1), (2, 3, 7), (3, 5, 48), (2, 9, 130), (1, 40, 264)];
 
 fn check<T: Rounded>(gpu: &Gpu, (samples, positions, columns): (usize, usize, usize)) {
-    let rows = Rows { columns, positions };
+    let rows = RowShape { columns, positions };
     let len = samples * positions * columns;
     let header = up(gpu, &HEADER);
     let header = header.as_view();
-    let rule = Mask {
+    let rule = MaskView {
         p: DROPOUT.p,
         seed: DROPOUT.seed,
         site: SITE,
@@ -52,7 +53,10 @@ fn check<T: Rounded>(gpu: &Gpu, (samples, positions, columns): (usize, usize, us
     for rule in [None, Some(rule)] {
         let (x, branch) = (T::widen_all(&x), T::widen_all(&branch));
         let mut want = vec![f64::NAN; len];
-        let cpu = rule.map(|_| (DROPOUT, SITE));
+        let cpu = rule.map(|_| SiteDropout {
+            dropout: DROPOUT,
+            site: SITE,
+        });
         dropout::residual_forward(&x, &branch, &mut want, columns, positions, cpu);
         let mut out = unwritten::<T>(gpu, len);
         let (x, branch) = (on_gpu.as_view(), branch_on_gpu.as_view());
@@ -73,11 +77,11 @@ fn masks_are_those_of_the_cpu_bit_for_bit() {
 fn a_mask_follows_the_step_and_the_samples_that_memory_names() {
     let Some(gpu) = gpu() else { return };
     let (positions, columns) = (4, 64);
-    let rows = Rows { columns, positions };
+    let rows = RowShape { columns, positions };
     let draw = |header: [u32; 2], samples: usize| {
         let header = up(&gpu, &header);
         let header = header.as_view();
-        let rule = Mask {
+        let rule = MaskView {
             p: 0.5,
             seed: DROPOUT.seed,
             site: SITE,

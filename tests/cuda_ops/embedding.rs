@@ -3,8 +3,8 @@
 use taper::ops::backend::{GradientWrite, rows_by_token};
 use taper::ops::cpu::dropout as cpu_dropout;
 use taper::ops::cpu::embedding as cpu;
-use taper::ops::cuda::dropout::Mask;
-use taper::ops::cuda::embedding::{Sorted, Tables, backward, forward, heads_len};
+use taper::ops::cuda::dropout::MaskView;
+use taper::ops::cuda::embedding::{EmbeddingTableViews, Sorted, backward, forward, heads_len};
 use taper::ops::launch::Gpu;
 
 use crate::common::gpu::*;
@@ -19,7 +19,7 @@ fn check_forward<T: Rounded>(gpu: &Gpu, (samples, positions): (usize, usize), co
     let wpe = rounded_noise::<T>((first + positions) * columns, 3);
     let (ids_on_gpu, wte_on_gpu, wpe_on_gpu) = (up(gpu, &ids), up(gpu, &wte), up(gpu, &wpe));
     let header = up(gpu, &HEADER);
-    let mask = Mask {
+    let mask = MaskView {
         p: DROPOUT.p,
         seed: DROPOUT.seed,
         site: SITE,
@@ -28,17 +28,24 @@ fn check_forward<T: Rounded>(gpu: &Gpu, (samples, positions): (usize, usize), co
     for mask in [None, Some(mask)] {
         let mut want = vec![f64::NAN; rows * columns];
         let (wte, wpe) = (T::widen_all(&wte), T::widen_all(&wpe));
-        cpu::forward(&ids, &wte, &wpe, &mut want, (first, positions), columns);
+        cpu::forward(
+            &ids,
+            &wte,
+            &wpe,
+            &mut want,
+            first..first + positions,
+            columns,
+        );
         if mask.is_some() {
             cpu_dropout::mask_in_place(&mut want, columns, positions, DROPOUT, SITE);
         }
         let mut out = unwritten::<T>(gpu, rows * columns);
-        let tables = Tables {
+        let tables = EmbeddingTableViews {
             wte: &wte_on_gpu.as_view(),
             wpe: &wpe_on_gpu.as_view(),
         };
         let (ids, out_view) = (&ids_on_gpu.as_view(), &mut out.as_view_mut());
-        forward(gpu, ids, tables, out_view, (first, positions), mask).unwrap();
+        forward(gpu, ids, tables, out_view, first..first + positions, mask).unwrap();
         assert_near("embedding", &down(gpu, &out), &want, Kind::Forward);
     }
 }
@@ -61,7 +68,8 @@ fn check_backward<T: Rounded>(gpu: &Gpu, ids: &[u32], positions: usize, columns:
         ids,
         &wide,
         &mut dwte_want,
-        (&mut dwpe_want, GradientWrite::Accumulate),
+        &mut dwpe_want,
+        GradientWrite::Accumulate,
         positions,
         columns,
     );
@@ -76,9 +84,18 @@ fn check_backward<T: Rounded>(gpu: &Gpu, ids: &[u32], positions: usize, columns:
             tokens: &ids.as_view(),
             order: &order.as_view(),
         };
-        let tables = (&mut dwte.as_view_mut(), &mut dwpe.as_view_mut());
+        let (dwte_view, dwpe_view) = (&mut dwte.as_view_mut(), &mut dwpe.as_view_mut());
         let heads = &mut heads.as_view_mut();
-        backward(gpu, &dout.as_view(), sorted, tables, positions, heads).unwrap();
+        backward(
+            gpu,
+            &dout.as_view(),
+            sorted,
+            dwte_view,
+            dwpe_view,
+            positions,
+            heads,
+        )
+        .unwrap();
         (down(gpu, &dwte), down(gpu, &dwpe))
     };
     let (dwte, dwpe) = run();

@@ -1,11 +1,14 @@
 //! Layer norms, alone and with the residual add, forward and backward.
 
 use taper::ops::backend::GradientWrite;
+use taper::ops::backend::RowShape;
 use taper::ops::cpu::layer_norm as cpu;
 use taper::ops::cuda;
-use taper::ops::cuda::dropout::{Mask, Rows};
+use taper::ops::cuda::dropout::MaskView;
 use taper::ops::cuda::layer_norm;
-use taper::ops::cuda::layer_norm::{Affine, Residual, Saved, Stats, partials_len};
+use taper::ops::cuda::layer_norm::{
+    AffineViews, NormSavedViews, NormStatsViews, ResidualViews, partials_len,
+};
 use taper::ops::launch::Gpu;
 
 use crate::common::Kind;
@@ -38,11 +41,11 @@ fn forward<T: Rounded>(gpu: &Gpu, x: &[T], weight: &[T], bias: Option<&[T]>) -> 
     let mut out = unwritten::<T>(gpu, x.len());
     let (mut mean, mut rstd) = (unwritten(gpu, rows), unwritten(gpu, rows));
     let bias = bias.as_ref().map(|bias| bias.as_view());
-    let affine = Affine {
+    let affine = AffineViews {
         weight: &weight.as_view(),
         bias: bias.as_ref(),
     };
-    let stats = Stats {
+    let stats = NormStatsViews {
         mean: &mut mean.as_view_mut(),
         rstd: &mut rstd.as_view_mut(),
     };
@@ -59,7 +62,7 @@ fn forward_on_the_cpu<T: Rounded>(
     let (x, weight) = (T::widen_all(x), T::widen_all(weight));
     let bias = bias.map(T::widen_all);
     let (mut out, mut mean, mut rstd) = (vec![0.0; x.len()], vec![0.0; rows], vec![0.0; rows]);
-    let stats = cpu::Stats {
+    let stats = cpu::NormStatsSlices {
         mean: &mut mean,
         rstd: &mut rstd,
     };
@@ -104,7 +107,7 @@ fn check_residual<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
     let (weight, bias) = (inputs::<T>(columns, 3), inputs::<T>(columns, 4));
     let (weight_on_gpu, bias_on_gpu) = (up(gpu, &weight), up(gpu, &bias));
     let header = up(gpu, &HEADER);
-    let mask = Mask {
+    let mask = MaskView {
         p: DROPOUT.p,
         seed: DROPOUT.seed,
         site: SITE,
@@ -113,17 +116,17 @@ fn check_residual<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
     for mask in [None, Some(mask)] {
         let (mut after, mut out) = (unwritten::<T>(gpu, len), unwritten::<T>(gpu, len));
         let (mut mean, mut rstd) = (unwritten(gpu, rows), unwritten(gpu, rows));
-        let residual = Residual {
+        let residual = ResidualViews {
             x: &x.as_view(),
             branch: &branch.as_view(),
             after: &mut after.as_view_mut(),
             positions,
         };
-        let affine = Affine {
+        let affine = AffineViews {
             weight: &weight_on_gpu.as_view(),
             bias: Some(&bias_on_gpu.as_view()),
         };
-        let stats = Stats {
+        let stats = NormStatsViews {
             mean: &mut mean.as_view_mut(),
             rstd: &mut rstd.as_view_mut(),
         };
@@ -131,7 +134,7 @@ fn check_residual<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
         layer_norm::residual_forward(gpu, residual, mask, affine, out_view, stats).unwrap();
 
         let mut alone = unwritten::<T>(gpu, len);
-        let shape = Rows { columns, positions };
+        let shape = RowShape { columns, positions };
         let (x, branch, alone_view) = (&x.as_view(), &branch.as_view(), &mut alone.as_view_mut());
         cuda::dropout::residual_forward(gpu, x, branch, alone_view, shape, mask).unwrap();
         let alone = down(gpu, &alone);
@@ -161,7 +164,7 @@ fn check_backward<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
     let mut dx_want = T::widen_all(&start);
     let mut dweight_want = f32::widen_all(&start_weight);
     let mut dbias_want = dweight_want.clone();
-    let saved = cpu::Saved {
+    let saved = cpu::NormSavedSlices {
         x: &T::widen_all(&x),
         weight: &T::widen_all(&weight),
         mean: &cpu_mean,
@@ -173,7 +176,8 @@ fn check_backward<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
         &dout_wide,
         saved,
         &mut dx_want,
-        (&mut dweight_want, dbias),
+        &mut dweight_want,
+        dbias,
         GradientWrite::Accumulate,
         &mut partials,
     );
@@ -185,7 +189,7 @@ fn check_backward<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
         let mut dx = up(gpu, &start);
         let (mut dweight, mut dbias) = (up(gpu, &start_weight), up(gpu, &start_weight));
         let mut partials = unwritten(gpu, partials_len(rows, columns));
-        let saved = Saved {
+        let saved = NormSavedViews {
             x: &x,
             weight: &weight,
             mean: &mean.as_view(),
@@ -193,11 +197,18 @@ fn check_backward<T: Rounded>(gpu: &Gpu, (rows, columns): (usize, usize)) {
         };
         let (dx_view, partials) = (&mut dx.as_view_mut(), &mut partials.as_view_mut());
         let mut bias_view = dbias.as_view_mut();
-        let parameters = (
-            &mut dweight.as_view_mut(),
-            with_bias.then_some(&mut bias_view),
-        );
-        layer_norm::backward(gpu, &dout, saved, dx_view, parameters, partials).unwrap();
+        let dweight_view = &mut dweight.as_view_mut();
+        let bias_view = with_bias.then_some(&mut bias_view);
+        layer_norm::backward(
+            gpu,
+            &dout,
+            saved,
+            dx_view,
+            dweight_view,
+            bias_view,
+            partials,
+        )
+        .unwrap();
         (down(gpu, &dx), down(gpu, &dweight), down(gpu, &dbias))
     };
     let (dx, dweight, dbias) = run(true);

@@ -1,7 +1,7 @@
 //! The sum of losses and the norm of gradients.
 
 use taper::ops::cpu::adamw::norm;
-use taper::ops::cuda::outcome::{Gradients, Outcome, add_losses, finish, partials_len};
+use taper::ops::cuda::outcome::{Outcome, StepGradientViews, add_losses, finish, partials_len};
 use taper::ops::launch::Gpu;
 
 use crate::common::gpu::*;
@@ -48,7 +48,7 @@ fn outcome(gpu: &Gpu, gradients: &[f32], loss: f64, loss_scale: f32, clip: f64) 
     let mut outcome = up(gpu, &[start]);
     let mut partials = unwritten(gpu, partials_len(gradients.len()));
     let (gradients, loss_scale) = (up(gpu, gradients), up(gpu, &[loss_scale]));
-    let step = Gradients {
+    let step = StepGradientViews {
         gradients: &gradients.as_view(),
         loss_scale: &loss_scale.as_view(),
         clip,

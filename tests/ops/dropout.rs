@@ -2,7 +2,7 @@
 
 use taper::ops::backend::DropoutSite;
 use taper::ops::cpu::dropout;
-use taper::ops::cpu::dropout::{Dropout, factors};
+use taper::ops::cpu::dropout::{Dropout, SiteDropout, factors};
 
 use crate::DROPOUT;
 use crate::common::noise;
@@ -30,9 +30,12 @@ fn dropout_of_a_sequence_does_not_depend_on_its_place_in_the_micro_batch() {
             first_sample: first as u32,
             ..DROPOUT
         };
-        let site = DropoutSite::MlpOutput { layer: 1 };
+        let dropout = SiteDropout {
+            dropout,
+            site: DropoutSite::MlpOutput { layer: 1 },
+        };
         let (x, branch) = (&x[range.clone()], &branch[range]);
-        dropout::residual_forward(x, branch, &mut out, c, t, Some((dropout, site)));
+        dropout::residual_forward(x, branch, &mut out, c, t, Some(dropout));
         out
     };
     let whole = run(0, 4);

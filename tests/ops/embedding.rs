@@ -13,7 +13,7 @@ fn check_embedding<T: Element>(b: usize, t: usize, c: usize, vocab: usize) {
     let ids = tokens(b * t, vocab, 1);
     let (wte, wpe) = (noise::<T>(vocab * c, 2), noise::<T>((t + 3) * c, 3));
     let mut out = vec![T::ZERO; b * t * c];
-    embedding::forward(&ids, &wte, &wpe, &mut out, (0, t), c);
+    embedding::forward(&ids, &wte, &wpe, &mut out, 0..t, c);
     let (wte_var, wpe_var) = (variable(&wte, &[vocab, c]), variable(&wpe, &[t + 3, c]));
     let id_tensor = Tensor::from_slice(&ids, (b, t), &Device::Cpu).unwrap();
     let want = embedding_ref(&id_tensor, &wte_var, &wpe_var).unwrap();
@@ -24,7 +24,8 @@ fn check_embedding<T: Element>(b: usize, t: usize, c: usize, vocab: usize) {
         &ids,
         &dout,
         &mut dwte,
-        (&mut dwpe, GradientWrite::Overwrite),
+        &mut dwpe,
+        GradientWrite::Overwrite,
         t,
         c,
     );

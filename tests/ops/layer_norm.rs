@@ -16,7 +16,7 @@ fn check_layer_norm<T: Element>(rows: usize, c: usize, with_bias: bool) {
         vec![T::ZERO; rows],
         vec![T::ZERO; rows],
     );
-    let stats = layer_norm::Stats {
+    let stats = layer_norm::NormStatsSlices {
         mean: &mut mean,
         rstd: &mut rstd,
     };
@@ -33,7 +33,7 @@ fn check_layer_norm<T: Element>(rows: usize, c: usize, with_bias: bool) {
     // Gradients are added to what is there already.
     let (start_x, start_w) = (noise::<T>(rows * c, 5), noise::<T>(c, 6));
     let (mut dx, mut dw, mut db) = (start_x.clone(), start_w.clone(), start_w.clone());
-    let saved = layer_norm::Saved {
+    let saved = layer_norm::NormSavedSlices {
         x: &x,
         weight: &w,
         mean: &mean,
@@ -41,12 +41,12 @@ fn check_layer_norm<T: Element>(rows: usize, c: usize, with_bias: bool) {
     };
     let mut partials = vec![T::of(f64::NAN); partials_len(rows, c)];
     let dbias = with_bias.then_some(&mut db[..]);
-    let into = (&mut dw[..], dbias);
     layer_norm::backward(
         &dout,
         saved,
         &mut dx,
-        into,
+        &mut dw,
+        dbias,
         GradientWrite::Accumulate,
         &mut partials,
     );

@@ -2,7 +2,7 @@
 
 use taper::ops::backend::GradientWrite;
 use taper::ops::cpu::linear;
-use taper::ops::cpu::linear::linear_ref;
+use taper::ops::cpu::linear::{GeluOutputs, linear_ref};
 use taper::ops::gemm::{Cpu, Products};
 use taper::ops::loops::{Element, gelu};
 use taper::terms::Gelu;
@@ -37,8 +37,8 @@ fn check_linear<T: Element>(rows: usize, inputs: usize, outputs: usize, with_bia
     linear::backward_input(&products, &dy, &w, &mut dx, inputs);
     // Twice: gradients accumulate.
     for sum in [GradientWrite::Overwrite, GradientWrite::Accumulate] {
-        let into = (&mut dw[..], with_bias.then_some(&mut db[..]));
-        linear::backward_weight(&products, &dy, &x, into, sum, inputs);
+        let db = with_bias.then_some(&mut db[..]);
+        linear::backward_weight(&products, &dy, &x, &mut dw, db, sum, inputs);
     }
     let mut vars = vec![&xv, &wv];
     if with_bias {
@@ -56,7 +56,10 @@ fn check_linear<T: Element>(rows: usize, inputs: usize, outputs: usize, with_bia
     for form in [Gelu::Tanh, Gelu::Erf] {
         let nan = T::of(f64::NAN);
         let (mut sum, mut activated) = (vec![nan; y.len()], vec![nan; y.len()]);
-        let written = (&mut sum[..], &mut activated[..]);
+        let written = GeluOutputs {
+            y: &mut sum,
+            activated: &mut activated,
+        };
         linear::forward_gelu(&products, form, &x, &w, bias, written, inputs);
         assert!(sum == y);
         let mut want = vec![nan; y.len()];

@@ -47,13 +47,13 @@ impl<'a, B> PartMut<'a, B> {
     }
 }
 
-/// What differs from one micro-step to the next.
+/// The numbers that differ from one micro-step to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BatchHeader {
     pub step: u32,
     /// Index, within the step, of the micro-batch's first sequence.
     pub first_sample: u32,
-    /// What the gradients of a row's loss are multiplied by.
+    /// Factor of the gradients of a row's loss.
     pub scale: f64,
 }
 
@@ -99,10 +99,10 @@ pub enum GradientWrite {
     Accumulate,
 }
 
-/// Where the gradients of a weight and its bias are added.
+/// The places of a weight's and a bias' gradients in the gradient buffer.
 pub struct Gradients<'a, F> {
     pub buffer: &'a mut F,
-    pub sum: GradientWrite,
+    pub write: GradientWrite,
     pub weight: Range<usize>,
     pub bias: Option<Range<usize>>,
 }
@@ -113,7 +113,7 @@ pub struct NormStats<'a, F> {
     pub rstd: PartMut<'a, F>,
 }
 
-/// What a layer norm's backward reads.
+/// The operands of a layer norm that its backward reads.
 pub struct NormSaved<'a, C, F> {
     pub x: Part<'a, C>,      // (R, C)
     pub weight: Part<'a, C>, // (C)
@@ -121,7 +121,7 @@ pub struct NormSaved<'a, C, F> {
     pub rstd: Part<'a, F>,   // (R)
 }
 
-/// Both embeddings, and which of the positions, of `columns` each, are wanted.
+/// Both embeddings, and the positions to look up, of `columns` each.
 pub struct EmbeddingTables<'a, C> {
     pub wte: Part<'a, C>, // (V, C)
     pub wpe: Part<'a, C>, // (at least all positions, C)
@@ -129,12 +129,21 @@ pub struct EmbeddingTables<'a, C> {
     pub columns: usize,
 }
 
-/// Where the gradients of both embeddings are added. That of tokens was begun by the head, which shares it.
+/// The places of both embeddings' gradients in the gradient buffer. The token embedding's already holds that of the
+/// classifier, which shares the weight.
 pub struct EmbeddingGradients<'a, F> {
     pub buffer: &'a mut F,
-    pub positions: GradientWrite,
+    pub write_positions: GradientWrite,
     pub wte: Range<usize>,
     pub wpe: Range<usize>,
+}
+
+/// The shape of an (R, columns) buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowShape {
+    pub columns: usize,
+    /// Rows of one sample.
+    pub positions: usize,
 }
 
 /// A branch that joins the residual stream: `out = x + dropout(branch)`, (R, C) each.
@@ -146,23 +155,23 @@ pub struct Residual<'a, C> {
     pub positions: usize,
 }
 
-/// What attention writes.
+/// The results of attention.
 pub struct AttentionOut<'a, C, F> {
     pub out: PartMut<'a, C>, // (B, T, C)
     pub lse: PartMut<'a, F>, // (B, H, T)
 }
 
-/// What attention's backward reads.
+/// The operands of attention that its backward reads.
 pub struct AttentionSaved<'a, C, F> {
     pub qkv: Part<'a, C>, // (B, T, 3C)
     pub out: Part<'a, C>, // (B, T, C)
     pub lse: Part<'a, F>, // (B, H, T)
 }
 
-/// What an update of the weights changes and reads, flat in the parameters' order.
+/// The buffers that an update of the weights changes and reads, flat in the parameters' order.
 pub struct TrainingState<'a, B: Backend> {
     pub weights: &'a mut B::Compute,
-    /// In fp32, where `weights` are of lower precision.
+    /// The fp32 weights behind `weights` of lower precision.
     pub master: Option<&'a mut B::Full>,
     pub m: &'a mut B::Full,
     pub v: &'a mut B::Full,
@@ -179,7 +188,7 @@ pub struct Shape {
     pub head_size: usize,
 }
 
-/// Where in the model an element is dropped. Sites never share random numbers.
+/// A place in the model where elements are dropped. Sites never share random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropoutSite {
     Embedding,

@@ -4,18 +4,18 @@ use std::ops::Range;
 
 use super::{
     AttentionSaved, Buffers, Done, EmbeddingGradients, GradientWrite, Gradients, Mask, NormSaved,
-    Part, PartMut, Shape,
+    Part, PartMut, RowShape, Shape,
 };
 use crate::memory::Refused;
 use crate::terms::Gelu;
 
 /// The operations of the backward, in the order of the model.
 pub trait Backward: Buffers {
-    /// Before gradients are summed: what they hold from here on. The first micro-step replaces what is
-    /// [`GradientWrite::Overwrite`]; who cannot do that zeroes them.
+    /// Prepares the gradient buffer for a step: returns `Overwrite` if the first micro-step may overwrite it, or zeroes
+    /// it and returns `Accumulate`.
     fn begin(&self, gradients: &mut Self::Full) -> Result<GradientWrite, Refused>;
-    /// As [`Forward::cross_entropy`](super::Forward::cross_entropy), and the logits become the gradients of the losses times the header's
-    /// scale.
+    /// Writes the losses of [`Forward::cross_entropy`](super::Forward::cross_entropy), and replaces the logits by their
+    /// gradients times the header's scale.
     fn cross_entropy_gradients(
         &self,
         batch: &Self::Batch,
@@ -23,6 +23,7 @@ pub trait Backward: Buffers {
         logits: PartMut<Self::Compute>,
         losses: PartMut<Self::Full>,
     ) -> Done;
+    /// `dx = dy W`, with dx (R, columns) and W (outputs, columns).
     fn input_gradients(
         &self,
         weight: Part<Self::Compute>,
@@ -30,7 +31,7 @@ pub trait Backward: Buffers {
         dx: PartMut<Self::Compute>,
         columns: usize,
     ) -> Done;
-    /// As [`Backward::input_gradients`] through the activation of `x`.
+    /// `dx = (dy W) * gelu'(x)`: [`Backward::input_gradients`] through the activation of `x`.
     fn gelu_input_gradients(
         &self,
         form: Gelu,
@@ -40,6 +41,7 @@ pub trait Backward: Buffers {
         dx: PartMut<Self::Compute>,
         columns: usize,
     ) -> Done;
+    /// `dW += dy^T x`, and adds the column sums of `dy` to the bias' gradient.
     fn weight_gradients(
         &self,
         dy: Part<Self::Compute>,
@@ -48,6 +50,7 @@ pub trait Backward: Buffers {
         columns: usize,
         partials: &mut Self::Full,
     ) -> Done;
+    /// Writes dqkv, (B, T, 3C), from dout, (B, T, C).
     fn attention_gradients(
         &self,
         shape: Shape,
@@ -57,7 +60,7 @@ pub trait Backward: Buffers {
         mask: Option<Mask<Self::Header>>,
         scratch: &mut Self::Full,
     ) -> Done;
-    /// Adds to `dx`.
+    /// Adds the input gradient of a layer norm to `dx`, and those of its weight and bias to theirs.
     fn norm_gradients(
         &self,
         dout: Part<Self::Compute>,
@@ -66,22 +69,22 @@ pub trait Backward: Buffers {
         into: Gradients<Self::Full>,
         partials: &mut Self::Full,
     ) -> Done;
-    /// `out = dropout(x)`, (R, columns) with `positions` rows of a sample.
+    /// `out = dropout(x)`.
     fn drop(
         &self,
         x: Part<Self::Compute>,
         out: PartMut<Self::Compute>,
-        rows: (usize, usize),
+        shape: RowShape,
         mask: Mask<Self::Header>,
     ) -> Done;
-    /// Adds the gradients of the micro-batch's embeddings, of which `dx` are those before dropout, to those
-    /// of both tables. `dx` may be masked in place.
+    /// Adds the gradients of the micro-batch's embeddings to those of both tables. `dx` is the gradient after dropout; it
+    /// may be masked in place.
     fn embedding_gradients(
         &self,
         batch: &Self::Batch,
         dx: PartMut<Self::Compute>,
         into: EmbeddingGradients<Self::Full>,
-        rows: (usize, usize),
+        shape: RowShape,
         mask: Option<Mask<Self::Header>>,
         partials: &mut Self::Full,
     ) -> Done;

@@ -10,7 +10,7 @@ use crate::terms::Gelu;
 
 /// The operations of the forward, in the order of the model.
 pub trait Forward: Buffers {
-    /// Embeds the first rows of the micro-batch, as many as `out` has.
+    /// `out = dropout(wte[token] + wpe[position])`, (R, C), of the first rows of the micro-batch, as many as `out` has.
     fn embed(
         &self,
         batch: &Self::Batch,
@@ -18,6 +18,7 @@ pub trait Forward: Buffers {
         out: PartMut<Self::Compute>,
         mask: Option<Mask<Self::Header>>,
     ) -> Done;
+    /// `out = (x - mean) * rstd * weight + bias`, (R, C). Writes mean and rstd, (R) each, for the backward.
     fn norm(
         &self,
         norm: Affine<Self::Compute>,
@@ -25,7 +26,7 @@ pub trait Forward: Buffers {
         out: PartMut<Self::Compute>,
         stats: NormStats<Self::Full>,
     ) -> Done;
-    /// Joins a branch to the residual stream, and `out` is the norm of that.
+    /// Joins a branch to the residual stream, and writes the norm of the sum to `out`, (R, C).
     fn residual_norm(
         &self,
         residual: Residual<Self::Compute>,
@@ -34,6 +35,7 @@ pub trait Forward: Buffers {
         out: PartMut<Self::Compute>,
         stats: NormStats<Self::Full>,
     ) -> Done;
+    /// `y = x W^T + b`, with x (R, columns) and W (outputs, columns).
     fn linear(
         &self,
         layer: Affine<Self::Compute>,
@@ -41,6 +43,7 @@ pub trait Forward: Buffers {
         y: PartMut<Self::Compute>,
         columns: usize,
     ) -> Done;
+    /// Writes `y` of [`Forward::linear`], and `activated = gelu(y)`.
     fn linear_gelu(
         &self,
         form: Gelu,
@@ -50,8 +53,10 @@ pub trait Forward: Buffers {
         activated: PartMut<Self::Compute>,
         columns: usize,
     ) -> Done;
+    /// `out = gelu(x)`, element by element.
     fn gelu(&self, form: Gelu, x: Part<Self::Compute>, out: PartMut<Self::Compute>) -> Done;
-    /// `queries` are the positions that are computed; a GPU computes all of them. The mask is that of head 0.
+    /// Causal self-attention, from qkv (B, T, 3C) to out (B, T, C). Only the positions in `queries` are computed; a GPU
+    /// computes all of them. The mask is the one of head 0.
     fn attention(
         &self,
         shape: Shape,
@@ -61,7 +66,7 @@ pub trait Forward: Buffers {
         mask: Option<Mask<Self::Header>>,
         scratch: &mut Self::Full,
     ) -> Done;
-    /// The losses of `rows` of the micro-batch, whose `logits` may be lost.
+    /// Writes the losses of `rows` of the micro-batch, in nats. Overwrites their `logits`, (rows, V).
     fn cross_entropy(
         &self,
         batch: &Self::Batch,

@@ -1,7 +1,7 @@
 //! The one seam between the model and what computes it.
 //!
 //! [`Backend`] is every operation of a training step over buffers of one device. The model says which, in
-//! which order; a backend says how: [`OnCpu`](super::cpu::OnCpu) by the bodies of this room, `OnGpu` by kernels. What a GPU
+//! which order; a backend says how: [`OnCpu`](super::cpu::OnCpu) by functions over slices, `OnGpu` by kernels. Work that a GPU
 //! does in one pass (the residual add and the norm after it, a product and GELU) is one operation here.
 
 mod arguments;
@@ -14,7 +14,7 @@ mod values;
 pub use arguments::{
     Affine, AttentionOut, AttentionSaved, BatchHeader, DropoutSite, EmbeddingGradients,
     EmbeddingTables, GradientWrite, Gradients, Mask, Masks, NormSaved, NormStats, Part, PartMut,
-    Residual, Shape, TrainingState,
+    Residual, RowShape, Shape, TrainingState,
 };
 pub use backward::Backward;
 #[cfg(feature = "cuda")]
@@ -30,7 +30,7 @@ use super::gemm::{Table, TrainingGemm};
 use crate::memory::{AllocationError, Allocator, Memory, Refused};
 use crate::terms::{Engine, Inputs, NamedChoice, Precision};
 
-/// What an operation says: nothing, or why the device did not do it. On a GPU it may still be under way.
+/// The outcome of an operation. On a GPU it may still be under way.
 pub type Done = Result<(), Refused>;
 
 /// The failure to load a micro-batch. `E` is the error of whoever reads its samples.
@@ -48,7 +48,7 @@ impl<E> From<Refused> for LoadError<E> {
     }
 }
 
-/// Writes inputs and targets.
+/// A function that writes inputs and targets.
 pub type ReadTokens<'a, E> = dyn FnMut(&mut [u32], &mut [u32]) -> Result<(), E> + 'a;
 
 /// The buffers of one device.
@@ -57,9 +57,9 @@ pub trait Buffers: Sized + 'static {
     type Compute: 'static;
     /// A buffer in fp32.
     type Full: 'static;
-    /// A micro-batch, where operations read it.
+    /// A micro-batch in the memory of the device.
     type Batch: 'static;
-    /// Its header, where they read that.
+    /// The header of a micro-batch, there, too.
     type Header;
     type Allocator<'a>: Allocator<Compute = Self::Compute, Full = Self::Full, Error = AllocationError>
     where
@@ -68,7 +68,7 @@ pub trait Buffers: Sized + 'static {
     fn engine(&self) -> Engine;
     fn precision(&self) -> Precision;
     fn allocator<'a>(&'a self, memory: &'a mut Memory) -> Self::Allocator<'a>;
-    /// Room for micro-batches of up to `rows` tokens.
+    /// Allocates a micro-batch of up to `rows` tokens.
     ///
     /// # Errors
     /// When its memory is refused.
@@ -77,7 +77,7 @@ pub trait Buffers: Sized + 'static {
     /// slices, and makes them the micro-batch.
     ///
     /// # Errors
-    /// What `read` or the device says.
+    /// The errors of `read` and of the device.
     fn load<E>(
         &self,
         batch: &mut Self::Batch,
@@ -86,6 +86,7 @@ pub trait Buffers: Sized + 'static {
         read: &mut ReadTokens<E>,
     ) -> Result<(), LoadError<E>>;
     fn header(batch: &Self::Batch) -> &Self::Header;
+    /// Zeroes the part.
     fn clear(&self, part: PartMut<Self::Compute>) -> Done;
 }
 
@@ -98,24 +99,25 @@ pub trait Backend: Forward + Backward {
     type Tally: 'static;
     /// The numbers that an update of the weights reads beside the state.
     type Optimizer: 'static;
-    /// Work that was done once and can be done again.
+    /// A recording of work that was done once and can be replayed.
     type Recording: Default + 'static;
-    /// What products multiply.
+    /// The input type of GEMMs.
     fn inputs(&self) -> Inputs;
-    /// Decides what computes the products of a rung, in at most `room` bytes; see
+    /// Decides which candidates compute the GEMMs of a rung, in at most `room` bytes; see
     /// [`Dispatch::prepare`](super::gemm::Dispatch::prepare).
     fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>);
-    /// What computes which product, for a checkpoint.
+    /// The candidate of each GEMM, for a checkpoint.
     fn products(&self) -> Table;
+    /// Choices since the last call.
     fn take_choices(&self) -> Vec<NamedChoice>;
     /// Does `work`, whose operations and buffers are the same whenever it is called with this recording.
     fn record(&self, recording: &mut Self::Recording, work: impl FnMut() -> Done) -> Done;
-    /// A tally of nothing.
+    /// Allocates an empty tally.
     ///
     /// # Errors
     /// When its memory is refused.
     fn tally(&self) -> Result<Self::Tally, Refused>;
-    /// Makes it a tally of nothing again.
+    /// Empties the tally.
     fn reset(&self, tally: &mut Self::Tally) -> Done;
     /// Adds the losses of whole samples, `positions` each. The sum has the same bits whatever the
     /// micro-batch.
@@ -127,7 +129,7 @@ pub trait Backend: Forward + Backward {
     ) -> Done;
     /// The sum so far, in nats. Waits for the device.
     fn loss(&self, tally: &Self::Tally) -> Result<f64, Refused>;
-    /// The numbers for updates of parameters with these runs of decay.
+    /// Allocates the numbers for updates of parameters with these runs of decay.
     ///
     /// # Errors
     /// When their memory is refused.

@@ -30,13 +30,12 @@ pub struct Update {
     pub learning_rate: f64,
     /// Counted from 1.
     pub number: u64,
-    /// What the loss was multiplied by before the backward.
+    /// Factor of the loss before the backward.
     pub loss_scale: f64,
 }
 
 impl Update {
-    /// The rule for parameters that decay, or do not. `gradient_scale` is what gradients are multiplied by
-    /// first.
+    /// The rule for parameters that decay, or do not. Gradients are first multiplied by `gradient_scale`.
     pub fn rule(&self, decays: bool, gradient_scale: f64) -> AdamW {
         let settings = self.settings;
         AdamW {
@@ -50,7 +49,7 @@ impl Update {
         }
     }
 
-    /// What the gradients are multiplied by so that their global L2 norm is at most `grad_clip`
+    /// Factor of the gradients that brings their global L2 norm to at most `grad_clip`
     /// (PyTorch's `clip_grad_norm_`, with its 1e-6).
     pub fn clip_factor(&self, norm: f64) -> f64 {
         match self.settings.grad_clip {
@@ -60,7 +59,7 @@ impl Update {
     }
 }
 
-/// What a step came to. If it is not finite, nothing was updated.
+/// The loss and gradient norm of a step. If one is not finite, nothing was updated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ended {
     /// Summed over all tokens, in nats.

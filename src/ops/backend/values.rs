@@ -24,7 +24,7 @@ pub trait Values: Sync {
     /// while another reads.
     ///
     /// # Errors
-    /// What the device says; `OutOfMemory` is a refusal that a smaller launch may help.
+    /// Those of the device; `OutOfMemory` is a refusal that a smaller launch may help.
     fn read(&self, start: usize, to: &mut [f32]) -> io::Result<()>;
 
     /// All of them, where the host has them: saves the copies.

@@ -9,10 +9,11 @@ use crate::ops::loops::element::sum;
 use crate::ops::loops::parallel::sum_blocks;
 use crate::ops::loops::vectorised::vectorised;
 
+/// Elements of one block of work.
 const BLOCK: usize = 1 << 14;
 
 impl AdamW {
-    /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`, then
+    /// Updates `weights` and both moments: `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`, then
     /// `w -= lr * weight_decay * w` and
     /// `w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)`; PyTorch's order.
     pub fn update<T: Element>(&self, weights: &mut [T], m: &mut [T], v: &mut [T], gradients: &[T]) {
@@ -53,7 +54,7 @@ vectorised! {
     }
 }
 
-/// The L2 norm of `gradients`, summed in f64.
+/// L2 norm of `gradients`, summed in f64.
 pub fn norm<T: Element>(gradients: &[T]) -> f64 {
     sum_blocks(gradients.len(), |range| sum_squares(&gradients[range])).sqrt()
 }
@@ -64,7 +65,7 @@ vectorised! {
     }
 }
 
-/// The oracle of one update: returns (weights, m, v).
+/// Oracle of one update: returns (weights, m, v).
 pub fn adamw_ref(
     settings: &AdamW,
     [weights, m, v, gradients]: [&Tensor; 4],

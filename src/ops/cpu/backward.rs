@@ -6,7 +6,7 @@ use super::{
 use crate::memory::Refused;
 use crate::ops::backend::{
     AttentionSaved, Backward, BatchHeader, Done, EmbeddingGradients, GradientWrite, Gradients,
-    Mask, NormSaved, Part, PartMut, Shape,
+    Mask, NormSaved, Part, PartMut, RowShape, Shape,
 };
 use crate::ops::loops::Element;
 use crate::terms::Gelu;
@@ -64,9 +64,9 @@ impl<T: Element> Backward for OnCpu<T> {
         columns: usize,
         _partials: &mut Vec<T>,
     ) -> Done {
-        let (sum, gradients) = (into.sum, into.slices());
+        let (write, (dweight, dbias)) = (into.write, into.slices());
         let (products, dy, x) = (&self.products, dy.slice(), x.slice());
-        linear::backward_weight(products, dy, x, gradients, sum, columns);
+        linear::backward_weight(products, dy, x, dweight, dbias, write, columns);
         Ok(())
     }
 
@@ -98,14 +98,22 @@ impl<T: Element> Backward for OnCpu<T> {
         into: Gradients<Vec<T>>,
         partials: &mut Vec<T>,
     ) -> Done {
-        let saved = layer_norm::Saved {
+        let saved = layer_norm::NormSavedSlices {
             x: saved.x.slice(),
             weight: saved.weight.slice(),
             mean: saved.mean.slice(),
             rstd: saved.rstd.slice(),
         };
-        let (sum, gradients) = (into.sum, into.slices());
-        layer_norm::backward(dout.slice(), saved, dx.slice(), gradients, sum, partials);
+        let (write, (dweight, dbias)) = (into.write, into.slices());
+        layer_norm::backward(
+            dout.slice(),
+            saved,
+            dx.slice(),
+            dweight,
+            dbias,
+            write,
+            partials,
+        );
         Ok(())
     }
 
@@ -113,9 +121,10 @@ impl<T: Element> Backward for OnCpu<T> {
         &self,
         x: Part<Vec<T>>,
         out: PartMut<Vec<T>>,
-        (columns, positions): (usize, usize),
+        shape: RowShape,
         Mask { masks, site }: Mask<BatchHeader>,
     ) -> Done {
+        let RowShape { columns, positions } = shape;
         let out = out.slice();
         out.copy_from_slice(x.slice());
         dropout::mask_in_place(out, columns, positions, masks.dropout(), site);
@@ -127,18 +136,19 @@ impl<T: Element> Backward for OnCpu<T> {
         batch: &Batch,
         dx: PartMut<Vec<T>>,
         into: EmbeddingGradients<Vec<T>>,
-        (columns, positions): (usize, usize),
+        shape: RowShape,
         mask: Option<Mask<BatchHeader>>,
         _partials: &mut Vec<T>,
     ) -> Done {
+        let RowShape { columns, positions } = shape;
         let dx = dx.slice();
         if let Some(Mask { masks, site }) = mask {
             dropout::mask_in_place(dx, columns, positions, masks.dropout(), site);
         }
         let (dwte, dwpe) = into.buffer.split_at_mut(into.wpe.start);
         let (dwte, dwpe) = (&mut dwte[into.wte], &mut dwpe[..into.wpe.len()]);
-        let dwpe = (dwpe, into.positions);
-        embedding::backward(&batch.tokens.inputs, dx, dwte, dwpe, positions, columns);
+        let (tokens, write) = (&batch.tokens.inputs, into.write_positions);
+        embedding::backward(tokens, dx, dwte, dwpe, write, positions, columns);
         Ok(())
     }
 }

@@ -1,8 +1,7 @@
 //! Dropout from a counter-based generator, and the residual add that it is fused with.
 //!
-//! Whether an element is kept is a function of (seed, step, sample, site, row, column): the same
-//! at every micro-batch, in the forward, in the backward (which stores no mask), and after a
-//! resume. A kept element is scaled by 1 / (1 - p), as in PyTorch.
+//! The mask of an element is a function of (seed, step, sample, site, row, column): the same at every
+//! micro-batch, in the forward, in the backward (for which no mask is stored), and after a resume. A kept element is scaled by 1 / (1 - p), as in PyTorch.
 
 use crate::ops::backend::DropoutSite;
 use crate::ops::loops::Element;
@@ -10,7 +9,7 @@ use crate::ops::loops::parallel::for_row_blocks;
 use crate::ops::loops::vectorised::vectorised;
 use crate::rng::{Seed, Stream, philox4x32};
 
-/// The dropout of one micro-step.
+/// Dropout of one micro-step.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
     /// Probability of dropping an element, in (0, 1).
@@ -21,20 +20,27 @@ pub struct Dropout {
     pub first_sample: u32,
 }
 
-/// A row of a mask. Rows of one width, site and sample never share random numbers.
+/// One row of a mask. Rows of one width, site and sample never share random numbers.
 #[derive(Clone, Copy)]
 pub(in crate::ops) struct MaskRow {
     pub site: DropoutSite,
-    /// Counted from the first sequence of the micro-batch.
+    /// Sequence, counted from the first of the micro-batch.
     pub sample: usize,
-    /// The row's number within its sample.
+    /// Row, counted within its sample.
     pub row: usize,
     pub width: usize,
 }
 
-/// The mask of neighbouring rows of a (B * positions, columns) array.
+/// Dropout at one site.
+#[derive(Clone, Copy, Debug)]
+pub struct SiteDropout {
+    pub dropout: Dropout,
+    pub site: DropoutSite,
+}
+
+/// Mask of a block of neighbouring rows of a (B * positions, columns) array.
 #[derive(Clone, Copy)]
-struct Mask {
+struct MaskBlock {
     dropout: Dropout,
     site: DropoutSite,
     first_row: usize,
@@ -42,8 +48,8 @@ struct Mask {
     columns: usize,
 }
 
-impl Mask {
-    /// As [`Dropout::for_strips`], for the whole of row `first_row + i`.
+impl MaskBlock {
+    /// Calls [`Dropout::for_strips`] for the whole of row `first_row + i`.
     #[inline(always)]
     fn for_strips<T: Element>(&self, i: usize, apply: impl FnMut(std::ops::Range<usize>, &[T])) {
         let row = self.first_row + i;
@@ -64,7 +70,7 @@ const LANES: usize = 16;
 
 impl Dropout {
     /// Calls `apply(columns, factors)` for consecutive strips of the first `len` elements of a row,
-    /// where a factor is 0 for a dropped element and 1 / (1 - p) for a kept one.
+    /// with factor 0 for a dropped element and 1 / (1 - p) for a kept one.
     #[inline(always)]
     pub(in crate::ops) fn for_strips<T: Element>(
         &self,
@@ -88,7 +94,7 @@ impl Dropout {
         }
     }
 
-    /// The factors of `4 * LANES` elements from `counter` on.
+    /// Draws the factors of `4 * LANES` elements from `counter` on.
     #[inline(always)]
     fn draw_factors<T: Element>(&self, mask: MaskRow, counter: u32, out: &mut [T]) {
         let keep = T::of(1.0 / (1.0 - self.p));
@@ -114,18 +120,18 @@ impl Dropout {
     }
 }
 
-/// `out = x + dropout(branch)`, all (R, C); the sequence of a row is `row / positions`.
+/// Computes `out = x + dropout(branch)`, all (R, C); the sequence of a row is `row / positions`.
 pub fn residual_forward<T: Element>(
     x: &[T],
     branch: &[T],
     out: &mut [T],
     columns: usize,
     positions: usize,
-    dropout: Option<(Dropout, DropoutSite)>,
+    dropout: Option<SiteDropout>,
 ) {
     for_row_blocks(out, columns, |first_row, rows| {
         let offset = first_row * columns;
-        let mask = dropout.map(|(dropout, site)| Mask {
+        let mask = dropout.map(|SiteDropout { dropout, site }| MaskBlock {
             dropout,
             site,
             first_row,
@@ -137,7 +143,7 @@ pub fn residual_forward<T: Element>(
 }
 
 vectorised! {
-    fn add_block<T: Element>(x: &[T], branch: &[T], out: &mut [T], mask: Option<Mask>) {
+    fn add_block<T: Element>(x: &[T], branch: &[T], out: &mut [T], mask: Option<MaskBlock>) {
         let Some(mask) = mask else {
             for ((out, &x), &branch) in out.iter_mut().zip(x).zip(branch) {
                 *out = x + branch;
@@ -157,7 +163,7 @@ vectorised! {
     }
 }
 
-/// Multiplies `x` (R, C) by the mask of `site` in place: the backward of [`residual_forward`] with
+/// Multiplies `x` (R, C) by the mask of `site` in place. It is the backward of [`residual_forward`] with
 /// respect to the branch, and the embedding's dropout in both directions.
 pub fn mask_in_place<T: Element>(
     x: &mut [T],
@@ -167,7 +173,7 @@ pub fn mask_in_place<T: Element>(
     site: DropoutSite,
 ) {
     for_row_blocks(x, columns, |first_row, rows| {
-        let mask = Mask {
+        let mask = MaskBlock {
             dropout,
             site,
             first_row,
@@ -179,7 +185,7 @@ pub fn mask_in_place<T: Element>(
 }
 
 vectorised! {
-    fn multiply_block<T: Element>(x: &mut [T], mask: Mask) {
+    fn multiply_block<T: Element>(x: &mut [T], mask: MaskBlock) {
         for (i, x) in x.chunks_exact_mut(mask.columns).enumerate() {
             mask.for_strips(i, |strip, factors: &[T]| {
                 for (x, &factor) in x[strip].iter_mut().zip(factors) {
@@ -190,8 +196,7 @@ vectorised! {
     }
 }
 
-/// The mask that `site` has for `rows` rows of one sample, as factors (rows, width): what the
-/// oracles multiply by.
+/// Mask of `site` for `rows` rows of one sample, as factors (rows, width) for the oracles to multiply by.
 pub fn factors<T: Element>(
     dropout: Dropout,
     site: DropoutSite,

@@ -1,5 +1,7 @@
 //! Token plus position embedding: `out[b, t] = wte[token[b, t]] + wpe[t]`.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 
 use super::begin;
@@ -8,21 +10,21 @@ use crate::ops::loops::Element;
 use crate::ops::loops::parallel::for_row_blocks;
 use crate::ops::loops::vectorised::vectorised;
 
-/// Tokens are (B, T) row-major; `wte` (V, C), `wpe` (at least T, C), `out` (R, C). The position of
-/// row r is `first_position + r % positions`.
+/// Computes `out` (R, C) from tokens (B, T), `wte` (V, C) and `wpe` (at least all positions, C). The position
+/// of row r is `positions.start + r % positions.len()`.
 pub fn forward<T: Element>(
     tokens: &[u32],
     wte: &[T],
     wpe: &[T],
     out: &mut [T],
-    (first_position, positions): (usize, usize),
+    positions: Range<usize>,
     columns: usize,
 ) {
     for_row_blocks(out, columns, |first_row, rows| {
         for (i, out) in rows.chunks_exact_mut(columns).enumerate() {
             let row = first_row + i;
             let token = &wte[tokens[row] as usize * columns..][..columns];
-            let position = &wpe[(first_position + row % positions) * columns..][..columns];
+            let position = &wpe[(positions.start + row % positions.len()) * columns..][..columns];
             for ((out, &token), &position) in out.iter_mut().zip(token).zip(position) {
                 *out = token + position;
             }
@@ -30,20 +32,22 @@ pub fn forward<T: Element>(
     });
 }
 
-/// `dwte[token] += dout[row]` and `dwpe[t] += dout[row]`, or `=`, each in row order: a token may occur in
-/// many rows, and a fixed order keeps the sum reproducible.
+/// Computes `dwte[token] += dout[row]` and `dwpe[t] += dout[row]`, each in row order: a token may occur in many
+/// rows, and a fixed order keeps the sum reproducible. `write` is the way that `dwpe` is written; `dwte` is always
+/// added to.
 pub fn backward<T: Element>(
     tokens: &[u32],
     dout: &[T],
     dwte: &mut [T],
-    (dwpe, sum): (&mut [T], GradientWrite),
+    dwpe: &mut [T],
+    write: GradientWrite,
     positions: usize,
     columns: usize,
 ) {
     for (&token, dout) in tokens.iter().zip(dout.chunks_exact(columns)) {
         add(&mut dwte[token as usize * columns..][..columns], dout);
     }
-    begin(dwpe, sum);
+    begin(dwpe, write);
     for_row_blocks(&mut dwpe[..positions * columns], columns, |first, rows| {
         for sequence in dout.chunks_exact(positions * columns) {
             add(rows, &sequence[first * columns..][..rows.len()]);
@@ -59,7 +63,7 @@ vectorised! {
     }
 }
 
-/// The oracle: tokens (B, T) -> (B, T, C).
+/// Oracle of [`forward`]: tokens (B, T) -> (B, T, C).
 pub fn embedding_ref(tokens: &Tensor, wte: &Tensor, wpe: &Tensor) -> Result<Tensor> {
     let (sequences, positions) = tokens.dims2()?;
     let token = wte

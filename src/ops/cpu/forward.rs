@@ -1,5 +1,6 @@
 //! The operations of the forward.
 
+use super::dropout::SiteDropout;
 use super::{
     Batch, OnCpu, attention, cross_entropy, dropout, embedding, layer_norm, linear, weight_dropout,
 };
@@ -21,9 +22,8 @@ impl<T: Element> Forward for OnCpu<T> {
     ) -> Done {
         let (out, tokens) = (out.slice(), &batch.tokens.inputs);
         let (positions, columns) = (tables.positions, tables.columns);
-        let at = (positions.start, positions.len());
         let (wte, wpe) = (tables.wte.slice(), tables.wpe.slice());
-        embedding::forward(tokens, wte, wpe, out, at, columns);
+        embedding::forward(tokens, wte, wpe, out, positions.clone(), columns);
         if let Some(Mask { masks, site }) = mask {
             dropout::mask_in_place(out, columns, positions.len(), masks.dropout(), site);
         }
@@ -53,7 +53,10 @@ impl<T: Element> Forward for OnCpu<T> {
         let (weight, bias) = (norm.weight.slice(), norm.bias.map(Part::slice));
         let (x, branch) = (residual.x.slice(), residual.branch.slice());
         let after = residual.out.slice();
-        let dropout = mask.map(|Mask { masks, site }| (masks.dropout(), site));
+        let dropout = mask.map(|Mask { masks, site }| SiteDropout {
+            dropout: masks.dropout(),
+            site,
+        });
         let (columns, positions) = (weight.len(), residual.positions);
         dropout::residual_forward(x, branch, after, columns, positions, dropout);
         layer_norm::forward(after, weight, bias, out.slice(), stats.slices());
@@ -82,7 +85,10 @@ impl<T: Element> Forward for OnCpu<T> {
         columns: usize,
     ) -> Done {
         let (weight, bias) = (layer.weight.slice(), layer.bias.map(Part::slice));
-        let written = (y.slice(), activated.slice());
+        let written = linear::GeluOutputs {
+            y: y.slice(),
+            activated: activated.slice(),
+        };
         let products = &self.products;
         linear::forward_gelu(products, form, x.slice(), weight, bias, written, columns);
         Ok(())

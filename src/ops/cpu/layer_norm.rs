@@ -16,19 +16,19 @@ use crate::ops::loops::vectorised::vectorised;
 /// GPT-2's epsilon.
 pub const EPSILON: f64 = 1e-5;
 
-/// The per-row statistics that the backward needs, (R) each.
-pub struct Stats<'a, T> {
+/// Statistics of every row for the backward, (R) each.
+pub struct NormStatsSlices<'a, T> {
     pub mean: &'a mut [T],
     pub rstd: &'a mut [T],
 }
 
-/// `x` and `out` are (R, C), `weight` and `bias` (C).
+/// Normalises the rows of `x` into `out`, (R, C) each; `weight` and `bias` are (C).
 pub fn forward<T: Element>(
     x: &[T],
     weight: &[T],
     bias: Option<&[T]>,
     out: &mut [T],
-    stats: Stats<T>,
+    stats: NormStatsSlices<T>,
 ) {
     let columns = weight.len();
     (
@@ -38,7 +38,9 @@ pub fn forward<T: Element>(
         stats.rstd.par_chunks_mut(BLOCK_ROWS),
     )
         .into_par_iter()
-        .for_each(|(out, x, mean, rstd)| normalise(x, weight, bias, out, Stats { mean, rstd }));
+        .for_each(|(out, x, mean, rstd)| {
+            normalise(x, weight, bias, out, NormStatsSlices { mean, rstd });
+        });
 }
 
 vectorised! {
@@ -47,7 +49,7 @@ vectorised! {
         weight: &[T],
         bias: Option<&[T]>,
         out: &mut [T],
-        stats: Stats<T>,
+        stats: NormStatsSlices<T>,
     ) {
         let columns = weight.len();
         let rows = out.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
@@ -57,6 +59,7 @@ vectorised! {
     }
 }
 
+/// Normalises one row, and returns its mean and reciprocal deviation.
 #[inline(always)]
 fn normalise_row<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, out: &mut [T]) -> (T, T) {
     let columns = x.len();
@@ -79,9 +82,9 @@ fn normalise_row<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, out: &mu
     (mean, rstd)
 }
 
-/// What the forward read and saved.
+/// Inputs and saved results of the forward.
 #[derive(Clone, Copy)]
-pub struct Saved<'a, T> {
+pub struct NormSavedSlices<'a, T> {
     pub x: &'a [T],      // (R, C)
     pub weight: &'a [T], // (C)
     pub mean: &'a [T],   // (R)
@@ -93,8 +96,8 @@ pub fn partials_len(rows: usize, columns: usize) -> usize {
     rows.div_ceil(BLOCK_ROWS) * 2 * columns
 }
 
-/// Adds to `dx` (R, C) the gradient through the normalisation, to `dweight` and `dbias` (C) theirs, which replace
-/// what is empty.
+/// Adds the gradient through the normalisation to `dx` (R, C), and those of the weight and the bias to `dweight`
+/// and `dbias` (C), or overwrites the latter two, by `write`.
 ///
 /// With g = dout * weight and n = (x - mean) * rstd:
 /// `dx += rstd * (g - mean(g) - n * mean(g * n))`, `dweight += sum(dout * n)` and
@@ -102,10 +105,11 @@ pub fn partials_len(rows: usize, columns: usize) -> usize {
 /// `partials` is scratch of [`partials_len`] elements.
 pub fn backward<T: Element>(
     dout: &[T],
-    saved: Saved<T>,
+    saved: NormSavedSlices<T>,
     dx: &mut [T],
-    (dweight, dbias): (&mut [T], Option<&mut [T]>),
-    sum: GradientWrite,
+    dweight: &mut [T],
+    dbias: Option<&mut [T]>,
+    write: GradientWrite,
     partials: &mut [T],
 ) {
     let columns = saved.weight.len();
@@ -121,7 +125,7 @@ pub fn backward<T: Element>(
         .for_each(|(index, (dx, dout, x, partial))| {
             let rows = index * BLOCK_ROWS..;
             let (mean, rstd) = (&saved.mean[rows.clone()], &saved.rstd[rows]);
-            let saved = Saved {
+            let saved = NormSavedSlices {
                 x,
                 mean,
                 rstd,
@@ -130,41 +134,44 @@ pub fn backward<T: Element>(
             backward_block(dout, saved, dx, partial);
         });
     let blocks = saved.mean.len().div_ceil(BLOCK_ROWS);
-    begin(dweight, sum);
+    begin(dweight, write);
     add_partials(dweight, &partials[..blocks * 2 * columns], 0);
     if let Some(dbias) = dbias {
-        begin(dbias, sum);
+        begin(dbias, write);
         add_partials(dbias, &partials[..blocks * 2 * columns], columns);
     }
 }
 
 vectorised! {
-    /// A block of at most `BLOCK_ROWS` rows; `partial` is its (2, C): dweight, then dbias.
-    fn backward_block<T: Element>(dout: &[T], saved: Saved<T>, dx: &mut [T], partial: &mut [T]) {
+    /// Computes the backward of a block of at most `BLOCK_ROWS` rows. `partial` (2, C) is its share of dweight, then
+    /// of dbias.
+    fn backward_block<T: Element>(dout: &[T], saved: NormSavedSlices<T>, dx: &mut [T], partial: &mut [T]) {
         let columns = saved.weight.len();
         partial.fill(T::ZERO);
-        let (dweight, dbias) = partial.split_at_mut(columns);
         let gradients = dx.chunks_exact_mut(columns).zip(dout.chunks_exact(columns));
         for (row, ((dx, dout), x)) in gradients.zip(saved.x.chunks_exact(columns)).enumerate() {
-            let stats = (saved.mean[row], saved.rstd[row]);
-            backward_row(dout, x, saved.weight, stats, dx, (dweight, dbias));
+            let (mean, rstd) = (saved.mean[row], saved.rstd[row]);
+            backward_row(dout, x, saved.weight, mean, rstd, dx, partial);
         }
     }
 }
 
+/// Computes the backward of one row, and adds its share to `partial` (2, C).
 #[inline(always)]
 fn backward_row<T: Element>(
     dout: &[T],
     x: &[T],
     weight: &[T],
-    (mean, rstd): (T, T),
+    mean: T,
+    rstd: T,
     dx: &mut [T],
-    (dweight, dbias): (&mut [T], &mut [T]),
+    partial: &mut [T],
 ) {
     let columns = x.len();
     // One length for every slice lets the bounds checks of the loops below vanish.
     let (dout, weight) = (&dout[..columns], &weight[..columns]);
-    let (dweight, dbias) = (&mut dweight[..columns], &mut dbias[..columns]);
+    let (dweight, dbias) = partial.split_at_mut(columns);
+    let dbias = &mut dbias[..columns];
     let dx = &mut dx[..columns];
     let scale = T::ONE / T::of(columns as f64);
     let mean_g = sum([dout, weight], |[d, w]| d * w) * scale;
@@ -179,7 +186,7 @@ fn backward_row<T: Element>(
     }
 }
 
-/// Adds to `total` (C) the C elements from `offset` of every (2C) row of `partials`, in row order.
+/// Adds the C elements from `offset` of every (2C) row of `partials` to `total` (C), in row order.
 fn add_partials<T: Element>(total: &mut [T], partials: &[T], offset: usize) {
     let columns = total.len();
     for partial in partials.chunks_exact(2 * columns) {
@@ -189,7 +196,7 @@ fn add_partials<T: Element>(total: &mut [T], partials: &[T], offset: usize) {
     }
 }
 
-/// The oracle: the same formula in differentiable candle operations.
+/// Oracle of [`forward`]: the same formula in differentiable candle operations.
 ///
 /// Not `candle_nn::LayerNorm`: its fused path has no backward, and gradients stop there silently.
 pub fn layer_norm_ref(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

@@ -12,7 +12,7 @@ use crate::ops::loops::vectorised::vectorised;
 use crate::ops::loops::{Element, gelu};
 use crate::terms::Gelu;
 
-/// `x` is (R, in), `weight` (out, in), `bias` (out), `y` (R, out).
+/// Computes `y` (R, out) from `x` (R, in), `weight` (out, in) and `bias` (out).
 pub fn forward<T: Element>(
     products: &Products<T>,
     x: &[T],
@@ -35,14 +35,21 @@ pub fn forward<T: Element>(
     );
 }
 
-/// As [`forward`], and the activation of `y` into `activated`, both (R, out).
+/// Results of a linear layer with GELU, (R, out) each.
+pub struct GeluOutputs<'a, T> {
+    /// The layer's output, before GELU.
+    pub y: &'a mut [T],
+    pub activated: &'a mut [T],
+}
+
+/// Computes a linear layer, as [`forward`] does, and GELU of its output.
 pub fn forward_gelu<T: Element>(
     products: &Products<T>,
     form: Gelu,
     x: &[T],
     weight: &[T],
     bias: Option<&[T]>,
-    (y, activated): (&mut [T], &mut [T]),
+    GeluOutputs { y, activated }: GeluOutputs<T>,
     inputs: usize,
 ) {
     let Some(bias) = bias else {
@@ -69,7 +76,7 @@ fn forward_problem<T: Element>(
     Problem::forward(rows, outputs, inputs, products.inputs(), epilogue)
 }
 
-/// `dx (R, in) = dy weight`.
+/// Computes `dx (R, in) = dy weight`.
 pub fn backward_input<T: Element>(
     products: &Products<T>,
     dy: &[T],
@@ -81,8 +88,7 @@ pub fn backward_input<T: Element>(
     products.compute(problem, Operands::new(dy, weight, dx));
 }
 
-/// As [`backward_input`] for an input that was an activation: `dx (R, in) = dy weight * gelu'(x)`, with
-/// the pre-activation `x` (R, in).
+/// Computes the gradient of an input that was GELU of `x` (R, in): `dx (R, in) = dy weight * gelu'(x)`.
 pub fn backward_gelu_input<T: Element>(
     products: &Products<T>,
     form: Gelu,
@@ -112,24 +118,25 @@ fn input_problem<T: Element>(
     Problem::input_gradient(rows, outputs, inputs, products.inputs(), epilogue)
 }
 
-/// `dweight (out, in) += dy^T x` and `dbias (out) += sum over rows of dy`, or `=`.
+/// Computes `dweight (out, in) += dy^T x` and `dbias (out) += sum over rows of dy`, or `=`, by `write`.
 pub fn backward_weight<T: Element>(
     products: &Products<T>,
     dy: &[T],
     x: &[T],
-    (dweight, dbias): (&mut [T], Option<&mut [T]>),
-    sum: GradientWrite,
+    dweight: &mut [T],
+    dbias: Option<&mut [T]>,
+    write: GradientWrite,
     inputs: usize,
 ) {
     let (rows, outputs) = (x.len() / inputs, dweight.len() / inputs);
     let problem = Problem::weight_gradient(rows, outputs, inputs, products.inputs());
     let operands = Operands {
-        c_is_empty: sum == GradientWrite::Overwrite,
+        c_is_empty: write == GradientWrite::Overwrite,
         ..Operands::new(dy, x, dweight)
     };
     products.compute(problem, operands);
     if let Some(dbias) = dbias {
-        begin(dbias, sum);
+        begin(dbias, write);
         add_column_sums(dy, dbias);
     }
 }
@@ -137,7 +144,7 @@ pub fn backward_weight<T: Element>(
 /// Columns that one task of [`add_column_sums`] keeps in registers and cache.
 const COLUMN_BLOCK: usize = 64;
 
-/// `total (N) += sum over rows of x (R, N)`, block of rows by block of rows to keep f32 sums exact.
+/// Computes `total (N) += sum over rows of x (R, N)`, block of rows by block of rows to keep f32 sums exact.
 fn add_column_sums<T: Element>(x: &[T], total: &mut [T]) {
     let columns = total.len();
     total
@@ -163,7 +170,7 @@ vectorised! {
     }
 }
 
-/// The oracle. `x` is (..., in).
+/// Oracle of [`forward`]. `x` is (..., in).
 pub fn linear_ref(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let mut shape = x.dims().to_vec();
     let inputs = x.dim(D::Minus1)?;

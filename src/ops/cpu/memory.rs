@@ -6,7 +6,7 @@ use crate::memory::{AllocationError, Allocator, Group, Memory, Refused};
 use crate::ops::loops::Element;
 use crate::terms::Precision;
 
-/// Allocates in the memory of the host. `T` stands for every precision: f32, or f64 in tests.
+/// An [`Allocator`] of host memory. `T` stands for every precision: f32, or f64 in tests.
 #[derive(Debug)]
 pub struct Host<'a, T> {
     memory: &'a mut Memory,
@@ -72,7 +72,7 @@ fn buffer<T: Copy>(
         buffer
             .try_reserve_exact(len)
             .map_err(|_| Refused::OutOfMemory)?;
-        // Writing the zeros touches every page now, not in the first step.
+        // Writing the zeros touches every page now, rather than in the first step.
         buffer.resize(len, zero);
         Ok(buffer)
     })

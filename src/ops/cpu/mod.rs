@@ -106,8 +106,8 @@ impl<'a, T> Gradients<'a, Vec<T>> {
 }
 
 impl<'a, T> NormStats<'a, Vec<T>> {
-    fn slices(self) -> layer_norm::Stats<'a, T> {
-        layer_norm::Stats {
+    fn slices(self) -> layer_norm::NormStatsSlices<'a, T> {
+        layer_norm::NormStatsSlices {
             mean: self.mean.slice(),
             rstd: self.rstd.slice(),
         }
@@ -267,8 +267,8 @@ impl<T: Element> Backend for OnCpu<T> {
 }
 
 /// Zeroes gradients whose sum is not begun; for small ones that are no product.
-fn begin<T: Element>(gradients: &mut [T], sum: GradientWrite) {
-    if sum == GradientWrite::Overwrite {
+fn begin<T: Element>(gradients: &mut [T], write: GradientWrite) {
+    if write == GradientWrite::Overwrite {
         gradients.fill(T::ZERO);
     }
 }

@@ -1,4 +1,4 @@
-//! Buffers of the CPU, read and written as values.
+//! Buffers on the CPU as the values that checkpoints read and write.
 
 use super::OnCpu;
 use crate::memory::Refused;
@@ -21,7 +21,7 @@ impl StoredBackend for OnCpu<f32> {
         self.values_mut(weights)
     }
 
-    /// Nothing to do: there is no master beside the weights.
+    /// Does nothing: there are no master weights.
     fn round(&self, _master: &Vec<f32>, _weights: &mut Vec<f32>) -> Result<(), Refused> {
         Ok(())
     }

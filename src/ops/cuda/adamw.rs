@@ -1,4 +1,4 @@
-//! AdamW, as [`crate::ops::cpu::adamw`] has it: f32 results have the same bits.
+//! AdamW on a GPU. Its f32 results have the bits of [`crate::ops::cpu::adamw`].
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use super::outcome::Outcome;
 use crate::ops::backend::AdamW;
 use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, push_optional_mut, small};
 
-/// The numbers of one update, for the memory of the GPU. kernels/adamw.cu has the same struct.
+/// Numbers of one update, for the memory of the GPU. `Rule` of kernels/adamw.cu is the same struct.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rule {
+pub struct AdamWRule {
     keep: f32,
     step_size: f32,
     inverse_root: f32,
@@ -23,12 +23,12 @@ pub struct Rule {
 }
 
 // SAFETY: plain numbers in C's layout, which zeros are.
-unsafe impl DeviceRepr for Rule {}
+unsafe impl DeviceRepr for AdamWRule {}
 // SAFETY: as above.
-unsafe impl ValidAsZeroBits for Rule {}
+unsafe impl ValidAsZeroBits for AdamWRule {}
 
-impl From<&AdamW> for Rule {
-    /// All but `gradient_scale`, which the GPU finds itself: [`Outcome`].
+impl From<&AdamW> for AdamWRule {
+    /// Takes all but `gradient_scale`, which the GPU computes itself: see [`Outcome`].
     fn from(rule: &AdamW) -> Self {
         let updates = rule.update as f64;
         Self {
@@ -44,8 +44,8 @@ impl From<&AdamW> for Rule {
     }
 }
 
-/// Where decay ends and begins along the flat parameters, for the memory of the GPU: an element decays if an
-/// even number of edges is not beyond it. `params` are neighbours in order, and whether each decays.
+/// Offsets at which decay ends or begins along the flat parameters, for the memory of the GPU. An element decays if
+/// an even number of edges is not beyond it. `params` are neighbours in order, and whether each decays.
 pub fn decay_edges(params: impl IntoIterator<Item = (Range<usize>, bool)>) -> Vec<u64> {
     let (mut edges, mut decayed, mut end) = (Vec::new(), true, 0);
     for (range, decays) in params {
@@ -54,55 +54,55 @@ pub fn decay_edges(params: impl IntoIterator<Item = (Range<usize>, bool)>) -> Ve
         }
         (decayed, end) = (decays, range.end);
     }
-    // Never empty, as an array on a GPU must not be.
+    // An array on a GPU must not be empty.
     edges.push(end as u64);
     edges
 }
 
-/// What an update changes, flat in the parameters' order.
-pub struct State<'a, 'b, T> {
+/// Arrays that an update changes, flat in the parameters' order.
+pub struct AdamWStateViews<'a, 'b, T> {
     pub weights: &'a mut CudaViewMut<'b, f32>,
     pub m: &'a mut CudaViewMut<'b, f32>,
     pub v: &'a mut CudaViewMut<'b, f32>,
-    /// The weights in the type that the model computes in, where that is not f32.
+    /// The weights in the type that the model computes in, if that is not f32.
     pub copy: Option<&'a mut CudaViewMut<'b, T>>,
 }
 
-/// What an update reads.
-pub struct Update<'a> {
+/// Arrays that an update reads.
+pub struct AdamWInputViews<'a> {
     pub gradients: &'a CudaView<'a, f32>,
     /// See [`decay_edges`].
     pub decay_edges: &'a CudaView<'a, u64>,
-    pub rule: &'a CudaView<'a, Rule>,       // (1)
+    pub rule: &'a CudaView<'a, AdamWRule>,  // (1)
     pub outcome: &'a CudaView<'a, Outcome>, // (1)
 }
 
-/// One update, unless the outcome is not finite: then nothing changes.
+/// Updates the weights and their moments. If the outcome is not finite, nothing changes.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn update<T: GpuElement>(
     gpu: &Gpu,
-    state: State<T>,
-    update: Update,
+    state: AdamWStateViews<T>,
+    inputs: AdamWInputViews,
 ) -> Result<(), LaunchError> {
-    let State {
+    let AdamWStateViews {
         weights,
         m,
         v,
         copy,
     } = state;
     let len = weights.len();
-    assert!([m.len(), v.len(), update.gradients.len()] == [len; 3]);
+    assert!([m.len(), v.len(), inputs.gradients.len()] == [len; 3]);
     assert!(copy.as_ref().is_none_or(|copy| copy.len() == len));
-    assert!(update.rule.len() == 1 && update.outcome.len() == 1);
-    let (count, edges) = (len as i64, small(update.decay_edges.len()));
+    assert!(inputs.rule.len() == 1 && inputs.outcome.len() == 1);
+    let (count, edges) = (len as i64, small(inputs.decay_edges.len()));
     let kernel = gpu.kernel::<T>("adamw")?;
     let mut launch = gpu.launch(&kernel);
-    launch.arg(weights).arg(m).arg(v).arg(update.gradients);
+    launch.arg(weights).arg(m).arg(v).arg(inputs.gradients);
     push_optional_mut(&mut launch, copy);
-    launch.arg(&count).arg(update.decay_edges).arg(&edges);
-    launch.arg(update.rule).arg(update.outcome);
+    launch.arg(&count).arg(inputs.decay_edges).arg(&edges);
+    launch.arg(inputs.rule).arg(inputs.outcome);
     // SAFETY: the kernel's arguments in its order; the lengths were compared.
     unsafe { launch.launch(grid(len.div_ceil(4 * THREADS), THREADS)) }?;
     Ok(())

@@ -1,10 +1,10 @@
-//! Causal self-attention, as [`crate::ops::cpu::attention`] has it; the kernels are `kernels/attention*`.
+//! Causal self-attention on a GPU, by `kernels/attention*`: see [`crate::ops::cpu::attention`].
 //!
 //! Arrays start at multiples of 16 bytes. lse is fp32 in every precision.
 
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchConfig, PushKernelArg};
 
-use super::dropout::{Mask, Rule, push_mask};
+use super::dropout::{DropoutRule, MaskView, push_mask};
 use crate::ops::backend::Shape;
 use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, small};
 use crate::ops::partition::ATTENTION_STATISTICS;
@@ -12,13 +12,13 @@ use crate::terms::Precision;
 
 pub use crate::ops::partition::gpu_attention_len as scratch_len;
 
-/// The largest head size that there are kernels for.
+/// Largest head size that has kernels.
 pub const MAX_HEAD_SIZE: usize = 128;
 
-/// kernels/attention.cuh has the same struct.
+/// Sizes of a call, for its kernels. `AttentionShape` of kernels/attention.cuh is the same struct.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Sizes {
+struct AttentionShape {
     positions: i32,
     heads: i32,
     head_size: i32,
@@ -26,9 +26,9 @@ struct Sizes {
 }
 
 // SAFETY: plain numbers in C's layout.
-unsafe impl DeviceRepr for Sizes {}
+unsafe impl DeviceRepr for AttentionShape {}
 
-impl Sizes {
+impl AttentionShape {
     fn of(shape: Shape) -> Self {
         Self {
             positions: small(shape.positions),
@@ -46,23 +46,24 @@ impl Shape {
     }
 }
 
-/// Of a row, in fp32.
+/// Bytes of the statistics of one row, in fp32.
 const STATISTICS_BYTES: usize = ATTENTION_STATISTICS * size_of::<f32>();
 
-/// The kernels of one head size and type, and what they are launched with.
+/// Kernels of one head size and type, and their launch parameters.
 struct Kernels {
     forward: &'static str,
     backward_keys: &'static str,
     backward_queries: &'static str,
-    /// Queries, or keys, of a block.
+    /// Queries or keys of a block.
     tile: usize,
     threads: usize,
-    /// Shared memory that a launch asks for.
+    /// Shared memory of a block of the forward.
     forward_bytes: usize,
+    /// Shared memory of a block of the backward.
     backward_bytes: usize,
 }
 
-/// [`Kernels`] whose names end like this.
+/// Builds [`Kernels`] whose names end in `$end`.
 macro_rules! named {
     ($end:literal, $rest:expr) => {
         Kernels {
@@ -75,7 +76,7 @@ macro_rules! named {
 }
 
 impl Kernels {
-    /// On tensor cores, if these kernels compute on them at all and fit the GPU; else on plain CUDA cores.
+    /// Kernels on tensor cores, if `T` and the head size have them and they fit the GPU; else on plain CUDA cores.
     fn of<T: GpuElement>(gpu: &Gpu, shape: Shape, dropout: bool) -> Result<Self, LaunchError> {
         if T::PRECISION != Precision::Float32
             && let Some(kernels) = Self::on_tensor_cores(shape.head_size, dropout)
@@ -90,7 +91,7 @@ impl Kernels {
         })
     }
 
-    /// For the head sizes that GPTs have, and two smaller ones.
+    /// Kernels on tensor cores, for the head sizes that GPTs have and two smaller ones.
     fn on_tensor_cores(head_size: usize, dropout: bool) -> Option<Self> {
         let tiles = Self::tensor_core_tiles(head_size);
         Some(match (head_size, dropout) {
@@ -122,12 +123,12 @@ impl Kernels {
         }
     }
 
-    /// As in kernels/attention_forward.cuh and kernels/attention_backward.cuh.
+    /// Tiles and shared memory of kernels/attention_forward.cuh and kernels/attention_backward.cuh.
     fn tensor_core_tiles(head_size: usize) -> Self {
         let row_bytes = 2 * head_size;
         let (tile, keys) = if head_size <= 64 { (128, 64) } else { (64, 32) };
         let passing = 32;
-        // Two of everything that passes: one is read while the other fills.
+        // Two stages: one is read while the other fills.
         let stage_bytes = 2 * passing * row_bytes + passing * STATISTICS_BYTES;
         Self {
             tile,
@@ -138,7 +139,7 @@ impl Kernels {
         }
     }
 
-    /// A block for every tile, of every head, of every sequence.
+    /// Launch of a block for every tile of every head of every sequence.
     fn grid(&self, shape: Shape, shared_bytes: usize) -> LaunchConfig {
         let blocks = [
             shape.positions.div_ceil(self.tile),
@@ -154,19 +155,20 @@ impl Kernels {
     }
 }
 
-/// `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C). `dropout` is that of [`Site::Attention`] with head 0.
+/// Computes `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C). `dropout` is that of
+/// [`DropoutSite::Attention`] with head 0.
 ///
-/// [`Site::Attention`]: crate::ops::backend::DropoutSite::Attention
+/// [`DropoutSite::Attention`]: crate::ops::backend::DropoutSite::Attention
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 ///
 /// # Panics
 /// If a length is wrong, or a head larger than [`MAX_HEAD_SIZE`].
 pub fn forward<T: GpuElement>(
     gpu: &Gpu,
     shape: Shape,
-    dropout: Option<Mask>,
+    dropout: Option<MaskView>,
     qkv: &CudaView<T>,
     out: &mut CudaViewMut<T>,
     lse: &mut CudaViewMut<f32>,
@@ -176,7 +178,7 @@ pub fn forward<T: GpuElement>(
     assert_eq!(out.len(), len, "attention output");
     assert_eq!(lse.len(), shape.rows(), "log-sum-exp of attention");
     let kernels = Kernels::of::<T>(gpu, shape, dropout.is_some())?;
-    let (sizes, rule) = (Sizes::of(shape), Rule::of(dropout));
+    let (sizes, rule) = (AttentionShape::of(shape), DropoutRule::of(dropout));
     let kernel = gpu.kernel::<T>(kernels.forward)?;
     let mut launch = gpu.launch(&kernel);
     launch.arg(qkv).arg(out).arg(lse).arg(&sizes);
@@ -186,32 +188,32 @@ pub fn forward<T: GpuElement>(
     Ok(())
 }
 
-/// What the forward read and saved.
+/// Input and saved results of the forward.
 #[derive(Clone, Copy)]
-pub struct Saved<'a, T> {
+pub struct AttentionSavedViews<'a, T> {
     pub qkv: &'a CudaView<'a, T>,   // (B, T, 3C)
     pub out: &'a CudaView<'a, T>,   // (B, T, C)
     pub lse: &'a CudaView<'a, f32>, // (B, H, T)
 }
 
-/// `dqkv` (B, T, 3C) from `dout` (B, T, C). `scratch` has [`scratch_len`] elements.
+/// Computes `dqkv` (B, T, 3C) from `dout` (B, T, C). `scratch` has [`scratch_len`] elements.
 ///
 /// # Errors
-/// When a kernel does not start.
+/// The failure to start a kernel.
 ///
 /// # Panics
-/// As [`forward`].
+/// If a length is wrong, or a head larger than [`MAX_HEAD_SIZE`].
 pub fn backward<T: GpuElement>(
     gpu: &Gpu,
     shape: Shape,
-    dropout: Option<Mask>,
+    dropout: Option<MaskView>,
     dout: &CudaView<T>,
-    saved: Saved<T>,
+    saved: AttentionSavedViews<T>,
     dqkv: &mut CudaViewMut<T>,
     scratch: &mut CudaViewMut<f32>,
 ) -> Result<(), LaunchError> {
     let len = shape.rows() * shape.head_size;
-    let Saved { qkv, out, lse } = saved;
+    let AttentionSavedViews { qkv, out, lse } = saved;
     assert_eq!(qkv.len(), 3 * len, "packed queries, keys, values");
     assert_eq!(dqkv.len(), 3 * len, "gradient of qkv");
     assert_eq!(out.len(), len, "attention output");
@@ -220,7 +222,7 @@ pub fn backward<T: GpuElement>(
     assert_eq!(scratch.len(), scratch_len(shape), "scratch of attention");
     row_statistics(gpu, shape, dout, saved, scratch)?;
     let kernels = Kernels::of::<T>(gpu, shape, dropout.is_some())?;
-    let (sizes, rule) = (Sizes::of(shape), Rule::of(dropout));
+    let (sizes, rule) = (AttentionShape::of(shape), DropoutRule::of(dropout));
     let statistics = scratch.as_view();
     for operation in [kernels.backward_keys, kernels.backward_queries] {
         let kernel = gpu.kernel_with_shared::<T>(operation, kernels.backward_bytes)?;
@@ -238,16 +240,16 @@ pub fn backward<T: GpuElement>(
     Ok(())
 }
 
-/// What the backward needs to know of every row, into `scratch`.
+/// Writes the statistics of every row that the backward reads into `scratch`.
 fn row_statistics<T: GpuElement>(
     gpu: &Gpu,
     shape: Shape,
     dout: &CudaView<T>,
-    saved: Saved<T>,
+    saved: AttentionSavedViews<T>,
     scratch: &mut CudaViewMut<f32>,
 ) -> Result<(), LaunchError> {
     const LANES_PER_ROW: usize = 8;
-    let (sizes, rows) = (Sizes::of(shape), shape.rows() as i64);
+    let (sizes, rows) = (AttentionShape::of(shape), shape.rows() as i64);
     let kernel = gpu.kernel::<T>("attention_row_statistics")?;
     let mut launch = gpu.launch(&kernel);
     launch

@@ -148,7 +148,7 @@ impl<T: GpuElement> Buffers for OnGpu<T> {
         header: BatchHeader,
         read: &mut ReadTokens<E>,
     ) -> Result<(), LoadError<E>> {
-        batch.load((&self.stream, &self.copies), rows, header, read)
+        batch.load(&self.stream, &self.copies, rows, header, read)
     }
 
     fn header(batch: &Batch) -> &CudaSlice<u32> {

@@ -7,7 +7,7 @@ use super::{attention, column_sums, cross_entropy, dropout, embedding, layer_nor
 use crate::memory::Refused;
 use crate::ops::backend::{
     AttentionSaved, Backward, Done, EmbeddingGradients, GradientWrite, Gradients, Mask, NormSaved,
-    Part, PartMut, Shape,
+    Part, PartMut, RowShape, Shape,
 };
 use crate::ops::gemm::ptx::DeviceOperands;
 use crate::ops::gemm::{Epilogue, Problem};
@@ -123,7 +123,7 @@ impl<T: GpuElement> Backward for OnGpu<T> {
         scratch: &mut CudaSlice<f32>,
     ) -> Done {
         let held = held(mask_of);
-        let saved = attention::Saved {
+        let saved = attention::AttentionSavedViews {
             qkv: &saved.qkv.view(),
             out: &saved.out.view(),
             lse: &saved.lse.view(),
@@ -144,7 +144,7 @@ impl<T: GpuElement> Backward for OnGpu<T> {
         into: Gradients<CudaSlice<f32>>,
         partials: &mut CudaSlice<f32>,
     ) -> Done {
-        let saved = layer_norm::Saved {
+        let saved = layer_norm::NormSavedViews {
             x: &saved.x.view(),
             weight: &saved.weight.view(),
             mean: &saved.mean.view(),
@@ -158,13 +158,13 @@ impl<T: GpuElement> Backward for OnGpu<T> {
         });
         let dweight = &mut weights.slice_mut(into.weight);
         let (dx, partials) = (&mut dx.view(), &mut partials.as_view_mut());
-        let into = (dweight, dbias.as_mut());
         Ok(layer_norm::backward(
             &self.gpu,
             &dout.view(),
             saved,
             dx,
-            into,
+            dweight,
+            dbias.as_mut(),
             partials,
         )?)
     }
@@ -173,15 +173,15 @@ impl<T: GpuElement> Backward for OnGpu<T> {
         &self,
         x: Part<CudaSlice<T>>,
         out: PartMut<CudaSlice<T>>,
-        (columns, positions): (usize, usize),
+        shape: RowShape,
         mask: Mask<CudaSlice<u32>>,
     ) -> Done {
-        let (rows, held) = (dropout::Rows { columns, positions }, Held::new(mask));
+        let held = Held::new(mask);
         Ok(dropout::mask(
             &self.gpu,
             &x.view(),
             &mut out.view(),
-            rows,
+            shape,
             held.mask(),
         )?)
     }
@@ -191,16 +191,15 @@ impl<T: GpuElement> Backward for OnGpu<T> {
         batch: &Batch,
         dx: PartMut<CudaSlice<T>>,
         into: EmbeddingGradients<CudaSlice<f32>>,
-        (columns, positions): (usize, usize),
+        shape: RowShape,
         mask: Option<Mask<CudaSlice<u32>>>,
         partials: &mut CudaSlice<f32>,
     ) -> Done {
         let mut dx = dx.view();
         if let Some(held) = held(mask) {
-            let rows = dropout::Rows { columns, positions };
-            dropout::mask_in_place(&self.gpu, &mut dx, rows, held.mask())?;
+            dropout::mask_in_place(&self.gpu, &mut dx, shape, held.mask())?;
         }
-        let rows = dx.len() / columns;
+        let rows = dx.len() / shape.columns;
         let sorted = embedding::Sorted {
             tokens: &batch.inputs(rows),
             order: &batch.order(rows),
@@ -209,9 +208,15 @@ impl<T: GpuElement> Backward for OnGpu<T> {
         let dwte = &mut wte.slice_mut(into.wte);
         let dwpe = &mut rest.slice_mut(0..into.wpe.len());
         let heads = &mut partials.as_view_mut();
-        let (dx, tables) = (&dx.as_view(), (dwte, dwpe));
+        let dx = &dx.as_view();
         Ok(embedding::backward(
-            &self.gpu, dx, sorted, tables, positions, heads,
+            &self.gpu,
+            dx,
+            sorted,
+            dwte,
+            dwpe,
+            shape.positions,
+            heads,
         )?)
     }
 }

@@ -1,12 +1,12 @@
 //! The micro-batch on a GPU, copied there ahead of its time.
 //!
-//! The host writes a packet in pinned memory while the GPU is at work; a stream of its own copies it to
-//! one of two places ahead; and the step's stream moves it, when it gets there, to the one place
-//! that operations read. So nobody waits, and every micro-step reads the same addresses.
+//! The host writes a packet in pinned memory while the GPU is at work. A stream of its own copies the packet to
+//! one of two places ahead. The step's stream moves it, when it gets there, to the one place that operations read.
+//! Neither the host nor the GPU waits, and every micro-step reads the same addresses.
 //!
-//! What orders it, since events of cudarc's own are off: the host writes a packet when the copy before it from
-//! the same memory has ended; a copy begins when the step's stream has cleared its place, or has moved on what was there;
-//! and the step's stream moves a packet on when its copy has ended.
+//! Cudarc's own events are off, and three waits keep the order. The host writes a packet when the copy before it
+//! from the same memory has ended. A copy begins when the step's stream has cleared its place, or has moved on the
+//! packet there. The step's stream moves a packet on when its copy has ended.
 
 use std::sync::Arc;
 
@@ -18,30 +18,33 @@ use crate::ops::backend::{
 };
 use crate::ops::launch::host::Pinned;
 
-/// A packet is step, first sample and scale; then inputs, targets, and the rows in the order of their
-/// tokens, each with room for as many rows as a micro-batch has at most.
+/// The current packet on a GPU, and two ahead.
+///
+/// A packet is step, first sample and scale; then inputs, targets, and the rows in the order of their tokens, each
+/// with room for the rows of the largest micro-batch.
 pub struct Batch {
-    /// Dropped first: they wait for copies to the packets.
+    /// Dropped first: slots wait for copies to the packets.
     slots: [Slot; 2],
     packets: Packets<CudaSlice<u32>>,
     next: usize,
     most_rows: usize,
-    /// Scratch of sorting rows, an element for every token.
+    /// Scratch for sorting rows, an element for every token.
     starts: Vec<u32>,
 }
 
 /// One of the places ahead.
 struct Slot {
     host: Pinned<u32>,
-    /// Reached when the step's stream is done with this place: it was cleared, or its packet was moved on.
+    /// Event that is reached when the step's stream is done with this place: it was cleared, or its packet was
+    /// moved on.
     left: CudaEvent,
 }
 
 impl Batch {
-    /// `packets` were allocated and cleared in `stream`.
+    /// A batch of no packet yet. `packets` were allocated and cleared in `stream`.
     ///
     /// # Errors
-    /// When the host has no memory that can be pinned.
+    /// The driver's, when the host has no memory that can be pinned.
     pub(super) fn new(
         packets: Packets<CudaSlice<u32>>,
         most_rows: usize,
@@ -66,7 +69,8 @@ impl Batch {
     /// See [`Backend::load`](crate::ops::backend::Backend::load).
     pub(super) fn load<E>(
         &mut self,
-        (stream, copies): (&Arc<CudaStream>, &Arc<CudaStream>),
+        stream: &Arc<CudaStream>,
+        copies: &Arc<CudaStream>,
         rows: usize,
         header: BatchHeader,
         read: &mut ReadTokens<E>,
@@ -85,6 +89,7 @@ impl Batch {
         Ok(self.send(stream, copies).map_err(Refused::from)?)
     }
 
+    /// Copies the packet that was written in `copies`, and moves it to its place in `stream`.
     fn send(
         &mut self,
         stream: &Arc<CudaStream>,
@@ -101,7 +106,7 @@ impl Batch {
         Ok(())
     }
 
-    /// All of the packet, whose head is the header.
+    /// The whole current packet; its head is the header.
     pub(super) fn packet(&self) -> &CudaSlice<u32> {
         &self.packets.current
     }
@@ -118,7 +123,7 @@ impl Batch {
         self.part(2, 0..rows)
     }
 
-    /// What the gradients of a row's loss are multiplied by, (1).
+    /// Factor of the gradients of every row's loss, (1).
     pub(super) fn scale(&self) -> CudaView<'_, f32> {
         let word = self.packets.current.slice(2..3);
         // SAFETY: the word has the bits of a f32.

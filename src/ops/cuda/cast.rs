@@ -1,13 +1,13 @@
-//! fp32 weights in the type that the model computes in.
+//! Casts of fp32 weights to the type that the model computes in.
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
 use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid};
 
-/// `out = x`, rounded to nearest.
+/// Computes `out = x`, rounded to nearest.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn cast<T: GpuElement>(
     gpu: &Gpu,
     x: &CudaView<f32>,

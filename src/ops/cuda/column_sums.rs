@@ -1,4 +1,4 @@
-//! Sums over rows, for the gradients of biases, and what kernels that add up in two passes share.
+//! Sums over rows for the gradients of biases, and the second pass of kernels that add up in two.
 
 use cudarc::driver::{CudaView, CudaViewMut, LaunchConfig, PushKernelArg};
 
@@ -7,10 +7,10 @@ use crate::ops::partition::column_sum_lines;
 
 pub use crate::ops::partition::column_sum_partials_len as partials_len;
 
-/// `total (N) += sum over rows of x (R, N)`. `partials` is scratch of at least [`partials_len`] elements.
+/// Computes `total (N) += sum over rows of x (R, N)`. `partials` is scratch of at least [`partials_len`] elements.
 ///
 /// # Errors
-/// When a kernel does not start.
+/// The failure to start a kernel.
 pub fn add_column_sums<T: GpuElement>(
     gpu: &Gpu,
     x: &CudaView<T>,
@@ -38,8 +38,8 @@ pub fn add_column_sums<T: GpuElement>(
     add_partials(gpu, &partials.as_view(), lines, columns, total, None)
 }
 
-/// Adds to `first` (C) the sum over lines of the first C elements of each, to `second` (C) that of the next
-/// C. `partials` is (at least `lines`, `pitch`).
+/// Adds the sum over lines of the first C elements of each to `first` (C), and that of the next C to `second` (C).
+/// `partials` is (at least `lines`, `pitch`).
 pub(super) fn add_partials(
     gpu: &Gpu,
     partials: &CudaView<f32>,

@@ -1,19 +1,20 @@
-//! Softmax cross-entropy over a chunk of logits: what [`crate::ops::classifier`] does between its products.
+//! Softmax cross-entropy of a chunk of logits on a GPU, between the GEMMs of the classifier.
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
 use crate::ops::launch::{Gpu, GpuElement, LaunchError, grid, push_optional, small};
 
+/// Most threads of a block.
 const MOST_THREADS: usize = 768;
 /// Pieces of 16 bytes that a thread keeps in registers.
 const fn held<T>() -> usize {
     if size_of::<T>() == 2 { 9 } else { 8 }
 }
 
-/// The loss of every row into `losses` (R), in nats; `logits` are (R, V), `targets` (R), below V.
+/// Writes the loss of every row into `losses` (R), in nats. `logits` are (R, V), `targets` (R) and below V.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn losses<T: GpuElement>(
     gpu: &Gpu,
     logits: &CudaView<T>,
@@ -32,11 +33,11 @@ pub fn losses<T: GpuElement>(
     Ok(())
 }
 
-/// As [`losses`], and the logits become `scale * (softmax(logits) - onehot(target))`, with `scale` (1) in the
-/// memory of the GPU.
+/// Writes the losses, as [`losses`] does; the logits become `scale * (softmax(logits) - onehot(target))`. `scale` (1)
+/// is in the memory of the GPU.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn losses_and_gradients<T: GpuElement>(
     gpu: &Gpu,
     logits: &mut CudaViewMut<T>,
@@ -55,7 +56,7 @@ pub fn losses_and_gradients<T: GpuElement>(
     Ok(())
 }
 
-/// The vocabulary's size, and a block for every row with as many threads as hold it.
+/// The vocabulary's size, and a launch of a block for every row with as many threads as hold it.
 fn shape<T>(
     logits: usize,
     targets: &CudaView<u32>,

@@ -1,40 +1,40 @@
-//! Dropout and the residual add, as [`crate::ops::cpu::dropout`] has them, with the same masks bit for bit.
+//! Dropout and the residual add on a GPU. Masks are those of [`crate::ops::cpu::dropout`], bit for bit.
 
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, LaunchArgs, PushKernelArg};
 
-use crate::ops::backend::DropoutSite;
+use crate::ops::backend::{DropoutSite, RowShape};
 use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, push_optional, small};
 use crate::rng::{Seed, Stream};
 
-/// The dropout of one site, in whatever micro-step it is launched.
+/// Mask of one site. The micro-step is read from the GPU's memory, so that a launch fits every one.
 #[derive(Clone, Copy)]
-pub struct Mask<'a> {
+pub struct MaskView<'a> {
     /// Probability of dropping an element, in (0, 1).
     pub p: f64,
     pub seed: Seed,
-    /// For attention weights, that of head 0; the kernel goes on from it.
+    /// Site; for attention weights that of head 0, from which the kernel counts on.
     pub site: DropoutSite,
-    /// On the GPU: the step, and the index within it of the micro-batch's first sequence.
+    /// Step, and index within it of the micro-batch's first sequence.
     pub header: &'a CudaView<'a, u32>,
 }
 
-/// kernels/dropout.cuh has the same struct.
+/// Numbers of one site's mask, for kernels. `DropoutRule` of kernels/dropout.cuh is the same struct.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-pub(super) struct Rule {
+pub(super) struct DropoutRule {
     key: [u32; 2],
     tag: u32,
     threshold: u32,
     keep: f32,
-    /// A key is aligned to eight bytes.
+    /// Padding: a key is aligned to eight bytes.
     _unused: u32,
 }
 
 // SAFETY: plain numbers in C's layout.
-unsafe impl DeviceRepr for Rule {}
+unsafe impl DeviceRepr for DropoutRule {}
 
-impl Rule {
-    pub fn of(mask: Option<Mask>) -> Self {
+impl DropoutRule {
+    pub fn of(mask: Option<MaskView>) -> Self {
         let Some(mask) = mask else {
             return Self::default();
         };
@@ -49,7 +49,11 @@ impl Rule {
 }
 
 /// Adds a kernel's last two arguments, `header` and `rule`.
-pub(super) fn push_mask<'a>(launch: &mut LaunchArgs<'a>, mask: Option<Mask<'a>>, rule: &'a Rule) {
+pub(super) fn push_mask<'a>(
+    launch: &mut LaunchArgs<'a>,
+    mask: Option<MaskView<'a>>,
+    rule: &'a DropoutRule,
+) {
     let header = mask.map(|mask| mask.header);
     assert!(
         header.is_none_or(|header| header.len() == 2),
@@ -59,36 +63,28 @@ pub(super) fn push_mask<'a>(launch: &mut LaunchArgs<'a>, mask: Option<Mask<'a>>,
     launch.arg(rule);
 }
 
-/// The shape of an array of rows that dropout is applied to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rows {
-    pub columns: usize,
-    /// Rows of one sample.
-    pub positions: usize,
-}
-
-/// Blocks for an array of rows, whose every thread moves 16 bytes. The kernels count elements in 32 bits.
+/// Number of blocks for an array of rows, with 16 bytes for every thread. The kernels count elements in 32 bits.
 pub(super) fn row_blocks<T>(elements: usize) -> usize {
     assert!(elements <= 1 << 31, "{elements} elements");
     elements.div_ceil(16 / size_of::<T>() * THREADS)
 }
 
-/// `out = x + dropout(branch)`, all (R, C).
+/// Computes `out = x + dropout(branch)`, all (R, C).
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn residual_forward<T: GpuElement>(
     gpu: &Gpu,
     x: &CudaView<T>,
     branch: &CudaView<T>,
     out: &mut CudaViewMut<T>,
-    Rows { columns, positions }: Rows,
-    mask: Option<Mask>,
+    RowShape { columns, positions }: RowShape,
+    mask: Option<MaskView>,
 ) -> Result<(), LaunchError> {
     let len = out.len();
     assert!(x.len() == len && branch.len() == len && len.is_multiple_of(columns));
     let (rows, columns) = (small(len / columns), small(columns));
-    let (positions, rule) = (small(positions), Rule::of(mask));
+    let (positions, rule) = (small(positions), DropoutRule::of(mask));
     let kernel = gpu.kernel::<T>("residual")?;
     let mut launch = gpu.launch(&kernel);
     launch.arg(x).arg(branch).arg(out);
@@ -102,26 +98,26 @@ pub fn residual_forward<T: GpuElement>(
 /// Multiplies `x` (R, C) by a mask in place: the embedding's dropout in both directions.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn mask_in_place<T: GpuElement>(
     gpu: &Gpu,
     x: &mut CudaViewMut<T>,
-    rows: Rows,
-    mask: Mask,
+    rows: RowShape,
+    mask: MaskView,
 ) -> Result<(), LaunchError> {
     launch_mask(gpu, None, x, rows, mask)
 }
 
-/// `out = dropout(x)`, both (R, C): the backward of [`residual_forward`] with respect to the branch.
+/// Computes `out = dropout(x)`, both (R, C): the backward of [`residual_forward`] with respect to the branch.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn mask<T: GpuElement>(
     gpu: &Gpu,
     x: &CudaView<T>,
     out: &mut CudaViewMut<T>,
-    rows: Rows,
-    mask: Mask,
+    rows: RowShape,
+    mask: MaskView,
 ) -> Result<(), LaunchError> {
     assert_eq!(x.len(), out.len());
     launch_mask(gpu, Some(x), out, rows, mask)
@@ -131,13 +127,13 @@ fn launch_mask<T: GpuElement>(
     gpu: &Gpu,
     x: Option<&CudaView<T>>,
     out: &mut CudaViewMut<T>,
-    Rows { columns, positions }: Rows,
-    mask: Mask,
+    RowShape { columns, positions }: RowShape,
+    mask: MaskView,
 ) -> Result<(), LaunchError> {
     let len = out.len();
     assert!(len.is_multiple_of(columns));
     let (rows, columns) = (small(len / columns), small(columns));
-    let (positions, rule) = (small(positions), Rule::of(Some(mask)));
+    let (positions, rule) = (small(positions), DropoutRule::of(Some(mask)));
     let kernel = gpu.kernel::<T>("mask")?;
     let mut launch = gpu.launch(&kernel);
     push_optional(&mut launch, x);

@@ -1,67 +1,71 @@
-//! Token plus position embedding, as [`crate::ops::cpu::embedding`] has it, with dropout.
+//! Token plus position embedding on a GPU, with dropout: see [`crate::ops::cpu::embedding`].
+
+use std::ops::Range;
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
-use super::dropout::{Mask, Rule, push_mask, row_blocks};
+use super::dropout::{DropoutRule, MaskView, push_mask, row_blocks};
 use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, small};
 use crate::ops::partition::EMBEDDING_WINDOW;
 
 pub use crate::ops::partition::embedding_heads_len as heads_len;
 
-/// The two tables.
-pub struct Tables<'a, T> {
+/// Both embeddings.
+pub struct EmbeddingTableViews<'a, T> {
     pub wte: &'a CudaView<'a, T>, // (V, C)
     pub wpe: &'a CudaView<'a, T>, // (at least all positions, C)
 }
 
-/// `out = dropout(wte[token] + wpe[position])`. Tokens are (B, T) row-major and below V, `out` is (R, C); the
-/// position of row r is `first_position + r % positions`.
+/// Computes `out = dropout(wte[token] + wpe[position])`. Tokens are (B, T) row-major and below V, `out` is (R, C).
+/// The position of row r is `positions.start + r % positions.len()`.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn forward<T: GpuElement>(
     gpu: &Gpu,
     tokens: &CudaView<u32>,
-    tables: Tables<T>,
+    tables: EmbeddingTableViews<T>,
     out: &mut CudaViewMut<T>,
-    (first_position, positions): (usize, usize),
-    mask: Option<Mask>,
+    positions: Range<usize>,
+    mask: Option<MaskView>,
 ) -> Result<(), LaunchError> {
     let (rows, len) = (tokens.len(), out.len());
     let columns = len / rows;
     assert_eq!(len, rows * columns);
-    assert!(tables.wpe.len() >= (first_position + positions.min(rows)) * columns);
+    assert!(tables.wpe.len() >= (positions.start + positions.len().min(rows)) * columns);
     let config = grid(row_blocks::<T>(len), THREADS);
-    let [rows, columns, positions, first] = [rows, columns, positions, first_position].map(small);
-    let rule = Rule::of(mask);
+    let numbers = [rows, columns, positions.len(), positions.start].map(small);
+    let rule = DropoutRule::of(mask);
     let kernel = gpu.kernel::<T>("embedding_forward")?;
     let mut launch = gpu.launch(&kernel);
     launch.arg(tokens).arg(tables.wte).arg(tables.wpe).arg(out);
-    launch.arg(&rows).arg(&columns).arg(&positions).arg(&first);
+    let [rows, columns, positions, first] = &numbers;
+    launch.arg(rows).arg(columns).arg(positions).arg(first);
     push_mask(&mut launch, mask, &rule);
     // SAFETY: the kernel's arguments in its order; the lengths were compared, and tokens are below V.
     unsafe { launch.launch(config) }?;
     Ok(())
 }
 
-/// The rows of a micro-batch, (R) each.
+/// Tokens of a micro-batch, and its rows in their order, (R) each.
 pub struct Sorted<'a> {
     pub tokens: &'a CudaView<'a, u32>,
-    /// The rows by token: see [`rows_by_token`](crate::ops::backend::rows_by_token).
+    /// Rows by token: see [`rows_by_token`](crate::ops::backend::rows_by_token).
     pub order: &'a CudaView<'a, u32>,
 }
 
-/// `dwte[token] += dout[row]` and `dwpe[position] += dout[row]`, from the first position on, each in row
-/// order. `dout` (R, C) is that of the sum: masked already. `heads` is scratch of at least [`heads_len`]
+/// Computes `dwte[token] += dout[row]` and `dwpe[position] += dout[row]`, from the first position on, each in row
+/// order. `dout` (R, C) is the gradient of the sum, masked already. `heads` is scratch of at least [`heads_len`]
 /// elements.
 ///
 /// # Errors
-/// When a kernel does not start.
+/// The failure to start a kernel.
 pub fn backward<T: GpuElement>(
     gpu: &Gpu,
     dout: &CudaView<T>,
     Sorted { tokens, order }: Sorted,
-    (dwte, dwpe): (&mut CudaViewMut<f32>, &mut CudaViewMut<f32>),
+    dwte: &mut CudaViewMut<f32>,
+    dwpe: &mut CudaViewMut<f32>,
     positions: usize,
     heads: &mut CudaViewMut<f32>,
 ) -> Result<(), LaunchError> {
@@ -101,7 +105,7 @@ pub fn backward<T: GpuElement>(
     Ok(())
 }
 
-/// A thread for every 16 bytes of a row.
+/// Threads of a block: one for every 16 bytes of a row.
 fn threads<T>(columns: usize) -> usize {
     let pieces = columns.div_ceil(16 / size_of::<T>());
     pieces.next_multiple_of(32).min(THREADS)

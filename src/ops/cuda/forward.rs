@@ -26,8 +26,8 @@ impl<T: GpuElement> Forward for OnGpu<T> {
         let (held, mut out) = (held(mask_of), out.view());
         let rows = out.len() / tables.columns;
         let (wte, wpe) = (tables.wte.view(), tables.wpe.view());
-        let at = (tables.positions.start, tables.positions.len());
-        let tables = embedding::Tables {
+        let positions = tables.positions;
+        let tables = embedding::EmbeddingTableViews {
             wte: &wte,
             wpe: &wpe,
         };
@@ -37,7 +37,7 @@ impl<T: GpuElement> Forward for OnGpu<T> {
             tokens,
             tables,
             &mut out,
-            at,
+            positions,
             mask(&held),
         )?)
     }
@@ -50,11 +50,11 @@ impl<T: GpuElement> Forward for OnGpu<T> {
         stats: NormStats<CudaSlice<f32>>,
     ) -> Done {
         let (weight, bias) = (norm.weight.view(), norm.bias.map(Part::view));
-        let affine = layer_norm::Affine {
+        let affine = layer_norm::AffineViews {
             weight: &weight,
             bias: bias.as_ref(),
         };
-        let stats = layer_norm::Stats {
+        let stats = layer_norm::NormStatsViews {
             mean: &mut stats.mean.view(),
             rstd: &mut stats.rstd.view(),
         };
@@ -77,15 +77,15 @@ impl<T: GpuElement> Forward for OnGpu<T> {
     ) -> Done {
         let held = held(mask_of);
         let (weight, bias) = (norm.weight.view(), norm.bias.map(Part::view));
-        let affine = layer_norm::Affine {
+        let affine = layer_norm::AffineViews {
             weight: &weight,
             bias: bias.as_ref(),
         };
-        let stats = layer_norm::Stats {
+        let stats = layer_norm::NormStatsViews {
             mean: &mut stats.mean.view(),
             rstd: &mut stats.rstd.view(),
         };
-        let residual = layer_norm::Residual {
+        let residual = layer_norm::ResidualViews {
             x: &residual.x.view(),
             branch: &residual.branch.view(),
             after: &mut residual.out.view(),

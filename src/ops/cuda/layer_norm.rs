@@ -1,42 +1,43 @@
-//! Layer normalisation, as [`crate::ops::cpu::layer_norm`] has it, alone and with the residual add before it.
+//! Layer normalisation on a GPU, alone and with the residual add before it: see [`crate::ops::cpu::layer_norm`].
 
 use cudarc::driver::{CudaView, CudaViewMut, PushKernelArg};
 
 use super::column_sums::add_partials;
-use super::dropout::{Mask, Rule, push_mask};
+use super::dropout::{DropoutRule, MaskView, push_mask};
 use crate::ops::launch::{Gpu, GpuElement, LaunchError, grid, push_optional, small};
 use crate::ops::partition::norm_block_rows;
 
 pub use crate::ops::partition::norm_partials_len as partials_len;
 
-/// Threads of a block of the forward: eight rows.
+/// Rows of a block of the forward.
 const FORWARD_ROWS: usize = 8;
+/// Threads of a block of the forward: a warp for every row.
 const FORWARD_THREADS: usize = 32 * FORWARD_ROWS;
-/// The most threads of a block of the backward.
+/// Most threads of a block of the backward.
 const MOST_BACKWARD_THREADS: usize = 512;
 
 /// Scale and shift, (C) each.
-pub struct Affine<'a, T> {
+pub struct AffineViews<'a, T> {
     pub weight: &'a CudaView<'a, T>,
     pub bias: Option<&'a CudaView<'a, T>>,
 }
 
-/// The per-row statistics that the backward needs, (R) each.
-pub struct Stats<'a, 'b> {
+/// Statistics of every row for the backward, (R) each.
+pub struct NormStatsViews<'a, 'b> {
     pub mean: &'a mut CudaViewMut<'b, f32>,
     pub rstd: &'a mut CudaViewMut<'b, f32>,
 }
 
-/// `x` and `out` are (R, C).
+/// Normalises the rows of `x` into `out`, (R, C) each.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn forward<T: GpuElement>(
     gpu: &Gpu,
     x: &CudaView<T>,
-    affine: Affine<T>,
+    affine: AffineViews<T>,
     out: &mut CudaViewMut<T>,
-    stats: Stats,
+    stats: NormStatsViews,
 ) -> Result<(), LaunchError> {
     let rows = checked_rows(out.len(), &affine, &stats);
     assert_eq!(x.len(), out.len());
@@ -53,7 +54,7 @@ pub fn forward<T: GpuElement>(
 }
 
 /// The residual stream before and after a branch is added to it, (R, C) each.
-pub struct Residual<'a, 'b, T> {
+pub struct ResidualViews<'a, 'b, T> {
     pub x: &'a CudaView<'b, T>,
     pub branch: &'a CudaView<'b, T>,
     pub after: &'a mut CudaViewMut<'b, T>,
@@ -61,27 +62,27 @@ pub struct Residual<'a, 'b, T> {
     pub positions: usize,
 }
 
-/// `after = x + dropout(branch)` and `out` its norm, in one pass: bit for bit what
-/// [`residual_forward`](super::dropout::residual_forward) and then [`forward`] would give.
+/// Computes `after = x + dropout(branch)` and its norm `out` in one pass. The bits are those of
+/// [`residual_forward`](super::dropout::residual_forward) followed by [`forward`].
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn residual_forward<T: GpuElement>(
     gpu: &Gpu,
-    residual: Residual<T>,
-    mask: Option<Mask>,
-    affine: Affine<T>,
+    residual: ResidualViews<T>,
+    mask: Option<MaskView>,
+    affine: AffineViews<T>,
     out: &mut CudaViewMut<T>,
-    stats: Stats,
+    stats: NormStatsViews,
 ) -> Result<(), LaunchError> {
     let len = out.len();
     let rows = checked_rows(len, &affine, &stats);
-    let Residual {
+    let ResidualViews {
         x, branch, after, ..
     } = residual;
     assert!(x.len() == len && branch.len() == len && after.len() == len);
     let (row_count, columns) = (small(rows), small(affine.weight.len()));
-    let (positions, rule) = (small(residual.positions), Rule::of(mask));
+    let (positions, rule) = (small(residual.positions), DropoutRule::of(mask));
     let kernel = gpu.kernel::<T>("residual_layer_norm_forward")?;
     let mut launch = gpu.launch(&kernel);
     launch.arg(x).arg(branch).arg(after).arg(affine.weight);
@@ -94,8 +95,8 @@ pub fn residual_forward<T: GpuElement>(
     Ok(())
 }
 
-/// The rows of `len` elements.
-fn checked_rows<T>(len: usize, affine: &Affine<T>, stats: &Stats) -> usize {
+/// Number of rows of `len` elements, after a check of every length.
+fn checked_rows<T>(len: usize, affine: &AffineViews<T>, stats: &NormStatsViews) -> usize {
     let columns = affine.weight.len();
     let rows = len / columns;
     assert_eq!(len, rows * columns);
@@ -104,25 +105,27 @@ fn checked_rows<T>(len: usize, affine: &Affine<T>, stats: &Stats) -> usize {
     rows
 }
 
-/// What the forward read and saved.
-pub struct Saved<'a, T> {
+/// Inputs and saved results of the forward.
+pub struct NormSavedViews<'a, T> {
     pub x: &'a CudaView<'a, T>,      // (R, C)
     pub weight: &'a CudaView<'a, T>, // (C)
     pub mean: &'a CudaView<'a, f32>, // (R)
     pub rstd: &'a CudaView<'a, f32>, // (R)
 }
 
-/// Adds to `dx` (R, C) the gradient through the normalisation, to `dweight` and `dbias` (C) theirs.
+/// Adds the gradient through the normalisation to `dx` (R, C), and those of the weight and the bias to `dweight` and
+/// `dbias` (C).
 /// `partials` is scratch of at least [`partials_len`] elements.
 ///
 /// # Errors
-/// When a kernel does not start.
+/// The failure to start a kernel.
 pub fn backward<T: GpuElement>(
     gpu: &Gpu,
     dout: &CudaView<T>,
-    saved: Saved<T>,
+    saved: NormSavedViews<T>,
     dx: &mut CudaViewMut<T>,
-    (dweight, dbias): (&mut CudaViewMut<f32>, Option<&mut CudaViewMut<f32>>),
+    dweight: &mut CudaViewMut<f32>,
+    dbias: Option<&mut CudaViewMut<f32>>,
     partials: &mut CudaViewMut<f32>,
 ) -> Result<(), LaunchError> {
     let (rows, columns) = (saved.mean.len(), saved.weight.len());

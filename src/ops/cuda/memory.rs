@@ -9,7 +9,7 @@ use crate::memory::{AllocationError, Allocator, Group, Memory, Pool, Refused};
 use crate::ops::launch::{GpuElement, is_out_of_memory};
 use crate::terms::Precision;
 
-/// Allocates on a GPU. `T` is what the model computes in.
+/// An [`Allocator`] of a GPU's memory. `T` is the type that the model computes in.
 #[derive(Debug)]
 pub struct GpuMemory<'a, T> {
     device: &'a CudaDevice,
@@ -89,12 +89,12 @@ impl From<DriverError> for Refused {
 
 impl Pool for CudaDevice {
     fn trim(&self) {
-        // What fails here fails again, and is told, at the next allocation.
+        // A failure here shows again, and is reported, at the next allocation.
         let _ = trim_pool(self.cuda_stream().context());
     }
 }
 
-/// Waits for the work of this context, then gives back what its memory pool holds and no buffer uses.
+/// Waits for the work of this context, then gives back the memory of its pool that no buffer uses.
 pub fn trim_pool(context: &CudaContext) -> Result<(), DriverError> {
     context.synchronize()?;
     // SAFETY: the pool belongs to the context's device, which exists as long as the context; only

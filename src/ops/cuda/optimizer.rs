@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, DriverError, ValidAsZeroBits};
 
 use super::OnGpu;
-use super::adamw::{self, Rule, State, decay_edges};
-use super::outcome::{self, Gradients, Outcome};
+use super::adamw::{self, AdamWInputViews, AdamWRule, AdamWStateViews, decay_edges};
+use super::outcome::{self, Outcome, StepGradientViews};
 use super::recording::Recording;
 use super::tally::Tally;
 use crate::memory::Refused;
@@ -24,7 +24,7 @@ pub struct Optimizer {
 /// The numbers that an update reads, or writes on the way.
 struct Numbers {
     partials: CudaSlice<f32>,
-    rule: FromHost<Rule>,
+    rule: FromHost<AdamWRule>,
     loss_scale: FromHost<f32>,
     decay_edges: CudaSlice<u64>,
 }
@@ -74,7 +74,7 @@ impl Optimizer {
         tally: &mut Tally,
     ) -> Result<Ended, Refused> {
         let (gpu, stream) = (backend.gpu(), backend.gpu().stream());
-        let rule = Rule::from(&update.rule(true, 1.0));
+        let rule = AdamWRule::from(&update.rule(true, 1.0));
         self.numbers.rule.set(stream, rule)?;
         self.numbers
             .loss_scale
@@ -104,7 +104,7 @@ impl Numbers {
         outcome: &mut CudaSlice<Outcome>,
     ) -> Result<(), LaunchError> {
         let gradients = state.gradients.as_view();
-        let step = Gradients {
+        let step = StepGradientViews {
             gradients: &gradients,
             loss_scale: &self.loss_scale.device.as_view(),
             clip,
@@ -121,13 +121,13 @@ impl Numbers {
                 None => unreachable!("weights without a master are f32"),
             },
         };
-        let state = State {
+        let state = AdamWStateViews {
             weights: &mut master,
             m: &mut state.m.as_view_mut(),
             v: &mut state.v.as_view_mut(),
             copy,
         };
-        let reads = adamw::Update {
+        let reads = AdamWInputViews {
             gradients: &gradients,
             decay_edges: &self.decay_edges.as_view(),
             rule: &self.rule.device.as_view(),

@@ -1,19 +1,19 @@
-//! What a step comes to, kept in the memory of the GPU: the loss, the norm of the gradients, and whether the
-//! weights may change. Reading it back is the one moment at which a step waits for the GPU.
+//! The outcome of a step in the memory of the GPU: the loss, the norm of the gradients, and whether the weights may
+//! change. A step waits for the GPU only to read it back.
 
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, PushKernelArg, ValidAsZeroBits};
 
 use crate::ops::launch::{Gpu, LaunchError, THREADS, grid, small};
 
-/// All zeros before the first micro-step. kernels/outcome.cuh has the same struct.
+/// Outcome of a step; all zeros before its first micro-step. kernels/outcome.cuh has the same struct.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// The sum over all tokens so far, in nats.
+    /// Sum over all tokens so far, in nats.
     pub loss: f64,
     /// Global L2 norm before clipping.
     pub gradient_norm: f64,
-    /// What AdamW multiplies the gradients by: the clip factor, and the loss scale undone.
+    /// Factor that AdamW multiplies the gradients by: the clip factor over the loss scale.
     pub gradient_scale: f32,
     /// Whether loss and gradients are finite, 1 or 0; if not, AdamW changes nothing.
     pub is_finite: u32,
@@ -24,11 +24,11 @@ unsafe impl DeviceRepr for Outcome {}
 // SAFETY: as above.
 unsafe impl ValidAsZeroBits for Outcome {}
 
-/// Adds the losses (R) of a micro-step, `positions` to a sample, one sample after the other: the sum over a
-/// step has the same bits whatever the micro-batch.
+/// Adds the losses (R) of a micro-step, `positions` to a sample, one sample after the other: the sum over a step has
+/// the same bits at every micro-batch.
 ///
 /// # Errors
-/// When the kernel does not start.
+/// The failure to start the kernel.
 pub fn add_losses(
     gpu: &Gpu,
     losses: &CudaView<f32>,
@@ -46,7 +46,7 @@ pub fn add_losses(
     Ok(())
 }
 
-/// Blocks that look at the gradients: enough of them for any card, and a function of the length alone, so
+/// Number of blocks that sum the gradients' squares: enough for any card, and a function of the length alone, so
 /// that every card adds in one order.
 fn blocks(gradients: usize) -> usize {
     const MOST: usize = 1024;
@@ -58,24 +58,24 @@ pub fn partials_len(gradients: usize) -> usize {
     blocks(gradients)
 }
 
-/// How gradients become what AdamW uses.
-pub struct Gradients<'a> {
-    /// All of the step, flat.
+/// Gradients of a step, and the numbers that scale them.
+pub struct StepGradientViews<'a> {
+    /// Gradients of all parameters, flat.
     pub gradients: &'a CudaView<'a, f32>,
-    /// What the loss was multiplied by, (1).
+    /// Factor that the loss was multiplied by, (1).
     pub loss_scale: &'a CudaView<'a, f32>,
     /// Largest norm; 0 turns clipping off.
     pub clip: f64,
 }
 
-/// Sets everything but the loss, which is complete. `partials` is scratch of at least [`partials_len`]
+/// Sets all fields of `outcome` but the loss, which is complete. `partials` is scratch of at least [`partials_len`]
 /// elements.
 ///
 /// # Errors
-/// When a kernel does not start.
+/// The failure to start a kernel.
 pub fn finish(
     gpu: &Gpu,
-    step: Gradients,
+    step: StepGradientViews,
     outcome: &mut CudaViewMut<Outcome>,
     partials: &mut CudaViewMut<f32>,
 ) -> Result<(), LaunchError> {

@@ -1,4 +1,4 @@
-//! Work that the GPU does again from a CUDA graph: one launch instead of one for every kernel.
+//! Work that the GPU repeats from a CUDA graph: one launch instead of one for every kernel.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use cudarc::driver::{CudaGraph, CudaStream, DriverError};
 use crate::memory::Refused;
 use crate::ops::backend::Done;
 
-/// What becomes of some work from one time to the next.
+/// State of repeated work, from one time to the next.
 #[derive(Default)]
 pub enum Recording {
     /// Not done yet: the first time loads kernels, which cannot be recorded.
@@ -16,13 +16,13 @@ pub enum Recording {
     New,
     Done,
     Graph(CudaGraph),
-    /// The driver did not record it.
+    /// Done without a graph: the driver did not record the work.
     Plain,
 }
 
 impl Recording {
-    /// Does `work`; from the second time on as a graph. Returns why there is none, at the moment when that is
-    /// found.
+    /// Does `work`; from the second time on as a graph. Returns the reason at the moment when the driver refuses to
+    /// record one.
     pub(super) fn run(
         &mut self,
         stream: &Arc<CudaStream>,
@@ -51,7 +51,8 @@ impl Recording {
     }
 }
 
-/// The outer error is that of `work`, the inner one why it was not recorded. Either way nothing was done.
+/// Records `work` as a graph, without doing it. The outer error is that of `work`, the inner one the driver's failure
+/// to record. Either way nothing was done.
 fn capture(
     stream: &Arc<CudaStream>,
     work: impl FnOnce() -> Done,

@@ -1,4 +1,4 @@
-//! What lies on a GPU, as checkpoints see it.
+//! Buffers on a GPU as the values that checkpoints read and write.
 
 use std::io;
 use std::sync::Arc;
@@ -11,21 +11,23 @@ use crate::ops::backend::{StoredBackend, Values, ValuesMut};
 use crate::ops::launch::host::{download, upload};
 use crate::ops::launch::{GpuElement, is_out_of_memory};
 
-/// Values of type `T` in a GPU's memory. Copies wait for the work before them.
+/// Values of type `T` in a GPU's memory, to read. Copies wait for the work before them.
 struct OnDevice<'a, T> {
     stream: &'a Arc<CudaStream>,
     values: &'a CudaSlice<T>,
 }
 
+/// Values of type `T` in a GPU's memory, to write. Copies wait for the work before them.
 struct OnDeviceMut<'a, T> {
     stream: &'a Arc<CudaStream>,
     values: &'a mut CudaSlice<T>,
 }
 
 fn failed(error: DriverError) -> io::Error {
-    match is_out_of_memory(&error) {
-        true => io::Error::new(io::ErrorKind::OutOfMemory, error.to_string()),
-        false => io::Error::other(error.to_string()),
+    if is_out_of_memory(&error) {
+        io::Error::new(io::ErrorKind::OutOfMemory, error.to_string())
+    } else {
+        io::Error::other(error.to_string())
     }
 }
 

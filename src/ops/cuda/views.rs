@@ -32,8 +32,8 @@ impl<'a> Held<'a> {
         }
     }
 
-    pub(super) fn mask(&self) -> dropout::Mask<'_> {
-        dropout::Mask {
+    pub(super) fn mask(&self) -> dropout::MaskView<'_> {
+        dropout::MaskView {
             p: self.mask.masks.p,
             seed: self.mask.masks.seed,
             site: self.mask.site,
@@ -46,6 +46,6 @@ pub(super) fn held<'a>(mask: Option<Mask<'a, CudaSlice<u32>>>) -> Option<Held<'a
     mask.map(Held::new)
 }
 
-pub(super) fn mask<'a>(held: &'a Option<Held>) -> Option<dropout::Mask<'a>> {
+pub(super) fn mask<'a>(held: &'a Option<Held>) -> Option<dropout::MaskView<'a>> {
     held.as_ref().map(Held::mask)
 }

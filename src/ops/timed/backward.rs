@@ -6,7 +6,7 @@ use super::{Clock, Operation, Timed, Work};
 use crate::memory::Refused;
 use crate::ops::backend::{
     AttentionSaved, Backend, Backward, Buffers, Done, EmbeddingGradients, GradientWrite, Gradients,
-    Mask, NormSaved, Part, PartMut, Shape,
+    Mask, NormSaved, Part, PartMut, RowShape, Shape,
 };
 use crate::terms::{Engine, Gelu};
 use std::ops::Range;
@@ -121,12 +121,12 @@ impl<B: Backend, C: Clock + 'static> Backward for Timed<B, C> {
         &self,
         x: Part<B::Compute>,
         out: PartMut<B::Compute>,
-        rows: (usize, usize),
+        shape: RowShape,
         mask: Mask<B::Header>,
     ) -> Done {
         let work = self.sizes.moved(2 * len(&x), 0);
         self.timed(Operation::Dropout, work, |inner| {
-            inner.drop(x, out, rows, mask)
+            inner.drop(x, out, shape, mask)
         })
     }
 
@@ -135,16 +135,16 @@ impl<B: Backend, C: Clock + 'static> Backward for Timed<B, C> {
         batch: &B::Batch,
         dx: PartMut<B::Compute>,
         into: EmbeddingGradients<B::Full>,
-        (columns, positions): (usize, usize),
+        shape: RowShape,
         mask: Option<Mask<B::Header>>,
         partials: &mut B::Full,
     ) -> Done {
         let values = dx.range().len();
-        let rows = values / columns;
-        let lines = self.sizes.distinct_tokens(rows) + positions;
-        let work = self.sizes.moved(values, rows + 2 * lines * columns);
+        let rows = values / shape.columns;
+        let lines = self.sizes.distinct_tokens(rows) + shape.positions;
+        let work = self.sizes.moved(values, rows + 2 * lines * shape.columns);
         self.timed(Operation::EmbeddingGradients, work, |inner| {
-            inner.embedding_gradients(batch, dx, into, (columns, positions), mask, partials)
+            inner.embedding_gradients(batch, dx, into, shape, mask, partials)
         })
     }
 }

@@ -1,24 +1,24 @@
-//! What tells how long a device takes.
+//! Clocks of devices.
 
 use std::time::Instant;
 
 use crate::memory::Refused;
 
-/// Tells when a device gets where, in the order in which work is given to it.
+/// Measures how long a device takes, in the order in which work is given to it.
 pub trait Clock {
-    /// When all that was given to the device before is done.
+    /// The moment at which all work given to the device before is done.
     type Mark;
 
-    /// Waits for nothing.
+    /// Marks this moment. Waits for nothing.
     fn mark(&self) -> Self::Mark;
-    /// From the first mark to the second, which are not needed any more. Waits for the device.
+    /// Seconds from the first mark to the second; both are used up. Waits for the device.
     ///
     /// # Errors
-    /// What the device says.
+    /// The device's failure.
     fn seconds(&self, marks: [Self::Mark; 2]) -> Result<f64, Refused>;
 }
 
-/// That of the CPU, which has done its work when an operation returns.
+/// Clock of the CPU, which has done its work when an operation returns.
 pub struct HostClock;
 
 impl Clock for HostClock {

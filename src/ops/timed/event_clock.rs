@@ -1,4 +1,4 @@
-//! A GPU's own clock: events in the stream of its work.
+//! Clock of a GPU: events in the stream of its work.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use cudarc::driver::{CudaEvent, CudaStream, DriverError};
 use super::Clock;
 use crate::memory::Refused;
 
-/// Keeps the events that were read for the next marks.
+/// Clock of one stream. It keeps events that were read for the next marks.
 pub struct EventClock {
     stream: Arc<CudaStream>,
     free: RefCell<Vec<CudaEvent>>,
@@ -25,7 +25,7 @@ impl EventClock {
 }
 
 impl Clock for EventClock {
-    /// A failure is told when the mark is read.
+    /// An event, or a failure that shows when the mark is read.
     type Mark = Result<CudaEvent, DriverError>;
 
     fn mark(&self) -> Self::Mark {

@@ -1,45 +1,45 @@
-//! What a training step is made of, at the seam of [`Backend`](super::Backend), and what each of that took.
+//! Operations of a training step, at the seam of [`Backend`](super::Backend), and the time that each takes.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
 use serde::Serialize;
 
-/// Operations of one kind. Which layer asked is not known at the seam; only the classifier, whose weight is
-/// the embedding, is told from other layers.
+/// Operations of one kind. The seam does not know the layers; it tells only the classifier, whose weight is the
+/// embedding, from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
-    /// Reading samples, and bringing them where they are computed with.
+    /// Reading samples, and bringing them to the device.
     MicroBatch,
-    /// Gradients, the gradient of the residual stream, and the loss so far.
+    /// Zeros into the gradients, the gradient of the residual stream, and the loss so far.
     Zeroing,
     Embedding,
     Norm,
-    /// With the dropout of the branch.
+    /// Residual add, with the dropout of the branch, and norm.
     ResidualNorm,
-    /// `y = x W^T + b`, with GELU where that follows.
+    /// `y = x W^T + b`, with GELU if that follows.
     Products,
-    /// Where it is an operation of its own.
+    /// GELU as an operation of its own.
     Gelu,
     Attention,
     Logits,
-    /// With the gradients of the logits.
+    /// Losses and the gradients of the logits.
     CrossEntropy,
     LogitsInputGradients,
     LogitsWeightGradients,
-    /// `dX = dY W`, with GELU's slope where that follows.
+    /// `dX = dY W`, with GELU's slope if that follows.
     InputGradients,
     /// `dW += dY^T X`, and the sums of `dY`'s columns.
     WeightGradients,
     AttentionGradients,
     NormGradients,
-    /// Where it is an operation of its own: in the backward.
+    /// Dropout as an operation of its own: in the backward.
     Dropout,
     EmbeddingGradients,
-    /// Adding them up.
+    /// Sum of the losses.
     Losses,
-    /// The norm of all gradients, clipping, and AdamW.
+    /// Norm of all gradients, clipping, and AdamW.
     Update,
 }
 
@@ -70,16 +70,16 @@ impl Display for Operation {
     }
 }
 
-/// What an operation cannot do without.
+/// Least work of an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Read or written: every array once, twice where it is changed. 0 where arithmetic decides.
+    /// Bytes read or written: every array once, twice if it is changed. 0 for an operation bound by arithmetic.
     pub bytes: u64,
-    /// Multiplications and additions of products. 0 where memory decides.
+    /// Multiplications and additions of GEMMs. 0 for an operation bound by memory.
     pub flops: u64,
 }
 
-/// What the operations of one kind took together.
+/// Totals of the operations of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spent {
     pub calls: u64,
@@ -87,7 +87,7 @@ pub struct Spent {
     pub work: Work,
 }
 
-/// In the order of a step.
+/// Totals by kind, in the order of a step.
 pub type Parts = BTreeMap<Operation, Spent>;
 
 impl Spent {

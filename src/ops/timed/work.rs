@@ -10,21 +10,21 @@ use super::spent::Work;
 use crate::ops::backend::Shape;
 use crate::terms::{ModelDims, Precision};
 
-/// Bytes of what is fp32, and of a token id.
+/// Bytes of an fp32 element, and of a token id.
 const FULL_BYTES: usize = 4;
 
-/// Products in attention's forward: `Q K^T` and `P V`.
+/// GEMMs in attention's forward: `Q K^T` and `P V`.
 pub(super) const ATTENTION_PRODUCTS: usize = 2;
 
-/// In its backward, where the weights are not kept: `Q K^T` again, `dP`, `dV`, `dQ` and `dK`.
+/// GEMMs in attention's backward, which recomputes the weights: `Q K^T` again, `dP`, `dV`, `dQ` and `dK`.
 pub(super) const ATTENTION_BACKWARD_PRODUCTS: usize = 5;
 
-/// What is not seen in the operands of operations.
+/// Sizes of the model that the operands of operations do not tell.
 pub(super) struct Sizes {
     precision: Precision,
     parameters: usize,
     vocabulary: usize,
-    /// Where the embedding, which is the classifier's weight, lies among the parameters.
+    /// Place among the parameters of the embedding, which is the classifier's weight.
     classifier: Range<usize>,
 }
 
@@ -38,11 +38,13 @@ impl Sizes {
         }
     }
 
+    /// Whether the parameters in `weight` are the classifier's.
     pub fn is_classifier(&self, weight: &Range<usize>) -> bool {
         *weight == self.classifier
     }
 
-    /// So many elements that the model computes in, and so many in fp32 or ids, are read or written.
+    /// Work of moving `compute` elements in the precision that the model computes in, and `full` elements in fp32 or
+    /// ids.
     pub fn moved(&self, compute: usize, full: usize) -> Work {
         let compute_bytes = compute as u64 * self.precision.element_bytes();
         Work {
@@ -51,29 +53,31 @@ impl Sizes {
         }
     }
 
-    /// All gradients become zero.
+    /// Work of setting all gradients to zero.
     pub fn zeroing(&self) -> Work {
         self.moved(0, self.parameters)
     }
 
-    /// Gradients are read for their norm and once more; weights and moments are read and written, and so are
-    /// the weights of lower precision where there are some.
+    /// Work of an update: it reads gradients for their norm and once more, reads and writes weights and moments, and
+    /// writes the weights of lower precision if there are any.
     pub fn update(&self) -> Work {
-        let copies = match self.precision.is_mixed() {
-            true => self.parameters,
-            false => 0,
+        let copies = if self.precision.is_mixed() {
+            self.parameters
+        } else {
+            0
         };
         self.moved(copies, (2 + 3 * 2) * self.parameters)
     }
 
-    /// How many tokens `rows` of them are, if they are drawn uniformly, as a bench does.
+    /// Expected number of distinct tokens in `rows` rows, if tokens are drawn uniformly, as a bench draws them.
     pub fn distinct_tokens(&self, rows: usize) -> usize {
         let all = self.vocabulary as f64;
         (all * (1.0 - (1.0 - 1.0 / all).powf(rows as f64))).round() as usize
     }
 }
 
-/// The product of (rows, columns) and (columns, outputs), in any order of the three.
+/// Work of the GEMM of (rows, columns) and (columns, outputs), in any order of the three; `values` is
+/// rows * columns.
 pub(super) fn product(values: usize, outputs: usize) -> Work {
     Work {
         bytes: 0,
@@ -81,7 +85,7 @@ pub(super) fn product(values: usize, outputs: usize) -> Work {
     }
 }
 
-/// So many `products` over every pair of a query and a key that it sees.
+/// Work of `products` GEMMs over every pair of a query and a key that it sees.
 pub(super) fn attention(shape: Shape, queries: Range<usize>, products: usize) -> Work {
     // Query number t sees t + 1 keys.
     let pairs = (queries.start + 1 + queries.end) * queries.len() / 2;
