@@ -1,6 +1,6 @@
 // compute: 75 80
 // AdamW (Loshchilov and Hutter 2019) over the flat parameters in one pass: fp32 weights and both moments in place, and
-// the weights once more in the type that the model computes in. Every operation is rounded where src/ops/adamw.rs
+// the weights once more in the type that the model computes in. Every operation is rounded where src/ops/cpu/adamw.rs
 // rounds it, so that f32 results have the same bits.
 #include "chunks.cuh"
 #include "outcome.cuh"

@@ -2,7 +2,7 @@
 //
 // A block works on one head of one sequence: blockIdx.y and blockIdx.z. S = scale Q K^T for keys at or before the
 // query, P = softmax(S), P' = dropout(P), O = P' V. The forward saves lse = log(sum(exp(S))) of every row; from it the
-// backward computes P again: P = exp(S - lse). src/ops/attention.rs is the definition.
+// backward computes P again: P = exp(S - lse). src/ops/cpu/attention/mod.rs is the definition.
 #pragma once
 #include "dropout.cuh"
 #include "element.cuh"

@@ -229,9 +229,9 @@ __device__ __forceinline__ void backward_queries(const T *qkv, const T *dout, co
 #define ATTENTION_BACKWARD_AS(NAME, OPERATION, T, D, DROPOUT)                                                          \
     extern "C" __global__ void __launch_bounds__(BackwardTile<T, D>::THREADS, 2)                                       \
         NAME(const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv,                                    \
-             const __grid_constant__ AttentionShape shape, const uint32_t *moment,                                     \
+             const __grid_constant__ AttentionShape shape, const uint32_t *header,                                     \
              const __grid_constant__ DropoutRule rule) {                                                               \
-        OPERATION<BackwardTile<T, D>, DROPOUT>(qkv, dout, statistics, dqkv, shape, {moment, rule});             \
+        OPERATION<BackwardTile<T, D>, DROPOUT>(qkv, dout, statistics, dqkv, shape, {header, rule});             \
     }
 #define ATTENTION_BACKWARD(TYPE, T, D)                                                                                 \
     ATTENTION_BACKWARD_AS(attention_backward_keys_##D##_##TYPE, backward_keys, T, D, false)                            \

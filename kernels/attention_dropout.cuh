@@ -48,7 +48,7 @@ struct KeysByQueries {
 
 // A kernel's arguments.
 struct WeightDropout {
-    const uint32_t *moment;
+    const uint32_t *header;
     const DropoutRule &rule;
 };
 
@@ -59,7 +59,7 @@ template <class Layout, int M_TILES, int N_TILES> struct Kept {
 
     // `row`, `column`: the query or key of element [0][0][0] of lane 0.
     __device__ __forceinline__ Kept(const WeightDropout &weights, const Head &head, int row, int column) {
-        Dropout dropout(weights.moment, weights.rule);
+        Dropout dropout(weights.header, weights.rule);
         int lane = threadIdx.x % WARP;
         // Whatever follows from these is computed anew for every tile, and takes no registers in between.
         asm volatile("" : "+r"(dropout.rule.key.x), "+r"(dropout.rule.key.y), "+r"(lane));

@@ -169,13 +169,13 @@ __device__ __forceinline__ void attention_forward(const T *qkv, T *out, float *l
 
 #define ATTENTION_FORWARD(TYPE, T, D)                                                                                  \
     extern "C" __global__ void __launch_bounds__(ForwardTile<T, D>::THREADS, 2) attention_forward_##D##_##TYPE(        \
-        const T *qkv, T *out, float *lse, const __grid_constant__ AttentionShape shape, const uint32_t *moment,        \
+        const T *qkv, T *out, float *lse, const __grid_constant__ AttentionShape shape, const uint32_t *header,        \
         const __grid_constant__ DropoutRule rule) {                                                                    \
-        attention_forward<ForwardTile<T, D>, false>(qkv, out, lse, shape, {moment, rule});                      \
+        attention_forward<ForwardTile<T, D>, false>(qkv, out, lse, shape, {header, rule});                      \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(ForwardTile<T, D>::THREADS, 2)                                        \
         attention_forward_dropout_##D##_##TYPE(const T *qkv, T *out, float *lse,                                       \
-                                               const __grid_constant__ AttentionShape shape, const uint32_t *moment,   \
+                                               const __grid_constant__ AttentionShape shape, const uint32_t *header,   \
                                                const __grid_constant__ DropoutRule rule) {                             \
-        attention_forward<ForwardTile<T, D>, true>(qkv, out, lse, shape, {moment, rule});                       \
+        attention_forward<ForwardTile<T, D>, true>(qkv, out, lse, shape, {header, rule});                       \
     }

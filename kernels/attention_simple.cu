@@ -244,18 +244,18 @@ __device__ void backward_queries(const T *qkv, const T *dout, const RowStatistic
     using Block_##TYPE##_##WIDTH = SimpleBlock<T, TILE, WIDTH>;                                                        \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         attention_forward_simple##WIDTH##_##TYPE(const T *qkv, T *out, float *lse, const AttentionShape shape,         \
-                                                 const uint32_t *moment, const DropoutRule rule) {                     \
-        forward<Block_##TYPE##_##WIDTH>(qkv, out, lse, shape, Dropout(moment, rule));                                  \
+                                                 const uint32_t *header, const DropoutRule rule) {                     \
+        forward<Block_##TYPE##_##WIDTH>(qkv, out, lse, shape, Dropout(header, rule));                                  \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_keys_simple##WIDTH##_##TYPE(              \
         const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv, const AttentionShape shape,             \
-        const uint32_t *moment, const DropoutRule rule) {                                                              \
-        backward_keys<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, Dropout(moment, rule));              \
+        const uint32_t *header, const DropoutRule rule) {                                                              \
+        backward_keys<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, Dropout(header, rule));              \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_queries_simple##WIDTH##_##TYPE(           \
         const T *qkv, const T *dout, const RowStatistics *statistics, T *dqkv, const AttentionShape shape,             \
-        const uint32_t *moment, const DropoutRule rule) {                                                              \
-        backward_queries<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, Dropout(moment, rule));           \
+        const uint32_t *header, const DropoutRule rule) {                                                              \
+        backward_queries<Block_##TYPE##_##WIDTH>(qkv, dout, statistics, dqkv, shape, Dropout(header, rule));           \
     }
 // Tiles of wide heads are smaller, so that a block stays within 48 KiB.
 #define ATTENTION_SIMPLE_WIDTHS(TYPE, T)                                                                               \

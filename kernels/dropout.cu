@@ -35,17 +35,17 @@ __device__ void residual(const T *x, const T *branch, T *out, int rows, int colu
 
 #define KERNELS(SUFFIX, T)                                                                                            \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                             \
-        mask_##SUFFIX(const T *x, T *out, int rows, int columns, int positions, const uint32_t *moment,               \
+        mask_##SUFFIX(const T *x, T *out, int rows, int columns, int positions, const uint32_t *header,               \
                       DropoutRule rule) {                                                                             \
-        const Dropout dropout(moment, rule);                                                                          \
+        const Dropout dropout(header, rule);                                                                          \
         if (x == nullptr) x = out;                                                                                    \
         if (is_wide<T>(columns, x, out)) mask<T, WIDE<T>>(x, out, rows, columns, positions, dropout);                 \
         else mask<T, 1>(x, out, rows, columns, positions, dropout);                                                   \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                             \
         residual_##SUFFIX(const T *x, const T *branch, T *out, int rows, int columns, int positions,                  \
-                          const uint32_t *moment, DropoutRule rule) {                                                 \
-        const Dropout dropout(moment, rule);                                                                          \
+                          const uint32_t *header, DropoutRule rule) {                                                 \
+        const Dropout dropout(header, rule);                                                                          \
         if (is_wide<T>(columns, x, branch, out))                                                                      \
             residual<T, WIDE<T>>(x, branch, out, rows, columns, positions, dropout);                                  \
         else residual<T, 1>(x, branch, out, rows, columns, positions, dropout);                                       \

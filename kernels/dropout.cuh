@@ -1,4 +1,4 @@
-// Dropout masks, bit for bit those of src/ops/dropout.rs: whether an element is kept is a function of (seed, step,
+// Dropout masks, bit for bit those of src/ops/cpu/dropout.rs: whether an element is kept is a function of (seed, step,
 // site, sample, row, column). No mask is stored; the backward draws it again.
 #pragma once
 #include "philox.cuh"
@@ -12,15 +12,15 @@ struct DropoutRule {
 };
 static_assert(sizeof(DropoutRule) == 24, "src/ops/cuda/dropout.rs says so, too");
 
-// The dropout of one micro-step. `moment` is {step, number of the micro-batch's first sample}, in memory, so that a
+// The dropout of one micro-step. `header` is {step, number of the micro-batch's first sample}, in memory, so that a
 // captured graph serves every step; null where nothing is dropped.
 struct Dropout {
     DropoutRule rule;
     uint32_t step = 0, first_sample = 0;
     bool on;
 
-    __device__ __forceinline__ Dropout(const uint32_t *moment, const DropoutRule &rule) : rule(rule), on(moment) {
-        if (on) step = moment[0], first_sample = moment[1];
+    __device__ __forceinline__ Dropout(const uint32_t *header, const DropoutRule &rule) : rule(rule), on(header) {
+        if (on) step = header[0], first_sample = header[1];
     }
     __device__ __forceinline__ float factor(uint32_t draw) const { return draw >= rule.threshold ? rule.keep : 0.0f; }
 };

@@ -138,8 +138,8 @@ __device__ __forceinline__ void tokens_join(const Sorted &sorted, const float *h
 #define KERNELS(SUFFIX, T)                                                                                            \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                             \
         embedding_forward_##SUFFIX(const uint32_t *tokens, const T *wte, const T *wpe, T *out, int rows, int columns, \
-                                   int positions, int first_position, const uint32_t *moment, DropoutRule rule) {     \
-        const Dropout dropout(moment, rule);                                                                          \
+                                   int positions, int first_position, const uint32_t *header, DropoutRule rule) {     \
+        const Dropout dropout(header, rule);                                                                          \
         if (is_wide<T>(columns, wte, wpe, out))                                                                       \
             forward<T, WIDE<T>>(tokens, wte, wpe, out, rows, columns, positions, first_position, dropout);            \
         else forward<T, 1>(tokens, wte, wpe, out, rows, columns, positions, first_position, dropout);                 \

@@ -1,4 +1,4 @@
-// GELU and its slope, as in src/ops/gelu.rs. Erf: x cdf(x) and cdf(x) + x pdf(x), of the standard normal.
+// GELU and its slope, as in src/ops/loops/gelu.rs. Erf: x cdf(x) and cdf(x) + x pdf(x), of the standard normal.
 // Tanh: x s and s + x s (1 - s) u', with u = 2 sqrt(2 / pi) (x + 0.044715 x^3) and s = sigmoid(u).
 #pragma once
 

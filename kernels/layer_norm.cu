@@ -140,10 +140,10 @@ __device__ __forceinline__ void residual_forward(T *x, T *branch, T *after, cons
     extern "C" __global__ void __launch_bounds__(THREADS)                                                             \
         residual_layer_norm_forward_##SUFFIX(T *x, T *branch, T *after, const T *weight, const T *bias, T *out,        \
                                              float *mean, float *rstd, int rows, int columns, int positions,          \
-                                             const uint32_t *moment, DropoutRule rule) {                              \
+                                             const uint32_t *header, DropoutRule rule) {                              \
         if (row_of_warp() >= rows) return;                                                                            \
         const LayerNorm<T> norm = {weight, bias, out, mean, rstd, columns};                                           \
-        const Dropout dropout(moment, rule);                                                                          \
+        const Dropout dropout(header, rule);                                                                          \
         if (!is_wide<T>(columns, x, branch, after, weight, bias, out))                                                \
             residual_forward<StoredRow<T, 1>>(x, branch, after, dropout, positions, norm);                            \
         else if (columns > HELD * WARP_LANES)                                                                         \

@@ -45,8 +45,8 @@ impl Packets {
             Ok::<_, DriverError>(Slot {
                 host: Pinned::new(&context, WORDS)?,
                 cudarcs: match planted {
-                    // SAFETY: plain numbers, which are written before they are read.
                     "cudarc is to wait" => {
+                        // SAFETY: plain numbers, which are written before they are read.
                         Some(unsafe { context.alloc_pinned_with_flags(WORDS, 0) }?)
                     }
                     _ => None,

@@ -85,9 +85,10 @@ fn resources(
 fn compile(kernel: &Kernel, name: &str, gpu: &str, folder: &Path) -> Result<Resources, String> {
     let source = folder.join(format!("{name}.ptx"));
     fs::write(&source, kernel.ptx).map_err(|error| error.to_string())?;
-    let strictness: &[&str] = match MAY_SPILL.contains(&gpu) {
-        true => &[],
-        false => &["--warn-on-spills"],
+    let strictness: &[&str] = if MAY_SPILL.contains(&gpu) {
+        &[]
+    } else {
+        &["--warn-on-spills"]
     };
     let output = Command::new("ptxas")
         .args(["-v", "--warning-as-error", "-arch", gpu])

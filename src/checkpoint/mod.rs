@@ -11,10 +11,10 @@
 //! | `state.json` | [`TrainState`]: the position of the run |
 //! | `MANIFEST.json` | size and SHA-256 of every file above; written last |
 //!
-//! [`save`] writes into a temporary folder, syncs every file, and renames it into place, so that a
+//! [`save()`] writes into a temporary folder, syncs every file, and renames it into place, so that a
 //! process killed at any instant leaves the earlier checkpoints as they were. [`open`] and
 //! [`find_latest`] take no checkpoint that its manifest does not confirm. Weights and moments may lie in
-//! any memory: [`Values`], [`ValuesMut`].
+//! any memory: [`Values`](crate::ops::backend::Values), [`ValuesMut`](crate::ops::backend::ValuesMut).
 
 mod error;
 mod folders;

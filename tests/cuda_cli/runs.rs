@@ -163,9 +163,10 @@ impl Place {
 fn collect(folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => collect(&path, files),
-            false => files.push((path.clone(), fs::read(&path).unwrap())),
+        if path.is_dir() {
+            collect(&path, files)
+        } else {
+            files.push((path.clone(), fs::read(&path).unwrap()))
         }
     }
 }

@@ -107,18 +107,19 @@ impl Device for Fake {
         let (candidate, count) = (self.find(name), self.count(&self.launched, name));
         if count > candidate.launches {
             let site = Site::Forward;
-            return Err(match candidate.out_of_memory {
-                true => AllocationError::OutOfMemory(OutOfMemory {
+            return Err(if candidate.out_of_memory {
+                AllocationError::OutOfMemory(OutOfMemory {
                     site,
                     name: "workspace".into(),
                     bytes: 1,
                     held: 0,
                     limit: None,
-                }),
-                false => AllocationError::Device {
+                })
+            } else {
+                AllocationError::Device {
                     site,
                     reason: "the launch was refused".into(),
-                },
+                }
             });
         }
         let Ok(()) = Cpu::default().launch(problem, Candidate::Whole, operands);

@@ -184,9 +184,10 @@ impl<T: Element> Placed<T> {
         let host = download(&device.cuda_stream(), &self.slice).unwrap();
         let mut dense = Vec::new();
         for (at, value) in host.into_iter().enumerate() {
-            match at % self.stride < self.columns {
-                true => dense.push(value.back()),
-                false => assert!(value.back().is_nan(), "element {at} is in a gap"),
+            if at % self.stride < self.columns {
+                dense.push(value.back())
+            } else {
+                assert!(value.back().is_nan(), "element {at} is in a gap")
             }
         }
         dense
@@ -235,9 +236,8 @@ impl Case {
         let bias = Placed::<In>::new(device, (1, n), 0, |_, j| self.bias[j]);
         let forward = matches!(problem.epilogue, Epilogue::BiasGelu(_));
         let backward = matches!(problem.epilogue, Epilogue::GeluBackward(_));
-        let mut aux = Placed::<In>::new(device, c_shape, self.gap, |i, j| match backward {
-            true => self.aux[i * n + j],
-            false => GAP,
+        let mut aux = Placed::<In>::new(device, c_shape, self.gap, |i, j| {
+            if backward { self.aux[i * n + j] } else { GAP }
         });
         let elements = tile.workspace_elements(problem, split_k);
         let mut workspace = device.alloc_zeros::<f32>(elements.max(1)).unwrap();

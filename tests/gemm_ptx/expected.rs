@@ -22,7 +22,7 @@ pub fn sums(case: &Case) -> (Vec<f64>, Vec<f64>) {
     (exact, absolute)
 }
 
-/// x cdf(x) and cdf(x) + x pdf(x), or GPT-2's approximation of them; see src/ops/gelu.rs.
+/// x cdf(x) and cdf(x) + x pdf(x), or GPT-2's approximation of them; see src/ops/loops/gelu.rs.
 fn gelu(form: Gelu, x: f64) -> (f64, f64) {
     match form {
         Gelu::Erf => {

@@ -120,9 +120,10 @@ fn the_json_adds_up() {
         let steps = object["gradient_accumulation_steps"].as_u64().unwrap();
         let micro_batch = launch["micro_batch"].as_u64().unwrap();
         assert_eq!(object["sequences_per_step"], steps * micro_batch);
-        let job = match arguments.starts_with("eval") {
-            true => "evaluate",
-            false => "train",
+        let job = if arguments.starts_with("eval") {
+            "evaluate"
+        } else {
+            "train"
         };
         assert_eq!(object["job"], job);
     }

@@ -97,9 +97,10 @@ impl Asked {
                 rung: None,
                 ..Origin::default()
             },
-            job: match self.config.eval.eval_only {
-                true => Job::Evaluate,
-                false => Job::Train,
+            job: if self.config.eval.eval_only {
+                Job::Evaluate
+            } else {
+                Job::Train
             },
             because: "the test says so",
         }
@@ -112,7 +113,7 @@ impl Asked {
     #[track_caller]
     fn plan(&self) -> Plan {
         self.try_plan()
-            .unwrap_or_else(|error| panic!("{}", shown(&error.into())))
+            .unwrap_or_else(|error| panic!("{}", shown(&error)))
     }
 
     #[track_caller]

@@ -224,14 +224,11 @@ proptest! {
         asked.device.available_bytes = None;
         let smallest = asked.plan().ladder.last().unwrap().bytes;
         let available = (share * smallest as f64) as u64;
-        match limited {
-            true => {
-                sets += &format!(" system.memory_limit={available}B");
-                asked.config = config(preset, &sets);
-                asked.device.available_bytes = Some(2 * smallest);
-            }
-            false => asked.device.available_bytes = Some(available),
-        }
+        if limited {
+            sets += &format!(" system.memory_limit={available}B");
+            asked.config = config(preset, &sets);
+            asked.device.available_bytes = Some(2 * smallest);
+        } else { asked.device.available_bytes = Some(available) }
         let refusal = assert_edits_fit(preset, &sets, &asked);
         prop_assert_eq!(refusal.needed, smallest);
         prop_assert_eq!(refusal.available, available);

@@ -27,9 +27,10 @@ fn assert_told(folder: &Path, stderr: &str, expected: &[(u64, &str, u64, u64)]) 
     for (line, (step, site, from, to)) in told.iter().zip(expected) {
         let start = format!("warning: step {step}: out of memory at {site}");
         assert!(line.starts_with(&start), "{line}");
-        let follows = match from == to {
-            true => format!("trying once more with micro-batch {to},"),
-            false => format!("going on with micro-batch {to},"),
+        let follows = if from == to {
+            format!("trying once more with micro-batch {to},")
+        } else {
+            format!("going on with micro-batch {to},")
         };
         assert!(line.contains(&follows), "{line}");
         // Once when it happens, and once in the summary.

@@ -44,7 +44,7 @@ pub trait ValuesMut {
     /// Replaces the values from `start` on by `from`, which are at most [`CHUNK`].
     ///
     /// # Errors
-    /// As those of [`Values::read`].
+    /// Those of [`Values::read`].
     fn write(&mut self, start: usize, from: &[f32]) -> io::Result<()>;
 
     /// All of them, where the host has them: saves the copies.
@@ -117,12 +117,12 @@ pub trait StoredBackend: Backend {
     fn values_mut<'a>(&'a self, buffer: &'a mut Self::Full) -> Box<dyn ValuesMut + 'a>;
     /// The weights that the model computes with, widened to f32.
     fn weights<'a>(&'a self, weights: &'a Self::Compute) -> Box<dyn Values + 'a>;
-    /// What is written is rounded to their precision.
+    /// The weights to write; values are rounded to their precision.
     fn weights_mut<'a>(&'a self, weights: &'a mut Self::Compute) -> Box<dyn ValuesMut + 'a>;
     /// `weights` become `master`, rounded.
     ///
     /// # Errors
-    /// What the device says.
+    /// Those of the device.
     fn round(&self, master: &Self::Full, weights: &mut Self::Compute) -> Result<(), Refused>;
 }
 

@@ -23,7 +23,7 @@ use crate::ops::gemm::{Dispatch, Problem, Table, TrainingGemm, gpu};
 use crate::ops::launch::{Gpu, GpuElement, LaunchError};
 use crate::terms::{Engine, Inputs, NamedChoice, Precision};
 
-/// What the training path on a GPU computes its products with.
+/// The GEMMs of the training path on a GPU.
 pub type Products = Dispatch<gpu::GpuGemm>;
 
 /// Computes in `T`, in one stream of a GPU.

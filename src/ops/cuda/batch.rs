@@ -66,7 +66,7 @@ impl Batch {
         })
     }
 
-    /// See [`Backend::load`](crate::ops::backend::Backend::load).
+    /// See [`Buffers::load`](crate::ops::backend::Buffers::load).
     pub(super) fn load<E>(
         &mut self,
         stream: &Arc<CudaStream>,

@@ -73,6 +73,7 @@ pub(in crate::ops) struct SharedMut<T>(*mut T);
 // SAFETY: a plain pointer; every dereference is at a site that states why its elements are written
 // by one thread only.
 unsafe impl<T: Send> Send for SharedMut<T> {}
+// SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedMut<T> {}
 
 impl<T> SharedMut<T> {

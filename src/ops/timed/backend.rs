@@ -92,9 +92,10 @@ impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
     fn record(&self, recording: &mut B::Recording, mut work: impl FnMut() -> Done) -> Done {
         // A recording has no operations that could be timed.
         let is_started = self.calls.borrow().is_some();
-        match is_started {
-            true => work(),
-            false => self.inner.record(recording, work),
+        if is_started {
+            work()
+        } else {
+            self.inner.record(recording, work)
         }
     }
 

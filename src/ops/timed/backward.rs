@@ -40,9 +40,10 @@ impl<B: Backend, C: Clock + 'static> Backward for Timed<B, C> {
         dx: PartMut<B::Compute>,
         columns: usize,
     ) -> Done {
-        let operation = match self.sizes.is_classifier(&weight.range()) {
-            true => Operation::LogitsInputGradients,
-            false => Operation::InputGradients,
+        let operation = if self.sizes.is_classifier(&weight.range()) {
+            Operation::LogitsInputGradients
+        } else {
+            Operation::InputGradients
         };
         let work = product(len(&dy), columns);
         self.timed(operation, work, |inner| {
@@ -73,9 +74,10 @@ impl<B: Backend, C: Clock + 'static> Backward for Timed<B, C> {
         columns: usize,
         partials: &mut B::Full,
     ) -> Done {
-        let operation = match self.sizes.is_classifier(&into.weight) {
-            true => Operation::LogitsWeightGradients,
-            false => Operation::WeightGradients,
+        let operation = if self.sizes.is_classifier(&into.weight) {
+            Operation::LogitsWeightGradients
+        } else {
+            Operation::WeightGradients
         };
         let work = product(len(&dy), columns);
         self.timed(operation, work, |inner| {

@@ -63,9 +63,10 @@ impl<B: Backend, C: Clock + 'static> Forward for Timed<B, C> {
         y: PartMut<B::Compute>,
         columns: usize,
     ) -> Done {
-        let operation = match self.sizes.is_classifier(&layer.weight.range()) {
-            true => Operation::Logits,
-            false => Operation::Products,
+        let operation = if self.sizes.is_classifier(&layer.weight.range()) {
+            Operation::Logits
+        } else {
+            Operation::Products
         };
         let work = product(len(&x), len(&layer.weight) / columns);
         self.timed(operation, work, |inner| inner.linear(layer, x, y, columns))

@@ -62,7 +62,7 @@ impl<B: Backend, C: Clock> Timed<B, C> {
     /// Times no more, waits for the device, and tells what was done since the start.
     ///
     /// # Errors
-    /// What the device says.
+    /// Those of the device.
     pub fn stop(&self) -> Result<Parts, Refused> {
         let mut parts = Parts::new();
         for call in self.calls.take().unwrap_or_default() {

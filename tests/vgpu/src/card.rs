@@ -271,9 +271,10 @@ fn parse_bytes(text: &str) -> Option<u64> {
         "GiB" => 30,
         _ => return None,
     };
-    match number.contains('.') {
-        true => Some((number.parse::<f64>().ok()? * (1u64 << shift) as f64) as u64),
-        false => number.parse::<u64>().ok()?.checked_mul(1 << shift),
+    if number.contains('.') {
+        Some((number.parse::<f64>().ok()? * (1u64 << shift) as f64) as u64)
+    } else {
+        number.parse::<u64>().ok()?.checked_mul(1 << shift)
     }
 }
 

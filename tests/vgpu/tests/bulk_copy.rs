@@ -224,21 +224,22 @@ fn tensor(
     let (rank, list) = (dims.len(), list.join(", "));
     let bytes = boxes.iter().product::<u32>() * 2;
     let map_address = "mov.b64 %rd3, map;\ncvta.param.u64 %rd3, %rd3;\n";
-    let body = match store {
-        false => format!(
+    let body = if !store {
+        format!(
             "{FENCE}{}{map_address}@%p1 cp.async.bulk.tensor.{rank}d.shared::cluster.global.tile.mbarrier::complete_tx::bytes\
-             .L2::cache_hint [%r4], [%rd3, {{{list}}}], [%r3], 1152921504606846976;\n{WAIT}{}",
+         .L2::cache_hint [%r4], [%rd3, {{{list}}}], [%r3], 1152921504606846976;\n{WAIT}{}",
             expect(bytes.into()),
             out(bytes / 4)
-        ),
-        true => format!(
+        )
+    } else {
+        format!(
             "bar.sync 0;\nmov.u32 %r5, %r1;\nL:\nsetp.ge.u32 %p3, %r5, {};\n@%p3 bra E;\nmad.lo.u32 %r6, %r5, 4, %r4;\n\
-             mul.lo.u32 %r7, %r5, 131074;\nadd.u32 %r7, %r7, 65536;\nst.shared.u32 [%r6], %r7;\nadd.u32 %r5, %r5, 64;\nbra L;\nE:\n\
-             fence.proxy.async.shared::cta;\nbar.sync 0;\n{map_address}\
-             @%p1 cp.async.bulk.tensor.{rank}d.global.shared::cta.tile.bulk_group [%rd3, {{{list}}}], [%r4];\n\
-             @%p1 cp.async.bulk.commit_group;\n@%p1 cp.async.bulk.wait_group 0;\n",
+         mul.lo.u32 %r7, %r5, 131074;\nadd.u32 %r7, %r7, 65536;\nst.shared.u32 [%r6], %r7;\nadd.u32 %r5, %r5, 64;\nbra L;\nE:\n\
+         fence.proxy.async.shared::cta;\nbar.sync 0;\n{map_address}\
+         @%p1 cp.async.bulk.tensor.{rank}d.global.shared::cta.tile.bulk_group [%rd3, {{{list}}}], [%r4];\n\
+         @%p1 cp.async.bulk.commit_group;\n@%p1 cp.async.bulk.wait_group 0;\n",
             bytes / 4
-        ),
+        )
     };
     let text = kernel_for(
         "sm_90",

@@ -124,12 +124,11 @@ fn a_second_stream_joins_by_an_event_and_must_be_joined() {
             );
         }
         let graph = end(origin);
-        match joined {
-            true => {
-                check(unsafe { cuGraphLaunch(instantiate(graph.unwrap()), branch) });
-                assert_eq!(first(&card, address), 10);
-            }
-            false => assert_eq!(graph, Err(CuResult::ERROR_STREAM_CAPTURE_UNJOINED)),
+        if joined {
+            check(unsafe { cuGraphLaunch(instantiate(graph.unwrap()), branch) });
+            assert_eq!(first(&card, address), 10);
+        } else {
+            assert_eq!(graph, Err(CuResult::ERROR_STREAM_CAPTURE_UNJOINED))
         }
     }
 }

@@ -81,16 +81,17 @@ fn specialised_warps_multiply_ragged_matrices() {
 /// What is said when the `nth` line with `part` is another one.
 fn planted(part: &str, nth: usize, instead: &str) -> What {
     let mut seen = 0;
-    let change = |line: &str| match line.contains(part) {
-        true => {
+    let change = |line: &str| {
+        if line.contains(part) {
             seen += 1;
             if seen == nth + 1 {
                 line.replace(part, instead)
             } else {
                 line.to_string()
             }
+        } else {
+            line.to_string()
         }
-        false => line.to_string(),
     };
     let text: Vec<String> = PROGRAM.lines().map(change).collect();
     assert!(seen > nth, "`{part}` is not there");

@@ -1,4 +1,4 @@
-//! How each candidate of the CPU computes a product.
+//! The candidates of the CPU at work.
 
 use rayon::prelude::*;
 

@@ -30,7 +30,7 @@ impl<'a, T> Matrix<'a, T> {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// As `new`, with `row_stride` elements from one row to the next.
+    /// A matrix with `row_stride` elements from one row to the next.
     pub fn strided(data: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
         let extent = |rows: usize| {
             (rows - 1)

@@ -55,7 +55,7 @@ impl<T> Cpu<T> {
         Self::with_pieces_from(inputs, SHORTEST_SIDE_IN_PIECES)
     }
 
-    /// As [`Self::new`], with pieces, where `inputs` says so, only if none of M, N and K is below `side`.
+    /// A CPU that multiplies in pieces, where `inputs` says so, only if none of M, N and K is below `side`.
     pub fn with_pieces_from(inputs: Inputs, side: usize) -> Self {
         Self {
             inputs,
@@ -81,9 +81,9 @@ pub enum Candidate {
     Tiles { rows: usize, columns: Option<usize> },
     /// K in this many parts, whose sums are added in their order.
     SplitK(usize),
-    /// As `Tiles`, multiplied in bf16.
+    /// `Tiles`, multiplied in bf16.
     Bfloat16 { rows: usize, columns: usize },
-    /// As `Tiles`, multiplied as three bf16 pieces each.
+    /// `Tiles`, multiplied as three bf16 pieces each.
     InPieces { rows: usize, columns: usize },
 }
 
@@ -216,7 +216,7 @@ impl<T: Element> Products<T> {
         })
     }
 
-    /// As [`Dispatch::run`], without a failure: the CPU has none.
+    /// Does [`Dispatch::run`]: a product on the CPU does not fail.
     pub fn compute(&self, problem: Problem, mut operands: Operands<T>) {
         let Ok(()) = self.run(&problem, &mut operands);
     }

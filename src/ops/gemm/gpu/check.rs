@@ -9,7 +9,7 @@ use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, small};
 /// Blocks of a kernel at most, each of which finds something: enough of them for any card.
 pub(in crate::ops) const MOST_BLOCKS: usize = 1024;
 
-/// What a block found; kernels/gemm_check.cu has the same struct.
+/// The findings of a block; kernels/gemm_check.cu has the same struct.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::ops) struct Found {

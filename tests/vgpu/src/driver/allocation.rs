@@ -86,9 +86,10 @@ unsafe fn alloc_from(
     }
     // What is allocated in a capture is there from the beginning.
     let captured = driver.objects().captures.is_captured(into.key);
-    let born = match captured {
-        true => Stamp::default(),
-        false => driver.begin_allocation(&into),
+    let born = if captured {
+        Stamp::default()
+    } else {
+        driver.begin_allocation(&into)
     };
     let taken = driver.take(bytes as u64, Some(pool), born)?;
     driver.objects().captures.own(into.key, taken);

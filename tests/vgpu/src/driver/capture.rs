@@ -289,9 +289,10 @@ impl Captures {
 
 impl Capture {
     fn check(&self) -> Outcome {
-        match self.broken {
-            true => Err(CuResult::ERROR_STREAM_CAPTURE_INVALIDATED),
-            false => Ok(()),
+        if self.broken {
+            Err(CuResult::ERROR_STREAM_CAPTURE_INVALIDATED)
+        } else {
+            Ok(())
         }
     }
 

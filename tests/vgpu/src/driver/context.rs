@@ -253,19 +253,20 @@ pub unsafe extern "C" fn cuCtxPopCurrent_v2(context: *mut usize) -> CuResult {
     with_driver(|_| {
         let popped = STACK.with_borrow_mut(Vec::pop);
         let popped = popped.ok_or(CuResult::ERROR_INVALID_CONTEXT)?;
-        match context.is_null() {
-            true => Ok(()),
-            // SAFETY: as the caller promises.
-            false => unsafe { write(context, popped) },
+        if context.is_null() {
+            Ok(())
+        } else {
+            unsafe { write(context, popped) }
         }
     })
 }
 
 fn check_handle(driver: &Arc<Driver>, context: usize, none_too: bool) -> Outcome {
     let known = context != 0 && context == lock(&driver.context).handle;
-    match known || (none_too && context == 0) {
-        true => Ok(()),
-        false => Err(CuResult::ERROR_INVALID_CONTEXT),
+    if known || (none_too && context == 0) {
+        Ok(())
+    } else {
+        Err(CuResult::ERROR_INVALID_CONTEXT)
     }
 }
 

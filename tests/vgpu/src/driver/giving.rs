@@ -70,9 +70,10 @@ impl Driver {
                 Order::Random(_) => pageable && !staged && queue.dice.coin(),
                 _ => false,
             };
-        let when = match at_once {
-            true => When::AtOnce,
-            false => When::Queued(self.host_side(&mut queue, &operation, staged)),
+        let when = if at_once {
+            When::AtOnce
+        } else {
+            When::Queued(self.host_side(&mut queue, &operation, staged))
         };
         let what = Some(operation.what());
         let task = Task::Do(operation, when);
@@ -96,9 +97,10 @@ impl Driver {
     fn count(&self, call: Call, operation: &Operation) {
         self.counts.add(Asked::Operation(operation));
         if call == Call::Blocking && operation.host_side().is_some() {
-            let wait = match operation.comes_in() {
-                true => Wait::CopyIn,
-                false => Wait::CopyOut,
+            let wait = if operation.comes_in() {
+                Wait::CopyIn
+            } else {
+                Wait::CopyOut
             };
             self.counts.add(Asked::Wait(wait));
         }
@@ -153,9 +155,10 @@ impl Driver {
         let point = queue.add(&self.memory, into, &[], what, Task::Free(address));
         let item = point.item;
         drop(queue);
-        match self.defers() {
-            true => Ok(()),
-            false => self.run_until(item),
+        if self.defers() {
+            Ok(())
+        } else {
+            self.run_until(item)
         }
     }
 

@@ -152,10 +152,10 @@ pub unsafe extern "C" fn cuGraphGetNodes(
         let objects = driver.objects();
         let found = objects.graphs.get(&graph);
         let found = found.ok_or(CuResult::ERROR_INVALID_HANDLE)?;
-        match nodes.is_null() {
-            // SAFETY: as the caller promises.
-            true => unsafe { write(count, found.nodes.len()) },
-            false => Err(refuse("cuGraphGetNodes", "the nodes themselves")),
+        if nodes.is_null() {
+            unsafe { write(count, found.nodes.len()) }
+        } else {
+            Err(refuse("cuGraphGetNodes", "the nodes themselves"))
         }
     })
 }

@@ -186,9 +186,10 @@ impl Driver {
         holdings.pools.values_mut().for_each(|pool| pool.shrink(0));
         let after = holdings.set_aside();
         self.memory.set_used_by_others(after);
-        match after < before {
-            true => Ok(()),
-            false => Err(CuResult::ERROR_OUT_OF_MEMORY),
+        if after < before {
+            Ok(())
+        } else {
+            Err(CuResult::ERROR_OUT_OF_MEMORY)
         }
     }
 

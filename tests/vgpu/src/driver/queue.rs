@@ -267,9 +267,10 @@ impl Queue {
             Order::Random(_) => self.dice.coin(),
             _ => !self.denied.contains(&asked),
         };
-        match no {
-            true => self.denied.insert(asked),
-            false => self.denied.remove(&asked),
+        if no {
+            self.denied.insert(asked)
+        } else {
+            self.denied.remove(&asked)
         };
         no
     }

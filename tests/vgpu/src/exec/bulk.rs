@@ -104,9 +104,10 @@ fn shared_address(address: u64, lane: usize) -> Result<u64, Trouble> {
 }
 
 fn aligned(address: u64, to: u64, lane: usize) -> Result<(), Trouble> {
-    match address.is_multiple_of(to) {
-        true => Ok(()),
-        false => Err(Trouble::at(lane, address, What::Misaligned { bytes: to })),
+    if address.is_multiple_of(to) {
+        Ok(())
+    } else {
+        Err(Trouble::at(lane, address, What::Misaligned { bytes: to }))
     }
 }
 

@@ -187,9 +187,10 @@ fn swizzled(bytes: &[u8], start: u64, swizzle: Swizzle, into: bool) -> Vec<u8> {
     for (i, piece) in bytes.chunks_exact(16).enumerate() {
         let plain = start + 16 * i as u64;
         let other = (swizzle.place(plain) - start) as usize;
-        match into {
-            true => out[other..other + 16].copy_from_slice(piece),
-            false => out[16 * i..16 * i + 16].copy_from_slice(&bytes[other..other + 16]),
+        if into {
+            out[other..other + 16].copy_from_slice(piece)
+        } else {
+            out[16 * i..16 * i + 16].copy_from_slice(&bytes[other..other + 16])
         }
     }
     out

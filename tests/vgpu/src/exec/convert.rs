@@ -123,9 +123,10 @@ fn fast(c: Conversion) -> Option<LaneFn> {
         }),
         (to, from, None) if !to.float() && !from.float() => {
             let (unused, keep) = (64 - from.bits(), u64::MAX >> (64 - to.bits()));
-            match from.signed() {
-                true => unary(move |a: u64| ((a << unused) as i64 >> unused) as u64 & keep),
-                false => unary(move |a: u64| a << unused >> unused & keep),
+            if from.signed() {
+                unary(move |a: u64| ((a << unused) as i64 >> unused) as u64 & keep)
+            } else {
+                unary(move |a: u64| a << unused >> unused & keep)
             }
         }
         _ => return None,
@@ -153,9 +154,10 @@ impl Conversion {
 
     fn integer(self, bits: u64) -> u64 {
         let unused = 64 - self.from.bits();
-        let value = match self.from.signed() {
-            true => i128::from((bits << unused) as i64 >> unused),
-            false => i128::from(bits << unused >> unused),
+        let value = if self.from.signed() {
+            i128::from((bits << unused) as i64 >> unused)
+        } else {
+            i128::from(bits << unused >> unused)
         };
         match self.to {
             Type::F64 if self.rounding == Rounding::NearestEven => (value as f64).to_bits(),
@@ -251,9 +253,10 @@ impl Conversion {
 
 fn clamp(value: i128, to: Type) -> i128 {
     let bits = to.bits();
-    match to.signed() {
-        true => value.clamp(-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
-        false => value.clamp(0, (1 << bits) - 1),
+    if to.signed() {
+        value.clamp(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    } else {
+        value.clamp(0, (1 << bits) - 1)
     }
 }
 

@@ -86,10 +86,7 @@ impl Descriptor {
     ) -> Result<Vec<u32>, (u64, Box<What>)> {
         let per = 16 / part.element_bytes;
         let mut out = vec![0; part.rows * part.k];
-        let (row_step, k_step) = match part.mn_major {
-            false => (1, per),
-            true => (per, 1),
-        };
+        let (row_step, k_step) = if !part.mn_major { (1, per) } else { (per, 1) };
         for row in (0..part.rows).step_by(row_step) {
             for k in (0..part.k).step_by(k_step) {
                 let piece = self.piece(&part, part.first + row, k);
@@ -101,9 +98,10 @@ impl Descriptor {
                     words.push((address / 4) as u32);
                     for i in 0..4 / part.element_bytes {
                         let element = word * (4 / part.element_bytes) + i;
-                        let (row, k) = match part.mn_major {
-                            false => (row, k + element),
-                            true => (row + element, k),
+                        let (row, k) = if !part.mn_major {
+                            (row, k + element)
+                        } else {
+                            (row + element, k)
                         };
                         let bits = value >> (8 * part.element_bytes * i);
                         out[row * part.k + k] = match part.element_bytes {

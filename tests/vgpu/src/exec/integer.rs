@@ -114,11 +114,10 @@ fn product(d: &mut Decoding, ty: Type) -> Decoded {
             })),
         }
     } else if d.take("lo") {
-        match adds {
-            true => {
-                for_integer!(ty, T => ternary(|a: T, b: T, c: T| a.wrapping_mul(b).wrapping_add(c)))
-            }
-            false => for_integer!(ty, T => binary(|a: T, b: T| a.wrapping_mul(b))),
+        if adds {
+            for_integer!(ty, T => ternary(|a: T, b: T, c: T| a.wrapping_mul(b).wrapping_add(c)))
+        } else {
+            for_integer!(ty, T => binary(|a: T, b: T| a.wrapping_mul(b)))
         }
     } else {
         None

@@ -215,9 +215,10 @@ impl MBarrierOp {
             };
             let trouble = |what| Trouble::at(lane, at[lane], what);
             let now = machine.phase(at[lane], who).map_err(trouble)?;
-            let complete = match parity {
-                true => u64::from(now) & 1 != phases.0[lane] & 1,
-                false => u64::from(now) > phases.0[lane],
+            let complete = if parity {
+                u64::from(now) & 1 != phases.0[lane] & 1
+            } else {
+                u64::from(now) > phases.0[lane]
             };
             if !complete {
                 first.get_or_insert(Wait {

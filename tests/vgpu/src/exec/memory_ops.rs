@@ -202,11 +202,12 @@ pub fn resolve(space: Space, address: u64) -> (Space, u64) {
 }
 
 fn aligned(address: u64, bytes: usize) -> Result<(), Box<What>> {
-    match address.is_multiple_of(bytes as u64) {
-        true => Ok(()),
-        false => Err(Box::new(What::Misaligned {
+    if address.is_multiple_of(bytes as u64) {
+        Ok(())
+    } else {
+        Err(Box::new(What::Misaligned {
             bytes: bytes as u64,
-        })),
+        }))
     }
 }
 

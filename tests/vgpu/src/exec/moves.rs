@@ -112,9 +112,10 @@ fn address(d: &mut Decoding) -> Decoded {
     let start = d.constant(window_of(space));
     let to = d.to(0)?;
     let from = [d.from(1, ty)?, start, start, start];
-    let run = match back {
-        true => binary(|a: u64, start: u64| a.wrapping_sub(start)),
-        false => binary(|a: u64, start: u64| a.wrapping_add(start)),
+    let run = if back {
+        binary(|a: u64, start: u64| a.wrapping_sub(start))
+    } else {
+        binary(|a: u64, start: u64| a.wrapping_add(start))
     };
     Ok(Some(Code::Lanes { run, to, from }))
 }

@@ -244,9 +244,10 @@ impl Clocks {
         if touch.epoch < now.epoch || touch.thread == now.thread || (touch.strong && now.strong) {
             return false;
         }
-        match touch.warp() == now.warp() {
-            true => touch.lane_clock == now.lane_clock,
-            false => self.unseen(now.warp(), touch.warp(), touch.clock),
+        if touch.warp() == now.warp() {
+            touch.lane_clock == now.lane_clock
+        } else {
+            self.unseen(now.warp(), touch.warp(), touch.clock)
         }
     }
 }
@@ -318,9 +319,10 @@ impl History {
             return Err(race("write", "read", Touch { thread, ..read }));
         }
         let lanes = read.warp() == warp && read.lane_clock == now.lane_clock;
-        match lanes && (self.many || read.thread != now.thread) {
-            true => Err(race("write", "read", read)),
-            false => Ok(()),
+        if lanes && (self.many || read.thread != now.thread) {
+            Err(race("write", "read", read))
+        } else {
+            Ok(())
         }
     }
 }

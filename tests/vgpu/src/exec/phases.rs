@@ -175,12 +175,13 @@ impl Machine<'_> {
     /// The async proxy may signal this barrier.
     pub fn check_signal(&mut self, address: u64, who: Who) -> Result<(), Box<What>> {
         let object = self.object(address, who)?;
-        match object.fenced {
-            true => Ok(()),
-            false => Err(Box::new(What::NoProxyFence {
+        if object.fenced {
+            Ok(())
+        } else {
+            Err(Box::new(What::NoProxyFence {
                 thread: object.by.thread,
                 line: object.by.line,
-            })),
+            }))
         }
     }
 

@@ -85,9 +85,12 @@ impl Products {
     fn too_early(&self, register: u32) -> What {
         let user =
             (self.list.iter()).find(|p| p.to.contains(&register) || p.inputs.contains(&register));
-        let (line, role) = user.map_or((0, "result"), |p| match p.to.contains(&register) {
-            true => (p.line, "result"),
-            false => (p.line, "input"),
+        let (line, role) = user.map_or((0, "result"), |p| {
+            if p.to.contains(&register) {
+                (p.line, "result")
+            } else {
+                (p.line, "input")
+            }
         });
         What::Wgmma(format!(
             "a register of the {role} of the product issued at PTX line {line} is used before it was waited for"

@@ -47,9 +47,10 @@ fn fence(d: &mut Decoding) -> Decoded {
     }
     let elsewhere = d.take("global");
     d.ignore(|m| matches!(m, "shared::cta" | "shared::cluster"));
-    Ok(Some(match elsewhere {
-        true => Code::Nothing,
-        false => Code::ProxyFence { data: true },
+    Ok(Some(if elsewhere {
+        Code::Nothing
+    } else {
+        Code::ProxyFence { data: true }
     }))
 }
 

@@ -108,9 +108,10 @@ pub fn round_to(x: f64, format: Format, rounding: Rounding) -> u64 {
         shorten(significand, drop as u32, x < 0.0, rounding)
     };
     // A carry out of the significand moves into the exponent by itself.
-    let magnitude = match top >= 1 - bias {
-        true => (((top + bias) as u64) << fraction) + rounded - (1 << fraction),
-        false => rounded,
+    let magnitude = if top >= 1 - bias {
+        (((top + bias) as u64) << fraction) + rounded - (1 << fraction)
+    } else {
+        rounded
     };
     if magnitude < infinity {
         return sign | magnitude;

@@ -299,12 +299,13 @@ impl Shared {
 
     fn seen_by_proxy(&self, word: usize, who: Who) -> Result<(), Box<What>> {
         let write = self.last_write(&self.words[word]);
-        match self.clocks.hidden(write, who.thread as usize / 32) {
-            false => Ok(()),
-            true => Err(Box::new(What::NoProxyFence {
+        if !self.clocks.hidden(write, who.thread as usize / 32) {
+            Ok(())
+        } else {
+            Err(Box::new(What::NoProxyFence {
                 thread: write.thread(),
                 line: write.line,
-            })),
+            }))
         }
     }
 
@@ -371,9 +372,10 @@ impl Shared {
             })?;
             self.words[word].state = if exists { 0xf0 } else { 0 };
         }
-        match exists {
-            true => self.barriers.push(address),
-            false => self.barriers.retain(|&other| other != address),
+        if exists {
+            self.barriers.push(address)
+        } else {
+            self.barriers.retain(|&other| other != address)
         }
         Ok(())
     }

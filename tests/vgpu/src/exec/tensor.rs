@@ -163,9 +163,10 @@ impl LoadMatrix {
             let mut out = Lanes::ZERO;
             for lane in 0..WARP {
                 let (row, column) = (lane / 4, lane % 4 * 2);
-                let [low, high] = match self.transposed {
-                    false => [rows[row][column], rows[row][column + 1]],
-                    true => [rows[column][row], rows[column + 1][row]],
+                let [low, high] = if !self.transposed {
+                    [rows[row][column], rows[row][column + 1]]
+                } else {
+                    [rows[column][row], rows[column + 1][row]]
                 };
                 out.0[lane] = u64::from(low) | u64::from(high) << 16;
             }

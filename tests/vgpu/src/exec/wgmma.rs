@@ -296,9 +296,10 @@ impl Wgmma {
             let mut out = Lanes::ZERO;
             for (lane, x) in out.0.iter_mut().enumerate() {
                 let sum = sums[row_of(lane, i) * n + column_of(lane, i)] as f32;
-                *x = match sum.is_nan() {
-                    true => super::float::NAN.to_bits().into(),
-                    false => sum.to_bits().into(),
+                *x = if sum.is_nan() {
+                    super::float::NAN.to_bits().into()
+                } else {
+                    sum.to_bits().into()
                 };
             }
             warp.set(view, *to, u32::MAX, &out);

@@ -114,9 +114,10 @@ impl Compute {
         }
         // Tensor cores take bf16 and tf32 from compute capability 8.0 on.
         let newer = driver.card.compute_capability.0 >= 8;
-        match a == Kind::Bf16 && !newer {
-            true => Err(Status::ARCH_MISMATCH),
-            false => Ok(()),
+        if a == Kind::Bf16 && !newer {
+            Err(Status::ARCH_MISMATCH)
+        } else {
+            Ok(())
         }
     }
 }

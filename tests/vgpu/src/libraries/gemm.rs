@@ -212,9 +212,10 @@ impl Product {
         if self.m == 0 || self.n == 0 {
             return Ok(());
         }
-        let done = match self.double {
-            true => self.run_in::<f64>(memory),
-            false => self.run_in::<f32>(memory),
+        let done = if self.double {
+            self.run_in::<f64>(memory)
+        } else {
+            self.run_in::<f32>(memory)
         };
         done.map_err(|fault| Fault {
             place: Some(Place {
@@ -254,9 +255,10 @@ impl Product {
             .read::<R>(memory, index, [k, n], self.transpose_b, false)?;
         self.precision.round_all(&mut a);
         self.precision.round_all(&mut b);
-        let mut product = match beta == 0.0 {
-            true => vec![R::default(); m * n],
-            false => self.c.read(memory, index, [m, n], false, false)?,
+        let mut product = if beta == 0.0 {
+            vec![R::default(); m * n]
+        } else {
+            self.c.read(memory, index, [m, n], false, false)?
         };
         let (alpha, beta) = (R::from_f64(alpha), R::from_f64(beta));
         let columns = product.par_chunks_mut(m).enumerate();
@@ -302,9 +304,10 @@ impl Matrix {
         by_rows: bool,
     ) -> Result<Vec<R>, Fault> {
         let lies_by_rows = transposed != self.by_rows;
-        let (runs, length) = match lies_by_rows {
-            true => (rows, columns),
-            false => (columns, rows),
+        let (runs, length) = if lies_by_rows {
+            (rows, columns)
+        } else {
+            (columns, rows)
         };
         let mut values = Vec::with_capacity(runs * length);
         let mut bytes = vec![0; length * self.kind.bytes() as usize];
@@ -313,9 +316,10 @@ impl Matrix {
             memory.copy_out(self.start(index).wrapping_add(offset), &mut bytes)?;
             values.extend(self.kind.read::<R>(&bytes));
         }
-        Ok(match lies_by_rows == by_rows {
-            true => values,
-            false => turned(&values, runs, length),
+        Ok(if lies_by_rows == by_rows {
+            values
+        } else {
+            turned(&values, runs, length)
         })
     }
 
@@ -327,9 +331,10 @@ impl Matrix {
         [rows, columns]: [usize; 2],
         values: Vec<R>,
     ) -> Result<(), Fault> {
-        let (values, length) = match self.by_rows {
-            true => (turned(&values, columns, rows), columns),
-            false => (values, rows),
+        let (values, length) = if self.by_rows {
+            (turned(&values, columns, rows), columns)
+        } else {
+            (values, rows)
         };
         for (run, values) in values.chunks(length).enumerate() {
             let offset = run as u64 * self.leading * self.kind.bytes();

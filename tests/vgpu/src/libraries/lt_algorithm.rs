@@ -144,10 +144,10 @@ pub unsafe extern "C" fn cublasLtMatmulAlgoConfigGetAttribute(
             // SAFETY: not null, the caller promises `size` bytes, and no attribute has more than a word.
             unsafe { out.copy_from_nonoverlapping(value.to_le_bytes().as_ptr(), size) };
         }
-        match written.is_null() && bytes != 0 {
-            true => Ok(()),
-            // SAFETY: as the caller promises.
-            false => unsafe { write(written, size) },
+        if written.is_null() && bytes != 0 {
+            Ok(())
+        } else {
+            unsafe { write(written, size) }
         }
     });
     answered.into()

@@ -52,9 +52,12 @@ impl Call {
         }
         let shapes = [0, 1].map(|index| {
             let Layout { rows, columns, .. } = layouts[index];
-            transposes(operation.transpose[index]).map(|transposed| match transposed {
-                true => (columns, rows),
-                false => (rows, columns),
+            transposes(operation.transpose[index]).map(|transposed| {
+                if transposed {
+                    (columns, rows)
+                } else {
+                    (rows, columns)
+                }
             })
         });
         let [(m, k), (k_too, n)] = [shapes[0]?, shapes[1]?];
@@ -152,9 +155,10 @@ pub unsafe extern "C" fn cublasLtMatmulAlgoGetHeuristic(
 }
 
 fn checked(handle: usize) -> Outcome<Arc<Driver>> {
-    match with(|objects| objects.handles.contains_key(&handle)) {
-        true => card(),
-        false => Err(Status::NOT_INITIALIZED),
+    if with(|objects| objects.handles.contains_key(&handle)) {
+        card()
+    } else {
+        Err(Status::NOT_INITIALIZED)
     }
 }
 
@@ -230,16 +234,15 @@ fn epilogue(operation: &Operation, d: Matrix) -> Outcome<Epilogue> {
     // D's type and order; rows of a multiple of eight, aligned to 16 bytes, as the library documents.
     let aux = || -> Outcome<Matrix> {
         let address = there(operation.aux)?;
-        match operation.aux_leading % 8 == 0
-            && address.is_multiple_of(16)
-            && operation.aux_leading > 0
+        if operation.aux_leading % 8 == 0 && address.is_multiple_of(16) && operation.aux_leading > 0
         {
-            true => Ok(Matrix {
+            Ok(Matrix {
                 address,
                 leading: operation.aux_leading as u64,
                 ..d
-            }),
-            false => Err(Status::INVALID_VALUE),
+            })
+        } else {
+            Err(Status::INVALID_VALUE)
         }
     };
     let bias = || -> Outcome<_> { Ok(Some((there(operation.bias)?, d.kind))) };
@@ -271,8 +274,9 @@ unsafe fn chosen(
     let needs = configuration.workspace_bytes;
     let lies = driver.memory.allocation_of(workspace);
     let there = lies.is_some_and(|(start, length)| workspace + needs <= start + length);
-    match needs == 0 || (needs <= bytes as u64 && there) {
-        true => Ok(Some(configuration)),
-        false => Err(Status::INVALID_VALUE),
+    if needs == 0 || (needs <= bytes as u64 && there) {
+        Ok(Some(configuration))
+    } else {
+        Err(Status::INVALID_VALUE)
     }
 }

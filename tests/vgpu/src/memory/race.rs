@@ -293,9 +293,10 @@ impl<'a> Launch<'a> {
         strong: bool,
         [this, that]: [Access; 2],
     ) -> Result<(), Box<What>> {
-        match self.doing.follows(mark.epoch()) || strong || mark.bytes() & bytes == 0 {
-            true => Ok(()),
-            false => Err(mark.unordered(&self.doing, this, that)),
+        if self.doing.follows(mark.epoch()) || strong || mark.bytes() & bytes == 0 {
+            Ok(())
+        } else {
+            Err(mark.unordered(&self.doing, this, that))
         }
     }
 
@@ -371,9 +372,10 @@ impl<'a> Launch<'a> {
         let read = Mark(touched.read.load(Relaxed));
         self.check_others(read, bytes, false, [Access::Write, Access::Read])?;
         if read.epoch() == self.doing.stamp && read.bytes() & bytes != 0 {
-            let raced = match read.flag() {
-                true => !actor.acquired,
-                false => self.meets(read, actor, bytes) && !self.ordered(read, actor),
+            let raced = if read.flag() {
+                !actor.acquired
+            } else {
+                self.meets(read, actor, bytes) && !self.ordered(read, actor)
             };
             if raced {
                 return Err(Box::new(What::GlobalRace {

@@ -197,9 +197,10 @@ fn operands<'a>(parser: &mut Parser<'a>) -> Result<Vec<Operand<'a>>, ParseError>
     let mut list = Vec::new();
     while !parser.take(b';') {
         let first = operand(parser)?;
-        list.push(match parser.take(b'|') {
-            true => Operand::Pair(Box::new((first, operand(parser)?))),
-            false => first,
+        list.push(if parser.take(b'|') {
+            Operand::Pair(Box::new((first, operand(parser)?)))
+        } else {
+            first
         });
         if !parser.take(b',') {
             parser.expect(b';')?;
@@ -289,9 +290,10 @@ fn call<'a>(parser: &mut Parser<'a>, token: Token) -> Result<Code, ParseError> {
     let name: &'a str = parser.word()?;
     let mut arguments = Vec::new();
     while parser.take(b',') {
-        match parser.peek().is(b'(') {
-            true => arguments = passed(parser)?,
-            false => return Err(token.error("indirect calls are not executed by the virtual GPU")),
+        if parser.peek().is(b'(') {
+            arguments = passed(parser)?
+        } else {
+            return Err(token.error("indirect calls are not executed by the virtual GPU"));
         }
     }
     parser.expect(b';')?;

@@ -104,12 +104,13 @@ impl<'a> Names<'a> {
     /// Refuses what the module's target has not; `only`: it needs `sm_90a`, not `sm_90`.
     pub fn needs_target(&self, target: u32, only: bool) -> Result<(), String> {
         let (has, of_one) = self.target;
-        match has >= target && (of_one || !only) {
-            true => Ok(()),
-            false => Err(format!(
+        if has >= target && (of_one || !only) {
+            Ok(())
+        } else {
+            Err(format!(
                 "needs `.target sm_{target}{}`",
                 if only { "a" } else { "" }
-            )),
+            ))
         }
     }
 

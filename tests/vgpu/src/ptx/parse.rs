@@ -67,13 +67,14 @@ impl<'a> Parser<'a> {
 
     pub fn expect(&mut self, mark: u8) -> Result<(), ParseError> {
         let token = self.next();
-        match token.is(mark) {
-            true => Ok(()),
-            false => Err(token.error(format!(
+        if token.is(mark) {
+            Ok(())
+        } else {
+            Err(token.error(format!(
                 "`{}` was expected before `{}`",
                 char::from(mark),
                 token.text
-            ))),
+            )))
         }
     }
 
@@ -367,9 +368,8 @@ impl<'a> Parser<'a> {
             let token = self.next();
             let mut values = Vec::new();
             while self.peek().kind == Kind::Number || self.peek().is(b',') {
-                match self.take(b',') {
-                    true => {}
-                    false => values.push(self.count()?),
+                if !self.take(b',') {
+                    values.push(self.count()?)
                 }
             }
             match token.text {

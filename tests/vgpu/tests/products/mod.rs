@@ -122,9 +122,10 @@ impl Batch {
     }
 
     pub fn index(&self, batch: usize, row: usize, column: usize) -> usize {
-        let within = match self.by_rows {
-            true => row * self.leading + column,
-            false => column * self.leading + row,
+        let within = if self.by_rows {
+            row * self.leading + column
+        } else {
+            column * self.leading + row
         };
         batch * self.stride + within
     }

@@ -166,7 +166,7 @@ pub(super) fn rounded(_: &Tiles, mut c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u3
     }
 }
 
-/// As [`rounded`], with three tiles for every 32 values of K, one for each piece. It sums the six products of pieces
+/// The product of [`rounded`], with three tiles for every 32 values of K, one for each piece. It sums the six products of pieces
 /// that fp32 would still tell from zero, in an order that takes 14 loads instead of 24.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn in_pieces(_: &Tiles, mut c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {

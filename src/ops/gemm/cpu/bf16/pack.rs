@@ -96,7 +96,7 @@ impl PackedBlock {
         packing.strips(0, self.room_for(&packing));
     }
 
-    /// As [`Self::pack_pairs_first`], by all threads together.
+    /// Does [`Self::pack_pairs_first`] on all threads together.
     pub fn pack_pairs_first_together<const PIECES: usize>(
         &mut self,
         avx512: Avx512Bf16,
