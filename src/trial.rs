@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::device::{DeviceError, DeviceProfile};
 use crate::faults::Faults;
 use crate::memory::{AllocationError, Allocator, Memory};
-use crate::model::{Buffers, ParamLayout};
+use crate::model::{ModelBuffers, ParamLayout};
 use crate::ops::backend::{Packets, Tokens};
 use crate::ops::cpu::Host;
 use crate::plan::Plan;
@@ -116,7 +116,7 @@ impl TrialRun {
             Job::Train => (rung, Purpose::Training),
             Job::Evaluate => (without_backward(rung), Purpose::Inference),
         };
-        let buffers = Buffers::new(&self.dims, rung, self.engine, purpose, memory)?;
+        let buffers = ModelBuffers::new(&self.dims, rung, self.engine, purpose, memory)?;
         let rows = rung.micro_batch * self.dims.block_size;
         Ok(match self.engine {
             Engine::Cpu { .. } => Box::new((buffers, Tokens::new(rows, memory)?)),

@@ -216,14 +216,14 @@ impl<C, F> BackwardScratch<C, F> {
 }
 
 /// Every buffer that depends on the rung.
-pub(crate) struct Buffers<C, F> {
+pub(crate) struct ModelBuffers<C, F> {
     pub(super) activations: Activations<C, F>,
     pub(super) scratch: Scratch<C, F>,
     /// Absent in a model that only evaluates or generates.
     pub(super) backward: Option<BackwardScratch<C, F>>,
 }
 
-impl<C, F> Buffers<C, F> {
+impl<C, F> ModelBuffers<C, F> {
     pub fn new<A: Allocator<Compute = C, Full = F>>(
         dims: &ModelDims,
         rung: Rung,

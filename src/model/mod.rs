@@ -10,7 +10,7 @@ mod forward;
 mod init;
 mod params;
 
-pub(crate) use activations::Buffers;
+pub(crate) use activations::ModelBuffers;
 pub use init::{init_values, init_weights};
 pub use params::{FlatGradients, Module, ParamLayout, ParamSpec};
 
@@ -48,7 +48,8 @@ impl<B: Backend> Gpt<B> {
         memory: &mut Memory,
     ) -> Result<Self, AllocationError> {
         let engine = backend.engine();
-        let buffers = Buffers::new(dims, rung, engine, purpose, &mut backend.allocator(memory))?;
+        let buffers =
+            ModelBuffers::new(dims, rung, engine, purpose, &mut backend.allocator(memory))?;
         Ok(Self {
             backend: backend.clone(),
             dims: dims.clone(),
@@ -97,5 +98,5 @@ pub fn plan_buffers(
     purpose: Purpose,
     memory: &mut Planned,
 ) {
-    let Ok(_) = Buffers::new(dims, rung, engine, purpose, memory);
+    let Ok(_) = ModelBuffers::new(dims, rung, engine, purpose, memory);
 }

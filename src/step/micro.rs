@@ -73,7 +73,7 @@ pub(super) fn micro_batches(sequences: usize, most: usize) -> impl Iterator<Item
 
 /// The dropout of a run.
 #[derive(Clone, Copy)]
-pub(super) struct Dropout {
+pub(super) struct DropoutSettings {
     /// Probability of dropping an element, in (0, 1).
     pub p: f64,
     pub seed: Seed,
@@ -84,12 +84,12 @@ pub(super) struct MicroStep<'a, B: Backend> {
     pub backend: &'a B,
     pub weights: &'a B::Compute,
     pub count: usize,
-    pub dropout: Option<Dropout>,
+    pub dropout: Option<DropoutSettings>,
 }
 
 impl<B: Backend> MicroStep<'_, B> {
     fn masks<'b>(&self, batch: &'b B::Batch) -> Option<Masks<'b, B::Header>> {
-        self.dropout.map(|Dropout { p, seed }| Masks {
+        self.dropout.map(|DropoutSettings { p, seed }| Masks {
             p,
             seed,
             header: B::header(batch),

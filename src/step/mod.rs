@@ -25,7 +25,7 @@ use evaluation::Evaluation;
 
 pub use lasting::Lasting;
 pub(crate) use micro::Workspace;
-use micro::{Dropout, MicroStep, micro_batches};
+use micro::{DropoutSettings, MicroStep, micro_batches};
 
 /// Writes one sample: `T` inputs and the `T` targets that follow them. The number given is the
 /// sample's index within its step or evaluation.
@@ -186,7 +186,7 @@ impl<B: Backend> Trainer<B> {
                     backend,
                     weights,
                     count: samples.len(),
-                    dropout: (dims.dropout > 0.0).then_some(Dropout {
+                    dropout: (dims.dropout > 0.0).then_some(DropoutSettings {
                         p: dims.dropout,
                         seed: settings.seed,
                     }),

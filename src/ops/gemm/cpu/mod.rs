@@ -244,7 +244,9 @@ impl Sequential {
     }
 }
 
-fn view<T>(data: &[T], (rows, columns): (usize, usize), stored: Layout) -> Matrix<'_, T> {
+/// The operand of a product that lies in memory as `shape` (rows, columns), in this layout.
+fn view<T>(data: &[T], shape: (usize, usize), stored: Layout) -> Matrix<'_, T> {
+    let (rows, columns) = shape;
     let matrix = Matrix::new(data, rows, columns);
     match stored {
         Layout::AsIs => matrix,

@@ -81,7 +81,8 @@ fn blocks<T>(count: usize) -> usize {
 /// They lie at `to`, and nothing else touches them until the stream has passed here.
 pub(in crate::ops) unsafe fn fill<T: GpuElement>(
     gpu: &Gpu,
-    (to, count): (u64, usize),
+    to: u64,
+    count: usize,
     operand: Operand,
     bits: u32,
 ) -> Result<(), LaunchError> {
@@ -121,7 +122,8 @@ pub(in crate::ops) unsafe fn gather<T: GpuElement>(
 /// They lie at both addresses.
 pub(in crate::ops) unsafe fn compare<T: GpuElement>(
     gpu: &Gpu,
-    (got, want): (u64, u64),
+    got: u64,
+    want: u64,
     count: usize,
     tolerance: &Tolerance,
     out: &mut CudaViewMut<Found>,

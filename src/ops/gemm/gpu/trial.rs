@@ -191,9 +191,9 @@ impl GpuTrial {
             Fill::Integers => 0,
             Fill::Random => significant_bits(problem.inputs),
         };
-        let to = (self.base() + place.start as u64, place.elements());
+        let (to, count) = (self.base() + place.start as u64, place.elements());
         // SAFETY: the elements lie in the arena, which is borrowed for writing.
-        let filled = unsafe { for_type!(place, fill(gpu, to, operand, bits)) };
+        let filled = unsafe { for_type!(place, fill(gpu, to, count, operand, bits)) };
         filled.map_err(refused_launch)
     }
 
@@ -239,10 +239,11 @@ impl GpuTrial {
     ) -> Result<Comparison, Unavailable> {
         let [place, kept] = output_places(problem, operand);
         let base = self.base();
-        let both = (base + place.start as u64, base + kept.start as u64);
+        let (got, want) = (base + place.start as u64, base + kept.start as u64);
         let (count, mut out) = (place.elements(), self.found.as_view_mut());
         // SAFETY: both lie in the arena and have so many elements.
-        let compared = unsafe { for_type!(place, compare(gpu, both, count, tolerance, &mut out)) };
+        let compared =
+            unsafe { for_type!(place, compare(gpu, got, want, count, tolerance, &mut out)) };
         let blocks = compared.map_err(refused_launch)?;
         let found = download(&self.stream, &self.found.slice(..blocks)).map_err(refused)?;
         let found = found.into_iter().map(Comparison::from);
