@@ -70,6 +70,7 @@ impl Recoverable for Error {
             Self::Allocation(error) => error.into_out_of_memory().map_err(Self::Allocation),
             Self::Checkpoint(error) => error.into_out_of_memory().map_err(Self::Checkpoint),
             Self::Session(error) => error.into_out_of_memory().map_err(Self::Session),
+            Self::Trial(error) => error.into_out_of_memory().map_err(Self::Trial),
             Self::Sampling(error) => error.into_out_of_memory().map_err(Self::Sampling),
             other => Err(other),
         }
@@ -108,22 +109,30 @@ impl Error {
         }
     }
 
-    /// The process exit code: 1 = the user can fix it, 2 = our fault, 130 = interrupted with the work saved.
+    /// The process exit code: 1 the user can fix it, 2 ours, 130 interrupted with the work saved.
     pub fn exit_code(&self) -> u8 {
-        let device_failed =
-            |error: &AllocationError| matches!(error, AllocationError::Device { .. });
         match self {
             Error::Prepare(PrepareError::Interrupted { .. }) => 130,
             Error::Session(error) if error.is_interrupt() => 130,
-            Error::Allocation(error)
-            | Error::Session(SessionError::Allocation(error))
-            | Error::Sampling(SamplingError::Allocation(error))
-            | Error::Trial(TrialError::Allocation(error))
-                if device_failed(error) =>
+            error
+                if error
+                    .allocation()
+                    .is_some_and(AllocationError::is_device_failure) =>
             {
                 2
             }
             _ => 1,
+        }
+    }
+
+    /// The allocation error that this error is, in whatever room it came up.
+    fn allocation(&self) -> Option<&AllocationError> {
+        match self {
+            Error::Allocation(error)
+            | Error::Session(SessionError::Allocation(error))
+            | Error::Sampling(SamplingError::Allocation(error))
+            | Error::Trial(TrialError::Allocation(error)) => Some(error),
+            _ => None,
         }
     }
 }

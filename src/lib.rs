@@ -1,9 +1,9 @@
 //! taper trains GPT-2 on whatever machine you have.
 //!
-//! The modules stand on floors: each imports only modules above it in this list. A reader who wants the whole idea
-//! first begins at the end, with `commands/train.rs`: the request (`config`) and the machine (`device`, `data`) meet in
-//! a `plan`; a `session` runs it, by the `step` over the `model` over `ops`; a `checkpoint` is what it leaves behind,
-//! and `report` is what it says. `tests/structure` holds the order.
+//! The modules stand on floors: each imports only modules of the groups above its own in this list. A reader who wants
+//! the whole idea first begins at the end, with `commands/train.rs`: the request (`config`) and the machine (`device`,
+//! `data`) meet in a `plan`; a `session` runs it, by the `step` over the `model` over `ops`; a `checkpoint` is what it
+//! leaves behind, and `report` is what it says. `tests/structure` holds the order.
 
 pub mod terms;
 
@@ -13,10 +13,11 @@ pub mod schedule;
 pub mod units;
 
 pub mod config;
-pub mod data;
-pub mod device;
 pub mod memory;
 pub mod tokenizer;
+
+pub mod data;
+pub mod device;
 
 pub mod ops;
 
@@ -25,11 +26,12 @@ pub mod model;
 pub mod step;
 
 pub mod plan;
-pub mod trial;
 
 pub mod checkpoint;
 pub mod interrupt;
 pub mod metrics;
+pub mod trial;
+
 pub mod report;
 pub mod sampling;
 
@@ -38,5 +40,6 @@ pub mod session;
 
 pub mod error;
 
-pub mod cli;
 pub mod commands;
+
+pub mod cli;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::device::{DeviceError, DeviceProfile};
 use crate::faults::Faults;
-use crate::memory::{AllocationError, Allocator, Memory};
+use crate::memory::{AllocationError, Allocator, Memory, OutOfMemory, Recoverable};
 use crate::model::{ModelBuffers, ParamLayout};
 use crate::ops::backend::{Packets, Tokens};
 use crate::ops::cpu::Host;
@@ -24,6 +24,15 @@ pub enum TrialError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Allocation(#[from] AllocationError),
+}
+
+impl Recoverable for TrialError {
+    fn into_out_of_memory(self) -> Result<OutOfMemory, Self> {
+        match self {
+            Self::Allocation(error) => error.into_out_of_memory().map_err(Self::Allocation),
+            device @ Self::Device(_) => Err(device),
+        }
+    }
 }
 
 impl TrialError {

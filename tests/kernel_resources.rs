@@ -12,8 +12,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use rayon::prelude::*;
-use taper::ops::launch::kernels;
-use taper::ops::launch::kernels::Kernel;
+use taper::ops::launch::kernels::{self, Kernel};
 
 /// GPUs that are compiled for: what ptxas calls them, and compute capability.
 const GPUS: [(&str, (u32, u32)); 7] = [

@@ -9,8 +9,7 @@ use crate::error::{Error, Result};
 use crate::plan::{GPT2_VOCAB, Origin, Plan, Request};
 use crate::report::{PlanReport, plan_json, plan_text};
 use crate::terms::{Choice, Gelu, Job, ModelDims};
-use crate::trial;
-use crate::trial::Trial;
+use crate::trial::{self, Trial};
 use crate::units::{bytes, parse_bytes};
 
 /// Print what `train` would do: the launch, its memory, every choice

@@ -59,6 +59,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let config = Config::load(&args.config, &overrides(&args))?;
     let mut dataset = Dataset::open(&config.data)?;
     let start = Start::find(&config, args.resume.as_ref(), &mut reporter)?;
+    let stored = start.stored_products(&config)?;
     // Last, so that what dataset and tokenizer take counts as the process's.
     let found = find(config.system.device)?;
     let device = &found.profile;
@@ -67,7 +68,6 @@ pub fn run(args: TrainArgs) -> Result<()> {
     } else {
         Job::Train
     };
-    let stored = start.stored_products(&config)?;
     let info = dataset.info.clone();
     let request = Request {
         config: &config,

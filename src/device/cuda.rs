@@ -20,8 +20,8 @@ use super::{
 /// is held; they are not part of `available_bytes`. Rates are those of the named card, or of its nearest relative.
 ///
 /// # Errors
-/// [`DeviceError`] when there is no driver or no such GPU, when either is too old, when a library is missing, or when the
-/// driver fails.
+/// [`DeviceError`] when there is no driver or no such GPU, when either is too old, when a library is missing, or when
+/// the driver fails.
 pub fn probe(ordinal: usize) -> Result<(DeviceProfile, Arc<CudaContext>), DeviceError> {
     let explain = |error| explain(error, ordinal);
     // First: without a GPU that has kernels, the driver's age and missing libraries do not matter.

@@ -37,7 +37,7 @@ pub fn supported_version() -> Option<(u32, u32)> {
 
 /// Stops launches from recording events for their arrays, which would take time and cannot be captured.
 pub fn without_event_tracking(device: &CudaDevice) {
-    // SAFETY: a run puts all work in the device's one stream and waits for copies with the host. Copies in another
-    // stream are ordered by events of its own (docs/streams.md).
+    // SAFETY: a run puts all work in the device's one stream and waits for copies with the host. Copies in its other
+    // stream are ordered by events that the run records itself (docs/streams.md).
     unsafe { device.disable_event_tracking() }
 }

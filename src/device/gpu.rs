@@ -152,7 +152,8 @@ impl Reading {
     }
 }
 
-/// Merges the entries of each process, the largest first. NVML lists a process that both computes and draws twice, with the same memory.
+/// Merges the entries of each process, the largest first. NVML lists a process that both computes and draws twice,
+/// with the same memory.
 pub(super) fn merge(processes: Vec<GpuProcess>) -> Vec<GpuProcess> {
     let mut merged: Vec<GpuProcess> = Vec::with_capacity(processes.len());
     for process in processes {

@@ -123,6 +123,11 @@ pub enum AllocationError {
 }
 
 impl AllocationError {
+    /// The device failed; memory is not what it lacks.
+    pub fn is_device_failure(&self) -> bool {
+        matches!(self, Self::Device { .. })
+    }
+
     /// Advice on the next step.
     pub fn hint(&self) -> String {
         match self {
@@ -138,7 +143,8 @@ impl AllocationError {
     }
 }
 
-/// An error that may be a lack of memory, from which a run recovers.
+/// An error that may be a lack of memory, from which a run recovers. (`CheckpointError` cannot be made from an
+/// [`AllocationError`]: it has a method of the same name.)
 pub trait Recoverable: From<AllocationError> {
     /// The lack of memory if this error is one, else the error itself. Told by type, never by text.
     ///

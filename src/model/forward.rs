@@ -10,8 +10,7 @@ use crate::ops::backend::{
     Affine, AttentionOut, Backend, Buffers, Done, DropoutSite, EmbeddingTables, Mask, Masks,
     NormStats, Part, PartMut, Residual,
 };
-use crate::ops::cpu;
-use crate::ops::cpu::OnCpu;
+use crate::ops::cpu::{self, OnCpu};
 use crate::ops::loops::Element;
 use crate::terms::{ModelDims, Recompute};
 

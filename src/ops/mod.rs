@@ -3,9 +3,9 @@
 //! `backend` is the seam: the operations as the model asks for them, of the CPU (`cpu`), of a GPU (`cuda`), or
 //! of either with a clock (`timed`).
 //!
-//! One file per operation. Each has a CPU body over plain slices, generic over f32 and f64, and a
-//! twin `*_ref` written with differentiable candle operations only, whose autograd is the oracle
-//! of the backward. All `unsafe` of the crate lives in this room.
+//! One file per operation. Each has a CPU body over plain slices, generic over f32 and f64, and a twin `*_ref`
+//! written with differentiable candle operations only, whose autograd is the oracle of the backward. `unsafe` lives
+//! in this room, but for what asks the driver and the system (`UNSAFE` in tests/structure).
 //!
 //! Letters, here and in `model`: B sequences in a micro-batch, T positions, C channels (`n_embd`),
 //! H heads, D = C / H head size, V vocabulary, R = B * T rows. Arrays are row-major; a comment

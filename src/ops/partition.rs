@@ -79,7 +79,7 @@ fn column_sum_most_lines(columns: usize) -> usize {
     COLUMN_SUM_BLOCKS / tiles.min(COLUMN_SUM_BLOCKS)
 }
 
-/// Elements of the partial sums of `column_sum_lines`.
+/// Elements of the partial sums of column sums on a GPU.
 pub fn column_sum_partials_len(rows: usize, columns: usize) -> usize {
     column_sum_lines(rows, columns) * columns
 }

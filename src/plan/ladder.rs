@@ -160,7 +160,8 @@ impl Rungs {
     }
 }
 
-/// Puts a checkpoint's rung at the top. The rungs that stay below it take less memory, and none has a larger micro-batch.
+/// Puts a checkpoint's rung at the top. The rungs that stay below it take less memory, and none has a larger
+/// micro-batch.
 pub(super) fn begin_with(first: Launch, ladder: &mut Vec<Launch>) {
     ladder.retain(|launch| {
         launch.bytes < first.bytes && launch.rung.micro_batch <= first.rung.micro_batch

@@ -1,9 +1,9 @@
 //! Config x DeviceProfile x DatasetInfo -> Plan: every number the run uses, with its reason.
 //!
-//! A pure function. After it, no code reads `Config`, an environment variable or the machine.
-//! `request.rs` goes from one to the other. `resolve.rs` and `precision.rs` decide what memory has no say in.
-//! `ladder.rs` lists the launches that `throughput.rs` ranks; `draft.rs` measures them. `budget.rs` says how much memory
-//! there is, `reasons.rs` why a rung was chosen, and `refusal.rs` what to do when nothing fits.
+//! A pure function. After it, no code reads `Config`, an environment variable or the machine. `request.rs` goes from
+//! one to the other. `resolve.rs` and `precision.rs` decide what memory has no say in. `ladder.rs` lists the launches
+//! that `throughput.rs` ranks; `draft.rs` measures them. `budget.rs` says how much memory there is, `reasons.rs` why
+//! a rung was chosen, and `refusal.rs` what to do when nothing fits.
 
 mod budget;
 mod draft;

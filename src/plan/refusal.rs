@@ -1,4 +1,5 @@
-//! Refusals, for when not even the smallest rung fits: the memory needed, the memory there is, and edits that would fit.
+//! Refusals, for when not even the smallest rung fits: the memory needed, the memory there is, and edits that would
+//! fit.
 
 use std::cmp::Reverse;
 use std::fmt::{self, Display};

@@ -6,7 +6,8 @@
 //! fewer passes over the fp32 gradients. It also knows why recompute is slower.
 //!
 //! Other counts of operations: `metrics::flops_per_token` is nanoGPT's formula for the utilization of a run,
-//! `ops/timed/work.rs` counts each timed operation of `taper bench step`, and `ops::gemm::Problem::flops` counts one GEMM.
+//! `ops/timed/work.rs` counts each timed operation of `taper bench step`, and `ops::gemm::Problem::flops` counts one
+//! GEMM.
 
 use crate::device::{DeviceProfile, Hardware};
 use crate::model::ParamLayout;

@@ -5,8 +5,9 @@
 //! `--quiet` leaves warnings on stderr and the last evaluation on stdout. `--json` puts one object
 //! per event on stdout and nothing else there; it leaves stderr as it is.
 //!
-//! [`Reporter`] turns every call into an `Event` and passes it to a list of sinks: `terminal` first, then stdout (`jsonl`
-//! or `result`), then `metrics_log`. A new log format is a file with a `Sink` and a line in [`Reporter::with_outputs`].
+//! [`Reporter`] turns every call into an `Event` and passes it to a list of sinks: `terminal` first, then stdout
+//! (`jsonl` or `result`), then `metrics_log`. A new log format is a file with a `Sink` and a line in
+//! [`Reporter::with_outputs`].
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};

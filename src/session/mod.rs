@@ -16,8 +16,7 @@ use evaluation::{evaluate_splits, reader};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::checkpoint;
-use crate::checkpoint::{Snapshot, TrainState};
+use crate::checkpoint::{self, Snapshot, TrainState};
 use crate::data::Dataset;
 use crate::data::order::train_window;
 use crate::interrupt::Interrupt;

@@ -21,7 +21,7 @@ impl LossScale {
     const GROW_AFTER: u32 = 2000;
     const MOST: f64 = 16_777_216.0;
 
-    /// One that moves for float16, and stays 1 for all else.
+    /// A scale that adapts for float16, and stays 1 for all other inputs.
     pub fn new(inputs: Inputs) -> Self {
         let moves = inputs == Inputs::Float16;
         Self {
@@ -42,8 +42,8 @@ impl LossScale {
         }
     }
 
-    /// Learns from a step; whether it is to be done again with a smaller scale. A loss that is not finite
-    /// is nothing that a scale helps against.
+    /// Adapts to the outcome of a step. Returns whether the step must be repeated with the smaller scale. No scale
+    /// helps against a loss that is not finite.
     pub fn try_again(&mut self, ended: &Ended) -> bool {
         if !self.moves {
             return false;

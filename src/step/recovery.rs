@@ -112,8 +112,8 @@ impl<W> Workspaces<W> {
         })
     }
 
-    /// Does work that needs no workspace, with the retries of [`Workspaces::run`]. The work gets the recoveries so far, to
-    /// write them down.
+    /// Does work that needs no workspace, with the retries of [`Workspaces::run`]. The work gets the recoveries so
+    /// far, to write them down.
     ///
     /// # Errors
     /// Those of [`Workspaces::run`].

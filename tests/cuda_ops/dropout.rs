@@ -2,8 +2,7 @@
 
 use taper::ops::backend::DropoutSite;
 use taper::ops::backend::RowShape;
-use taper::ops::cpu::dropout;
-use taper::ops::cpu::dropout::{Dropout, SiteDropout};
+use taper::ops::cpu::dropout::{self, Dropout, SiteDropout};
 use taper::ops::cuda::dropout::{MaskView, mask, mask_in_place, residual_forward};
 use taper::ops::launch::Gpu;
 use taper::rng::Seed;

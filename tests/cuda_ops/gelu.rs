@@ -1,7 +1,6 @@
 //! GELU in both forms.
 
-use taper::ops::launch;
-use taper::ops::launch::Gpu;
+use taper::ops::launch::{self, Gpu};
 use taper::ops::loops::gelu as cpu;
 use taper::terms::Gelu;
 

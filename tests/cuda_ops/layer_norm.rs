@@ -3,12 +3,10 @@
 use taper::ops::backend::GradientWrite;
 use taper::ops::backend::RowShape;
 use taper::ops::cpu::layer_norm as cpu;
-use taper::ops::cuda;
-use taper::ops::cuda::dropout::MaskView;
-use taper::ops::cuda::layer_norm;
 use taper::ops::cuda::layer_norm::{
-    AffineViews, NormSavedViews, NormStatsViews, ResidualViews, partials_len,
+    self, AffineViews, NormSavedViews, NormStatsViews, ResidualViews, partials_len,
 };
+use taper::ops::cuda::{self, dropout::MaskView};
 use taper::ops::launch::Gpu;
 
 use crate::common::Kind;

@@ -2,9 +2,8 @@
 
 use taper::device::Avx512Bf16;
 use taper::ops::backend::{DropoutSite, Shape};
-use taper::ops::cpu::attention;
 use taper::ops::cpu::attention::{
-    AttentionSavedSlices, AttentionWorkspace, QUERY_BLOCK, WeightDropout, attention_ref,
+    self, AttentionSavedSlices, AttentionWorkspace, QUERY_BLOCK, WeightDropout, attention_ref,
 };
 use taper::ops::cpu::dropout::factors;
 use taper::ops::gemm::cpu::Sequential;

@@ -1,8 +1,7 @@
 //! Cross-entropy, and its gradient in the place of the logits.
 
 use candle_core::{Device, Tensor};
-use taper::ops::cpu::cross_entropy;
-use taper::ops::cpu::cross_entropy::cross_entropy_ref;
+use taper::ops::cpu::cross_entropy::{self, cross_entropy_ref};
 use taper::ops::loops::Element;
 
 use crate::common::{Kind, assert_close, noise, tokens, values, variable};

@@ -1,8 +1,7 @@
 //! Dropout masks: functions of seed, step, sample and site alone.
 
 use taper::ops::backend::DropoutSite;
-use taper::ops::cpu::dropout;
-use taper::ops::cpu::dropout::{Dropout, SiteDropout, factors};
+use taper::ops::cpu::dropout::{self, Dropout, SiteDropout, factors};
 
 use crate::DROPOUT;
 use crate::common::noise;

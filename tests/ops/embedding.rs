@@ -2,8 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use taper::ops::backend::{GradientWrite, rows_by_token};
-use taper::ops::cpu::embedding;
-use taper::ops::cpu::embedding::embedding_ref;
+use taper::ops::cpu::embedding::{self, embedding_ref};
 use taper::ops::loops::Element;
 
 use crate::common::{Kind, assert_close, noise, tokens, values, variable};

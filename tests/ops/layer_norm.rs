@@ -1,8 +1,7 @@
 //! Layer normalization, with and without a bias.
 
 use taper::ops::backend::GradientWrite;
-use taper::ops::cpu::layer_norm;
-use taper::ops::cpu::layer_norm::{layer_norm_ref, partials_len};
+use taper::ops::cpu::layer_norm::{self, layer_norm_ref, partials_len};
 use taper::ops::loops::Element;
 
 use crate::common::{Kind, assert_close, noise, values, variable};

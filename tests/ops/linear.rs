@@ -1,8 +1,7 @@
 //! Linear layers, on their own and followed by GELU.
 
 use taper::ops::backend::GradientWrite;
-use taper::ops::cpu::linear;
-use taper::ops::cpu::linear::{GeluOutputs, linear_ref};
+use taper::ops::cpu::linear::{self, GeluOutputs, linear_ref};
 use taper::ops::gemm::{Cpu, Products};
 use taper::ops::loops::{Element, gelu};
 use taper::terms::Gelu;

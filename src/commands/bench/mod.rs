@@ -103,7 +103,8 @@ impl Subject {
     }
 }
 
-/// Searches for the fastest candidate of each GEMM. An earlier run's result comes from the cache; a new one is kept there.
+/// Searches for the fastest candidate of each GEMM. An earlier run's result comes from the cache; a new one is kept
+/// there.
 struct Searches<'a, D: Device> {
     device: &'a D,
     plan: &'a Plan,

@@ -264,8 +264,8 @@ impl Opened {
         })
     }
 
-    /// True if two members have one version, lie in one folder, and use the same cuBLASLt. The loader serves a library's
-    /// needs by any file that is open under the name, wherever it lies.
+    /// True if two members have one version, lie in one folder, and use the same cuBLASLt. The loader serves a
+    /// library's needs by any file that is open under the name, wherever it lies.
     fn belongs_to(&self, other: &Opened) -> bool {
         let blas_lt = |opened: &Opened| blas_lt_version(&opened.handle).map(|(_, address)| address);
         let same = match (blas_lt(self), blas_lt(other)) {

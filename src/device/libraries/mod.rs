@@ -1,7 +1,7 @@
 //! CUDA's libraries, beside the driver: which of them a run on a GPU needs, and which files serve it.
 //!
-//! The search runs when a GPU is probed, in the order of `places.rs`. Files that the driver is too old for are passed over.
-//! [`Libraries`] holds the result, for `taper doctor` and for the error of a run.
+//! The search runs when a GPU is probed, in the order of `places.rs`. Files that the driver is too old for are passed
+//! over. [`Libraries`] holds the result, for `taper doctor` and for the error of a run.
 
 #[cfg(feature = "cuda")]
 mod load;

@@ -80,8 +80,8 @@ fn toolkit(variables: [(&str, Option<OsString>); 2]) -> Searched {
 /// Prints Python's root, then where it imports from: a virtual environment's packages, the user's, everybody's.
 const PRINT_PATHS: &str = "import sys; print('\\n'.join([sys.prefix, *sys.path]))";
 
-/// The folders of NVIDIA's packages, `nvidia/cublas/lib` for CUDA 12 and `nvidia/cu13/lib` for CUDA 13, and those of Conda's,
-/// which lie below Python's root.
+/// The folders of NVIDIA's packages, `nvidia/cublas/lib` for CUDA 12 and `nvidia/cu13/lib` for CUDA 13, and those of
+/// Conda's, which lie below Python's root.
 fn python() -> Searched {
     let python = interpreter(env::var_os("VIRTUAL_ENV").or_else(|| env::var_os("CONDA_PREFIX")));
     let shown = python.display();

@@ -77,8 +77,8 @@ pub trait Backward: Buffers {
         shape: RowShape,
         mask: Mask<Self::Header>,
     ) -> Done;
-    /// Adds the gradients of the micro-batch's embeddings to those of both tables. `dx` is the gradient after dropout; it
-    /// may be masked in place.
+    /// Adds the gradients of the micro-batch's embeddings to those of both tables. `dx` is the gradient after
+    /// dropout; it may be masked in place.
     fn embedding_gradients(
         &self,
         batch: &Self::Batch,

@@ -1,8 +1,8 @@
-//! The one seam between the model and what computes it.
+//! The one seam between the model and what computes it: buffers, the micro-batch, and the operations on them.
 //!
-//! [`Backend`] is every operation of a training step over buffers of one device. The model says which, in
-//! which order; a backend says how: [`OnCpu`](super::cpu::OnCpu) by functions over slices, `OnGpu` by kernels. Work that a GPU
-//! does in one pass (the residual add and the norm after it, a product and GELU) is one operation here.
+//! [`Backend`] is every operation of a training step over buffers of one device. The model says which, in which
+//! order; a backend says how: [`OnCpu`](super::cpu::OnCpu) by functions over slices, `OnGpu` by kernels. Work that a
+//! GPU does in one pass (the residual add and the norm after it, a product and GELU) is one operation here.
 
 mod arguments;
 mod backward;
@@ -134,7 +134,8 @@ pub trait Backend: Forward + Backward {
     /// # Errors
     /// When their memory is refused.
     fn optimizer(&self, decays: &[DecayRun]) -> Result<Self::Optimizer, Refused>;
-    /// Clips, and updates the weights unless the loss or a gradient is not finite. Waits for the device.
+    /// Clips, and updates the weights unless the loss or a gradient is not finite. Waits for the device. An optimizer
+    /// is used with one tally and one state for life: a recording holds their addresses.
     fn update(
         &self,
         optimizer: &mut Self::Optimizer,

@@ -1,4 +1,6 @@
-//! The operations of the backward.
+//! The operations of the backward on the CPU: operands become slices, and the functions of this room compute.
+
+use std::ops::Range;
 
 use super::{
     Batch, OnCpu, attention, cross_entropy, dropout, embedding, layer_norm, linear, weight_dropout,
@@ -10,7 +12,6 @@ use crate::ops::backend::{
 };
 use crate::ops::loops::Element;
 use crate::terms::Gelu;
-use std::ops::Range;
 
 impl<T: Element> Backward for OnCpu<T> {
     fn begin(&self, _gradients: &mut Vec<T>) -> Result<GradientWrite, Refused> {

@@ -1,7 +1,8 @@
 //! Dropout from a counter-based generator, and the residual add that it is fused with.
 //!
-//! The mask of an element is a function of (seed, step, sample, site, row, column): the same at every
-//! micro-batch, in the forward, in the backward (for which no mask is stored), and after a resume. A kept element is scaled by 1 / (1 - p), as in PyTorch.
+//! The mask of an element is a function of (seed, step, sample, site, row, column): the same at every micro-batch, in
+//! the forward, in the backward (for which no mask is stored), and after a resume. A kept element is scaled by 1 / (1
+//! - p), as in PyTorch.
 
 use crate::ops::backend::DropoutSite;
 use crate::ops::loops::Element;
@@ -22,7 +23,7 @@ pub struct Dropout {
 
 /// One row of a mask. Rows of one width, site and sample never share random numbers.
 #[derive(Clone, Copy)]
-pub(in crate::ops) struct MaskRow {
+pub(super) struct MaskRow {
     pub site: DropoutSite,
     /// Sequence, counted from the first of the micro-batch.
     pub sample: usize,
@@ -72,7 +73,7 @@ impl Dropout {
     /// Calls `apply(columns, factors)` for consecutive strips of the first `len` elements of a row,
     /// with factor 0 for a dropped element and 1 / (1 - p) for a kept one.
     #[inline(always)]
-    pub(in crate::ops) fn for_strips<T: Element>(
+    pub(super) fn for_strips<T: Element>(
         &self,
         mask: MaskRow,
         len: usize,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 
-use super::begin;
+use super::zero_if_overwritten;
 use crate::ops::backend::GradientWrite;
 use crate::ops::loops::Element;
 use crate::ops::loops::parallel::for_row_blocks;
@@ -47,7 +47,7 @@ pub fn backward<T: Element>(
     for (&token, dout) in tokens.iter().zip(dout.chunks_exact(columns)) {
         add(&mut dwte[token as usize * columns..][..columns], dout);
     }
-    begin(dwpe, write);
+    zero_if_overwritten(dwpe, write);
     for_row_blocks(&mut dwpe[..positions * columns], columns, |first, rows| {
         for sequence in dout.chunks_exact(positions * columns) {
             add(rows, &sequence[first * columns..][..rows.len()]);

@@ -1,4 +1,6 @@
-//! The operations of the forward.
+//! The operations of the forward on the CPU: operands become slices, and the functions of this room compute.
+
+use std::ops::Range;
 
 use super::dropout::SiteDropout;
 use super::{
@@ -10,7 +12,6 @@ use crate::ops::backend::{
 };
 use crate::ops::loops::{Element, gelu};
 use crate::terms::Gelu;
-use std::ops::Range;
 
 impl<T: Element> Forward for OnCpu<T> {
     fn embed(

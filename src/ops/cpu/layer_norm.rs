@@ -6,7 +6,7 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::begin;
+use super::zero_if_overwritten;
 use crate::ops::backend::GradientWrite;
 use crate::ops::loops::Element;
 use crate::ops::loops::element::sum;
@@ -134,10 +134,10 @@ pub fn backward<T: Element>(
             backward_block(dout, saved, dx, partial);
         });
     let blocks = saved.mean.len().div_ceil(BLOCK_ROWS);
-    begin(dweight, write);
+    zero_if_overwritten(dweight, write);
     add_partials(dweight, &partials[..blocks * 2 * columns], 0);
     if let Some(dbias) = dbias {
-        begin(dbias, write);
+        zero_if_overwritten(dbias, write);
         add_partials(dbias, &partials[..blocks * 2 * columns], columns);
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::begin;
+use super::zero_if_overwritten;
 use crate::ops::backend::GradientWrite;
 use crate::ops::gemm::cpu::{Aux, Operands};
 use crate::ops::gemm::{Epilogue, Problem, Products};
@@ -136,7 +136,7 @@ pub fn backward_weight<T: Element>(
     };
     products.compute(problem, operands);
     if let Some(dbias) = dbias {
-        begin(dbias, write);
+        zero_if_overwritten(dbias, write);
         add_column_sums(dy, dbias);
     }
 }

@@ -44,7 +44,7 @@ impl<T: Element> OnCpu<T> {
         }
     }
 
-    /// Every product by its fallback.
+    /// A CPU that computes every GEMM by its fallback.
     pub fn untuned(threads: usize) -> Self {
         Self::new(threads, Products::untuned(Cpu::default()))
     }
@@ -138,13 +138,9 @@ fn weight_dropout(mask: Mask<BatchHeader>) -> WeightDropout {
 
 impl<T: Element> Buffers for OnCpu<T> {
     type Compute = Vec<T>;
-
     type Full = Vec<T>;
-
     type Batch = Batch;
-
     type Header = BatchHeader;
-
     type Allocator<'a> = Host<'a, T>;
 
     fn engine(&self) -> Engine {
@@ -192,7 +188,6 @@ impl<T: Element> Buffers for OnCpu<T> {
 impl<T: Element> Backend for OnCpu<T> {
     type Tally = Tally;
     type Optimizer = Optimizer;
-
     type Recording = ();
 
     fn inputs(&self) -> Inputs {
@@ -266,8 +261,8 @@ impl<T: Element> Backend for OnCpu<T> {
     }
 }
 
-/// Zeroes gradients whose sum is not begun; for small ones that are no product.
-fn begin<T: Element>(gradients: &mut [T], write: GradientWrite) {
+/// Zeroes small gradients that are to be overwritten, so that all may add to them.
+fn zero_if_overwritten<T: Element>(gradients: &mut [T], write: GradientWrite) {
     if write == GradientWrite::Overwrite {
         gradients.fill(T::ZERO);
     }

@@ -114,13 +114,9 @@ impl From<LaunchError> for Refused {
 
 impl<T: GpuElement> Buffers for OnGpu<T> {
     type Compute = CudaSlice<T>;
-
     type Full = CudaSlice<f32>;
-
     type Batch = Batch;
-
     type Header = CudaSlice<u32>;
-
     type Allocator<'a> = GpuMemory<'a, T>;
 
     fn engine(&self) -> Engine {
@@ -163,7 +159,6 @@ impl<T: GpuElement> Buffers for OnGpu<T> {
 impl<T: GpuElement> Backend for OnGpu<T> {
     type Tally = Tally;
     type Optimizer = Optimizer;
-
     type Recording = Recording;
 
     fn inputs(&self) -> Inputs {

@@ -1,8 +1,10 @@
-//! The operations of the backward.
+//! The operations of the backward on a GPU: operands become views, and kernels are launched.
+
+use std::ops::Range;
 
 use super::OnGpu;
 use super::batch::Batch;
-use super::views::{Held, held, mask};
+use super::views::MaskWithHeader;
 use super::{attention, column_sums, cross_entropy, dropout, embedding, layer_norm};
 use crate::memory::Refused;
 use crate::ops::backend::{
@@ -14,7 +16,6 @@ use crate::ops::gemm::{Epilogue, Problem};
 use crate::ops::launch::GpuElement;
 use crate::terms::Gelu;
 use cudarc::driver::CudaSlice;
-use std::ops::Range;
 
 impl<T: GpuElement> Backward for OnGpu<T> {
     /// One recording serves all micro-steps, so the first adds to zeros.
@@ -119,10 +120,10 @@ impl<T: GpuElement> Backward for OnGpu<T> {
         dout: Part<CudaSlice<T>>,
         saved: AttentionSaved<CudaSlice<T>, CudaSlice<f32>>,
         dqkv: PartMut<CudaSlice<T>>,
-        mask_of: Option<Mask<CudaSlice<u32>>>,
+        mask: Option<Mask<CudaSlice<u32>>>,
         scratch: &mut CudaSlice<f32>,
     ) -> Done {
-        let held = held(mask_of);
+        let mask = mask.map(MaskWithHeader::new);
         let saved = attention::AttentionSavedViews {
             qkv: &saved.qkv.view(),
             out: &saved.out.view(),
@@ -130,7 +131,7 @@ impl<T: GpuElement> Backward for OnGpu<T> {
         };
         let (dout, dqkv) = (&dout.view(), &mut dqkv.view());
         let scratch = &mut scratch.slice_mut(0..attention::scratch_len(shape));
-        let (gpu, mask) = (&self.gpu, mask(&held));
+        let (gpu, mask) = (&self.gpu, mask.as_ref().map(MaskWithHeader::view));
         Ok(attention::backward(
             gpu, shape, mask, dout, saved, dqkv, scratch,
         )?)
@@ -176,13 +177,13 @@ impl<T: GpuElement> Backward for OnGpu<T> {
         shape: RowShape,
         mask: Mask<CudaSlice<u32>>,
     ) -> Done {
-        let held = Held::new(mask);
+        let mask = MaskWithHeader::new(mask);
         Ok(dropout::mask(
             &self.gpu,
             &x.view(),
             &mut out.view(),
             shape,
-            held.mask(),
+            mask.view(),
         )?)
     }
 
@@ -196,8 +197,8 @@ impl<T: GpuElement> Backward for OnGpu<T> {
         partials: &mut CudaSlice<f32>,
     ) -> Done {
         let mut dx = dx.view();
-        if let Some(held) = held(mask) {
-            dropout::mask_in_place(&self.gpu, &mut dx, shape, held.mask())?;
+        if let Some(mask) = mask.map(MaskWithHeader::new) {
+            dropout::mask_in_place(&self.gpu, &mut dx, shape, mask.view())?;
         }
         let rows = dx.len() / shape.columns;
         let sorted = embedding::Sorted {

@@ -1,8 +1,10 @@
-//! The operations of the forward.
+//! The operations of the forward on a GPU: operands become views, and kernels are launched.
+
+use std::ops::Range;
 
 use super::OnGpu;
 use super::batch::Batch;
-use super::views::{held, mask};
+use super::views::MaskWithHeader;
 use super::{attention, cross_entropy, embedding, layer_norm};
 use crate::ops::backend::{
     Affine, AttentionOut, Done, EmbeddingTables, Forward, Mask, NormStats, Part, PartMut, Residual,
@@ -13,7 +15,6 @@ use crate::ops::gemm::{Epilogue, Problem};
 use crate::ops::launch::{GpuElement, gelu};
 use crate::terms::Gelu;
 use cudarc::driver::CudaSlice;
-use std::ops::Range;
 
 impl<T: GpuElement> Forward for OnGpu<T> {
     fn embed(
@@ -21,9 +22,9 @@ impl<T: GpuElement> Forward for OnGpu<T> {
         batch: &Batch,
         tables: EmbeddingTables<CudaSlice<T>>,
         out: PartMut<CudaSlice<T>>,
-        mask_of: Option<Mask<CudaSlice<u32>>>,
+        mask: Option<Mask<CudaSlice<u32>>>,
     ) -> Done {
-        let (held, mut out) = (held(mask_of), out.view());
+        let (mask, mut out) = (mask.map(MaskWithHeader::new), out.view());
         let rows = out.len() / tables.columns;
         let (wte, wpe) = (tables.wte.view(), tables.wpe.view());
         let positions = tables.positions;
@@ -38,7 +39,7 @@ impl<T: GpuElement> Forward for OnGpu<T> {
             tables,
             &mut out,
             positions,
-            mask(&held),
+            mask.as_ref().map(MaskWithHeader::view),
         )?)
     }
 
@@ -70,12 +71,12 @@ impl<T: GpuElement> Forward for OnGpu<T> {
     fn residual_norm(
         &self,
         residual: Residual<CudaSlice<T>>,
-        mask_of: Option<Mask<CudaSlice<u32>>>,
+        mask: Option<Mask<CudaSlice<u32>>>,
         norm: Affine<CudaSlice<T>>,
         out: PartMut<CudaSlice<T>>,
         stats: NormStats<CudaSlice<f32>>,
     ) -> Done {
-        let held = held(mask_of);
+        let mask = mask.map(MaskWithHeader::new);
         let (weight, bias) = (norm.weight.view(), norm.bias.map(Part::view));
         let affine = layer_norm::AffineViews {
             weight: &weight,
@@ -95,7 +96,7 @@ impl<T: GpuElement> Forward for OnGpu<T> {
         Ok(layer_norm::residual_forward(
             gpu,
             residual,
-            mask(&held),
+            mask.as_ref().map(MaskWithHeader::view),
             affine,
             out,
             stats,
@@ -166,16 +167,16 @@ impl<T: GpuElement> Forward for OnGpu<T> {
         queries: Range<usize>,
         qkv: Part<CudaSlice<T>>,
         into: AttentionOut<CudaSlice<T>, CudaSlice<f32>>,
-        mask_of: Option<Mask<CudaSlice<u32>>>,
+        mask: Option<Mask<CudaSlice<u32>>>,
         _scratch: &mut CudaSlice<f32>,
     ) -> Done {
         assert_eq!(queries, 0..shape.positions, "a GPU computes every query");
-        let held = held(mask_of);
+        let mask = mask.map(MaskWithHeader::new);
         let (out, lse) = (&mut into.out.view(), &mut into.lse.view());
         Ok(attention::forward(
             &self.gpu,
             shape,
-            mask(&held),
+            mask.as_ref().map(MaskWithHeader::view),
             &qkv.view(),
             out,
             lse,

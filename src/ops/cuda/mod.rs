@@ -1,8 +1,9 @@
 //! The operations on a GPU. Only in builds with the feature `cuda`.
 //!
-//! An operation's file has the name and the functions of its CPU body, over arrays in the memory of a GPU.
-//! They start kernels (`kernels/*.cu`) in the stream of a [`Gpu`](crate::ops::launch::Gpu), wait for nothing and allocate nothing.
-//! Numbers that differ from step to step are read from the GPU's memory, so that a launch can be captured in a graph.
+//! An operation's file has the name and the functions of its CPU body, over arrays in the memory of a GPU. They start
+//! kernels (`kernels/*.cu`) in the stream of a [`Gpu`](crate::ops::launch::Gpu), wait for nothing and allocate
+//! nothing. Numbers that differ from step to step are read from the GPU's memory, so that a launch can be captured in
+//! a graph.
 
 mod backend;
 mod backward;

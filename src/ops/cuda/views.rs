@@ -18,13 +18,14 @@ impl<'a, E> PartMut<'a, CudaSlice<E>> {
     }
 }
 
-/// A mask of one site, whose header is the head of a packet.
-pub(super) struct Held<'a> {
+/// A mask of one site, and its header in the memory of the GPU.
+pub(super) struct MaskWithHeader<'a> {
     mask: Mask<'a, CudaSlice<u32>>,
     header: CudaView<'a, u32>,
 }
 
-impl<'a> Held<'a> {
+impl<'a> MaskWithHeader<'a> {
+    /// The header is at the head of the batch's packet.
     pub(super) fn new(mask: Mask<'a, CudaSlice<u32>>) -> Self {
         Self {
             header: mask.masks.header.slice(0..2),
@@ -32,7 +33,7 @@ impl<'a> Held<'a> {
         }
     }
 
-    pub(super) fn mask(&self) -> dropout::MaskView<'_> {
+    pub(super) fn view(&self) -> dropout::MaskView<'_> {
         dropout::MaskView {
             p: self.mask.masks.p,
             seed: self.mask.masks.seed,
@@ -40,12 +41,4 @@ impl<'a> Held<'a> {
             header: &self.header,
         }
     }
-}
-
-pub(super) fn held<'a>(mask: Option<Mask<'a, CudaSlice<u32>>>) -> Option<Held<'a>> {
-    mask.map(Held::new)
-}
-
-pub(super) fn mask<'a>(held: &'a Option<Held>) -> Option<dropout::MaskView<'a>> {
-    held.as_ref().map(Held::mask)
 }

@@ -24,8 +24,8 @@ pub struct Offer<C> {
     pub candidate: C,
     /// Promise of the fallback's results bit for bit, whatever the operands. Tuning verifies it.
     pub same_bits: bool,
-    /// A spare candidate is never among the fast ones here, and takes over when the others fail. It is verified only where
-    /// nothing before it, in the order of trust, is right, and timed only where no other is right.
+    /// A spare candidate is never among the fast ones here, and takes over when the others fail. It is verified only
+    /// where nothing before it, in the order of trust, is right, and timed only where no other is right.
     pub is_spare: bool,
     pub available: Result<(), Unavailable>,
 }
@@ -90,8 +90,8 @@ pub trait Device {
     /// Bytes of a trial of `problem`, including the kept copy of its results.
     fn trial_bytes(&self, problem: &Problem) -> u64;
 
-    /// Problem that is verified and timed in place of `problem` where a trial may take `room` bytes: the problem itself,
-    /// or a smaller one for which the same candidates are the fast ones.
+    /// Problem that is verified and timed in place of `problem` where a trial may take `room` bytes: the problem
+    /// itself, or a smaller one for which the same candidates are the fast ones.
     fn stand_in(&self, problem: &Problem, room: u64) -> Option<Problem> {
         (self.trial_bytes(problem) <= room).then_some(*problem)
     }

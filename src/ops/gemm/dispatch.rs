@@ -69,8 +69,8 @@ impl<D: Device> Dispatch<D> {
         Self { progress, ..self }
     }
 
-    /// Decides on a candidate for each of `gemms` that has none yet: the checkpoint's, else the cache's, else the winner
-    /// of tuning in at most `room` bytes, where that is known.
+    /// Decides on a candidate for each of `gemms` that has none yet: the checkpoint's, else the cache's, else the
+    /// winner of tuning in at most `room` bytes, where that is known.
     pub fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
         if self.effort == Effort::Off {
             return;

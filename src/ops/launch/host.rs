@@ -1,9 +1,9 @@
 //! Copies between the host's memory and a GPU's.
 //!
-//! CUDA leaves open whether an asynchronous copy from or to pageable memory has ended when the call returns
-//! ("might be synchronous", CUDA Driver API, "API synchronization behavior"). Therefore [`upload`] and [`download`] wait
-//! for the stream, and copies that must not wait are made from [`Pinned`] memory, which knows its last copy.
-//! These are the only copies between host and GPU: clippy.toml disallows those of cudarc and candle elsewhere.
+//! CUDA leaves open whether an asynchronous copy from or to pageable memory has ended when the call returns ("might
+//! be synchronous", CUDA Driver API, "API synchronization behavior"). Therefore [`upload`] and [`download`] wait for
+//! the stream, and copies that must not wait are made from [`Pinned`] memory, which knows its last copy. These are
+//! the only copies between host and GPU: clippy.toml disallows those of cudarc and candle elsewhere.
 #![allow(clippy::disallowed_methods)]
 
 use std::ptr::NonNull;

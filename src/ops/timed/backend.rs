@@ -1,4 +1,4 @@
-//! Every operation, handed on with what it cannot do without.
+//! Buffers, recordings, losses and the update, timed.
 
 use super::{Clock, Operation, Timed, Work};
 use crate::memory::{AllocationError, Memory, Refused};
@@ -20,13 +20,9 @@ pub(super) fn affine_len<C>(affine: &Affine<C>) -> usize {
 
 impl<B: Backend, C: Clock + 'static> Buffers for Timed<B, C> {
     type Compute = B::Compute;
-
     type Full = B::Full;
-
     type Batch = B::Batch;
-
     type Header = B::Header;
-
     type Allocator<'a> = B::Allocator<'a>;
 
     fn engine(&self) -> Engine {
@@ -70,7 +66,6 @@ impl<B: Backend, C: Clock + 'static> Buffers for Timed<B, C> {
 impl<B: Backend, C: Clock + 'static> Backend for Timed<B, C> {
     type Tally = B::Tally;
     type Optimizer = B::Optimizer;
-
     type Recording = B::Recording;
 
     fn inputs(&self) -> Inputs {

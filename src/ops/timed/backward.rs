@@ -1,4 +1,6 @@
-//! The operations of the backward.
+//! The operations of the backward timed, each with the least work that it does.
+
+use std::ops::Range;
 
 use super::backend::len;
 use super::work::{ATTENTION_BACKWARD_PRODUCTS, attention, product};
@@ -9,7 +11,6 @@ use crate::ops::backend::{
     Mask, NormSaved, Part, PartMut, RowShape, Shape,
 };
 use crate::terms::{Engine, Gelu};
-use std::ops::Range;
 
 impl<B: Backend, C: Clock + 'static> Backward for Timed<B, C> {
     fn begin(&self, gradients: &mut B::Full) -> Result<GradientWrite, Refused> {

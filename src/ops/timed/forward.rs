@@ -1,4 +1,6 @@
-//! The operations of the forward.
+//! The operations of the forward timed, each with the least work that it does.
+
+use std::ops::Range;
 
 use super::backend::{affine_len, len};
 use super::work::{ATTENTION_PRODUCTS, attention, product};
@@ -8,7 +10,6 @@ use crate::ops::backend::{
     Residual, Shape,
 };
 use crate::terms::Gelu;
-use std::ops::Range;
 
 impl<B: Backend, C: Clock + 'static> Forward for Timed<B, C> {
     fn embed(

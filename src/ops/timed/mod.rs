@@ -1,7 +1,7 @@
 //! A [`Backend`] that computes as another does, and can tell how long every operation takes.
 //!
-//! Until it is started it hands everything on as it comes. While it is started, what would be recorded is
-//! done operation by operation, with a mark of the device's clock before and after each. Marks are read when
+//! Until it is started it passes every call on. While it is started, work that would be recorded is done operation by
+//! operation, with a mark of the device's clock before and after each. Marks are read when
 //! it is stopped, so that nothing waits for the device in between.
 
 mod backend;
@@ -15,9 +15,8 @@ mod work;
 
 use std::cell::RefCell;
 
-use super::backend::Backend;
 use crate::memory::Refused;
-use crate::ops::backend::{StoredBackend, Values, ValuesMut};
+use crate::ops::backend::{Backend, StoredBackend, Values, ValuesMut};
 use crate::terms::ModelDims;
 
 use work::Sizes;
@@ -44,7 +43,8 @@ struct Call<M> {
 }
 
 impl<B: Backend, C: Clock> Timed<B, C> {
-    /// For training a model of these sizes with so many parameters. `clock` is that of the backend's device.
+    /// Times the training of a model with these sizes and this number of parameters. `clock` is that of the backend's
+    /// device.
     pub fn new(inner: B, clock: C, dims: &ModelDims, parameters: usize) -> Self {
         Self {
             sizes: Sizes::new(dims, parameters, inner.precision()),

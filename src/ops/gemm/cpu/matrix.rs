@@ -289,7 +289,7 @@ pub enum Output {
 }
 
 /// `c (M, N) = a (M, K) b (K, N)`, or `+=`, on the calling thread alone.
-pub(in crate::ops) fn gemm_sequential<T: Element>(
+pub(super) fn gemm_sequential<T: Element>(
     c: MatrixMut<T>,
     output: Output,
     a: Matrix<T>,

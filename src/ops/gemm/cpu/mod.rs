@@ -216,7 +216,7 @@ impl<T: Element> Products<T> {
         })
     }
 
-    /// Does [`Dispatch::run`]: a product on the CPU does not fail.
+    /// [`Dispatch::run`], which cannot fail on the CPU.
     pub fn compute(&self, problem: Problem, mut operands: Operands<T>) {
         let Ok(()) = self.run(&problem, &mut operands);
     }
@@ -245,10 +245,10 @@ impl Sequential {
 }
 
 /// The operand of a product that lies in memory as `shape` (rows, columns), in this layout.
-fn view<T>(data: &[T], shape: (usize, usize), stored: Layout) -> Matrix<'_, T> {
+fn view<T>(data: &[T], shape: (usize, usize), layout: Layout) -> Matrix<'_, T> {
     let (rows, columns) = shape;
     let matrix = Matrix::new(data, rows, columns);
-    match stored {
+    match layout {
         Layout::AsIs => matrix,
         Layout::Transposed => matrix.t(),
     }

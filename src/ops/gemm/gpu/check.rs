@@ -6,13 +6,13 @@ use crate::ops::gemm::candidate::Operand;
 use crate::ops::gemm::check::{Comparison, Mismatch, Tolerance};
 use crate::ops::launch::{Gpu, GpuElement, LaunchError, THREADS, grid, small};
 
-/// Blocks of a kernel at most, each of which finds something: enough of them for any card.
-pub(in crate::ops) const MOST_BLOCKS: usize = 1024;
+/// Most blocks of a kernel, enough for any card; each writes one finding.
+pub(super) const MOST_BLOCKS: usize = 1024;
 
 /// The findings of a block; kernels/gemm_check.cu has the same struct.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::ops) struct Found {
+pub(super) struct Found {
     /// `i64::MAX` where every element is close enough.
     first: i64,
     got: f32,
@@ -79,7 +79,7 @@ fn blocks<T>(count: usize) -> usize {
 ///
 /// # Safety
 /// They lie at `to`, and nothing else touches them until the stream has passed here.
-pub(in crate::ops) unsafe fn fill<T: GpuElement>(
+pub(super) unsafe fn fill<T: GpuElement>(
     gpu: &Gpu,
     to: u64,
     count: usize,
@@ -99,7 +99,7 @@ pub(in crate::ops) unsafe fn fill<T: GpuElement>(
 ///
 /// # Safety
 /// There are such elements at `from`.
-pub(in crate::ops) unsafe fn gather<T: GpuElement>(
+pub(super) unsafe fn gather<T: GpuElement>(
     gpu: &Gpu,
     from: u64,
     places: &CudaView<i64>,
@@ -120,7 +120,7 @@ pub(in crate::ops) unsafe fn gather<T: GpuElement>(
 ///
 /// # Safety
 /// They lie at both addresses.
-pub(in crate::ops) unsafe fn compare<T: GpuElement>(
+pub(super) unsafe fn compare<T: GpuElement>(
     gpu: &Gpu,
     got: u64,
     want: u64,

@@ -4,7 +4,7 @@
 //! start, refuses a problem, or is not wanted (`gemm.backend = "ptx"`), the fallback is our simple kernel.
 
 mod candidate;
-pub(in crate::ops) mod check;
+mod check;
 mod cublaslt;
 mod offers;
 mod trial;

@@ -57,7 +57,7 @@ const MOST_SLICES: usize = 65_535;
 
 /// Puts a GEMM on the device's stream.
 ///
-/// With `split_k` above one, K is cut into so many slices. Their partial sums go to the workspace
+/// K is cut into `split_k` slices. Their partial sums go to the workspace
 /// ([`Tile::workspace_elements`]) and are added in the order of the slices: the results are deterministic.
 ///
 /// # Errors

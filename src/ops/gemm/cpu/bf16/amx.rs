@@ -33,7 +33,8 @@ pub(super) struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
     /// # Safety
-    /// No other `Tiles` lives on this thread until this one is dropped: it would release this one's.
+    /// Until this is dropped, no other `Tiles` lives on this thread, which would release this one's, and nothing that
+    /// is called on it uses AMX.
     pub unsafe fn configure(_proof: Amx) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -166,8 +167,8 @@ pub(super) fn rounded(_: &Tiles, mut c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u3
     }
 }
 
-/// The product of [`rounded`], with three tiles for every 32 values of K, one for each piece. It sums the six products of pieces
-/// that fp32 would still tell from zero, in an order that takes 14 loads instead of 24.
+/// The product of [`rounded`], with three tiles for every 32 values of K, one for each piece. It sums the six
+/// products of pieces that fp32 would still tell from zero, in an order that takes 14 loads instead of 24.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn in_pieces(_: &Tiles, mut c: MatrixMut<f32>, a: [&[u32]; 2], b: [&[u32]; 2]) {
     let (tiles, c) = (tiles(a, b), Halves::of(&mut c));

@@ -58,7 +58,7 @@ mod x86 {
         let (top, stride) = c.address();
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
         let tiles = b[0].len() / TILE_WORDS;
-        assert!(a.len() >= b[0].len() - TILE_WORDS + (ROWS - 1) * TILE + TILE);
+        assert!(a.len() + TILE_WORDS >= b[0].len() + ROWS * TILE);
         let (mut a, mut left, mut right) = (a.as_ptr(), b[0].as_ptr(), b[1].as_ptr());
         for _ in 0..tiles {
             for pair in 0..TILE {

@@ -99,7 +99,8 @@ impl Kernel {
     /// # Safety
     /// No other kernel lives on this thread until this one is dropped.
     unsafe fn set_up(method: Method) -> Self {
-        // SAFETY: the tiles of a kernel are configured with it and released with it, so the promise made here is theirs.
+        // SAFETY: the tiles of a kernel are configured with it and released with it, so the promise made here is
+        // theirs.
         let tiles = |amx| unsafe { amx::Tiles::configure(amx) };
         match method {
             Method::Rounded(Isa::Avx512(avx512)) => Kernel::Avx512(avx512),
