@@ -111,16 +111,13 @@ impl Error {
 
     /// The process exit code: 1 the user can fix it, 2 ours, 130 interrupted with the work saved.
     pub fn exit_code(&self) -> u8 {
+        let device_failed = self
+            .allocation()
+            .is_some_and(AllocationError::is_device_failure);
         match self {
             Error::Prepare(PrepareError::Interrupted { .. }) => 130,
             Error::Session(error) if error.is_interrupt() => 130,
-            error
-                if error
-                    .allocation()
-                    .is_some_and(AllocationError::is_device_failure) =>
-            {
-                2
-            }
+            _ if device_failed => 2,
             _ => 1,
         }
     }

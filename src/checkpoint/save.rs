@@ -34,7 +34,7 @@ pub struct Snapshot<'a> {
 ///
 /// Everything goes into a temporary folder, each file is synced, the manifest comes last, and one rename makes the
 /// checkpoint appear. Remains of an earlier, killed save are cleaned up. Nothing the size of the model is allocated.
-/// Where the weights are not in the host's memory, one matrix of the model is allocated at a time.
+/// With weights outside of the host's memory, one matrix of the model is allocated at a time.
 ///
 /// # Errors
 /// `Save` names the file that could not be written, or whose values could not be fetched; the earlier
