@@ -33,8 +33,8 @@ template <typename T, int TILE_, int WIDTH_> struct SimpleBlock {
     using Sums = float[PER_SIDE][PER_WIDTH];
 
     const AttentionShape &shape;
+    const int first; // of this block's rows
     const int x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;
-    const int first = blockIdx.x * TILE; // of this block's rows
 
     // to = a b^T, of two operands in shared memory.
     __device__ void multiply(Scores &to, const Rows &a, const Rows &b) const {
@@ -88,7 +88,8 @@ __device__ void forward(const T *qkv, T *out, float *lse, const AttentionShape &
     constexpr int TILE = Block::TILE, PER_SIDE = Block::PER_SIDE, PER_WIDTH = Block::PER_WIDTH;
     __shared__ typename Block::Rows q, k, v;
     __shared__ typename Block::Weights scratch;
-    const Block block{shape};
+    // From the last queries on: a grid of fewer blocks computes those alone.
+    const Block block{shape, ((shape.positions - 1) / TILE - int(blockIdx.x)) * TILE};
     const Head head{shape};
     const int64_t stride = head.packed_stride();
     q.fill(qkv + head.packed(0), stride, block.first, shape);
@@ -165,7 +166,7 @@ __device__ void backward_keys(const T *qkv, const T *dout, const RowStatistics *
     constexpr int TILE = Block::TILE, PER_SIDE = Block::PER_SIDE;
     __shared__ typename Block::Rows q, k, v, d;
     __shared__ typename Block::Weights scratch;
-    const Block block{shape};
+    const Block block{shape, int(blockIdx.x) * TILE};
     const Head head{shape};
     const int64_t stride = head.packed_stride();
     k.fill(qkv + head.packed(1), stride, block.first, shape);
@@ -207,7 +208,7 @@ __device__ void backward_queries(const T *qkv, const T *dout, const RowStatistic
     constexpr int TILE = Block::TILE, PER_SIDE = Block::PER_SIDE;
     __shared__ typename Block::Rows q, k, v, d;
     __shared__ typename Block::Weights scratch;
-    const Block block{shape};
+    const Block block{shape, int(blockIdx.x) * TILE};
     const Head head{shape};
     const int64_t stride = head.packed_stride();
     q.fill(qkv + head.packed(0), stride, block.first, shape);

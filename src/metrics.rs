@@ -58,9 +58,8 @@ pub fn perplexity(loss: f64) -> f64 {
 /// N = parameters without the position embedding, L = layers, H = heads, Q = head size,
 /// T = block size. GPT-2 124M: 0.85 GFLOP. Causal attention counts as if it were full.
 ///
-/// Basis of the utilization (MFU), which is comparable only by the same formula. Other counts: `plan/throughput.rs`
-/// predicts times to rank rungs, `ops/timed/work.rs` counts each timed operation of `taper bench step`, and
-/// `ops::gemm::Problem::flops` counts one GEMM.
+/// Basis of the utilization (MFU), which is comparable only by the same formula. What operations really do is counted
+/// by [`Op::work`](crate::ops::backend::Op::work).
 pub fn flops_per_token(dims: &ModelDims) -> f64 {
     let parameters = ParamLayout::new(dims).len - dims.block_size * dims.n_embd;
     let channels = dims.n_embd as f64; // H Q

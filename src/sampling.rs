@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use crate::checkpoint::{CheckpointError, Pretrained};
 use crate::faults::Site;
-use crate::memory::{AllocationError, Allocator, Group, Memory, OutOfMemory, Recoverable};
-use crate::model::{Gpt, ParamLayout};
-use crate::ops::cpu::{Host, OnCpu};
+use crate::memory::{AllocationError, Memory, OutOfMemory, Recoverable};
+use crate::model::{Executor, Program, State, Workspace, gpt2};
+use crate::ops::backend::Backend;
 use crate::rng::{Seed, Stream};
 use crate::step::recovery::{Recovery, Workspaces};
-use crate::terms::{Purpose, Recompute, Rung};
+use crate::terms::{Engine, ModelDims, Precision, Purpose, Recompute, Rung};
 
 /// Settings of sampling, with nanoGPT's names and meanings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,20 +64,25 @@ impl Recoverable for SamplingError {
 
 /// A model and its weights, for one sequence at a time.
 pub struct Generator {
-    workspaces: Workspaces<Gpt<OnCpu<f32>>>,
+    workspaces: Workspaces<Workspace>,
+    state: State,
     block_size: usize,
-    weights: Vec<f32>,
     /// Ids the tokenizer knows; rows of padding beyond them are never chosen.
     vocab_size: usize,
 }
 
 impl Generator {
     /// One sequence, with keys and values kept.
-    pub const RUNG: Rung = Rung {
+    const RUNG: Rung = Rung {
         micro_batch: 1,
         recompute: Recompute::GeluLn,
         logits_rows: 1,
     };
+
+    /// The program that generates, at its first rung.
+    pub fn program(dims: &ModelDims, engine: Engine, precision: Precision) -> Program {
+        gpt2(dims, Self::RUNG, Purpose::Inference, engine, precision)
+    }
 
     /// Allocates the model and reads its weights.
     ///
@@ -86,34 +91,35 @@ impl Generator {
     pub fn new(
         pretrained: &Pretrained,
         vocab_size: usize,
-        threads: usize,
+        backend: Box<dyn Backend>,
         memory: Memory,
     ) -> Result<Self, SamplingError> {
         let dims = pretrained.dims.clone();
-        let parameters = ParamLayout::new(&dims).len;
-        let backend = Rc::new(OnCpu::untuned(threads));
+        let executor = Rc::new(Executor::new(backend));
+        let (engine, precision) = (executor.backend().engine(), executor.backend().precision());
         // Keys and values of every block are kept. Without memory for them, all are computed again for every token.
         let ladder = [Self::RUNG.recompute, Recompute::Block].map(|recompute| Rung {
             recompute,
             ..Self::RUNG
         });
-        let (workspaces, mut weights) = Workspaces::allocate(
+        let lasting = Self::program(&dims, engine, precision);
+        let build_executor = executor.clone();
+        let (workspaces, mut state) = Workspaces::allocate(
             memory,
             ladder.into(),
-            |memory| {
-                Host::<f32>::new(memory).compute(
-                    Group::Weights,
-                    format_args!("weights"),
-                    parameters,
-                )
+            |memory| State::allocate(&lasting, &executor, memory),
+            move |rung, memory| {
+                let program = gpt2(&dims, rung, Purpose::Inference, engine, precision);
+                Workspace::new(program, &build_executor, memory)
             },
-            move |rung, memory| Gpt::new(&dims, rung, &backend, Purpose::Inference, memory),
         )?;
-        pretrained.load_weights(&pretrained.dims, &mut weights)?;
+        let mut weights = state.weights(executor.backend());
+        pretrained.load_weights(&pretrained.dims, &mut *weights)?;
+        drop(weights);
         Ok(Self {
             workspaces,
+            state,
             block_size: pretrained.dims.block_size,
-            weights,
             vocab_size: vocab_size.min(pretrained.dims.vocab_size),
         })
     }
@@ -143,10 +149,14 @@ impl Generator {
             }
             let context = &tokens[start..];
             let draw = Seed(settings.seed).uniform(Stream::Sampling, 0, index as u32, sample);
-            let (weights, vocab_size) = (&self.weights, self.vocab_size);
-            let token: Result<u32, SamplingError> = self.workspaces.run(|gpt, memory| {
+            let (state, vocab_size) = (&self.state, self.vocab_size);
+            let token: Result<u32, SamplingError> = self.workspaces.run(|workspace, memory| {
+                // After a refusal the keys and values are gone.
                 memory.enter(Site::Sampling).inspect_err(|_| known = 0)?;
-                let logits = gpt.next_logits(weights, context, known);
+                let logits = workspace
+                    .next_logits(state, context, known)
+                    .map_err(|refused| memory.refusal(Site::Sampling, refused))
+                    .inspect_err(|_| known = 0)?;
                 Ok(choose(&logits[..vocab_size], settings, draw))
             });
             let token = token?;

@@ -1,21 +1,17 @@
 //! A trial of a plan: the memory of its launch is taken for a moment, as a run would take it.
 
-use std::any::Any;
 use std::rc::Rc;
 
 use serde::Serialize;
 
 use crate::device::{DeviceError, DeviceProfile};
 use crate::faults::Faults;
-use crate::memory::{AllocationError, Allocator, Memory, OutOfMemory, Recoverable};
-use crate::model::{ModelBuffers, ParamLayout};
-use crate::ops::backend::{Packets, Tokens};
-use crate::ops::cpu::Host;
+use crate::memory::{AllocationError, Memory, OutOfMemory, Recoverable};
+use crate::ops::backend::{Buffer, BufferSpec};
+use crate::ops::cpu;
 use crate::plan::Plan;
-use crate::step::Lasting;
-use crate::step::evaluation::{weights, without_backward};
 use crate::step::recovery::{Recovery, Workspaces};
-use crate::terms::{Engine, Job, ModelDims, Purpose, Rung};
+use crate::terms::Rung;
 
 /// A trial that could not be made, or was refused at every rung.
 #[derive(Debug, thiserror::Error)]
@@ -61,14 +57,8 @@ pub struct Trial {
 /// # Errors
 /// The last refusal, when memory is refused at every rung.
 pub fn on_cpu(plan: &Plan) -> Result<Trial, AllocationError> {
-    let engine = Engine::Cpu {
-        threads: plan.threads,
-    };
-    let allocate = |run: &TrialRun, rung, memory: &mut Memory| {
-        run.allocate(rung, &mut Host::<f32>::new(memory))
-    };
     let left = || DeviceProfile::cpu().available_bytes;
-    attempt(plan, engine, account(plan), allocate, left)
+    attempt(plan, account(plan), cpu::allocate::<f32>, left)
 }
 
 /// Allocates every buffer of `plan`'s launch on the GPU that CUDA counts as `ordinal`, then releases them.
@@ -77,7 +67,7 @@ pub fn on_cpu(plan: &Plan) -> Result<Trial, AllocationError> {
 /// The last refusal, when memory is refused at every rung; and the failure to open the GPU.
 #[cfg(feature = "cuda")]
 pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial, TrialError> {
-    use crate::ops::cuda::GpuMemory;
+    use crate::ops::cuda::allocate;
     use crate::terms::Precision;
     use half::{bf16, f16};
 
@@ -85,74 +75,36 @@ pub fn on_gpu(plan: &Plan, ordinal: usize) -> Result<Trial, TrialError> {
     let context = device.cuda_stream().context().clone();
     let memory = account(plan).in_pool(device.clone());
     let precision = plan.precision;
-    let allocate = move |run: &TrialRun, rung, memory: &mut Memory| match precision {
-        Precision::Float32 => run.allocate(rung, &mut GpuMemory::<f32>::new(&device, memory)),
-        Precision::Bfloat16 => run.allocate(rung, &mut GpuMemory::<bf16>::new(&device, memory)),
-        Precision::Float16 => run.allocate(rung, &mut GpuMemory::<f16>::new(&device, memory)),
+    let allocate = move |spec: &BufferSpec, memory: &mut Memory| match precision {
+        Precision::Float32 => allocate::<f32>(&device, spec, memory),
+        Precision::Bfloat16 => allocate::<bf16>(&device, spec, memory),
+        Precision::Float16 => allocate::<f16>(&device, spec, memory),
     };
     let left = || context.mem_get_info().ok().map(|(free, _)| free as u64);
-    Ok(attempt(plan, Engine::Cuda, memory, allocate, left)?)
+    Ok(attempt(plan, memory, allocate, left)?)
 }
 
 fn account(plan: &Plan) -> Memory {
     Memory::limited(plan.budget.value, plan.reserve_bytes(), Faults::default())
 }
 
-/// Buffers of any type, which are only held.
-type Held = Box<dyn Any>;
-
-/// Properties of a run that, with a rung, decide its buffers.
-struct TrialRun {
-    dims: ModelDims,
-    job: Job,
-    engine: Engine,
-}
-
-impl TrialRun {
-    /// Allocates the buffers of a rung; without one, the buffers that no rung changes.
-    fn allocate<A>(&self, rung: Option<Rung>, memory: &mut A) -> Result<Held, A::Error>
-    where
-        A: Allocator<Compute: 'static, Full: 'static, Ids: 'static>,
-    {
-        let parameters = ParamLayout::new(&self.dims).len;
-        let Some(rung) = rung else {
-            return Ok(match self.job {
-                Job::Train => Box::new(Lasting::new(parameters, memory)?),
-                Job::Evaluate => Box::new(weights(parameters, memory)?),
-            });
-        };
-        let (rung, purpose) = match self.job {
-            Job::Train => (rung, Purpose::Training),
-            Job::Evaluate => (without_backward(rung), Purpose::Inference),
-        };
-        let buffers = ModelBuffers::new(&self.dims, rung, self.engine, purpose, memory)?;
-        let rows = rung.micro_batch * self.dims.block_size;
-        Ok(match self.engine {
-            Engine::Cpu { .. } => Box::new((buffers, Tokens::new(rows, memory)?)),
-            Engine::Cuda => Box::new((buffers, Packets::new(rows, memory)?)),
-        })
-    }
-}
-
 fn attempt(
     plan: &Plan,
-    engine: Engine,
     memory: Memory,
-    allocate: impl Fn(&TrialRun, Option<Rung>, &mut Memory) -> Result<Held, AllocationError> + 'static,
+    allocate: impl Fn(&BufferSpec, &mut Memory) -> Result<Buffer, AllocationError> + 'static,
     left_bytes: impl FnOnce() -> Option<u64>,
 ) -> Result<Trial, AllocationError> {
-    let run = TrialRun {
-        dims: plan.model.clone(),
-        job: plan.job,
-        engine,
-    };
-    let allocate = Rc::new(move |rung, memory: &mut Memory| allocate(&run, rung, memory));
+    let allocate = Rc::new(move |specs: &[BufferSpec], memory: &mut Memory| {
+        let buffers = specs.iter().map(|spec| allocate(spec, memory));
+        buffers.collect::<Result<Vec<_>, _>>()
+    });
+    let (lasting, plan_of_build) = (plan.program(plan.launch().rung), plan.clone());
     let build = allocate.clone();
     let (mut workspaces, _lasting) = Workspaces::allocate(
         memory,
         plan.rungs(),
-        |memory| allocate(None, memory),
-        move |rung, memory| build(Some(rung), memory),
+        |memory| allocate(lasting.lasting(), memory),
+        move |rung, memory| build(plan_of_build.program(rung).of_rung(), memory),
     )?;
     Ok(Trial {
         rung: workspaces.rung(),

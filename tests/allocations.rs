@@ -4,15 +4,16 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use taper::memory::{Memory, Planned};
-use taper::model::packed_bytes;
+use taper::memory::Memory;
+use taper::model::Program;
 use taper::ops::backend::OptimizerSettings;
 use taper::ops::cpu::OnCpu;
+use taper::ops::gemm::cpu::packed_bytes;
 use taper::ops::gemm::{Cpu, Products, Table};
 use taper::rng::Seed;
 use taper::schedule::Schedule;
-use taper::step::{StepSettings, Trainer, plan_training};
-use taper::terms::{Effort, Engine, Gelu, Inputs, ModelDims, Precision, Recompute, Rung};
+use taper::step::{StepSettings, Trainer};
+use taper::terms::{Effort, Engine, Gelu, Inputs, Job, ModelDims, Precision, Recompute, Rung};
 
 const THREADS: usize = 2;
 
@@ -117,7 +118,18 @@ fn rung(recompute: Recompute) -> Rung {
     }
 }
 
-fn trainer(recompute: Recompute, effort: Effort) -> Trainer<OnCpu<f32>> {
+fn program(recompute: Recompute) -> Program {
+    let engine = Engine::Cpu { threads: THREADS };
+    Program::of(
+        Job::Train,
+        &dims(),
+        rung(recompute),
+        engine,
+        Precision::Float32,
+    )
+}
+
+fn trainer(recompute: Recompute, effort: Effort) -> Trainer {
     let settings = StepSettings {
         seed: Seed(1),
         sequences_per_step: 32,
@@ -138,7 +150,7 @@ fn trainer(recompute: Recompute, effort: Effort) -> Trainer<OnCpu<f32>> {
     };
     let ladder = vec![rung(recompute)];
     let products = Products::new(Cpu::default(), effort, None, Table::default());
-    let backend = OnCpu::new(THREADS, products);
+    let backend = Box::new(OnCpu::<f32>::new(THREADS, products));
     Trainer::new(&dims(), backend, ladder, settings, Memory::default()).unwrap()
 }
 
@@ -163,11 +175,9 @@ fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 fn allocated_bytes_equal_planned_bytes() {
     let _alone = alone();
     for recompute in Recompute::ALL {
-        let mut planned = Planned::table(Precision::Float32);
-        let engine = Engine::Cpu { threads: THREADS };
-        plan_training(&dims(), rung(recompute), engine, &mut planned);
-        let total = planned.total_bytes() as usize;
-        let rows = planned.into_rows();
+        let planned = program(recompute);
+        let total = planned.bytes(Precision::Float32) as usize;
+        let rows = planned.table(Precision::Float32);
         assert!(rows.iter().all(|row| row.bytes >= BUFFER as u64));
 
         let (live, buffers) = (COUNTERS.live(), COUNTERS.buffers());
@@ -182,13 +192,7 @@ fn allocated_bytes_equal_planned_bytes() {
             rows.len(),
             "buffers, recompute {recompute}"
         );
-        // The same rows, though the constructors run in another order.
-        let sorted = |rows: &[taper::memory::Row]| {
-            let mut rows = rows.to_vec();
-            rows.sort_by(|a, b| a.name.cmp(&b.name));
-            rows
-        };
-        assert_eq!(sorted(trainer.memory().rows()), sorted(&rows));
+        assert_eq!(trainer.memory().rows(), rows);
         drop(trainer);
         assert_eq!(COUNTERS.live(), live, "released, recompute {recompute}");
     }
@@ -216,14 +220,8 @@ fn after_the_first_steps_no_buffer_is_allocated_evaluations_included() {
             assert_eq!(COUNTERS.buffers() - buffers, 0, "recompute {recompute}");
             assert_eq!(COUNTERS.live(), live);
             // Products pack their operands anew, within what the plan reserves for it.
-            let reserved = packed_bytes(
-                &dims(),
-                rung(recompute),
-                Inputs::Float32,
-                THREADS,
-                Effort::Off,
-                &[],
-            ) + THREADS * (2 << 20);
+            let problems = program(recompute).problems(Inputs::Float32);
+            let reserved = packed_bytes(&problems, THREADS, Effort::Off, &[]) + THREADS * (2 << 20);
             let most = COUNTERS.most_packed.load(Ordering::Relaxed);
             assert!(most <= reserved, "{most} bytes packed, {reserved} reserved");
         });

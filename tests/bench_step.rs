@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use taper::memory::{AllocationError, Memory};
-use taper::model::{ParamLayout, init_values};
-use taper::ops::backend::OptimizerSettings;
+use taper::model::{Lap, ParamLayout, init_values};
+use taper::ops::backend::{OpKind, OptimizerSettings, Work};
 use taper::ops::cpu::OnCpu;
-use taper::ops::timed::{HostClock, Operation, Parts, Timed};
 use taper::rng::Seed;
 use taper::schedule::Schedule;
 use taper::step::{StepSettings, Trainer};
@@ -69,75 +68,81 @@ fn read(sample: u32, inputs: &mut [u32], targets: &mut [u32]) -> Result<(), Allo
     Ok(())
 }
 
-fn timed(rung: Rung) -> Trainer<Timed<OnCpu<f32>, HostClock>> {
-    let backend = Timed::new(
-        OnCpu::untuned(2),
-        HostClock,
-        &DIMS,
-        ParamLayout::new(&DIMS).len,
-    );
-    let memory = Memory::default();
+fn trainer(rung: Rung) -> Trainer {
+    let (backend, memory) = (Box::new(OnCpu::<f32>::untuned(2)), Memory::default());
     let mut trainer = Trainer::new(&DIMS, backend, vec![rung], settings(), memory).unwrap();
-    fill(&mut trainer);
-    trainer
-}
-
-fn fill<B: taper::ops::backend::StoredBackend>(trainer: &mut Trainer<B>) {
     let layout = trainer.layout.clone();
     let init = |[weights, _, _]: [&mut dyn taper::ops::backend::ValuesMut; 3], _: &Memory| {
-        init_values(&DIMS, &layout, Seed(3), weights).unwrap();
+        init_values(&layout, Seed(3), weights).unwrap();
         Ok::<_, AllocationError>(())
     };
     trainer.load(init).unwrap();
+    trainer
 }
 
-/// Of one step.
-fn parts(rung: Rung) -> Parts {
-    let mut trainer = timed(rung);
-    trainer.backend().start();
+/// Of one step, in order.
+fn laps(rung: Rung) -> Vec<Lap> {
+    let mut trainer = trainer(rung);
+    trainer.executor().start_clock();
     trainer.step(0, read).unwrap();
-    trainer.backend().stop().unwrap()
+    trainer.executor().stop_clock().unwrap()
+}
+
+/// Calls and work of all operations of one kind.
+type Parts = BTreeMap<OpKind, (u64, Work)>;
+
+fn parts(rung: Rung) -> Parts {
+    let mut parts = Parts::new();
+    for Lap { kind, work, .. } in laps(rung) {
+        let (calls, sum) = parts.entry(kind).or_default();
+        *calls += 1;
+        sum.bytes += work.bytes;
+        sum.flops += work.flops;
+    }
+    parts
 }
 
 fn calls(parts: &Parts) -> BTreeMap<String, u64> {
     let calls = parts
         .iter()
-        .map(|(name, spent)| (name.to_string(), spent.calls));
+        .map(|(name, (calls, _))| (name.to_string(), *calls));
     calls.collect()
 }
 
-fn expected(counts: &[(Operation, u64)]) -> BTreeMap<String, u64> {
+fn expected(counts: &[(OpKind, u64)]) -> BTreeMap<String, u64> {
     let counts = counts
         .iter()
         .map(|(name, count)| (name.to_string(), *count));
     counts.collect()
 }
 
+/// Of the weights and both moments.
+fn bits(trainer: &mut Trainer) -> [Vec<u32>; 3] {
+    trainer.values().map(|values| {
+        let values = values.in_host_memory().unwrap();
+        values.iter().map(|x| x.to_bits()).collect()
+    })
+}
+
 #[test]
 fn timing_changes_no_bit() {
-    let memory = Memory::default();
-    let backend = OnCpu::<f32>::untuned(2);
-    let mut plain = Trainer::new(&DIMS, backend, vec![RUNG], settings(), memory).unwrap();
-    fill(&mut plain);
-    let mut timed = timed(RUNG);
+    let (mut plain, mut timed) = (trainer(RUNG), trainer(RUNG));
     for step in 0..6 {
         // Off, on, and off again.
         if (2..4).contains(&step) {
-            timed.backend().start();
+            timed.executor().start_clock();
         }
         let outcomes = (plain.step(step, read), timed.step(step, read));
         assert_eq!(outcomes.0.unwrap(), outcomes.1.unwrap());
-        let was_timed = !timed.backend().stop().unwrap().is_empty();
+        let was_timed = !timed.executor().stop_clock().unwrap().is_empty();
         assert_eq!(was_timed, (2..4).contains(&step));
-        let bits = |weights: &[f32]| weights.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&plain.state.weights), bits(&timed.state.weights));
-        assert_eq!(bits(&plain.state.v), bits(&timed.state.v));
+        assert_eq!(bits(&mut plain), bits(&mut timed));
     }
 }
 
 #[test]
 fn every_operation_of_a_step_is_counted() {
-    use Operation::*;
+    use OpKind::*;
     let layers = DIMS.n_layer as u64;
     let per_micro_step = [
         (MicroBatch, 1),
@@ -160,8 +165,8 @@ fn every_operation_of_a_step_is_counted() {
     ];
     let mut counts = per_micro_step.map(|(name, count)| (name, MICRO_STEPS * count));
     let mut step = counts.to_vec();
-    // Gradients and the loss once, the gradient of the residual stream in every micro-step.
-    step.extend([(Zeroing, 2 + MICRO_STEPS), (Update, 1)]);
+    // The loss once, the gradient of the residual stream in every micro-step. The first replaces the gradients.
+    step.extend([(Zeroing, 1 + MICRO_STEPS), (Update, 1)]);
     assert_eq!(calls(&parts(RUNG)), expected(&step));
 
     let cheap_again = Rung {
@@ -176,13 +181,77 @@ fn every_operation_of_a_step_is_counted() {
         }
     }
     let mut step = counts.to_vec();
-    step.extend([(Zeroing, 2 + MICRO_STEPS), (Update, 1), (Gelu, again)]);
+    step.extend([
+        (Zeroing, 1 + MICRO_STEPS),
+        (Update, 1),
+        (OpKind::Gelu, again),
+    ]);
     assert_eq!(calls(&parts(cheap_again)), expected(&step));
+}
+
+/// The kinds of the operations of one block, or of those outside the blocks, in order.
+fn kinds(laps: &[Lap], layer: Option<usize>) -> Vec<OpKind> {
+    let laps = laps.iter().filter(|lap| lap.layer == layer);
+    laps.map(|lap| lap.kind).collect()
+}
+
+#[test]
+fn every_operation_tells_its_block_and_those_outside_the_blocks_tell_none() {
+    use OpKind::*;
+    let laps = laps(RUNG);
+    let blocks = [0, 1].map(|layer| kinds(&laps, Some(layer)));
+    assert_eq!(DIMS.n_layer, blocks.len());
+    // Four linear layers and attention, two norms of which the second is the next block's; in reverse each layer has
+    // two products, and both branches have dropout.
+    let per_micro_step = (4 + 1 + 2) + (2 * 4 + 1 + 2 + 2);
+    assert_eq!(blocks[0].len() as u64, MICRO_STEPS * per_micro_step);
+    assert_eq!(blocks[0], blocks[1]);
+
+    let mut outside = kinds(&laps, None);
+    assert_eq!(outside.len() + 2 * blocks[0].len(), laps.len());
+    outside.sort_unstable();
+    outside.dedup();
+    let expected = [
+        MicroBatch,
+        Zeroing,
+        Embedding,
+        Norm,
+        Logits,
+        CrossEntropy,
+        LogitsInputGradients,
+        LogitsWeightGradients,
+        NormGradients,
+        EmbeddingGradients,
+        Losses,
+        Update,
+    ];
+    assert_eq!(outside, expected);
+}
+
+#[test]
+fn what_is_recomputed_belongs_to_its_block() {
+    let again = laps(Rung {
+        recompute: Recompute::Block,
+        ..RUNG
+    });
+    let mut blocks = [0, 1].map(|layer| kinds(&again, Some(layer)));
+    // The last block still holds its values.
+    assert_eq!(blocks[1], kinds(&laps(RUNG), Some(1)));
+    // A norm, and the block up to its activation: three linear layers, attention, and the second norm.
+    let more = blocks[0].len() - blocks[1].len();
+    assert_eq!(more as u64, MICRO_STEPS * (1 + 3 + 1 + 1));
+    for kinds in &mut blocks {
+        kinds.retain(|kind| *kind == OpKind::Attention);
+    }
+    assert_eq!(
+        blocks.map(|kinds| kinds.len() as u64),
+        [2, 1].map(|n| n * MICRO_STEPS)
+    );
 }
 
 #[test]
 fn products_do_six_flops_per_weight_and_row() {
-    use Operation::*;
+    use OpKind::*;
     let parts = parts(RUNG);
     let of_matrices = [
         Products,
@@ -192,7 +261,7 @@ fn products_do_six_flops_per_weight_and_row() {
         LogitsInputGradients,
         LogitsWeightGradients,
     ];
-    let flops = of_matrices.map(|name| parts[&name].work.flops);
+    let flops = of_matrices.map(|kind| parts[&kind].1.flops);
     let rows = MICRO_STEPS * ROWS;
     let (c, v, layers) = (16, 48, DIMS.n_layer as u64);
     let blocks = 2 * 12 * c * c * layers * rows;
@@ -205,19 +274,19 @@ fn products_do_six_flops_per_weight_and_row() {
     );
     // Two and five products of T (T + 1) / 2 pairs and C channels.
     let pairs = 4 * layers * (8 * 9 / 2);
-    assert_eq!(parts[&Attention].work.flops, 2 * 2 * pairs * c);
-    assert_eq!(parts[&AttentionGradients].work.flops, 5 * 2 * pairs * c);
-    for (name, spent) in &parts {
-        let both = spent.work.bytes > 0 && spent.work.flops > 0;
+    assert_eq!(parts[&Attention].1.flops, 2 * 2 * pairs * c);
+    assert_eq!(parts[&AttentionGradients].1.flops, 5 * 2 * pairs * c);
+    for (name, (_, work)) in &parts {
+        let both = work.bytes > 0 && work.flops > 0;
         assert!(!both, "{name}: either memory or arithmetic decides");
     }
 }
 
 #[test]
 fn what_memory_decides_moves_every_array_once() {
-    use Operation::*;
+    use OpKind::*;
     let parts = parts(RUNG);
-    let bytes = |name| parts[&name].work.bytes;
+    let bytes = |kind| parts[&kind].1.bytes;
     let (rows, c, v) = (MICRO_STEPS * ROWS, 16, 48);
     let parameters = ParamLayout::new(&DIMS).len as u64;
     // x and out; weight and bias; mean and deviation.
@@ -289,6 +358,27 @@ fn json_has_every_figure_and_its_parts_are_the_whole() {
         assert!(part["of_memory_bandwidth_percent"].is_null(), "{part}");
         assert!(part["flops"].is_null() || part["bytes"].is_null());
     }
+    let blocks = object["blocks"].as_array().unwrap();
+    let [first, second] = &blocks[..] else {
+        panic!("{blocks:?}");
+    };
+    assert_eq!([&first["name"], &second["name"]], ["h.0", "h.1"]);
+    for block in blocks {
+        let [seconds, percent] =
+            ["seconds", "of_step_percent"].map(|key| block[key].as_f64().unwrap());
+        assert!(seconds > 0.0, "{block}");
+        near(
+            percent * figure("taken_apart_step_seconds"),
+            100.0 * seconds,
+        );
+    }
+    // What is in no block is a part, too.
+    let in_blocks: f64 = blocks
+        .iter()
+        .map(|block| block["seconds"].as_f64().unwrap())
+        .sum();
+    assert!(in_blocks < sum("seconds"), "{in_blocks}");
+
     let names = |part: &Value| part["name"].as_str().unwrap().to_owned();
     let names: Vec<String> = parts.iter().map(names).collect();
     for name in ["attention", "logits_weight_gradients", "update"] {
@@ -319,10 +409,14 @@ fn text_names_the_formula_the_ceiling_and_every_part() {
         "\nattention backward ",
         "\ngradient norm, AdamW ",
         "\nother ",
+        "\nthe step, taken apart ",
+        " 100.0 %\n\nblock ",
+        "\nh.0 ",
     ] {
         assert!(text.contains(words), "no `{words}` in {text}");
     }
-    assert!(text.ends_with("100.0 %\n"), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("h.1 ") && last.ends_with(" %"), "{text}");
 }
 
 #[test]

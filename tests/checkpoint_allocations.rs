@@ -55,17 +55,13 @@ impl Values for Elsewhere {
 }
 
 impl ValuesMut for Elsewhere {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
     fn write(&mut self, start: usize, from: &[f32]) -> io::Result<()> {
         self.0.write(start, from)
     }
 }
 
 /// The most that a save and a load hold, in bytes.
-fn save_and_load<B: Values + ValuesMut>(dims: &ModelDims, buffer: impl Fn() -> B) -> [usize; 2] {
+fn save_and_load<B: ValuesMut>(dims: &ModelDims, buffer: impl Fn() -> B) -> [usize; 2] {
     let out = tempfile::tempdir().unwrap();
     let [mut weights, mut m, mut v] = [(); 3].map(|()| buffer());
     let state = r#"{"step":3,"seed":1,"sequences_per_step":4,"tokens_seen":9}"#;

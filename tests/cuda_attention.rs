@@ -130,6 +130,7 @@ fn compute_on_gpu<T: Rounded>(gpu: &Gpu, inputs: &Inputs<T>) -> Outputs<T, f32> 
     on_gpu::forward(
         gpu,
         shape,
+        0,
         dropout,
         &qkv,
         &mut out.as_view_mut(),
@@ -283,6 +284,35 @@ fn two_launches_give_the_same_bits() {
         for shape in FEW {
             let inputs = Inputs::<T>::new(shape, Some(DROPOUT), 3.0);
             assert_eq!(compute_on_gpu(gpu, &inputs), compute_on_gpu(gpu, &inputs));
+        }
+    }
+    let Some(gpu) = gpu() else { return };
+    for_each_type!(gpu, same());
+}
+
+/// The queries behind those that were computed before: all that a token more needs.
+#[test]
+fn the_last_queries_alone_give_the_same_bits() {
+    fn same<T: Rounded>(gpu: &Gpu) {
+        for shape in SHAPES.into_iter().chain([shape(1, 300, 2, 64)]) {
+            let inputs = Inputs::<T>::new(shape, None, 3.0);
+            let (all, qkv) = (compute_on_gpu(gpu, &inputs), up(gpu, &inputs.qkv));
+            let columns = shape.heads * shape.head_size;
+            for first in [0, shape.positions / 2, shape.positions - 1] {
+                // What is not computed keeps its value.
+                let mut out = up(gpu, &vec![T::round(7.0); all.out.len()]);
+                let mut lse = unwritten::<f32>(gpu, all.lse.len());
+                let (out_view, lse_view) = (&mut out.as_view_mut(), &mut lse.as_view_mut());
+                let qkv = &qkv.as_view();
+                on_gpu::forward(gpu, shape, first, None, qkv, out_view, lse_view).unwrap();
+                let rows = shape.positions * columns;
+                for (want, got) in all.out.chunks(rows).zip(down(gpu, &out).chunks(rows)) {
+                    assert_eq!(want[first * columns..], got[first * columns..], "{shape:?}");
+                    // No tile has more rows.
+                    let before = &got[..first.saturating_sub(127) * columns];
+                    assert!(before.iter().all(|&x| x == T::round(7.0)), "{shape:?}");
+                }
+            }
         }
     }
     let Some(gpu) = gpu() else { return };

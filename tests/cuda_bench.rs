@@ -13,13 +13,11 @@ use half::bf16;
 use serde_json::Value;
 use taper::device::DeviceProfile;
 use taper::memory::Memory;
-use taper::model::ParamLayout;
+use taper::ops::backend::{Backend, OpKind};
 use taper::ops::cuda::OnGpu;
 use taper::ops::gemm::{Dispatch, gpu};
-use taper::ops::launch::GpuElement;
-use taper::ops::timed::{EventClock, Operation, Timed};
 use taper::step::Trainer;
-use taper::terms::{GemmBackend, Recompute, Rung};
+use taper::terms::{GemmBackend, Inputs, Recompute, Rung};
 
 /// The GPU as a run has it, or nothing where there is none. On the virtual card there is one.
 fn open() -> Option<CudaDevice> {
@@ -34,24 +32,15 @@ fn open() -> Option<CudaDevice> {
 }
 
 /// Micro-steps are recorded as graphs.
-fn backend<T: GpuElement>(device: &CudaDevice) -> OnGpu<T> {
+fn backend(device: &CudaDevice) -> Box<dyn Backend> {
     let profile = DeviceProfile::gpu(0).unwrap();
     let products = gpu::GpuGemm::on(device, &profile, GemmBackend::Auto).unwrap();
-    OnGpu::new(
-        device,
-        Dispatch::untuned(products),
-        T::PRECISION.into(),
-        true,
-    )
-    .unwrap()
+    let (products, inputs) = (Dispatch::untuned(products), Inputs::Bfloat16);
+    Box::new(OnGpu::<bf16>::new(device, products, inputs, true).unwrap())
 }
 
 /// What may be compared after every step: loss, gradient norm, weights and a moment.
-fn step<B: taper::ops::backend::StoredBackend>(
-    trainer: &mut Trainer<B>,
-    run: &Run,
-    step: usize,
-) -> (f64, f64, Vec<f32>, Vec<f32>) {
+fn step(trainer: &mut Trainer, run: &Run, step: usize) -> (f64, f64, Vec<f32>, Vec<f32>) {
     let (tokens, t) = (run.tokens(), run.config.block_size);
     let read = |sample: u32, inputs: &mut [u32], targets: &mut [u32]| {
         let start = (step * run.sequences() + sample as usize) * (t + 1);
@@ -60,8 +49,7 @@ fn step<B: taper::ops::backend::StoredBackend>(
         Ok::<_, taper::memory::AllocationError>(())
     };
     let outcome = trainer.step(step as u64, read).unwrap();
-    let weights = all(&*trainer.state.full_weights(trainer.backend()));
-    let v = all(&*trainer.backend().values(&trainer.state.v));
+    let [weights, _, v] = trainer.values().map(|values| all(&*values));
     (outcome.loss, outcome.gradient_norm, weights, v)
 }
 
@@ -76,31 +64,26 @@ fn timing_changes_no_bit_and_recordings_go_on_after_it() {
         recompute: Recompute::None,
         logits_rows: 7,
     };
-    let plain = backend::<bf16>(&device);
-    let mut plain = run.trainer(plain, rung, Memory::default());
-    let inner = backend::<bf16>(&device);
-    let clock = EventClock::new(inner.gpu().stream());
-    let timed = Timed::new(inner, clock, &run.config, ParamLayout::new(&run.config).len);
-    let mut timed = run.trainer(timed, rung, Memory::default());
+    let mut plain = run.trainer(backend(&device), rung, Memory::default());
+    let mut timed = run.trainer(backend(&device), rung, Memory::default());
     for index in 0..6 {
         // Recorded in the second step; off, on, and off again.
         let on = (3..5).contains(&index);
         if on {
-            timed.backend().start();
+            timed.executor().start_clock();
         }
         let expected = step(&mut plain, run, index);
         assert_eq!(step(&mut timed, run, index), expected, "step {index}");
-        let parts = timed.backend().stop().unwrap();
-        assert_eq!(!parts.is_empty(), on);
-        for (name, spent) in &parts {
-            assert!(spent.seconds.is_finite() && spent.seconds >= 0.0, "{name}");
+        let laps = timed.executor().stop_clock().unwrap();
+        assert_eq!(!laps.is_empty(), on);
+        for lap in &laps {
+            assert!(lap.seconds.is_finite() && lap.seconds >= 0.0, "{lap:?}");
         }
         if on {
-            let micro_steps = (run.sequences() / run.batch_size) as u64;
-            let layers = run.config.n_layer as u64;
-            let calls = parts[&Operation::Attention].calls;
-            assert_eq!(calls, micro_steps * layers);
-            assert_eq!(parts[&Operation::Update].calls, 1);
+            let micro_steps = run.sequences() / run.batch_size;
+            let calls = |kind| laps.iter().filter(|lap| lap.kind == kind).count();
+            assert_eq!(calls(OpKind::Attention), micro_steps * run.config.n_layer);
+            assert_eq!(calls(OpKind::Update), 1);
         }
     }
 }

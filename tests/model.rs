@@ -2,15 +2,13 @@
 
 mod common;
 
-use std::rc::Rc;
-
+use common::gpt::Gpt;
 use common::reference::Reference;
 use common::{Kind, assert_close, noise, tokens, values};
-use taper::memory::Memory;
-use taper::model::{FlatGradients, Gpt, ParamLayout, init_weights};
-use taper::ops::backend::{BatchHeader, GradientWrite, Masks};
+use taper::model::{ParamLayout, init_weights};
+use taper::ops::backend::{BatchHeader, DropoutSettings};
+use taper::ops::cpu::OnCpu;
 use taper::ops::cpu::dropout::Dropout;
-use taper::ops::cpu::{Batch, OnCpu};
 use taper::ops::loops::Element;
 use taper::rng::Seed;
 use taper::terms::{Gelu, ModelDims, Purpose, Recompute, Rung};
@@ -36,17 +34,12 @@ fn rung(micro_batch: usize) -> Rung {
     }
 }
 
-fn gpt<T: Element>(
-    dims: &ModelDims,
-    rung: Rung,
-    threads: usize,
-    purpose: Purpose,
-) -> Gpt<OnCpu<T>> {
-    let backend = Rc::new(OnCpu::untuned(threads));
-    Gpt::new(dims, rung, &backend, purpose, &mut Memory::default()).unwrap()
+fn gpt<T: Element>(dims: &ModelDims, rung: Rung, threads: usize, purpose: Purpose) -> Gpt {
+    let backend = Box::new(OnCpu::<T>::untuned(threads));
+    Gpt::new(dims, rung, backend, purpose, &weights(dims))
 }
 
-/// Random weights, so that no parameter sits at a point where its gradient vanishes.
+/// Random weights, so that no parameter sits at a point where its gradient vanishes. The same in f32 and in f64.
 fn weights<T: Element>(dims: &ModelDims) -> Vec<T> {
     noise(ParamLayout::new(dims).len, 3)
 }
@@ -59,30 +52,19 @@ fn step<T: Element>(
     let rows = rung.micro_batch * dims.block_size;
     let inputs = tokens(rows, dims.vocab_size, 1);
     let targets = tokens(rows, dims.vocab_size, 2);
-    let weights = weights::<T>(dims);
-    let mut gradients = vec![T::of(f64::NAN); weights.len()];
-    let mut gpt = gpt(dims, rung, threads, Purpose::Training);
+    let dims = &ModelDims {
+        dropout: dropout.map_or(0.0, |dropout| dropout.p),
+        ..dims.clone()
+    };
     let header = BatchHeader {
         step: dropout.map_or(0, |dropout| dropout.step),
         first_sample: dropout.map_or(0, |dropout| dropout.first_sample),
         scale: 1.0 / rows as f64,
     };
-    let masks = dropout.map(|Dropout { p, seed, .. }| Masks {
-        p,
-        seed,
-        header: &header,
-    });
-    let batch = Batch::new(inputs.clone(), targets.clone(), header);
-    let sequences = rung.micro_batch;
-    gpt.forward(&weights, &batch, sequences, masks).unwrap();
-    let into = FlatGradients {
-        buffer: &mut gradients,
-        write: GradientWrite::Overwrite,
-    };
-    let losses = gpt
-        .backward(&weights, into, &batch, sequences, masks)
-        .unwrap();
-    (losses.slice().to_vec(), gradients, inputs, targets)
+    let dropout = dropout.map(|Dropout { p, seed, .. }| DropoutSettings { p, seed });
+    let mut gpt = gpt::<T>(dims, rung, threads, Purpose::Training);
+    let (losses, gradients) = gpt.train(&inputs, &targets, header, dropout, f32::NAN);
+    (losses, gradients, inputs, targets)
 }
 
 fn check<T: Element>(dims: &ModelDims, dropout: Option<Dropout>) {
@@ -153,28 +135,21 @@ fn results_are_the_same_bits_at_any_number_of_threads() {
 fn evaluation_and_training_report_the_same_losses() {
     let dims = dims(true, Gelu::Erf);
     let (trained, _, inputs, targets) = step::<f32>(&dims, (rung(4), 2), None);
-    let mut gpt = gpt(&dims, rung(4), 2, Purpose::Inference);
-    let batch = Batch::new(inputs, targets, BatchHeader::default());
-    let weights = weights::<f32>(&dims);
-    let losses = gpt.losses(&weights, &batch, 4).unwrap();
-    assert_eq!(losses.slice(), trained);
+    let mut gpt = gpt::<f32>(&dims, rung(4), 2, Purpose::Inference);
+    assert_eq!(gpt.evaluate::<f32>(&inputs, &targets), trained);
 }
 
 #[test]
 fn a_loss_does_not_depend_on_the_micro_batch_it_was_computed_in() {
     let dims = dims(true, Gelu::Erf);
-    let weights = weights::<f32>(&dims);
     let rows = 4 * dims.block_size;
     let (inputs, targets) = (tokens(rows, 37, 1), tokens(rows, 37, 2));
-    let mut gpt = gpt(&dims, rung(4), 2, Purpose::Inference);
+    let mut gpt = gpt::<f32>(&dims, rung(4), 2, Purpose::Inference);
     let mut losses = |sequences: usize| {
         let size = sequences * dims.block_size;
-        let mut all = Vec::new();
+        let mut all: Vec<f32> = Vec::new();
         for (inputs, targets) in inputs.chunks(size).zip(targets.chunks(size)) {
-            let sequences = inputs.len() / dims.block_size;
-            let batch = Batch::new(inputs.into(), targets.into(), BatchHeader::default());
-            let losses = gpt.losses(&weights, &batch, sequences).unwrap();
-            all.extend_from_slice(losses.slice());
+            all.extend(gpt.evaluate::<f32>(inputs, targets));
         }
         all
     };
@@ -187,20 +162,20 @@ fn a_loss_does_not_depend_on_the_micro_batch_it_was_computed_in() {
 #[test]
 fn generating_token_by_token_equals_computing_the_whole_context() {
     let dims = dims(true, Gelu::Tanh);
-    let weights = weights::<f64>(&dims);
     let ids = tokens(dims.block_size, dims.vocab_size, 9);
     for recompute in Recompute::ALL {
         let rung = Rung {
             recompute,
             ..rung(1)
         };
-        let mut gpt = gpt(&dims, rung, 2, Purpose::Inference);
-        let whole = gpt.logits(&weights, &ids, 1);
+        let backend = Box::new(OnCpu::<f64>::untuned(2));
+        let whole = Gpt::of_logits(&dims, rung, backend, &weights(&dims)).logits::<f64>(&ids);
+        let mut gpt = gpt::<f64>(&dims, rung, 2, Purpose::Inference);
         let mut known = 0;
         for seen in [3, 4, 7, 8, 9] {
-            let logits = gpt.next_logits(&weights, &ids[..seen], known);
+            let logits = gpt.next_logits::<f64>(&ids[..seen], known);
             let want = &whole[(seen - 1) * dims.vocab_size..seen * dims.vocab_size];
-            assert_close("logits", logits, want, Kind::Forward);
+            assert_close("logits", &logits, want, Kind::Forward);
             known = seen;
         }
     }
@@ -248,7 +223,7 @@ fn initial_weights_have_nanogpts_distributions() {
     };
     let layout = ParamLayout::new(&dims);
     let mut weights = vec![0f32; layout.len];
-    init_weights(&dims, &layout, Seed(1), &mut weights);
+    init_weights(&layout, Seed(1), &mut weights);
     let std = |name: &str| {
         let values = &weights[layout.get(name).unwrap().range()];
         let squares: f64 = values.iter().map(|&x| f64::from(x).powi(2)).sum();

@@ -7,16 +7,14 @@
 mod common;
 
 use std::path::Path;
-use std::rc::Rc;
 
+use common::gpt::Gpt;
 use common::parity::{Allowed, Run, load, ours, runs_in};
 use common::worst;
 use taper::device::{Amx, Avx512Bf16};
-use taper::memory::Memory;
-use taper::model::Gpt;
 use taper::ops::cpu::OnCpu;
 use taper::ops::gemm::{Cpu, Products};
-use taper::terms::{Gelu, Inputs, Purpose, Recompute, Rung};
+use taper::terms::{Gelu, Inputs, Recompute, Rung};
 
 /// For the two runs here, about twice what was measured.
 const OURS: Allowed = Allowed {
@@ -42,7 +40,8 @@ fn reproduce(runs: Vec<Run>, allowed: Allowed, logits: f64) {
         check_logits(&run, logits);
         // PyTorch's own micro-batch, and both extremes: the experiment is the same at any.
         for micro_batch in [run.batch_size, 1, run.sequences()] {
-            run.reproduce(OnCpu::<f32>::untuned(2), micro_batch, allowed);
+            let backend = Box::new(OnCpu::<f32>::untuned(2));
+            run.reproduce(backend, micro_batch, allowed);
         }
     }
 }
@@ -54,13 +53,12 @@ fn check_logits(run: &Run, allowed: f64) {
         recompute: Recompute::Block,
         logits_rows: 1,
     };
-    let backend = Rc::new(OnCpu::untuned(2));
-    let memory = &mut Memory::default();
-    let mut gpt = Gpt::new(&run.config, rung, &backend, Purpose::Inference, memory).unwrap();
+    let backend = Box::new(OnCpu::<f32>::untuned(2));
     let (t, weights) = (run.config.block_size, run.flat("init.safetensors"));
+    let mut gpt = Gpt::of_logits(&run.config, rung, backend, &weights);
     let got: Vec<f32> = run.tokens()[..run.batch_size * (t + 1)]
         .chunks_exact(t + 1)
-        .flat_map(|sample| gpt.logits(&weights, &sample[..t], 1))
+        .flat_map(|sample| gpt.logits::<f32>(&sample[..t]))
         .collect();
     let stored = load(run.folder.join("logits0.safetensors"));
     let want: Vec<f32> = common::values(stored.values().next().unwrap());
@@ -91,7 +89,7 @@ fn products_in_pieces_reproduce_pytorchs_trajectories_as_float32_does() {
         println!("{}", run.folder.display());
         for micro_batch in [run.batch_size, 1, run.sequences()] {
             let cpu = Cpu::with_pieces_from(Inputs::Float32InPieces, 1);
-            let backend = OnCpu::<f32>::new(2, Products::untuned(cpu));
+            let backend = Box::new(OnCpu::<f32>::new(2, Products::untuned(cpu)));
             run.reproduce(backend, micro_batch, OURS);
         }
     }
@@ -114,7 +112,8 @@ fn products_in_bfloat16_follow_pytorchs_float32_within_its_rounding() {
         println!("{}", run.folder.display());
         for micro_batch in [run.batch_size, 1] {
             let products = Products::untuned(Cpu::new(Inputs::Float32AsBfloat16));
-            run.reproduce(OnCpu::<f32>::new(2, products), micro_batch, allowed);
+            let backend = Box::new(OnCpu::<f32>::new(2, products));
+            run.reproduce(backend, micro_batch, allowed);
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
 use super::tensors::{TensorOut, TensorSource};
-use crate::model::{ParamLayout, ParamSpec};
+use crate::model::{ParamLayout, ParamRole, ParamSpec};
 use crate::ops::backend::Values;
 use crate::terms::{Gelu, ModelDims};
 
@@ -193,13 +193,13 @@ pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a dyn Values) -> Vec<
         tensors.push(TensorOut {
             name: param.name.clone(),
             shape: shape(param),
-            source: if is_conv1d(&param.name) {
+            source: if param.role == ParamRole::Linear {
                 TensorSource::Transposed(weights, param.range())
             } else {
                 TensorSource::Same(weights, param.range())
             },
         });
-        if let Some(module) = bias_owner(&param.name) {
+        if let Some(module) = bias_owner(param) {
             let name = format!("{module}.bias");
             if layout.get(&name).is_none() {
                 tensors.push(TensorOut {
@@ -216,20 +216,16 @@ pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a dyn Values) -> Vec<
 /// The shape of a parameter in Hugging Face's file.
 pub(super) fn shape(param: &ParamSpec) -> Vec<usize> {
     let mut shape = param.shape.clone();
-    if is_conv1d(&param.name) {
+    if param.role == ParamRole::Linear {
         shape.reverse();
     }
     shape
 }
 
-pub(super) fn is_conv1d(name: &str) -> bool {
-    [".c_attn.weight", ".c_proj.weight", ".c_fc.weight"]
-        .iter()
-        .any(|end| name.ends_with(end))
-}
-
 /// The module of a weight that has a bias in GPT-2: all but the embeddings.
-pub(super) fn bias_owner(name: &str) -> Option<&str> {
-    let module = name.strip_suffix(".weight")?;
-    (!module.ends_with(".wte") && !module.ends_with(".wpe")).then_some(module)
+pub(super) fn bias_owner(param: &ParamSpec) -> Option<&str> {
+    match param.role {
+        ParamRole::Linear | ParamRole::Norm => param.name.strip_suffix(".weight"),
+        ParamRole::Embedding | ParamRole::Bias => None,
+    }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::manifest::{Manifest, is_plain};
 use super::tensor_file::TensorFile;
 use super::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG, huggingface};
-use crate::model::{ParamLayout, ParamSpec};
+use crate::model::{ParamLayout, ParamRole, ParamSpec};
 use crate::ops::backend::ValuesMut;
 use crate::terms::ModelDims;
 
@@ -139,7 +139,7 @@ impl Pretrained {
             })?;
         file.expect_shape(name, &expected)?;
         match expected[..] {
-            [rows, cols] if huggingface::is_conv1d(name) => {
+            [rows, cols] if param.role == ParamRole::Linear => {
                 file.read_transposed(name, [rows, cols], to, range, copy)
             }
             _ => {
@@ -153,7 +153,7 @@ impl Pretrained {
     /// Refuses biases other than zero. A bias-free model that was trained on elsewhere has grown biases, and its config
     /// still says `taper.bias = false`; without them it would silently be another model.
     fn check_bias_is_zero(&self, weight: &ParamSpec) -> Result<(), CheckpointError> {
-        let bias = huggingface::bias_owner(&weight.name).map(|module| format!("{module}.bias"));
+        let bias = huggingface::bias_owner(weight).map(|module| format!("{module}.bias"));
         let Some((name, file)) = bias.as_deref().and_then(|bias| self.find(bias)) else {
             return Ok(());
         };

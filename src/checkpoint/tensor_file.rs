@@ -111,7 +111,7 @@ impl TensorFile {
         range: Range<usize>,
         copy: &mut Vec<f32>,
     ) -> Result<(), CheckpointError> {
-        if let Some(all) = to.in_host_memory() {
+        if let Some(all) = to.in_host_memory_mut() {
             return self.transpose(name, shape, &mut all[range]);
         }
         let matrix = room(copy, range.len()).map_err(self.not_loaded())?;

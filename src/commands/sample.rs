@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 
+use indicatif::ProgressBar;
+
 use crate::checkpoint::{Pretrained, hub_cache, open_pretrained, resolve_pretrained};
+use crate::commands::backends::{self, Computing};
 use crate::commands::{in_thread_pool, print_now, until_reader_leaves};
-use crate::device::DeviceProfile;
+use crate::config::DeviceRequest;
+use crate::device::{DeviceProfile, FoundDevice, Hardware, find};
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
-use crate::model::packed_bytes;
-use crate::plan::host_memory;
+use crate::memory::Memory;
+use crate::ops::gemm::{Table, cpu};
+use crate::plan::{check_kernels, memory_of};
 use crate::sampling::{Generator, SamplingSettings};
 use crate::step::recovery::Recovery;
-use crate::terms::{Effort, Inputs};
+use crate::terms::{Effort, Engine, GemmBackend, Inputs, ModelDims, Precision};
 use crate::tokenizer::Tokenizer;
 use crate::units::parse_bytes;
 
@@ -39,6 +44,9 @@ pub struct SampleArgs {
     /// The same seed gives the same texts
     #[arg(long, default_value_t = 1337)]
     pub seed: u64,
+    /// `auto` (the first GPU, else the CPU), `cpu`, `cuda`, or a GPU by its number, such as `cuda:1`
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceRequest,
     /// CPU threads [default: every core]
     #[arg(long)]
     pub threads: Option<usize>,
@@ -60,25 +68,25 @@ pub fn run(args: SampleArgs) -> Result<()> {
         Tokenizer::gpt2()?
     };
     let tokens = tokenizer.encode_prompt(&prompt)?;
-    let device = DeviceProfile::cpu();
-    let threads = args.threads.or(device.cores()).unwrap_or(1);
-    let packed = packed_bytes(
-        &weights.dims,
-        Generator::RUNG,
-        Inputs::Float32,
+    let found = device(args.device, &weights.dims)?;
+    let profile = &found.profile;
+    let threads = args.threads.or(DeviceProfile::cpu().cores()).unwrap_or(1);
+    let memory = memory(profile, threads, &weights.dims, &args);
+    let computing = Computing {
         threads,
-        Effort::Off,
-        device.vector_extensions(),
-    );
-    let memory = host_memory(
-        &device,
-        args.memory_limit,
-        threads,
-        packed,
-        Faults::new(args.inject),
-    );
+        precision: Precision::Float32,
+        inputs: Inputs::Float32,
+        gemm: Effort::Off,
+        gemm_backend: GemmBackend::Auto,
+        cuda_graph: false,
+    };
+    let search = backends::Search {
+        stored: Table::default(),
+        progress: ProgressBar::hidden(),
+    };
     let done = in_thread_pool(threads, || {
-        let mut generator = Generator::new(&weights, tokenizer.vocab_size(), threads, memory)?;
+        let (backend, memory) = backends::open(found.ordinal, profile, computing, search, memory)?;
+        let mut generator = Generator::new(&weights, tokenizer.vocab_size(), backend, memory)?;
         for sample in 0..args.num_samples {
             if sample > 0 {
                 print_now("\n---------------\n")?;
@@ -100,6 +108,39 @@ pub fn run(args: SampleArgs) -> Result<()> {
         print_now("\n")
     });
     until_reader_leaves(done)
+}
+
+/// The device that was asked for. `auto` passes over a GPU that has no kernels for the model, and says so.
+fn device(asked: DeviceRequest, dims: &ModelDims) -> Result<FoundDevice> {
+    let found = find(asked)?;
+    match check_kernels(dims, &found.profile) {
+        Ok(()) => Ok(found),
+        Err(error) if asked == DeviceRequest::Auto => {
+            eprintln!("note: on the CPU, because of {error}");
+            Ok(find(DeviceRequest::Cpu)?)
+        }
+        Err(error) => Err(Error::Usage {
+            what: error.to_string(),
+            hint: "add `--device cpu`".into(),
+        }),
+    }
+}
+
+/// The device's memory, with what is not for buffers held already.
+fn memory(device: &DeviceProfile, threads: usize, dims: &ModelDims, args: &SampleArgs) -> Memory {
+    let packed = match device.hardware {
+        Hardware::Cpu(_) => {
+            let program = Generator::program(dims, Engine::Cpu { threads }, Precision::Float32);
+            let (problems, extensions) = (
+                program.problems(Inputs::Float32),
+                device.vector_extensions(),
+            );
+            cpu::packed_bytes(&problems, threads, Effort::Off, extensions)
+        }
+        Hardware::Cuda(_) => 0,
+    };
+    let faults = Faults::new(args.inject.clone());
+    memory_of(device, args.memory_limit, threads, packed, faults)
 }
 
 fn settings(args: &SampleArgs) -> Result<SamplingSettings> {

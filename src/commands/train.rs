@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-#[cfg(feature = "cuda")]
-use half::{bf16, f16};
-
 use crate::checkpoint::find_latest;
-use crate::commands::{backends, explain, in_thread_pool};
+use crate::commands::backends::{self, Computing};
+use crate::commands::{explain, in_thread_pool};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::device::{DeviceProfile, find};
@@ -14,13 +12,11 @@ use crate::error::Result;
 use crate::faults::{Faults, Injection};
 use crate::interrupt::Interrupt;
 use crate::memory::Memory;
-use crate::ops::backend::StoredBackend;
+use crate::ops::backend::Backend;
 use crate::plan::{Plan, Request};
 use crate::report::{DataSummary, ReportOptions, Reporter, Startup, search_bar};
 use crate::session::{Session, Start, evaluate_weights};
 use crate::terms::Job;
-#[cfg(feature = "cuda")]
-use crate::terms::Precision;
 
 /// Train GPT-2
 #[derive(Clone, Debug, clap::Args)]
@@ -97,7 +93,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
         progress: search_bar(options),
     };
     in_thread_pool(plan.threads, || {
-        run.on_device(found.ordinal, search, memory, &mut reporter)
+        let (ordinal, computing) = (found.ordinal, Computing::from(&plan));
+        let (backend, memory) = backends::open(ordinal, device, computing, search, memory)?;
+        run.on(backend, memory, &mut reporter)
     })
     .map_err(|error| {
         let saved = job == Job::Train && find_latest(&plan.out_dir).is_ok();
@@ -115,38 +113,7 @@ struct PlannedRun<'a> {
 }
 
 impl PlannedRun<'_> {
-    /// Runs on the CPU, or on the GPU that CUDA counts as `ordinal`.
-    fn on_device(
-        &self,
-        ordinal: Option<usize>,
-        search: backends::Search,
-        memory: Memory,
-        reporter: &mut Reporter,
-    ) -> Result<()> {
-        let Self { plan, device, .. } = *self;
-        match ordinal {
-            None => self.on(backends::cpu(plan, device, search), memory, reporter),
-            #[cfg(feature = "cuda")]
-            Some(ordinal) => {
-                let gpu = backends::Opened::new(ordinal, plan, device)?;
-                let memory = memory.in_pool(gpu.device());
-                match plan.precision {
-                    Precision::Float32 => self.on(gpu.backend::<f32>(search)?, memory, reporter),
-                    Precision::Bfloat16 => self.on(gpu.backend::<bf16>(search)?, memory, reporter),
-                    Precision::Float16 => self.on(gpu.backend::<f16>(search)?, memory, reporter),
-                }
-            }
-            #[cfg(not(feature = "cuda"))]
-            Some(_) => Err(crate::device::DeviceError::NoCuda.into()),
-        }
-    }
-
-    fn on<B: StoredBackend>(
-        &self,
-        backend: B,
-        memory: Memory,
-        reporter: &mut Reporter,
-    ) -> Result<()> {
+    fn on(&self, backend: Box<dyn Backend>, memory: Memory, reporter: &mut Reporter) -> Result<()> {
         let Self { start, plan, .. } = self;
         if plan.job == Job::Evaluate {
             return self.evaluate(backend, memory, reporter);
@@ -174,9 +141,9 @@ impl PlannedRun<'_> {
     }
 
     /// Prints the losses of both splits, and changes nothing.
-    fn evaluate<B: StoredBackend>(
+    fn evaluate(
         &self,
-        backend: B,
+        backend: Box<dyn Backend>,
         memory: Memory,
         reporter: &mut Reporter,
     ) -> Result<()> {

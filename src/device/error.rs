@@ -44,7 +44,8 @@ pub enum DeviceError {
     Library { ordinal: usize, reason: String },
 }
 
-const ON_THE_CPU: &str = "use the CPU with `--set system.device=cpu`";
+const ON_THE_CPU: &str =
+    "use the CPU with `--set system.device=cpu` (`taper sample`: with `--device cpu`)";
 
 impl DeviceError {
     /// Text to type instead, or a remedy for the machine.

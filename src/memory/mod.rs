@@ -1,19 +1,16 @@
 //! Every large buffer of a run, by name.
 //!
-//! Buffers are made by constructors that are generic over an [`Allocator`]. [`Planned`] only notes requests,
-//! in the precision of any device; the backends' allocators in `ops` allocate. The plan and the allocations are
-//! therefore equal by construction. [`Memory`] keeps the account.
+//! A program lists its buffers ([`crate::model::Program`]). A plan sums that list, and a backend allocates from it, so
+//! that both are equal by construction. [`Memory`] keeps the account.
 
 mod ledger;
 mod passing;
 
-use std::convert::Infallible;
 use std::fmt::{self, Display};
 
 use serde::Serialize;
 
 use crate::faults::Site;
-use crate::terms::Precision;
 use crate::units;
 
 pub use ledger::{Memory, Pool, Refused};
@@ -159,118 +156,5 @@ impl Recoverable for AllocationError {
             Self::OutOfMemory(refusal) => Ok(refusal),
             device @ Self::Device { .. } => Err(device),
         }
-    }
-}
-
-/// Makes buffers, or only notes them.
-pub trait Allocator {
-    /// A buffer in the precision that the model computes in.
-    type Compute;
-    /// A buffer in fp32: statistics, losses, gradients of parameters, moments.
-    type Full;
-    /// A buffer of token ids, u32.
-    type Ids;
-    type Error;
-
-    fn precision(&self) -> Precision;
-
-    /// `len` zeros.
-    fn compute(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<Self::Compute, Self::Error>;
-    fn full(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<Self::Full, Self::Error>;
-    fn ids(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<Self::Ids, Self::Error>;
-}
-
-/// An [`Allocator`] that only notes requests.
-#[derive(Debug)]
-pub struct Planned {
-    precision: Precision,
-    bytes: u64,
-    /// Absent if only the sum is kept.
-    rows: Option<Vec<Row>>,
-}
-
-impl Planned {
-    /// A plan that keeps only the sum of bytes; a planner makes hundreds of these.
-    pub fn sum(precision: Precision) -> Self {
-        Self {
-            precision,
-            bytes: 0,
-            rows: None,
-        }
-    }
-
-    /// A plan that keeps every row.
-    pub fn table(precision: Precision) -> Self {
-        Self {
-            precision,
-            bytes: 0,
-            rows: Some(Vec::new()),
-        }
-    }
-
-    pub fn total_bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    pub fn into_rows(self) -> Vec<Row> {
-        self.rows.unwrap_or_default()
-    }
-
-    fn note(&mut self, group: Group, name: fmt::Arguments, len: usize, element_bytes: u64) {
-        let bytes = (len as u64).saturating_mul(element_bytes);
-        self.bytes = self.bytes.saturating_add(bytes);
-        if let Some(rows) = &mut self.rows {
-            rows.push(Row {
-                group,
-                name: name.to_string(),
-                bytes,
-            });
-        }
-    }
-}
-
-impl Allocator for Planned {
-    type Compute = ();
-    type Full = ();
-    type Ids = ();
-    type Error = Infallible;
-
-    fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    fn compute(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<(), Infallible> {
-        self.note(group, name, len, self.precision.element_bytes());
-        Ok(())
-    }
-
-    fn full(&mut self, group: Group, name: fmt::Arguments, len: usize) -> Result<(), Infallible> {
-        self.note(group, name, len, size_of::<f32>() as u64);
-        Ok(())
-    }
-
-    fn ids(&mut self, group: Group, name: fmt::Arguments, len: usize) -> Result<(), Infallible> {
-        self.note(group, name, len, size_of::<u32>() as u64);
-        Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! Every operation of the training step: forward, hand-written backward, and its oracle.
 //!
-//! `backend` is the seam: the operations as the model asks for them, of the CPU (`cpu`), of a GPU (`cuda`), or
-//! of either with a clock (`timed`).
+//! `backend` is the seam: operations as data, and a device that runs them, the CPU (`cpu`) or a GPU (`cuda`).
 //!
 //! One file per operation. Each has a CPU body over plain slices, generic over f32 and f64, and a twin `*_ref`
 //! written with differentiable candle operations only, whose autograd is the oracle of the backward. `unsafe` lives
@@ -21,6 +20,8 @@ pub mod launch;
 
 pub mod gemm;
 
+pub mod clock;
+
 pub mod backend;
 
 pub mod cpu;
@@ -29,5 +30,3 @@ pub mod partition;
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
-
-pub mod timed;

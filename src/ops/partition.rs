@@ -2,7 +2,7 @@
 //!
 //! Both are functions of shapes alone: a plan knows them without the device, and every card adds up in one order.
 
-use super::backend::Shape;
+use super::backend::{Op, Shape};
 use super::cpu::layer_norm;
 use crate::terms::{Engine, Purpose};
 
@@ -35,21 +35,24 @@ pub fn attention_scratch_len(engine: Engine, purpose: Purpose, shape: Shape) -> 
     }
 }
 
-/// Elements of the scratch for partial sums over `rows` rows, enough for any operation of the backward of a
-/// model with `columns` channels.
-pub fn partials_len(engine: Engine, rows: usize, columns: usize) -> usize {
-    match engine {
-        Engine::Cpu { .. } => layer_norm::partials_len(rows, columns),
-        Engine::Cuda => {
-            // Upper bounds, which also hold for fewer rows.
-            let blocks = rows.div_ceil(NORM_FEWEST_BLOCK_ROWS).min(NORM_MOST_BLOCKS);
-            let lines = rows.div_ceil(COLUMN_SUM_FEWEST_ROWS);
-            let sums = |columns| lines.min(column_sum_most_lines(columns)) * columns;
-            [2 * blocks * columns, embedding_heads_len(rows, columns)]
-                .into_iter()
-                .chain([1, 3, 4].map(|parts| sums(parts * columns)))
-                .fold(0, usize::max)
+/// Elements of the partial sums of an operation over up to `rows` rows.
+pub fn partials_len(engine: Engine, op: &Op, rows: usize) -> usize {
+    match (engine, op) {
+        (Engine::Cpu { .. }, Op::NormGradients { x, .. }) => {
+            layer_norm::partials_len(rows, x.columns)
         }
+        (Engine::Cpu { .. }, _) => 0,
+        // Upper bounds, which also hold for fewer rows.
+        (Engine::Cuda, Op::NormGradients { x, .. }) => {
+            let blocks = rows.div_ceil(NORM_FEWEST_BLOCK_ROWS).min(NORM_MOST_BLOCKS);
+            2 * blocks * x.columns
+        }
+        (Engine::Cuda, Op::WeightGradients { layer, dy, .. }) if layer.bias.is_some() => {
+            let lines = rows.div_ceil(COLUMN_SUM_FEWEST_ROWS);
+            lines.min(column_sum_most_lines(dy.columns)) * dy.columns
+        }
+        (Engine::Cuda, Op::EmbeddingGradients { dx, .. }) => embedding_heads_len(rows, dx.columns),
+        (Engine::Cuda, _) => 0,
     }
 }
 

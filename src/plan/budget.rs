@@ -89,9 +89,9 @@ fn free_text(holders: &[GpuProcess]) -> String {
     text
 }
 
-/// The host's memory under its budget, with the reserve held already. The reserve is for `threads` threads whose GEMMs
-/// pack up to `packed_bytes` together.
-pub fn host_memory(
+/// The memory of a device under its budget, with the reserve held already. On a CPU the reserve is for `threads`
+/// threads whose GEMMs pack up to `packed_bytes` together.
+pub fn memory_of(
     device: &DeviceProfile,
     limit: Option<u64>,
     threads: usize,

@@ -5,10 +5,9 @@ use super::ladder::{Launch, Rungs, begin_with};
 use super::throughput::Predictor;
 use super::{PlanError, Request, precision, resolve};
 use crate::device::{DeviceProfile, Hardware};
-use crate::memory::{Planned, Row, total_bytes};
-use crate::model::packed_bytes;
-use crate::step::evaluation::plan_evaluation;
-use crate::step::plan_training;
+use crate::memory::{Row, total_bytes};
+use crate::model::Program;
+use crate::ops::gemm::cpu;
 use crate::terms::{Choice, Effort, Engine, Inputs, Job, ModelDims, Precision, Rung};
 
 /// A request, resolved as far as it is before a rung is chosen.
@@ -57,19 +56,14 @@ impl Draft {
             device: device.clone(),
             gemm: gemm.value,
         };
-        let sequences = config.sequences_per_step();
-        let predictor = Predictor::new(
-            &measure.model,
-            device,
-            inputs,
-            threads.value,
-            job,
-            sequences,
-        );
-        let launch = |rung| Launch {
-            rung,
-            bytes: measure.bytes(rung),
-            tokens_per_second: predictor.tokens_per_second(rung),
+        let predictor = Predictor::new(&measure, threads.value, config.sequences_per_step());
+        let launch = |rung| {
+            let program = measure.program(rung);
+            Launch {
+                rung,
+                bytes: measure.bytes(&program),
+                tokens_per_second: predictor.tokens_per_second(&program),
+            }
         };
         let mut ladder = rungs.ladder(launch);
         let stored = origin.rung.filter(|rung| rung.micro_batch <= countable);
@@ -105,7 +99,7 @@ impl Draft {
     }
 }
 
-/// A dry run of the constructors that allocate: how much memory a rung takes.
+/// All that decides the memory of a rung.
 pub(super) struct Measure {
     pub model: ModelDims,
     pub engine: Engine,
@@ -118,42 +112,32 @@ pub(super) struct Measure {
 }
 
 impl Measure {
+    pub fn program(&self, rung: Rung) -> Program {
+        Program::of(self.job, &self.model, rung, self.engine, self.precision)
+    }
+
     /// Total of the buffers and the reserve.
-    pub fn bytes(&self, rung: Rung) -> u64 {
-        let reserve = total_bytes(&self.reserve(rung));
-        let buffers = self.walk(rung, Planned::sum(self.precision));
-        reserve.saturating_add(buffers.total_bytes())
+    pub fn bytes(&self, program: &Program) -> u64 {
+        let reserve = total_bytes(&self.reserve(program));
+        reserve.saturating_add(program.bytes(self.precision))
     }
 
     /// Every buffer, and the reserve.
     pub fn table(&self, rung: Rung) -> Vec<Row> {
-        let mut rows = self.walk(rung, Planned::table(self.precision)).into_rows();
-        rows.extend(self.reserve(rung));
+        let program = self.program(rung);
+        let mut rows = program.table(self.precision);
+        rows.extend(self.reserve(&program));
         rows
     }
 
-    fn reserve(&self, rung: Rung) -> Vec<Row> {
-        let threads = match self.engine {
-            Engine::Cpu { threads } => threads,
-            Engine::Cuda => 0,
+    fn reserve(&self, program: &Program) -> Vec<Row> {
+        let Engine::Cpu { threads } = self.engine else {
+            return reserve(&self.device, 0, 0);
         };
-        let packed = packed_bytes(
-            &self.model,
-            rung,
-            self.inputs,
-            threads,
-            self.gemm,
-            self.device.vector_extensions(),
-        );
+        let problems = program.problems(self.inputs);
+        let extensions = self.device.vector_extensions();
+        let packed = cpu::packed_bytes(&problems, threads, self.gemm, extensions);
         reserve(&self.device, threads, packed)
-    }
-
-    fn walk(&self, rung: Rung, mut memory: Planned) -> Planned {
-        match self.job {
-            Job::Train => plan_training(&self.model, rung, self.engine, &mut memory),
-            Job::Evaluate => plan_evaluation(&self.model, rung, self.engine, &mut memory),
-        }
-        memory
     }
 }
 

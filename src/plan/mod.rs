@@ -19,23 +19,25 @@ mod throughput;
 use std::path::PathBuf;
 
 use crate::memory::{Group, Row, total_bytes};
+use crate::model::Program;
 use crate::step::StepSettings;
 use crate::terms::{
-    Choice, Effort, GemmBackend, Inputs, Job, ModelDims, NamedChoice, Precision, Rung,
+    Choice, Effort, Engine, GemmBackend, Inputs, Job, ModelDims, NamedChoice, Precision, Rung,
 };
 
-pub use budget::host_memory;
+pub use budget::memory_of;
 pub use error::PlanError;
 pub use ladder::Launch;
 pub use refusal::{Edit, Refusal};
 pub use request::{Origin, Request};
-pub use resolve::{AUTOTUNE_MIN_SMS, GPT2_VOCAB};
+pub use resolve::{AUTOTUNE_MIN_SMS, GPT2_VOCAB, check_kernels};
 
 /// Everything a run needs to know, resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub job: Job,
     pub model: ModelDims,
+    pub engine: Engine,
     pub precision: Precision,
     /// Host threads; 0 = all (only with a GPU).
     pub threads: usize,
@@ -76,6 +78,11 @@ pub struct Plan {
 impl Plan {
     pub fn launch(&self) -> &Launch {
         &self.ladder[self.chosen]
+    }
+
+    /// The model at `rung`.
+    pub fn program(&self, rung: Rung) -> Program {
+        Program::of(self.job, &self.model, rung, self.engine, self.precision)
     }
 
     /// The chosen rung and all below it.

@@ -127,6 +127,7 @@ impl Request<'_> {
         let measure = draft.measure;
         Plan {
             job: self.job,
+            engine: measure.engine,
             precision: measure.precision,
             threads: draft.threads.value,
             gemm: draft.gemm.value,

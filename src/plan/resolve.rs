@@ -33,7 +33,7 @@ const GPU_MAX_HEAD_SIZE: usize = 128;
 ///
 /// # Errors
 /// When the device has no kernels, or none for a model of these sizes.
-pub(super) fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result<(), PlanError> {
+pub fn check_kernels(model: &ModelDims, device: &DeviceProfile) -> Result<(), PlanError> {
     let size = model.n_embd / model.n_head;
     match &device.hardware {
         Hardware::Cuda(cuda) if !has_kernels(cuda.compute_capability) => Err(DeviceError::OldGpu {

@@ -1,17 +1,17 @@
 //! Predicted speed of a rung: a roofline estimate that ranks launches, never a promise.
 //!
 //! Time of a step = micro-steps x (GEMMs at the device's rate, less the waste of a partly filled device +
-//! bytes that every operation moves + a fixed cost for each of its kernels) + optimizer.
+//! bytes that every operation moves + a fixed cost for each operation) + optimizer, summed over the operations of the
+//! program by the work that each says it does.
 //! The estimate knows why larger micro-batches are faster: fuller devices, fewer kernels per token, and
 //! fewer passes over the fp32 gradients. It also knows why recompute is slower.
-//!
-//! Other counts of operations: `metrics::flops_per_token` is nanoGPT's formula for the utilization of a run,
-//! `ops/timed/work.rs` counts each timed operation of `taper bench step`, and `ops::gemm::Problem::flops` counts one
-//! GEMM.
 
+use super::draft::Measure;
 use crate::device::{DeviceProfile, Hardware};
-use crate::model::ParamLayout;
-use crate::terms::{Inputs, Job, ModelDims, Recompute, Rung, VectorExtension};
+use crate::model::Program;
+use crate::ops::backend::{Op, Span, Work};
+use crate::ops::gemm::Problem;
+use crate::terms::{Inputs, Job, Precision, VectorExtension};
 
 /// Rates of a device: all that the estimate knows of it.
 #[derive(Clone, Copy, Debug)]
@@ -66,143 +66,82 @@ impl Roofline {
         }
     }
 
-    /// Seconds of the GEMM (M, K) (K, N). With `split_k`, the sum over K may be shared out.
-    fn product(&self, [m, n, k]: [usize; 3], split_k: bool) -> f64 {
-        let tiles = m.div_ceil(self.tile) * n.div_ceil(self.tile);
-        let splits = if split_k {
-            (self.units / tiles).clamp(1, k.div_ceil(4 * self.tile))
+    /// Seconds of a GEMM. The sum over K of one that accumulates may be shared out.
+    fn gemm(&self, gemm: &Problem) -> f64 {
+        let tiles = gemm.m.div_ceil(self.tile) * gemm.n.div_ceil(self.tile);
+        let (splits, accumulated) = if gemm.accumulate {
+            let splits = (self.units / tiles).clamp(1, gemm.k.div_ceil(4 * self.tile));
+            // C is read and written.
+            (
+                splits,
+                2 * (gemm.m * gemm.n) as u64 * size_of::<f32>() as u64,
+            )
         } else {
-            1
+            (1, 0)
         };
         let waves = (tiles * splits).div_ceil(self.units);
         let computed =
-            (waves * self.units) as f64 / splits as f64 * (self.tile * self.tile * k) as f64;
-        self.seconds_per_kernel + 2.0 * computed / self.flops_per_second
+            (waves * self.units) as f64 / splits as f64 * (self.tile * self.tile * gemm.k) as f64;
+        self.seconds_per_kernel + 2.0 * computed / self.flops_per_second + self.moved(accumulated)
     }
 
     /// Seconds to read and write `bytes`.
-    fn moved(&self, bytes: f64) -> f64 {
-        bytes / self.bytes_per_second
+    fn moved(&self, bytes: u64) -> f64 {
+        bytes as f64 / self.bytes_per_second
     }
 }
 
 /// Predicts the throughput of rungs of one model on one device.
-pub(super) struct Predictor<'a> {
-    dims: &'a ModelDims,
-    job: Job,
+pub(super) struct Predictor {
     roofline: Roofline,
-    element_bytes: f64,
-    parameters: f64,
+    inputs: Inputs,
+    precision: Precision,
+    job: Job,
     sequences_per_step: usize,
 }
 
-impl<'a> Predictor<'a> {
-    pub fn new(
-        dims: &'a ModelDims,
-        device: &DeviceProfile,
-        inputs: Inputs,
-        threads: usize,
-        job: Job,
-        sequences_per_step: usize,
-    ) -> Self {
+impl Predictor {
+    pub fn new(measure: &Measure, threads: usize, sequences_per_step: usize) -> Self {
         Self {
-            dims,
-            job,
-            roofline: Roofline::of(device, inputs, threads),
-            element_bytes: inputs.element_bytes() as f64,
-            parameters: ParamLayout::new(dims).len as f64,
+            roofline: Roofline::of(&measure.device, measure.inputs, threads),
+            inputs: measure.inputs,
+            precision: measure.precision,
+            job: measure.job,
             sequences_per_step,
         }
     }
 
-    /// Predicted tokens per second of training or evaluation at `rung`.
-    pub fn tokens_per_second(&self, rung: Rung) -> f64 {
-        let micro_steps = self.sequences_per_step.div_ceil(rung.micro_batch) as f64;
-        let tokens = (self.sequences_per_step * self.dims.block_size) as f64;
-        let optimizer = match self.job {
-            // AdamW reads four fp32 values per parameter and writes three.
-            Job::Train => self.roofline.moved(28.0 * self.parameters),
-            Job::Evaluate => 0.0,
-        };
-        tokens / (micro_steps * self.micro_step(rung) + optimizer)
-    }
-
-    fn micro_step(&self, rung: Rung) -> f64 {
-        let rows = rung.micro_batch * self.dims.block_size;
-        let forward = self.block_forward(rows);
-        if self.job == Job::Evaluate {
-            return self.dims.n_layer as f64 * forward + self.classifier(rows, rung.logits_rows);
-        }
-        let extra = match rung.recompute {
-            Recompute::None => 0.0,
-            // Two norms (C in, C out) and GELU (4C in, 4C out).
-            Recompute::GeluLn => self.elementwise(rows, 12, 3),
-            Recompute::Block => forward,
-        };
-        let blocks = self.dims.n_layer as f64 * (forward + extra + self.block_backward(rows));
-        blocks + self.classifier(rows, rung.logits_rows)
-    }
-
-    fn block_forward(&self, rows: usize) -> f64 {
-        let (c, roofline) = (self.dims.n_embd, &self.roofline);
-        let products: f64 = [
-            [rows, 3 * c, c],
-            [rows, c, c],
-            [rows, 4 * c, c],
-            [rows, c, 4 * c],
-        ]
-        .map(|shape| roofline.product(shape, false))
-        .iter()
-        .sum();
-        // Two norms 4C, GELU 8C, two residual additions 6C, attention 4C.
-        products + self.attention(rows, 4.0) + self.elementwise(rows, 22, 6)
-    }
-
-    fn block_backward(&self, rows: usize) -> f64 {
-        let (c, roofline) = (self.dims.n_embd, &self.roofline);
-        let linears = [[c, 3 * c], [c, c], [c, 4 * c], [4 * c, c]];
-        let products: f64 = linears
-            .iter()
-            .map(|&[inputs, outputs]| {
-                let accumulate = roofline.moved((8 * inputs * outputs) as f64);
-                roofline.product([rows, inputs, outputs], false)
-                    + roofline.product([outputs, inputs, rows], true)
-                    + accumulate
-            })
-            .sum();
-        products + self.attention(rows, 10.0) + self.elementwise(rows, 40, 10)
-    }
-
-    /// Seconds of `products` times the operations of one causal GEMM of queries and keys.
-    fn attention(&self, rows: usize, products: f64) -> f64 {
-        let operations = products * 0.5 * (rows * self.dims.block_size * self.dims.n_embd) as f64;
-        // Half the rate of a plain GEMM (FlashAttention-2, section 4.1, reaches 50 to 73 %).
-        2.0 * operations / self.roofline.flops_per_second
-    }
-
-    /// Seconds of operations that read and write `columns` values of C per row, in `kernels` kernels.
-    fn elementwise(&self, rows: usize, columns: usize, kernels: usize) -> f64 {
-        let values = (rows * columns * self.dims.n_embd) as f64;
-        self.roofline.moved(values * self.element_bytes)
-            + kernels as f64 * self.roofline.seconds_per_kernel
-    }
-
-    fn classifier(&self, rows: usize, chunk: usize) -> f64 {
-        let (c, v, roofline) = (self.dims.n_embd, self.dims.vocab_size, &self.roofline);
-        let chunks = rows.div_ceil(chunk);
-        let chunk = chunk.min(rows);
-        let logits = roofline.product([chunk, v, c], false);
-        // Softmax in place over the logits.
-        let softmax = roofline.moved(4.0 * self.element_bytes * (chunk * v) as f64);
-        let gradients = match self.job {
-            // fp32 gradients of the embedding are read and written.
+    /// Predicted tokens per second of training or evaluation with `program`.
+    pub fn tokens_per_second(&self, program: &Program) -> f64 {
+        let micro_steps = self.sequences_per_step.div_ceil(program.rung.micro_batch) as f64;
+        let tokens = (self.sequences_per_step * program.block_size) as f64;
+        let update = match self.job {
             Job::Train => {
-                roofline.product([chunk, c, v], true)
-                    + roofline.product([v, c, chunk], true)
-                    + roofline.moved(8.0 * (v * c) as f64)
+                let work = Work::update(self.precision, program.params.len);
+                self.roofline.moved(work.bytes)
             }
             Job::Evaluate => 0.0,
         };
-        chunks as f64 * (logits + softmax + gradients + roofline.seconds_per_kernel)
+        tokens / (micro_steps * self.micro_step(program) + update)
+    }
+
+    fn micro_step(&self, program: &Program) -> f64 {
+        let nodes = program.micro_step(self.job == Job::Train).into_iter();
+        let seconds = nodes.map(|(node, rows, times)| {
+            times as f64 * self.seconds(&node.op, &program.span(), rows)
+        });
+        seconds.sum()
+    }
+
+    /// Seconds of an operation over `rows` rows of `span`.
+    fn seconds(&self, op: &Op, span: &Span, rows: usize) -> f64 {
+        let roofline = &self.roofline;
+        if let Some(gemm) = op.gemm(rows, self.inputs) {
+            return roofline.gemm(&gemm);
+        }
+        let work = op.work(span, rows, self.precision);
+        // Attention reaches half the rate of a plain GEMM (FlashAttention-2, section 4.1: 50 to 73 %).
+        let computed = 2.0 * work.flops as f64 / roofline.flops_per_second;
+        roofline.seconds_per_kernel + computed + roofline.moved(work.bytes)
     }
 }

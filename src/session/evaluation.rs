@@ -8,26 +8,24 @@ use crate::data::{Dataset, Split};
 use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::metrics::EvalReport;
-use crate::ops::backend::StoredBackend;
+use crate::ops::backend::Backend;
 use crate::plan::Plan;
 use crate::report::Reporter;
 use crate::step::ReadSample;
 use crate::step::evaluation::Evaluator;
 
 /// Evaluates both splits with weights that are not going to be trained.
-pub fn evaluate_weights<B: StoredBackend>(
+pub fn evaluate_weights(
     plan: &Plan,
     dataset: &Dataset,
     reporter: &mut Reporter,
     interrupt: &Interrupt,
     start: &Start,
-    backend: B,
+    backend: Box<dyn Backend>,
     memory: Memory,
 ) -> Result<EvalReport, SessionError> {
     let mut evaluator = Evaluator::new(&plan.model, backend, &plan.rungs(), memory)?;
-    evaluator.load(|backend, weights, memory| {
-        start.load_weights(plan, &mut *backend.weights_mut(weights), memory)
-    })?;
+    evaluator.load(|weights, memory| start.load_weights(plan, weights, memory))?;
     let step = start.step();
     let report = evaluate_splits(step, |split| {
         evaluator.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))

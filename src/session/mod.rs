@@ -22,7 +22,7 @@ use crate::data::order::train_window;
 use crate::interrupt::Interrupt;
 use crate::memory::{AllocationError, Memory, Recoverable};
 use crate::metrics::StepReport;
-use crate::ops::backend::StoredBackend;
+use crate::ops::backend::Backend;
 use crate::ops::gemm::Table;
 use crate::plan::Plan;
 use crate::report::{BestEval, GpuUse, Reporter, Summary};
@@ -30,12 +30,12 @@ use crate::step::Trainer;
 use crate::step::recovery::Recovery;
 
 /// A training run with its buffers allocated.
-pub struct Session<'a, B: StoredBackend> {
+pub struct Session<'a> {
     pub plan: &'a Plan,
     pub dataset: &'a Dataset,
     pub reporter: &'a mut Reporter,
     pub interrupt: &'a Interrupt,
-    pub trainer: Trainer<B>,
+    pub trainer: Trainer,
     pub state: TrainState,
     /// The newest checkpoint that this run wrote or started from, and its step.
     pub saved: Option<(u64, PathBuf)>,
@@ -43,14 +43,14 @@ pub struct Session<'a, B: StoredBackend> {
     tokenizer_files: Vec<(String, Vec<u8>)>,
 }
 
-impl<'a, B: StoredBackend> Session<'a, B> {
+impl<'a> Session<'a> {
     /// Allocates everything the run needs, and tunes its GEMMs. Weights, moments and state are those of step 0.
     pub fn allocate(
         plan: &'a Plan,
         dataset: &'a Dataset,
         reporter: &'a mut Reporter,
         interrupt: &'a Interrupt,
-        backend: B,
+        backend: Box<dyn Backend>,
         memory: Memory,
     ) -> Result<Self, SessionError> {
         let step = plan.step.clone();
@@ -203,10 +203,7 @@ impl<'a, B: StoredBackend> Session<'a, B> {
         let (out_dir, dims) = (&self.plan.out_dir, &self.plan.model);
         let (config_toml, extra_files) = (&self.plan.config_toml, &self.tokenizer_files);
         let (state, reporter) = (&mut self.state, &mut *self.reporter);
-        let path = self.trainer.save(|backend, saved| {
-            let weights = saved.state.full_weights(backend);
-            let m = backend.values(&saved.state.m);
-            let v = backend.values(&saved.state.v);
+        let path = self.trainer.save(|saved| {
             tell(saved.recoveries, state, reporter);
             state.rung = Some(saved.rung);
             state.gemm = saved.products;
@@ -214,9 +211,9 @@ impl<'a, B: StoredBackend> Session<'a, B> {
             state.metrics_bytes = reporter.metrics_bytes()?;
             let snapshot = Snapshot {
                 dims,
-                weights: &*weights,
-                m: &*m,
-                v: &*v,
+                weights: saved.weights,
+                m: saved.m,
+                v: saved.v,
                 state,
                 config_toml,
                 extra_files,

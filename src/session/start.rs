@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::faults::Site;
 use crate::memory::Memory;
 use crate::model::{ParamLayout, init_values};
-use crate::ops::backend::{StoredBackend, ValuesMut};
+use crate::ops::backend::ValuesMut;
 use crate::ops::gemm::Table;
 use crate::plan::{Origin, Plan};
 use crate::report::{MetricsLog, Reporter, Warning};
@@ -130,7 +130,7 @@ impl Start {
         match self {
             Self::Scratch => {
                 let layout = ParamLayout::new(&plan.model);
-                init_values(&plan.model, &layout, plan.step.seed, weights)
+                init_values(&layout, plan.step.seed, weights)
                     .map_err(|error| memory.refusal(Site::Launch, error.into()))?;
             }
             Self::Pretrained(pretrained) => pretrained.load_weights(&plan.model, weights)?,
@@ -140,7 +140,7 @@ impl Start {
     }
 }
 
-impl<B: StoredBackend> Session<'_, B> {
+impl Session<'_> {
     /// Sets weights, moments, state and metrics to those of the start.
     ///
     /// # Errors

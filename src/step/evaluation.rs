@@ -3,102 +3,83 @@
 use std::rc::Rc;
 
 use crate::faults::Site;
-use crate::memory::{AllocationError, Allocator, Group, Memory, Planned, Recoverable};
-use crate::model::{ParamLayout, plan_buffers};
-use crate::ops::backend::{Backend, BatchHeader, plan_batch};
-use crate::step::micro::micro_batches;
+use crate::memory::{AllocationError, Memory, Recoverable};
+use crate::model::{Executor, Program, State, Workspace, without_backward};
+use crate::ops::backend::{Backend, BatchHeader, ValuesMut};
+use crate::step::ReadSample;
+use crate::step::micro::{load, micro_batches};
 use crate::step::recovery::{Recovery, Workspaces};
-use crate::step::{ReadSample, Workspace};
-use crate::terms::{Engine, ModelDims, Purpose, Recompute, Rung};
+use crate::terms::{Job, ModelDims, Rung};
 
-/// An evaluation of some weights, in the buffers of a workspace.
-pub(super) struct Evaluation<'a, B: Backend> {
-    pub backend: &'a B,
-    pub weights: &'a B::Compute,
-    pub tally: &'a mut B::Tally,
-    /// The site of its refusals.
-    pub site: Site,
-}
-
-impl<B: Backend> Evaluation<'_, B> {
-    /// The mean loss over `sequences` samples, in nats per token, without dropout.
-    pub fn mean_loss<E: Recoverable>(
-        self,
-        workspace: &mut Workspace<B>,
-        sequences: usize,
-        read: &impl ReadSample<E>,
-        memory: &mut Memory,
-    ) -> Result<f64, E> {
-        let Self {
-            backend,
-            weights,
-            tally,
+/// The mean loss over `sequences` samples, in nats per token, without dropout. Refusals are of `site`.
+pub(super) fn mean_loss<E: Recoverable>(
+    executor: &Executor,
+    state: &State,
+    workspace: &mut Workspace,
+    sequences: usize,
+    read: &impl ReadSample<E>,
+    memory: &mut Memory,
+    site: Site,
+) -> Result<f64, E> {
+    let block_size = workspace.program().block_size;
+    let begun = workspace.reset(state);
+    begun.map_err(|refused| memory.refusal(site, refused))?;
+    for samples in micro_batches(sequences, workspace.program().rung.micro_batch) {
+        let count = samples.len();
+        load(
+            workspace,
+            samples,
+            BatchHeader::default(),
+            read,
+            memory,
             site,
-        } = self;
-        let block_size = workspace.gpt.dims().block_size;
-        backend
-            .reset(tally)
-            .map_err(|refused| memory.refusal(site, refused))?;
-        for samples in micro_batches(sequences, workspace.gpt.max_sequences()) {
-            let count = samples.len();
-            let header = BatchHeader::default();
-            workspace.load(backend, samples, header, read, memory, site)?;
-            memory.enter(site)?;
-            let losses = workspace.gpt.losses(weights, &workspace.batch, count);
-            losses
-                .and_then(|losses| backend.add_losses(losses, block_size, tally))
-                .map_err(|refused| memory.refusal(site, refused))?;
-        }
-        let loss = backend
-            .loss(tally)
-            .map_err(|refused| memory.refusal(site, refused))?;
-        Ok(loss / (sequences * block_size) as f64)
+        )?;
+        memory.enter(site)?;
+        let evaluated = workspace.evaluate(state, count);
+        evaluated.map_err(|refused| memory.refusal(site, refused))?;
     }
+    let loss = executor.backend().loss(&state.numbers);
+    let loss = loss.map_err(|refused| memory.refusal(site, refused))?;
+    Ok(loss / (sequences * block_size) as f64)
 }
 
 /// Evaluator of weights that are not trained: no gradients, no moments, one block's activations.
-pub struct Evaluator<B: Backend> {
-    backend: Rc<B>,
-    weights: B::Compute,
-    tally: B::Tally,
-    workspaces: Workspaces<Workspace<B>>,
+pub struct Evaluator {
+    executor: Rc<Executor>,
+    state: State,
+    workspaces: Workspaces<Workspace>,
 }
 
-impl<B: Backend> Evaluator<B> {
+impl Evaluator {
     /// Allocates at the first rung of `ladder` that memory is granted for. Nothing is kept for a backward, whatever the
     /// rungs say.
     ///
     /// # Errors
     /// When memory is refused at every rung.
+    ///
+    /// # Panics
+    /// If the ladder is empty.
     pub fn new(
         dims: &ModelDims,
-        backend: B,
+        backend: Box<dyn Backend>,
         ladder: &[Rung],
         memory: Memory,
     ) -> Result<Self, AllocationError> {
-        let parameters = ParamLayout::new(dims).len;
-        let dims = dims.clone();
-        let backend = Rc::new(backend);
-        let build_backend = backend.clone();
-        let (workspaces, (weights, tally)) = Workspaces::allocate(
+        let executor = Rc::new(Executor::new(backend));
+        let (engine, precision) = (executor.backend().engine(), executor.backend().precision());
+        let (dims, build_executor) = (dims.clone(), executor.clone());
+        let program = move |rung| Program::of(Job::Evaluate, &dims, rung, engine, precision);
+        // What lasts is the same at every rung.
+        let lasting = program(ladder[0]);
+        let (workspaces, state) = Workspaces::allocate(
             memory,
             ladder.iter().map(|&rung| without_backward(rung)).collect(),
-            |memory| {
-                let weights = weights(parameters, &mut backend.allocator(memory))?;
-                let tally = backend.tally();
-                Ok((
-                    weights,
-                    tally.map_err(|refused| memory.refusal(Site::Launch, refused))?,
-                ))
-            },
-            move |rung, memory| {
-                Workspace::new(&dims, rung, &build_backend, Purpose::Inference, memory)
-            },
+            |memory| State::allocate(&lasting, &executor, memory),
+            move |rung, memory| Workspace::new(program(rung), &build_executor, memory),
         )?;
         Ok(Self {
-            backend,
-            weights,
-            tally,
+            executor,
+            state,
             workspaces,
         })
     }
@@ -109,11 +90,11 @@ impl<B: Backend> Evaluator<B> {
     /// The errors of `load`, and when memory is refused for good.
     pub fn load<E: Recoverable>(
         &mut self,
-        mut load: impl FnMut(&B, &mut B::Compute, &Memory) -> Result<(), E>,
+        mut load: impl FnMut(&mut dyn ValuesMut, &Memory) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (backend, weights) = (&self.backend, &mut self.weights);
+        let (backend, state) = (self.executor.backend(), &mut self.state);
         self.workspaces
-            .run_beside(|_, memory, _| load(backend, weights, memory))
+            .run_beside(|_, memory, _| load(&mut *state.weights(backend), memory))
     }
 
     /// The mean loss over `sequences` samples, in nats per token.
@@ -125,15 +106,10 @@ impl<B: Backend> Evaluator<B> {
         sequences: usize,
         read: impl ReadSample<E>,
     ) -> Result<f64, E> {
-        let (backend, weights, tally) = (&*self.backend, &self.weights, &mut self.tally);
+        let (executor, state) = (&*self.executor, &self.state);
         self.workspaces.run(|workspace, memory| {
-            let evaluation = Evaluation {
-                backend,
-                weights,
-                tally: &mut *tally,
-                site: Site::EvalOnly,
-            };
-            evaluation.mean_loss(workspace, sequences, &read, memory)
+            let site = Site::EvalOnly;
+            mean_loss(executor, state, workspace, sequences, &read, memory, site)
         })
     }
 
@@ -141,31 +117,4 @@ impl<B: Backend> Evaluator<B> {
     pub fn take_recoveries(&mut self) -> Vec<Recovery> {
         self.workspaces.take_recoveries()
     }
-}
-
-/// Notes in `memory` every buffer of an [`Evaluator`] at one rung.
-pub fn plan_evaluation(dims: &ModelDims, rung: Rung, engine: Engine, memory: &mut Planned) {
-    let Ok(()) = weights(ParamLayout::new(dims).len, memory);
-    plan_buffers(
-        dims,
-        without_backward(rung),
-        engine,
-        Purpose::Inference,
-        memory,
-    );
-    let Ok(()) = plan_batch(rung.micro_batch * dims.block_size, engine, memory);
-}
-
-pub(crate) fn without_backward(rung: Rung) -> Rung {
-    Rung {
-        recompute: Recompute::Block,
-        ..rung
-    }
-}
-
-pub(crate) fn weights<A: Allocator>(
-    parameters: usize,
-    memory: &mut A,
-) -> Result<A::Compute, A::Error> {
-    memory.compute(Group::Weights, format_args!("weights"), parameters)
 }

@@ -1,7 +1,6 @@
 //! One optimizer step: accumulate, which may be retried, then commit, which may not.
 
 pub mod evaluation;
-mod lasting;
 pub mod loss_scale;
 mod micro;
 pub mod recovery;
@@ -9,23 +8,20 @@ pub mod recovery;
 use std::rc::Rc;
 
 use crate::faults::Site;
-use crate::memory::{AllocationError, Memory, Planned, Recoverable};
-use crate::model::{ParamLayout, plan_buffers};
+use crate::memory::{AllocationError, Memory, Recoverable};
+use crate::model::{Executor, ParamLayout, Program, State, Workspace};
 use crate::ops::backend::{
-    Backend, BatchHeader, Ended, GradientWrite, OptimizerSettings, StoredBackend, TrainingState,
-    Update, ValuesMut, plan_batch,
+    Backend, BatchHeader, DropoutSettings, Ended, GradientWrite, OptimizerSettings, Update, Values,
+    ValuesMut,
 };
-use crate::ops::gemm::{Problem, Table};
+use crate::ops::gemm::Table;
 use crate::rng::Seed;
 use crate::schedule::Schedule;
 use crate::step::loss_scale::LossScale;
 use crate::step::recovery::{Recovery, Workspaces};
-use crate::terms::{Engine, ModelDims, NamedChoice, Purpose, Rung};
-use evaluation::Evaluation;
-
-pub use lasting::Lasting;
-pub(crate) use micro::Workspace;
-use micro::{DropoutSettings, MicroStep, micro_batches};
+use crate::terms::{Engine, Job, ModelDims, NamedChoice, Rung};
+use evaluation::mean_loss;
+use micro::{load, micro_batches};
 
 /// Writes one sample: `T` inputs and the `T` targets that follow them. The number given is the
 /// sample's index within its step or evaluation.
@@ -42,22 +38,23 @@ pub struct StepSettings {
 }
 
 /// A model and the state of its training.
-pub struct Trainer<B: Backend> {
+pub struct Trainer {
     settings: StepSettings,
-    backend: Rc<B>,
+    executor: Rc<Executor>,
     dims: ModelDims,
     pub layout: ParamLayout,
-    pub state: Lasting<B::Compute, B::Full>,
-    tally: B::Tally,
-    optimizer: B::Optimizer,
+    state: State,
     /// Moves only in float16.
     pub loss_scale: LossScale,
-    workspaces: Workspaces<Workspace<B>>,
+    workspaces: Workspaces<Workspace>,
 }
 
 /// The state of training, borrowed while it is written.
-pub struct Saved<'a, B: Backend> {
-    pub state: &'a Lasting<B::Compute, B::Full>,
+pub struct Saved<'a> {
+    /// In fp32.
+    pub weights: &'a dyn Values,
+    pub m: &'a dyn Values,
+    pub v: &'a dyn Values,
     pub loss_scale: LossScale,
     /// The rung that training goes on with.
     pub rung: Rung,
@@ -77,65 +74,49 @@ pub struct StepOutcome {
     pub learning_rate: f64,
 }
 
-/// Notes in `memory` every buffer of a [`Trainer`] at one rung.
-pub fn plan_training(dims: &ModelDims, rung: Rung, engine: Engine, memory: &mut Planned) {
-    let parameters = ParamLayout::new(dims).len;
-    let Ok(_) = Lasting::new(parameters, memory);
-    plan_buffers(dims, rung, engine, Purpose::Training, memory);
-    let Ok(()) = plan_batch(rung.micro_batch * dims.block_size, engine, memory);
-}
-
-impl<B: Backend> Trainer<B> {
+impl Trainer {
     /// Allocates everything that training needs, at the first rung of `ladder` that memory is
-    /// granted for; weights and moments are zero. Before the buffers of a rung are made, its products are
+    /// granted for; weights and moments are zero. Before the buffers of a rung are made, its GEMMs are
     /// prepared.
     ///
     /// # Errors
     /// When memory is refused at every rung.
+    ///
+    /// # Panics
+    /// If the ladder is empty.
     pub fn new(
         dims: &ModelDims,
-        backend: B,
+        backend: Box<dyn Backend>,
         ladder: Vec<Rung>,
         settings: StepSettings,
         memory: Memory,
     ) -> Result<Self, AllocationError> {
-        let layout = ParamLayout::new(dims);
-        let parameters = layout.len;
-        let backend = Rc::new(backend);
-        let (lasting_backend, build_backend) = (backend.clone(), backend.clone());
-        let build_dims = dims.clone();
-        let (workspaces, (state, tally, optimizer)) = Workspaces::allocate(
+        let executor = Rc::new(Executor::new(backend));
+        let (engine, precision) = (executor.backend().engine(), executor.backend().precision());
+        let (build_executor, build_dims) = (executor.clone(), dims.clone());
+        let program = move |rung| Program::of(Job::Train, &build_dims, rung, engine, precision);
+        // What lasts is the same at every rung.
+        let lasting = program(ladder[0]);
+        let (workspaces, state) = Workspaces::allocate(
             memory,
             ladder,
-            |memory| {
-                let state = Lasting::new(parameters, &mut lasting_backend.allocator(memory))?;
-                let numbers = lasting_backend.tally().and_then(|tally| {
-                    let decays = ParamLayout::new(dims).decay_runs();
-                    Ok((tally, lasting_backend.optimizer(&decays)?))
-                });
-                let (tally, optimizer) =
-                    numbers.map_err(|refused| memory.refusal(Site::Launch, refused))?;
-                Ok((state, tally, optimizer))
-            },
+            |memory| State::allocate(&lasting, &executor, memory),
             move |rung, memory| {
-                let (dims, backend) = (&build_dims, &build_backend);
-                let gemms = Problem::of_training(dims, rung, backend.inputs());
-                backend.prepare(
-                    &gemms,
-                    Some(room_for_tuning(dims, rung, &**backend, memory)),
-                );
-                Workspace::new(dims, rung, backend, Purpose::Training, memory)
+                let backend = build_executor.backend();
+                let program = program(rung);
+                let room = room_for_tuning(&program, backend, memory);
+                let gemms = program.gemms(backend.inputs());
+                backend.gemms().prepare(&gemms, Some(room));
+                Workspace::new(program, &build_executor, memory)
             },
         )?;
         Ok(Self {
-            loss_scale: LossScale::new(backend.inputs()),
-            backend,
+            loss_scale: LossScale::new(executor.backend().inputs()),
+            executor,
             settings,
             dims: dims.clone(),
-            layout,
+            layout: lasting.params,
             state,
-            tally,
-            optimizer,
             workspaces,
         })
     }
@@ -173,36 +154,30 @@ impl<B: Backend> Trainer<B> {
         step: u64,
         read: &impl ReadSample<E>,
     ) -> Result<(), E> {
-        let (settings, dims, backend) = (&self.settings, &self.dims, &*self.backend);
-        let (state, tally) = (&mut self.state, &mut self.tally);
-        let (weights, gradients) = (&state.weights, &mut state.gradients);
+        let (settings, dims, state) = (&self.settings, &self.dims, &self.state);
         let sequences = settings.sequences_per_step;
         let scale = self.loss_scale.value() / (sequences * dims.block_size) as f64;
+        let dropout = (dims.dropout > 0.0).then_some(DropoutSettings {
+            p: dims.dropout,
+            seed: settings.seed,
+        });
         self.workspaces.run(|workspace, memory| {
-            let begun = backend.reset(tally).and_then(|()| backend.begin(gradients));
+            let begun = workspace.begin(state);
             let mut write = begun.map_err(|refused| memory.refusal(Site::Forward, refused))?;
-            for samples in micro_batches(sequences, workspace.gpt.max_sequences()) {
-                let work = MicroStep {
-                    backend,
-                    weights,
-                    count: samples.len(),
-                    dropout: (dims.dropout > 0.0).then_some(DropoutSettings {
-                        p: dims.dropout,
-                        seed: settings.seed,
-                    }),
-                };
+            for samples in micro_batches(sequences, workspace.program().rung.micro_batch) {
+                let count = samples.len();
                 let header = BatchHeader {
                     step: step as u32,
                     first_sample: samples.start as u32,
                     scale,
                 };
-                workspace.load(backend, samples, header, read, memory, Site::Forward)?;
+                load(workspace, samples, header, read, memory, Site::Forward)?;
                 memory.enter(Site::Forward)?;
-                work.forward(workspace)
-                    .map_err(|refused| memory.refusal(Site::Forward, refused))?;
+                let forward = workspace.forward(state, count, dropout);
+                forward.map_err(|refused| memory.refusal(Site::Forward, refused))?;
                 memory.enter(Site::Backward)?;
-                work.backward(workspace, gradients, write, tally)
-                    .map_err(|refused| memory.refusal(Site::Backward, refused))?;
+                let backward = workspace.backward(state, count, dropout, write);
+                backward.map_err(|refused| memory.refusal(Site::Backward, refused))?;
                 write = GradientWrite::Accumulate;
             }
             Ok(())
@@ -217,16 +192,9 @@ impl<B: Backend> Trainer<B> {
             number: step + 1,
             loss_scale: self.loss_scale.value(),
         };
-        let state = TrainingState::<B> {
-            weights: &mut self.state.weights,
-            master: self.state.master.as_mut(),
-            m: &mut self.state.m,
-            v: &mut self.state.v,
-            gradients: &self.state.gradients,
-        };
-        let ended = self
-            .backend
-            .update(&mut self.optimizer, state, &update, &mut self.tally);
+        let State { numbers, .. } = &self.state;
+        let (state, parameters) = (self.state.training(), self.layout.len);
+        let ended = self.executor.update(numbers, state, parameters, &update);
         ended.map_err(|refused| self.workspaces.memory().refusal(Site::Update, refused))
     }
 
@@ -239,15 +207,10 @@ impl<B: Backend> Trainer<B> {
         sequences: usize,
         read: impl ReadSample<E>,
     ) -> Result<f64, E> {
-        let (backend, weights, tally) = (&*self.backend, &self.state.weights, &mut self.tally);
+        let (executor, state) = (&*self.executor, &self.state);
         self.workspaces.run(|workspace, memory| {
-            let evaluation = Evaluation {
-                backend,
-                weights,
-                tally: &mut *tally,
-                site: Site::Eval,
-            };
-            evaluation.mean_loss(workspace, sequences, &read, memory)
+            let site = Site::Eval;
+            mean_loss(executor, state, workspace, sequences, &read, memory, site)
         })
     }
 
@@ -257,35 +220,55 @@ impl<B: Backend> Trainer<B> {
     /// The errors of `write`, and when memory is refused for good.
     pub fn save<R, E: Recoverable>(
         &mut self,
-        mut write: impl FnMut(&B, Saved<B>) -> Result<R, E>,
+        mut write: impl FnMut(Saved) -> Result<R, E>,
     ) -> Result<R, E> {
-        let (state, backend, loss_scale) = (&self.state, &*self.backend, self.loss_scale);
+        let (state, loss_scale) = (&mut self.state, self.loss_scale);
+        let backend = self.executor.backend();
         self.workspaces.run_beside(|rung, memory, recoveries| {
             memory.enter(Site::Checkpoint)?;
-            let saved = Saved {
-                state,
+            let [weights, m, v] = state.saved(backend);
+            write(Saved {
+                weights: &*weights,
+                m: &*m,
+                v: &*v,
                 loss_scale,
                 rung,
-                products: backend.products(),
+                products: backend.gemms().table(),
                 recoveries: std::mem::take(recoveries),
-            };
-            write(backend, saved)
+            })
         })
     }
 
-    /// Does `work`, which can be repeated, with the state of training; again when memory is refused, without the
-    /// buffers of a rung.
-    fn with_state<R, E: Recoverable>(
+    /// Lets `load` write the weights, in fp32, and both moments, again if memory is refused to it.
+    ///
+    /// # Errors
+    /// The errors of `load` and of the device, and when memory is refused for good.
+    pub fn load<E: Recoverable>(
         &mut self,
-        mut work: impl FnMut(&B, &mut Lasting<B::Compute, B::Full>, &Memory) -> Result<R, E>,
-    ) -> Result<R, E> {
-        let (backend, state) = (&*self.backend, &mut self.state);
-        self.workspaces
-            .run_beside(|_, memory, _| work(backend, state, memory))
+        mut load: impl FnMut([&mut dyn ValuesMut; 3], &Memory) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (state, backend) = (&mut self.state, self.executor.backend());
+        self.workspaces.run_beside(|_, memory, _| {
+            let [mut weights, mut m, mut v] = state.saved(backend);
+            load([&mut *weights, &mut *m, &mut *v], memory)?;
+            drop((weights, m, v));
+            let rounded = state.round_weights(backend);
+            rounded.map_err(|refused| memory.refusal(Site::Launch, refused).into())
+        })
     }
 
-    pub fn backend(&self) -> &B {
-        &self.backend
+    /// The weights in fp32, and both moments: all that a checkpoint holds.
+    pub fn values(&mut self) -> [Box<dyn ValuesMut + '_>; 3] {
+        self.state.saved(self.executor.backend())
+    }
+
+    /// The gradients of the last step, times the loss scale.
+    pub fn gradients(&mut self) -> Box<dyn ValuesMut + '_> {
+        self.state.gradient_values(self.executor.backend())
+    }
+
+    pub fn executor(&self) -> &Executor {
+        &self.executor
     }
 
     pub fn rung(&self) -> Rung {
@@ -303,34 +286,7 @@ impl<B: Backend> Trainer<B> {
 
     /// Choices about GEMMs since the last call.
     pub fn take_choices(&mut self) -> Vec<NamedChoice> {
-        self.backend.take_choices()
-    }
-}
-
-impl<B: StoredBackend> Trainer<B> {
-    /// Lets `load` write the weights, in fp32, and both moments, again if memory is refused to it.
-    ///
-    /// # Errors
-    /// The errors of `load` and of the device, and when memory is refused for good.
-    pub fn load<E: Recoverable>(
-        &mut self,
-        mut load: impl FnMut([&mut dyn ValuesMut; 3], &Memory) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.with_state(|backend, state, memory| {
-            let mut weights = match &mut state.master {
-                Some(master) => backend.values_mut(master),
-                None => backend.weights_mut(&mut state.weights),
-            };
-            let mut m = backend.values_mut(&mut state.m);
-            let mut v = backend.values_mut(&mut state.v);
-            load([&mut *weights, &mut *m, &mut *v], memory)?;
-            drop(weights);
-            if let Some(master) = &state.master {
-                let rounded = backend.round(master, &mut state.weights);
-                rounded.map_err(|refused| memory.refusal(Site::Launch, refused))?;
-            }
-            Ok(())
-        })
+        self.executor.backend().gemms().take_choices()
     }
 }
 
@@ -341,18 +297,10 @@ impl StepOutcome {
 }
 
 /// Bytes that tuning may hold: no more than the buffers that are made after it, so that the plan covers tuning, too.
-fn room_for_tuning<B: Backend>(dims: &ModelDims, rung: Rung, backend: &B, memory: &Memory) -> u64 {
+fn room_for_tuning(program: &Program, backend: &dyn Backend, memory: &Memory) -> u64 {
     let room = memory.room_bytes().unwrap_or(u64::MAX);
-    if backend.engine() == Engine::Cuda {
-        return room;
+    match backend.engine() {
+        Engine::Cuda => room,
+        Engine::Cpu { .. } => program.workspace_bytes(backend.precision()).min(room),
     }
-    let mut planned = Planned::sum(backend.precision());
-    plan_buffers(
-        dims,
-        rung,
-        backend.engine(),
-        Purpose::Training,
-        &mut planned,
-    );
-    planned.total_bytes().min(room)
 }

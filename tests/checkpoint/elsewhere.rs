@@ -77,10 +77,6 @@ impl Values for Elsewhere {
 }
 
 impl ValuesMut for Elsewhere {
-    fn len(&self) -> usize {
-        self.values.len()
-    }
-
     fn write(&mut self, start: usize, from: &[f32]) -> io::Result<()> {
         self.copies.get_mut().unwrap().count(from.len())?;
         self.values[start..][..from.len()].copy_from_slice(from);

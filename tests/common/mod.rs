@@ -1,6 +1,7 @@
 //! What the tests share: the one table of tolerances, closeness, and the reference model.
 #![allow(dead_code)]
 
+pub mod gpt;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 pub mod parity;

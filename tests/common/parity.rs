@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 use taper::memory::{AllocationError, Memory};
 use taper::model::{ParamLayout, ParamSpec};
-use taper::ops::backend::{CHUNK, OptimizerSettings, StoredBackend, Values, ValuesMut};
+use taper::ops::backend::{Backend, CHUNK, OptimizerSettings, Values, ValuesMut};
 use taper::rng::Seed;
 use taper::schedule::Schedule;
 use taper::step::{StepSettings, Trainer};
@@ -135,7 +135,7 @@ impl Run {
     }
 
     /// A trainer with the run's initial weights.
-    pub fn trainer<B: StoredBackend>(&self, backend: B, rung: Rung, memory: Memory) -> Trainer<B> {
+    pub fn trainer(&self, backend: Box<dyn Backend>, rung: Rung, memory: Memory) -> Trainer {
         let settings = StepSettings {
             seed: Seed(0),
             sequences_per_step: self.sequences(),
@@ -160,7 +160,7 @@ impl Run {
     }
 
     /// Trains it with micro-batches of `micro_batch` sequences, and compares everything.
-    pub fn reproduce<B: StoredBackend>(&self, backend: B, micro_batch: usize, allowed: Allowed) {
+    pub fn reproduce(&self, backend: Box<dyn Backend>, micro_batch: usize, allowed: Allowed) {
         println!(" micro-batch {micro_batch}");
         let rung = Rung {
             micro_batch,
@@ -180,7 +180,7 @@ impl Run {
             let got = trainer.step(step as u64, read).unwrap();
             if step == 0 {
                 let scale = trainer.loss_scale.value() as f32;
-                let got = all(&*trainer.backend().values(&trainer.state.gradients));
+                let got = all(&*trainer.gradients());
                 let got: Vec<f32> = got.iter().map(|x| x / scale).collect();
                 let want = self.flat("grads0.safetensors");
                 self.assert_params("first gradient", &got, &want, allowed.gradients);
@@ -203,7 +203,8 @@ impl Run {
             }
         }
         println!("  worst relative errors of loss and norm: {most:?}");
-        let got = all(&*trainer.state.full_weights(trainer.backend()));
+        let [weights, _, _] = trainer.values();
+        let got = all(&*weights);
         let want = self.flat("final.safetensors");
         self.assert_params("final weight", &got, &want, allowed.final_weights);
     }

@@ -11,5 +11,6 @@ mod process;
 mod refused;
 mod resume;
 mod runs;
+mod sampling;
 mod starting;
 mod startup;

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use taper::model::Program;
 use taper::ops::gemm::candidate::Device;
 use taper::ops::gemm::gpu::{GpuCandidate, GpuGemm};
 use taper::ops::gemm::{Problem, TrainingGemm};
-use taper::terms::{Effort, Gelu, GemmBackend, Inputs, ModelDims, Recompute, Rung};
+use taper::terms::{
+    Effort, Engine, Gelu, GemmBackend, Inputs, Job, ModelDims, Precision, Recompute, Rung,
+};
 
 use crate::{gpu_with, places};
 
@@ -53,7 +56,8 @@ fn gemms_of_openwebtext() -> Vec<TrainingGemm> {
         recompute: Recompute::None,
         logits_rows: number("logits_rows"),
     };
-    let mut gemms = Problem::of_training(&dims, rung, Inputs::Bfloat16);
+    let program = Program::of(Job::Train, &dims, rung, Engine::Cuda, Precision::Bfloat16);
+    let mut gemms = program.gemms(Inputs::Bfloat16);
     let mut seen = Vec::new();
     gemms.retain(|gemm| {
         !seen.contains(&gemm.problem) && {

@@ -10,9 +10,10 @@ mod search;
 #[path = "../common/places.rs"]
 mod places;
 
+use taper::model::Program;
 use taper::ops::gemm::gpu::{GpuCandidate, GpuGemm};
-use taper::ops::gemm::{Problem, TrainingGemm};
-use taper::terms::{Gelu, GemmBackend, Inputs, ModelDims, Recompute, Rung};
+use taper::ops::gemm::TrainingGemm;
+use taper::terms::{Engine, Gelu, GemmBackend, Inputs, Job, ModelDims, Recompute, Rung};
 
 const WORKSPACE_ELEMENTS: usize = 1 << 20;
 
@@ -54,7 +55,8 @@ fn gemms(inputs: Inputs, gelu: Gelu) -> Vec<TrainingGemm> {
         recompute: Recompute::None,
         logits_rows: 64,
     };
-    Problem::of_training(&dims, rung, inputs)
+    let precision = inputs.storage();
+    Program::of(Job::Train, &dims, rung, Engine::Cuda, precision).gemms(inputs)
 }
 
 fn is_ours(candidate: &GpuCandidate) -> bool {

@@ -55,7 +55,7 @@ fn a_gelu_that_cublaslt_does_not_have_is_applied_afterwards() {
         return;
     };
     let gemms = gemms(Inputs::Bfloat16, Gelu::Erf).into_iter();
-    let with_gelu = gemms.filter(|gemm| matches!(gemm.name, "c_fc" | "mlp.c_proj dX"));
+    let with_gelu = gemms.filter(|gemm| matches!(&*gemm.name, "c_fc" | "mlp.c_proj dX"));
     for TrainingGemm { name, problem, .. } in with_gelu {
         let tuned = tune(&gpu, &problem, Effort::Limited, None);
         let (fallback, outcome) = &tuned.outcomes[0];
@@ -69,7 +69,7 @@ fn a_gelu_that_cublaslt_does_not_have_is_applied_afterwards() {
         );
         let fused = |(c, o): &(GpuCandidate, TuneOutcome)| match o {
             TuneOutcome::Unavailable(because) => {
-                let reason = match name {
+                let reason = match &*name {
                     "c_fc" => "before they are rounded",
                     _ => "erf",
                 };

@@ -8,6 +8,7 @@ mod overflow;
 mod parity;
 mod refusals;
 mod rungs;
+mod sampling;
 #[path = "../recovery/toy.rs"]
 #[allow(dead_code, reason = "what only the CPU's tests ask of it")]
 mod toy;
@@ -19,6 +20,7 @@ use candle_core::cuda_backend::CudaDevice;
 use cudarc::driver::result;
 use cudarc::driver::sys::CUmemPool_attribute;
 use taper::device::DeviceProfile;
+use taper::ops::backend::Backend;
 use taper::ops::cuda::OnGpu;
 use taper::ops::gemm::{Dispatch, gpu};
 use taper::ops::launch::GpuElement;
@@ -82,19 +84,19 @@ fn open() -> Option<Card> {
 }
 
 /// The GPU as a backend, every product by its fallback.
-fn backend<T: GpuElement>(device: &CudaDevice, cuda_graph: bool) -> OnGpu<T> {
-    backend_of(device, GemmBackend::Auto, cuda_graph)
+fn backend<T: GpuElement>(device: &CudaDevice, cuda_graph: bool) -> Box<dyn Backend> {
+    backend_of::<T>(device, GemmBackend::Auto, cuda_graph)
 }
 
 fn backend_of<T: GpuElement>(
     device: &CudaDevice,
     products: GemmBackend,
     cuda_graph: bool,
-) -> OnGpu<T> {
+) -> Box<dyn Backend> {
     let profile = DeviceProfile::gpu(0).unwrap();
     let products = gpu::GpuGemm::on(device, &profile, products).unwrap();
     let products = Dispatch::untuned(products);
-    OnGpu::new(device, products, T::PRECISION.into(), cuda_graph).unwrap()
+    Box::new(OnGpu::<T>::new(device, products, T::PRECISION.into(), cuda_graph).unwrap())
 }
 
 fn dims(dropout: f64) -> ModelDims {

@@ -1,11 +1,10 @@
 //! What a trainer holds of a GPU's memory: what was planned, from its first step on, and nothing afterwards.
 
 use half::{bf16, f16};
-use taper::memory::{Memory, Planned, total_bytes};
-use taper::model::ParamLayout;
+use taper::memory::{Memory, total_bytes};
+use taper::model::{ParamLayout, Program};
 use taper::ops::launch::GpuElement;
-use taper::step::plan_training;
-use taper::terms::{Engine, Recompute};
+use taper::terms::{Engine, Job, Recompute};
 
 use crate::toy::{History, Work, perform, trainer_of};
 use crate::{Card, backend, dims, open, rung};
@@ -18,9 +17,8 @@ const NUMBERS_BYTES: u64 = 64 << 10;
 
 fn holds_what_was_planned<T: GpuElement>(card: &Card, recompute: Recompute, cuda_graph: bool) {
     let (dims, rung) = (dims(0.1), rung(4, recompute, 9));
-    let mut planned = Planned::table(T::PRECISION);
-    plan_training(&dims, rung, Engine::Cuda, &mut planned);
-    let rows = planned.into_rows();
+    let program = Program::of(Job::Train, &dims, rung, Engine::Cuda, T::PRECISION);
+    let rows = program.table(T::PRECISION);
 
     let before = card.used_bytes();
     let backend = backend::<T>(card, cuda_graph);

@@ -2,7 +2,6 @@
 
 use half::f16;
 use taper::memory::Memory;
-use taper::ops::cuda::OnGpu;
 use taper::step::Trainer;
 use taper::step::loss_scale::LossScale;
 use taper::terms::Recompute;
@@ -16,14 +15,17 @@ fn scale(value: f64, good_steps: u32) -> LossScale {
     serde_json::from_value(stored).unwrap()
 }
 
-fn trainer(card: &Card, scale: LossScale) -> Trainer<OnGpu<f16>> {
-    let (rungs, backend) = (vec![rung(4, Recompute::None, 32)], backend(card, true));
+fn trainer(card: &Card, scale: LossScale) -> Trainer {
+    let (rungs, backend) = (
+        vec![rung(4, Recompute::None, 32)],
+        backend::<f16>(card, true),
+    );
     let mut trainer = trainer_of(&dims(0.1), backend, rungs, Memory::default()).unwrap();
     trainer.loss_scale.resume(Some(scale));
     trainer
 }
 
-fn run(trainer: &mut Trainer<OnGpu<f16>>) -> History {
+fn run(trainer: &mut Trainer) -> History {
     let mut history = History::default();
     let work = [Work::Step(0), Work::Save, Work::Step(1), Work::Save];
     perform(trainer, &work, &mut history).unwrap();

@@ -7,8 +7,6 @@ use half::{bf16, f16};
 use taper::faults::Site;
 use taper::memory::Memory;
 use taper::model::init_values;
-use taper::ops::backend::StoredBackend;
-use taper::ops::cuda::OnGpu;
 use taper::ops::launch::GpuElement;
 use taper::rng::Seed;
 use taper::step::Trainer;
@@ -34,7 +32,7 @@ fn ladder() -> Vec<Rung> {
     vec![rung(4, Recompute::None, 32), rung(2, Recompute::Block, 9)]
 }
 
-fn trainer<T: GpuElement>(card: &Card, ladder: Vec<Rung>, memory: Memory) -> Trainer<OnGpu<T>> {
+fn trainer<T: GpuElement>(card: &Card, ladder: Vec<Rung>, memory: Memory) -> Trainer {
     let (backend, memory) = (
         backend::<T>(card, true),
         memory.in_pool(card.device.clone()),
@@ -48,7 +46,7 @@ fn switched<T: GpuElement>(card: &Card, switch: usize, rungs: [Rung; 2]) -> Hist
     let mut first = trainer::<T>(card, vec![rungs[0]], Memory::default());
     perform(&mut first, &RUN[..switch], &mut history).unwrap();
     let mut second = trainer::<T>(card, vec![rungs[1]], Memory::default());
-    hand_over(&first, &mut second);
+    hand_over(&mut first, &mut second);
     perform(&mut second, &RUN[switch..], &mut history).unwrap();
     history
 }
@@ -159,8 +157,8 @@ fn evaluated(card: &Card, injections: &[String]) -> (f64, Vec<(Rung, Rung)>) {
     let (dims, backend) = (dims(0.0), backend::<bf16>(card, true));
     let mut evaluator = Evaluator::new(&dims, backend, &ladder(), memory).unwrap();
     let layout = taper::model::ParamLayout::new(&dims);
-    let filled = evaluator.load(|backend, weights, _| {
-        init_values(&dims, &layout, Seed(5), &mut *backend.weights_mut(weights)).unwrap();
+    let filled = evaluator.load(|weights, _| {
+        init_values(&layout, Seed(5), weights).unwrap();
         Ok::<_, taper::memory::AllocationError>(())
     });
     filled.unwrap();

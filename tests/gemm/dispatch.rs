@@ -16,9 +16,9 @@ use super::problems;
 
 const LIMITED: Effort = Effort::Limited;
 
-fn named(name: &'static str, problem: Problem) -> TrainingGemm {
+fn named(name: &str, problem: Problem) -> TrainingGemm {
     TrainingGemm {
-        name,
+        name: name.to_owned(),
         problem,
         per_micro_step: 1,
     }

@@ -3,11 +3,10 @@
 use proptest::prelude::*;
 use taper::config::{BatchSize, Config, MemoryLimit, RecomputeRequest};
 use taper::device::Hardware;
-use taper::memory::{Group, Planned};
+use taper::memory::Group;
+use taper::model::Program;
 use taper::plan::{Origin, Plan, Request};
-use taper::step::evaluation::plan_evaluation;
-use taper::step::plan_training;
-use taper::terms::{Engine, Job, Recompute, Rung, VectorExtension};
+use taper::terms::{Engine, Recompute, Rung, VectorExtension};
 
 use super::{Asked, cards, cpu};
 
@@ -72,20 +71,15 @@ fn recomputes(asked: &Asked) -> &'static [Recompute] {
     }
 }
 
-/// The buffers at one rung, asked of the rooms that allocate them.
-fn measured(asked: &Asked, plan: &Plan, rung: Rung) -> Planned {
+/// The program at one rung, whose buffers a run allocates. Not asked of the plan.
+fn program(asked: &Asked, plan: &Plan, rung: Rung) -> Program {
     let engine = match asked.device.hardware {
         Hardware::Cpu(_) => Engine::Cpu {
             threads: plan.threads,
         },
         Hardware::Cuda(_) => Engine::Cuda,
     };
-    let mut memory = Planned::table(plan.precision);
-    match plan.job {
-        Job::Train => plan_training(&plan.model, rung, engine, &mut memory),
-        Job::Evaluate => plan_evaluation(&plan.model, rung, engine, &mut memory),
-    }
-    memory
+    Program::of(plan.job, &plan.model, rung, engine, plan.precision)
 }
 
 proptest! {
@@ -158,7 +152,8 @@ proptest! {
         for micro_batch in (1..=sequences).filter(|size| sequences.is_multiple_of(*size)) {
             for &recompute in recomputes(&asked) {
                 let rung = Rung { micro_batch, recompute, ..last.rung };
-                let bytes = plan.reserve_bytes() + measured(&asked, &plan, rung).total_bytes();
+                let buffers = program(&asked, &plan, rung).bytes(plan.precision);
+                let bytes = plan.reserve_bytes() + buffers;
                 prop_assert!(bytes >= last.bytes, "{rung} takes {bytes}, the last {}", last.bytes);
             }
         }
@@ -174,7 +169,8 @@ proptest! {
         prop_assert_eq!(plan.launch(), &ladder[index]);
         let (reserve, buffers): (Vec<_>, Vec<_>) =
             plan.memory.iter().cloned().partition(|row| row.group == Group::Reserve);
-        prop_assert_eq!(buffers, measured(&asked, &plan, plan.launch().rung).into_rows());
+        let program = program(&asked, &plan, plan.launch().rung);
+        prop_assert_eq!(buffers, program.table(plan.precision));
         prop_assert_eq!(reserve.iter().map(|row| row.bytes).sum::<u64>(), plan.reserve_bytes());
     }
 

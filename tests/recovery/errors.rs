@@ -108,7 +108,7 @@ fn every_attempt_to_write_is_told_what_was_refused_before_it_and_only_once() {
     let mut trainer = trainer(ladder(), injected(&["checkpoint:2".into()])).unwrap();
     let mut attempts = Vec::new();
     trainer
-        .save(|_, saved| -> Result<(), SessionError> {
+        .save(|saved| -> Result<(), SessionError> {
             let micro_batches = saved.recoveries.iter();
             let micro_batches = micro_batches.map(|r| (r.from.micro_batch, r.to.micro_batch));
             attempts.push((saved.rung.micro_batch, micro_batches.collect::<Vec<_>>()));
@@ -129,7 +129,7 @@ fn every_attempt_to_write_is_told_what_was_refused_before_it_and_only_once() {
 fn a_write_that_fails_otherwise_is_not_repeated() {
     let mut trainer = trainer(ladder(), injected(&[])).unwrap();
     let mut attempts = 0;
-    let failed = trainer.save(|_, _| -> Result<(), Error> {
+    let failed = trainer.save(|_| -> Result<(), Error> {
         attempts += 1;
         Err(not_saved(io::ErrorKind::StorageFull).into())
     });

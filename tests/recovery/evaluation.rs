@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use taper::memory::AllocationError;
-use taper::model::{ParamLayout, init_weights};
+use taper::model::{ParamLayout, init_values};
 use taper::ops::cpu::OnCpu;
 use taper::rng::Seed;
 use taper::step::evaluation::Evaluator;
@@ -17,11 +17,11 @@ fn the_loss_of_an_evaluation_does_not_depend_on_the_rung_or_on_refusals() {
     let dims = dims();
     let loss = |ladder: &[Rung], injections: &[&str]| {
         let injections: Vec<String> = injections.iter().map(|&text| text.into()).collect();
-        let backend = OnCpu::<f64>::untuned(2);
+        let backend = Box::new(OnCpu::<f64>::untuned(2));
         let mut evaluator = Evaluator::new(&dims, backend, ladder, injected(&injections)).unwrap();
         let layout = ParamLayout::new(&dims);
-        let filled = evaluator.load(|_, weights, _| {
-            init_weights(&dims, &layout, Seed(3), weights);
+        let filled = evaluator.load(|weights, _| {
+            init_values(&layout, Seed(3), weights).unwrap();
             Ok::<_, AllocationError>(())
         });
         filled.unwrap();

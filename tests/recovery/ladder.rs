@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use taper::faults::{Faults, Injection, Site};
-use taper::memory::{AllocationError, Allocator, Group, Memory, Recoverable};
-use taper::ops::cpu::Host;
+use taper::memory::{AllocationError, Group, Memory, Recoverable};
+use taper::ops::backend::{Buffer, BufferName, BufferSpec, ElementType, Owner};
+use taper::ops::cpu;
 use taper::step::recovery::Workspaces;
 use taper::terms::{Recompute, Rung};
 
@@ -21,8 +22,22 @@ fn rung(number: usize) -> Rung {
     }
 }
 
-fn allocate(memory: &mut Memory, bytes: usize) -> Result<Vec<u32>, AllocationError> {
-    Host::<f32>::new(memory).ids(Group::Workspaces, format_args!("{bytes} bytes"), bytes / 4)
+fn allocate(
+    memory: &mut Memory,
+    element: ElementType,
+    len: usize,
+) -> Result<Buffer, AllocationError> {
+    let name = BufferName {
+        owner: Owner::Model,
+        part: "x",
+    };
+    let spec = BufferSpec {
+        name,
+        group: Group::Workspaces,
+        element,
+        len,
+    };
+    cpu::allocate::<f32>(&spec, memory)
 }
 
 /// A workspace without buffers, that counts how often it was made.
@@ -133,13 +148,16 @@ proptest! {
         let mut held = reserve;
         let mut buffers = Vec::new();
         for len in lens {
-            let mut host = Host::<f32>::new(&mut memory);
-            let (group, name) = (Group::Activations, format_args!("x"));
-            let (granted, bytes) = match len % 3 {
-                0 => (host.compute(group, name, len).map(|x| x.len()), 4 * len as u64),
-                1 => (host.full(group, name, len).map(|x| x.len()), 4 * len as u64),
-                _ => (host.ids(group, name, len).map(|x| x.len()), 4 * len as u64),
+            let element = match len % 3 {
+                0 => ElementType::Compute,
+                1 => ElementType::Full,
+                _ => ElementType::Id,
             };
+            let bytes = 4 * len as u64;
+            let granted = allocate(&mut memory, element, len).map(|buffer| match element {
+                ElementType::Id => buffer.read::<Vec<u32>>().len(),
+                ElementType::Compute | ElementType::Full => buffer.read::<Vec<f32>>().len(),
+            });
             match granted {
                 Ok(granted) => {
                     prop_assert_eq!(granted, len);
@@ -169,12 +187,18 @@ proptest! {
     ) {
         let sizes = rungs.clone();
         let build = move |rung: Rung, memory: &mut Memory| {
-            let buffers = sizes[rung.micro_batch].iter().map(|len| allocate(memory, 4 * len));
+            let buffers = sizes[rung.micro_batch].iter();
+            let buffers = buffers.map(|&len| allocate(memory, ElementType::Id, len));
             buffers.collect::<Result<Vec<_>, _>>()
         };
         let ladder = (0..rungs.len()).map(rung).collect();
         let memory = Memory::limited(Some(limit), 0, Faults::default());
-        let made = Workspaces::allocate(memory, ladder, |memory| allocate(memory, 4 * lasting), build);
+        let made = Workspaces::allocate(
+            memory,
+            ladder,
+            |memory| allocate(memory, ElementType::Id, lasting),
+            build,
+        );
         let takes = |rung: &Vec<usize>| 4 * (lasting + rung.iter().sum::<usize>()) as u64;
         match (made, rungs.iter().position(|rung| takes(rung) <= limit)) {
             (Ok((mut workspaces, _)), Some(fits)) => {

@@ -31,7 +31,7 @@ fn switched(switch: usize, rungs: [Rung; 2]) -> History {
     let mut history = History::default();
     let [mut first, mut second] = rungs.map(|rung| trainer(vec![rung], Memory::default()).unwrap());
     perform(&mut first, &RUN[..switch], &mut history).unwrap();
-    hand_over(&first, &mut second);
+    hand_over(&mut first, &mut second);
     perform(&mut second, &RUN[switch..], &mut history).unwrap();
     history
 }

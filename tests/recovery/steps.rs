@@ -18,7 +18,7 @@ fn refusals_at_step_1000_of_a_resumed_run_train_every_sample_once() {
     // at the third micro-step, and the whole step is made again by micro-batches of two.
     let injections = ["forward:8".to_owned(), "backward:10".to_owned()];
     let mut resumed = trainer(ladder(), injected(&injections)).unwrap();
-    hand_over(&run, &mut resumed);
+    hand_over(&mut run, &mut resumed);
     let steps: Vec<Work> = (998..1003).map(Work::Step).collect();
     let mut history = History::default();
     perform(&mut resumed, &steps, &mut history).unwrap();

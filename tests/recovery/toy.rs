@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use taper::faults::{Faults, Site};
 use taper::memory::{AllocationError, Memory};
 use taper::model::init_values;
-use taper::ops::backend::{CHUNK, OptimizerSettings, StoredBackend, Values};
+use taper::ops::backend::{Backend, CHUNK, OptimizerSettings, Values};
 use taper::ops::cpu::OnCpu;
 use taper::rng::{Seed, Stream};
 use taper::schedule::Schedule;
@@ -61,17 +61,18 @@ pub fn faults(injections: &[String]) -> Faults {
 }
 
 /// Untrained weights, at the first rung of `ladder` that is granted.
-pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer<OnCpu<f32>>, AllocationError> {
-    trainer_of(&dims(), OnCpu::untuned(THREADS), ladder, memory)
+pub fn trainer(ladder: Vec<Rung>, memory: Memory) -> Result<Trainer, AllocationError> {
+    let backend = Box::new(OnCpu::<f32>::untuned(THREADS));
+    trainer_of(&dims(), backend, ladder, memory)
 }
 
 /// As [`trainer`], of any model anywhere.
-pub fn trainer_of<B: StoredBackend>(
+pub fn trainer_of(
     dims: &ModelDims,
-    backend: B,
+    backend: Box<dyn Backend>,
     ladder: Vec<Rung>,
     memory: Memory,
-) -> Result<Trainer<B>, AllocationError> {
+) -> Result<Trainer, AllocationError> {
     let settings = StepSettings {
         seed: Seed(5),
         sequences_per_step: SEQUENCES_PER_STEP,
@@ -93,7 +94,7 @@ pub fn trainer_of<B: StoredBackend>(
     let mut trainer = Trainer::new(dims, backend, ladder, settings, memory)?;
     let layout = trainer.layout.clone();
     trainer.load(|[weights, _, _], _| {
-        init_values(dims, &layout, Seed(5), weights).unwrap();
+        init_values(&layout, Seed(5), weights).unwrap();
         Ok::<_, AllocationError>(())
     })?;
     Ok(trainer)
@@ -108,13 +109,8 @@ fn all(values: &dyn Values) -> Vec<f32> {
 }
 
 /// Goes on with the weights and moments of `from`, as a resumed run does.
-pub fn hand_over<B: StoredBackend>(from: &Trainer<B>, to: &mut Trainer<B>) {
-    let (state, backend) = (&from.state, from.backend());
-    let saved = [
-        all(&*state.full_weights(backend)),
-        all(&*backend.values(&state.m)),
-        all(&*backend.values(&state.v)),
-    ];
+pub fn hand_over(from: &mut Trainer, to: &mut Trainer) {
+    let saved = from.values().map(|values| all(&*values));
     to.loss_scale = from.loss_scale;
     to.load(|into, _| {
         for (into, saved) in into.into_iter().zip(&saved) {
@@ -125,6 +121,12 @@ pub fn hand_over<B: StoredBackend>(from: &Trainer<B>, to: &mut Trainer<B>) {
         Ok::<_, AllocationError>(())
     })
     .unwrap();
+}
+
+/// The weights, in fp32.
+pub fn weights(trainer: &mut Trainer) -> Vec<f32> {
+    let [weights, _, _] = trainer.values();
+    all(&*weights)
 }
 
 /// Sample number `sample` of `step`; evaluations have a number of their own.
@@ -198,8 +200,8 @@ impl History {
     }
 }
 
-pub fn perform<B: StoredBackend>(
-    trainer: &mut Trainer<B>,
+pub fn perform(
+    trainer: &mut Trainer,
     work: &[Work],
     history: &mut History,
 ) -> Result<(), AllocationError> {
@@ -215,8 +217,8 @@ pub fn perform<B: StoredBackend>(
     Ok(())
 }
 
-fn one<B: StoredBackend>(
-    trainer: &mut Trainer<B>,
+fn one(
+    trainer: &mut Trainer,
     work: Work,
     samples: &RefCell<Vec<u32>>,
     recoveries: &mut Vec<Recovery>,
@@ -234,12 +236,12 @@ fn one<B: StoredBackend>(
             let loss = trainer.evaluate(EVAL_SEQUENCES, reader(EVALUATION));
             loss.map(Seen::Loss)
         }
-        Work::Save => trainer.save(|backend, saved| {
+        Work::Save => trainer.save(|saved| {
             recoveries.extend(saved.recoveries);
             Ok(Seen::Saved {
-                weights: all(&*saved.state.full_weights(backend)),
-                m: all(&*backend.values(&saved.state.m)),
-                v: all(&*backend.values(&saved.state.v)),
+                weights: all(saved.weights),
+                m: all(saved.m),
+                v: all(saved.v),
                 rung: saved.rung,
             })
         }),

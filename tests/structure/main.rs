@@ -62,11 +62,11 @@ const OPS_FLOORS: Floors = Floors {
         ("loops", "loops over slices on the CPU"),
         ("launch", "launches of kernels on a GPU"),
         ("gemm", "matrix products: verified, measured, remembered"),
-        ("backend", "the seam: operations as the model asks for them"),
+        ("clock", "clocks of devices"),
+        ("backend", "the seam: operations as data, and a device that runs them"),
         ("cpu", "one side: the CPU"),
         ("partition", "scratch, by shapes alone"),
         ("cuda", "the other side: a GPU"),
-        ("timed", "a backend with a clock"),
     ],
 };
 

@@ -38,13 +38,13 @@ pub(super) fn run(args: GemmArgs) -> Result<()> {
     let square = |default| args.subject.square(default);
     in_thread_pool(plan.threads, || match subject.found.ordinal {
         None => {
-            let cache = backends::cpu_cache(&plan, device);
+            let cache = backends::cpu_cache(device, plan.threads, plan.gemm);
             run.on(&Cpu::<f32>::new(plan.inputs), cache, square(CPU_SQUARE))
         }
         #[cfg(feature = "cuda")]
         Some(ordinal) => {
             let gpu = GpuGemm::open(ordinal, device, plan.gemm_backend)?;
-            let cache = backends::gpu_cache(&gpu, &plan, ordinal, device);
+            let cache = backends::gpu_cache(&gpu, plan.gemm, ordinal, device);
             run.on(&gpu, cache, square(GPU_SQUARE))
         }
         #[cfg(not(feature = "cuda"))]
@@ -72,8 +72,7 @@ impl GemmBenchRun<'_> {
             if args.json { Ok(()) } else { print_now(text) }
         };
         say(&report.heading())?;
-        let rung = plan.launch().rung;
-        let gemms = Problem::of_training(&plan.model, rung, plan.inputs);
+        let gemms = plan.program(plan.launch().rung).gemms(plan.inputs);
         let problems: Vec<Problem> = gemms.iter().map(|gemm| gemm.problem).collect();
         report.cache = cache.as_ref().map(|cache| cache.path().to_owned());
         let mut searches = Searches::new(device, plan, cache, &problems);

@@ -3,9 +3,6 @@
 use std::time::Instant;
 
 #[cfg(feature = "cuda")]
-use half::{bf16, f16};
-
-#[cfg(feature = "cuda")]
 use super::GPU_SQUARE;
 use super::{CPU_SQUARE, Subject, SubjectArgs, ceiling};
 use crate::commands::explain;
@@ -14,23 +11,16 @@ use crate::device::{self, DeviceProfile};
 use crate::error::Result;
 use crate::faults::{Faults, Site};
 use crate::memory::{AllocationError, Memory};
-use crate::model::{ParamLayout, init_values};
-use crate::ops::backend::{Backend, StoredBackend};
+use crate::model::{Lap, init_values};
+use crate::ops::backend::Backend;
 #[cfg(feature = "cuda")]
 use crate::ops::gemm::gpu::GpuGemm;
 use crate::ops::gemm::{Cpu, Table};
-#[cfg(feature = "cuda")]
-use crate::ops::launch::GpuElement;
-#[cfg(feature = "cuda")]
-use crate::ops::timed::EventClock;
-use crate::ops::timed::{Clock, HostClock, Parts, Timed};
 use crate::plan::Plan;
 use crate::report::{Measured, ReportOptions, StepBench, search_bar, step_bench_heading};
 use crate::rng::{Seed, Stream};
 use crate::session::SessionError;
 use crate::step::Trainer;
-#[cfg(feature = "cuda")]
-use crate::terms::Precision;
 
 /// How fast a training step is, and where its time goes
 ///
@@ -72,12 +62,8 @@ pub(super) fn run(args: StepArgs) -> Result<()> {
         None => run.on_cpu(),
         #[cfg(feature = "cuda")]
         Some(ordinal) => {
-            let gpu = backends::Opened::new(ordinal, &plan, device)?;
-            match plan.precision {
-                Precision::Float32 => run.on_gpu::<f32>(&gpu, ordinal),
-                Precision::Bfloat16 => run.on_gpu::<bf16>(&gpu, ordinal),
-                Precision::Float16 => run.on_gpu::<f16>(&gpu, ordinal),
-            }
+            let gpu = backends::Opened::new(ordinal, device, (&plan).into())?;
+            run.on_gpu(&gpu, ordinal)
         }
         #[cfg(not(feature = "cuda"))]
         Some(_) => Err(device::DeviceError::NoCuda.into()),
@@ -101,11 +87,10 @@ struct StepBenchRun<'a> {
 impl StepBenchRun<'_> {
     fn on_cpu(&self) -> Result<Measured> {
         let (plan, profile) = (self.plan, self.profile());
-        let backend = backends::cpu(plan, profile, self.search());
-        let backend = Timed::new(backend, HostClock, &plan.model, self.parameters());
+        let backend = backends::cpu(profile, plan.into(), self.search());
         let measured = self.steps(backend, self.memory(), device::peak_resident_bytes)?;
         let square = self.args.subject.square(CPU_SQUARE);
-        let cache = backends::cpu_cache(plan, profile);
+        let cache = backends::cpu_cache(profile, plan.threads, plan.gemm);
         Ok(Measured {
             ceiling: ceiling(&Cpu::<f32>::new(plan.inputs), plan, cache, square).now,
             ..measured
@@ -113,12 +98,10 @@ impl StepBenchRun<'_> {
     }
 
     #[cfg(feature = "cuda")]
-    fn on_gpu<T: GpuElement>(&self, gpu: &backends::Opened, ordinal: usize) -> Result<Measured> {
+    fn on_gpu(&self, gpu: &backends::Opened, ordinal: usize) -> Result<Measured> {
         let (plan, profile) = (self.plan, self.profile());
         let card = gpu.device();
-        let backend = gpu.backend::<T>(self.search())?;
-        let clock = EventClock::new(backend.gpu().stream());
-        let backend = Timed::new(backend, clock, &plan.model, self.parameters());
+        let backend = gpu.backend(self.search())?;
         let context = card.cuda_stream().context().clone();
         let used = || {
             let (free, _) = context.mem_get_info().ok()?;
@@ -129,7 +112,7 @@ impl StepBenchRun<'_> {
         let gpu = GpuGemm::on(&card, profile, plan.gemm_backend)
             .map_err(|e| device::explain(e, ordinal))?;
         let square = self.args.subject.square(GPU_SQUARE);
-        let cache = backends::gpu_cache(&gpu, plan, ordinal, profile);
+        let cache = backends::gpu_cache(&gpu, plan.gemm, ordinal, profile);
         Ok(Measured {
             ceiling: ceiling(&gpu, plan, cache, square).now,
             ..measured
@@ -143,10 +126,6 @@ impl StepBenchRun<'_> {
         }
     }
 
-    fn parameters(&self) -> usize {
-        ParamLayout::new(&self.plan.model).len
-    }
-
     fn profile(&self) -> &DeviceProfile {
         &self.subject.found.profile
     }
@@ -157,9 +136,9 @@ impl StepBenchRun<'_> {
     }
 
     /// Measures everything but the ceiling. That takes memory of its own, so everything here is released before.
-    fn steps<B: StoredBackend, C: Clock + 'static>(
+    fn steps(
         &self,
-        backend: Timed<B, C>,
+        backend: Box<dyn Backend>,
         memory: Memory,
         used_bytes: impl FnOnce() -> Option<u64>,
     ) -> Result<Measured> {
@@ -174,14 +153,14 @@ impl StepBenchRun<'_> {
         let apart = (0..STEPS_TAKEN_APART).map(|_| steps.apart());
         let mut apart = apart.collect::<Result<Vec<_>>>()?;
         apart.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        let (taken_apart_seconds, parts) = apart.swap_remove(STEPS_TAKEN_APART / 2);
+        let (taken_apart_seconds, laps) = apart.swap_remove(STEPS_TAKEN_APART / 2);
         let trainer = &mut steps.trainer;
         Ok(Measured {
             rung: trainer.rung(),
-            inputs: trainer.backend().inputs(),
+            inputs: self.plan.inputs,
             step_seconds,
             taken_apart_seconds,
-            parts,
+            laps,
             planned_bytes: trainer.memory().held_bytes(),
             used_bytes,
             ceiling: None,
@@ -192,20 +171,20 @@ impl StepBenchRun<'_> {
 }
 
 /// A training run that goes nowhere.
-struct Steps<B: StoredBackend, C: Clock + 'static> {
-    trainer: Trainer<Timed<B, C>>,
+struct Steps {
+    trainer: Trainer,
     tokens: RandomTokens,
     next: u64,
 }
 
-impl<B: StoredBackend, C: Clock + 'static> Steps<B, C> {
+impl Steps {
     /// Allocates a trainer with the weights that a run starts from; zeros would be faster on some devices.
-    fn new(plan: &Plan, backend: Timed<B, C>, memory: Memory) -> Result<Self> {
+    fn new(plan: &Plan, backend: Box<dyn Backend>, memory: Memory) -> Result<Self> {
         let (dims, seed, step) = (&plan.model, plan.step.seed, plan.step.clone());
         let mut trainer = Trainer::new(dims, backend, plan.rungs(), step, memory)?;
         let layout = trainer.layout.clone();
         trainer.load(|[weights, _, _], memory| {
-            let filled = init_values(dims, &layout, seed, weights);
+            let filled = init_values(&layout, seed, weights);
             filled.map_err(|error| memory.refusal(Site::Launch, error.into()))
         })?;
         Ok(Self {
@@ -240,12 +219,12 @@ impl<B: StoredBackend, C: Clock + 'static> Steps<B, C> {
     }
 
     /// Seconds of a step done operation by operation, and of each operation.
-    fn apart(&mut self) -> Result<(f64, Parts)> {
-        self.trainer.backend().start();
+    fn apart(&mut self) -> Result<(f64, Vec<Lap>)> {
+        self.trainer.executor().start_clock();
         let seconds = self.whole()?;
-        let parts = self.trainer.backend().stop();
-        let parts = parts.map_err(|refused| self.trainer.memory().refusal(Site::Update, refused));
-        Ok((seconds, parts?))
+        let laps = self.trainer.executor().stop_clock();
+        let laps = laps.map_err(|refused| self.trainer.memory().refusal(Site::Update, refused));
+        Ok((seconds, laps?))
     }
 }
 

@@ -1,57 +1,51 @@
 //! The token ids of a micro-batch.
 
-use crate::memory::{Allocator, Group};
+use super::{BufferName, BufferSpec, ElementType, Owner};
+use crate::memory::Group;
 use crate::terms::Engine;
 
-/// Ids, (B, T) row-major each, in the memory of the host.
-pub(crate) struct Tokens<I> {
-    pub inputs: I,
-    pub targets: I,
-}
-
-impl<I> Tokens<I> {
-    pub fn new<A: Allocator<Ids = I>>(rows: usize, memory: &mut A) -> Result<Self, A::Error> {
-        Ok(Self {
-            inputs: memory.ids(Group::Workspaces, format_args!("inputs"), rows)?,
-            targets: memory.ids(Group::Workspaces, format_args!("targets"), rows)?,
-        })
-    }
-}
-
-/// A micro-batch on a GPU, and room for two that are copied there ahead of their time.
-#[cfg_attr(
-    not(feature = "cuda"),
-    expect(dead_code, reason = "only planned, and held for a trial")
-)]
-pub(crate) struct Packets<I> {
-    pub current: I,
-    pub ahead: [I; 2],
+/// The numbers that differ from one micro-step to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BatchHeader {
+    pub step: u32,
+    /// Index, within the step, of the micro-batch's first sequence.
+    pub first_sample: u32,
+    /// Factor of the gradients of a row's loss.
+    pub scale: f64,
 }
 
 /// Words of a packet before its tokens.
 pub(crate) const PACKET_HEAD: usize = 4;
 
-impl<I> Packets<I> {
-    pub fn new<A: Allocator<Ids = I>>(rows: usize, memory: &mut A) -> Result<Self, A::Error> {
-        // Inputs, targets, and the rows in the order of their tokens.
-        let words = PACKET_HEAD + 3 * rows;
-        let mut ids = |name| memory.ids(Group::Workspaces, format_args!("{name}"), words);
-        Ok(Self {
-            current: ids("micro-batch")?,
-            ahead: [ids("micro-batch ahead 1")?, ids("micro-batch ahead 2")?],
-        })
+/// The buffers of a micro-batch of up to `rows` tokens.
+pub fn batch_specs(engine: Engine, rows: usize) -> Vec<BufferSpec> {
+    match engine {
+        Engine::Cpu { .. } => token_specs(rows).into(),
+        Engine::Cuda => packet_specs(rows).into(),
     }
 }
 
-/// Notes in `memory` the buffers of a backend's batch of `rows` tokens.
-pub(crate) fn plan_batch<A: Allocator>(
-    rows: usize,
-    engine: Engine,
-    memory: &mut A,
-) -> Result<(), A::Error> {
-    match engine {
-        Engine::Cpu { .. } => Tokens::new(rows, memory).map(|_| ()),
-        Engine::Cuda => Packets::new(rows, memory).map(|_| ()),
+/// Inputs and targets, in the memory of the host.
+pub(crate) fn token_specs(rows: usize) -> [BufferSpec; 2] {
+    ["inputs", "targets"].map(|part| ids(part, rows))
+}
+
+/// The packet that operations on a GPU read, and two that are copied there ahead of their time.
+pub(crate) fn packet_specs(rows: usize) -> [BufferSpec; 3] {
+    // Inputs, targets, and the rows in the order of their tokens.
+    let words = PACKET_HEAD + 3 * rows;
+    ["micro-batch", "micro-batch ahead 1", "micro-batch ahead 2"].map(|part| ids(part, words))
+}
+
+fn ids(part: &'static str, len: usize) -> BufferSpec {
+    BufferSpec {
+        name: BufferName {
+            owner: Owner::Model,
+            part,
+        },
+        group: Group::Workspaces,
+        element: ElementType::Id,
+        len,
     }
 }
 

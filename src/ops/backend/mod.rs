@@ -1,146 +1,152 @@
-//! The one seam between the model and what computes it: buffers, the micro-batch, and the operations on them.
+//! The one seam between the model and what computes it: operations as data, buffers, and a device that runs one on the
+//! other.
 //!
-//! [`Backend`] is every operation of a training step over buffers of one device. The model says which, in which
-//! order; a backend says how: [`OnCpu`](super::cpu::OnCpu) by functions over slices, `OnGpu` by kernels. Work that a
-//! GPU does in one pass (the residual add and the norm after it, a product and GELU) is one operation here.
+//! A program ([`crate::model::Program`]) says which operations, in which order, on which buffers; a [`Backend`] says
+//! how: [`OnCpu`](super::cpu::OnCpu) by functions over slices, `OnGpu` by kernels.
 
-mod arguments;
-mod backward;
 mod batch;
-mod forward;
+mod buffer;
+mod frame;
+mod op;
+mod operands;
 mod update;
 mod values;
+mod work;
 
-pub use arguments::{
-    Affine, AttentionOut, AttentionSaved, BatchHeader, DropoutSite, EmbeddingGradients,
-    EmbeddingTables, GradientWrite, Gradients, Mask, Masks, NormSaved, NormStats, Part, PartMut,
-    Residual, RowShape, Shape, TrainingState,
-};
-pub use backward::Backward;
+pub(crate) use batch::token_specs;
+pub use batch::{BatchHeader, batch_specs, rows_by_token};
 #[cfg(feature = "cuda")]
-pub(crate) use batch::PACKET_HEAD;
-pub use batch::rows_by_token;
-pub(crate) use batch::{Packets, Tokens, plan_batch};
-pub use forward::Forward;
-pub use update::{AdamW, DecayRun, Ended, OptimizerSettings, Update};
-pub use values::{CHUNK, StoredBackend, Values, ValuesMut};
+pub(crate) use batch::{PACKET_HEAD, packet_specs};
+pub use buffer::Buffer;
+pub use frame::{Frame, Mask};
+pub use op::{Flow, Op, Operand, attention_shape};
+pub use operands::{
+    Affine, BufferId, BufferName, BufferSpec, DropoutSettings, DropoutSite, ElementType,
+    Embeddings, GradientWrite, Matrix, Owner, RowShape, RowStats, Shape, Span,
+};
+pub use update::{AdamW, DecayRun, Ended, OptimizerSettings, TrainingState, Update};
+pub use values::{CHUNK, Values, ValuesMut};
 pub(crate) use values::{chunks, on_host, room};
+pub use work::{OpKind, Work};
 
-use super::gemm::{Table, TrainingGemm};
-use crate::memory::{AllocationError, Allocator, Memory, Refused};
+use std::any::Any;
+
+use super::clock::Clock;
+use super::gemm::candidate::Device;
+use super::gemm::{Dispatch, Table, TrainingGemm};
+use crate::memory::{AllocationError, Memory, Refused};
 use crate::terms::{Engine, Inputs, NamedChoice, Precision};
 
 /// The outcome of an operation. On a GPU it may still be under way.
 pub type Done = Result<(), Refused>;
 
-/// The failure to load a micro-batch. `E` is the error of whoever reads its samples.
-#[derive(Debug)]
-pub enum LoadError<E> {
-    /// The samples could not be read.
-    Read(E),
-    /// The device did not take them.
-    Refused(Refused),
-}
+/// A function that writes inputs and targets, and tells whether it could.
+pub type ReadTokens<'a> = dyn FnMut(&mut [u32], &mut [u32]) -> bool + 'a;
 
-impl<E> From<Refused> for LoadError<E> {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
+/// Work that was done once and can be replayed; a backend's own.
+#[derive(Default)]
+#[cfg_attr(
+    not(feature = "cuda"),
+    expect(dead_code, reason = "the CPU records nothing")
+)]
+pub struct Recording(pub(in crate::ops) Option<Box<dyn Any>>);
 
-/// A function that writes inputs and targets.
-pub type ReadTokens<'a, E> = dyn FnMut(&mut [u32], &mut [u32]) -> Result<(), E> + 'a;
-
-/// The buffers of one device.
-pub trait Buffers: Sized + 'static {
-    /// A buffer in the precision that the model computes in.
-    type Compute: 'static;
-    /// A buffer in fp32.
-    type Full: 'static;
-    /// A micro-batch in the memory of the device.
-    type Batch: 'static;
-    /// The header of a micro-batch, there, too.
-    type Header;
-    type Allocator<'a>: Allocator<Compute = Self::Compute, Full = Self::Full, Error = AllocationError>
-    where
-        Self: 'a;
-
-    fn engine(&self) -> Engine;
-    fn precision(&self) -> Precision;
-    fn allocator<'a>(&'a self, memory: &'a mut Memory) -> Self::Allocator<'a>;
-    /// Allocates a micro-batch of up to `rows` tokens.
-    ///
-    /// # Errors
-    /// When its memory is refused.
-    fn batch(&self, rows: usize, memory: &mut Memory) -> Result<Self::Batch, AllocationError>;
-    /// Lets `read` write the inputs and targets, (B, T) each with `rows` tokens, at the beginning of two
-    /// slices, and makes them the micro-batch.
-    ///
-    /// # Errors
-    /// The errors of `read` and of the device.
-    fn load<E>(
-        &self,
-        batch: &mut Self::Batch,
-        rows: usize,
-        header: BatchHeader,
-        read: &mut ReadTokens<E>,
-    ) -> Result<(), LoadError<E>>;
-    fn header(batch: &Self::Batch) -> &Self::Header;
-    /// Zeroes the part.
-    fn clear(&self, part: PartMut<Self::Compute>) -> Done;
-}
-
-/// Everything that a device computes in a training step.
+/// A device that runs the operations of a program.
 ///
-/// Shapes are those of the CPU bodies, whose documentation gives the formulas. Operations allocate nothing. They panic
-/// when a part has another length than its neighbours require: a defect of the caller.
-pub trait Backend: Forward + Backward {
-    /// The loss so far.
-    type Tally: 'static;
-    /// The numbers that an update of the weights reads beside the state.
-    type Optimizer: 'static;
-    /// A recording of work that was done once and can be replayed.
-    type Recording: Default + 'static;
+/// Operations allocate nothing. They panic when a part has another length than its neighbours require: a defect of the
+/// caller.
+pub trait Backend {
+    fn engine(&self) -> Engine;
+    /// Precision of weights and activations in memory.
+    fn precision(&self) -> Precision;
     /// The input type of GEMMs.
     fn inputs(&self) -> Inputs;
-    /// Decides which candidates compute the GEMMs of a rung, in at most `room` bytes; see
-    /// [`Dispatch::prepare`](super::gemm::Dispatch::prepare).
-    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>);
-    /// The candidate of each GEMM, for a checkpoint.
-    fn products(&self) -> Table;
-    /// Choices since the last call.
-    fn take_choices(&self) -> Vec<NamedChoice>;
-    /// Does `work`, whose operations and buffers are the same whenever it is called with this recording.
-    fn record(&self, recording: &mut Self::Recording, work: impl FnMut() -> Done) -> Done;
-    /// Allocates an empty tally.
+    /// The GEMMs of the device.
+    fn gemms(&self) -> &dyn Gemms;
+    /// A clock of the device's work.
+    fn clock(&self) -> Box<dyn Clock>;
+
+    /// A buffer of zeros.
     ///
     /// # Errors
     /// When its memory is refused.
-    fn tally(&self) -> Result<Self::Tally, Refused>;
-    /// Empties the tally.
-    fn reset(&self, tally: &mut Self::Tally) -> Done;
-    /// Adds the losses of whole samples, `positions` each. The sum has the same bits whatever the
-    /// micro-batch.
-    fn add_losses(
-        &self,
-        losses: Part<Self::Full>,
-        positions: usize,
-        tally: &mut Self::Tally,
-    ) -> Done;
-    /// The sum so far, in nats. Waits for the device.
-    fn loss(&self, tally: &Self::Tally) -> Result<f64, Refused>;
-    /// Allocates the numbers for updates of parameters with these runs of decay.
+    fn allocate(&self, spec: &BufferSpec, memory: &mut Memory) -> Result<Buffer, AllocationError>;
+    /// A micro-batch of up to `rows` tokens, in the buffers of [`batch_specs`].
+    ///
+    /// # Errors
+    /// When its memory is refused.
+    fn batch(&self, rows: usize, memory: &mut Memory) -> Result<Buffer, AllocationError>;
+    /// The loss so far, empty, and all that an update of parameters with these runs of decay reads beside the
+    /// [`TrainingState`]. Without runs there are no updates.
     ///
     /// # Errors
     /// When their memory is refused.
-    fn optimizer(&self, decays: &[DecayRun]) -> Result<Self::Optimizer, Refused>;
-    /// Clips, and updates the weights unless the loss or a gradient is not finite. Waits for the device. An optimizer
-    /// is used with one tally and one state for life: a recording holds their addresses.
+    fn numbers(&self, decays: &[DecayRun]) -> Result<Buffer, Refused>;
+
+    /// Lets `read` write the inputs and targets, (B, T) each with `rows` tokens, at the beginning of two
+    /// slices, and makes them the micro-batch. Does nothing more when `read` could not.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn load(&self, batch: &Buffer, rows: usize, header: BatchHeader, read: &mut ReadTokens)
+    -> Done;
+    /// Computes `op` on the operands that `frame` has for it.
+    ///
+    /// # Errors
+    /// The device's refusal.
+    fn run(&self, op: &Op, frame: &Frame) -> Done;
+    /// Does `work`, whose operations and buffers are the same whenever it is called with this recording.
+    ///
+    /// # Errors
+    /// Those of `work`, and the device's refusal.
+    fn record(&self, recording: &mut Recording, work: &mut dyn FnMut() -> Done) -> Done;
+    /// Clips, and updates the weights unless the loss or a gradient is not finite. Waits for the device. The numbers
+    /// are used with one state for life: a recording holds its addresses.
+    ///
+    /// # Errors
+    /// The device's refusal.
     fn update(
         &self,
-        optimizer: &mut Self::Optimizer,
-        state: TrainingState<Self>,
+        numbers: &Buffer,
+        state: TrainingState,
         update: &Update,
-        tally: &mut Self::Tally,
     ) -> Result<Ended, Refused>;
+    /// The loss so far, in nats. Waits for the device.
+    ///
+    /// # Errors
+    /// The device's refusal.
+    fn loss(&self, numbers: &Buffer) -> Result<f64, Refused>;
+
+    /// A buffer's values, to read and write as fp32, rounded where its precision is lower.
+    fn values<'a>(&'a self, buffer: &'a mut Buffer) -> Box<dyn ValuesMut + 'a>;
+    /// `weights` become `master`, rounded.
+    ///
+    /// # Errors
+    /// The device's refusal.
+    fn round(&self, master: &Buffer, weights: &Buffer) -> Done;
+}
+
+/// The GEMMs of a device: which candidate computes which.
+pub trait Gemms {
+    /// Decides which candidates compute `gemms`, in at most `room` bytes; see
+    /// [`Dispatch::prepare`](super::gemm::Dispatch::prepare).
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>);
+    /// The candidate of each GEMM, for a checkpoint.
+    fn table(&self) -> Table;
+    /// Choices since the last call.
+    fn take_choices(&self) -> Vec<NamedChoice>;
+}
+
+impl<D: Device> Gemms for Dispatch<D> {
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
+        self.prepare(gemms, room);
+    }
+
+    fn table(&self) -> Table {
+        self.table()
+    }
+
+    fn take_choices(&self) -> Vec<NamedChoice> {
+        self.take_choices()
+    }
 }

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::Buffer;
+
 /// nanoGPT's optimizer keys.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OptimizerSettings {
@@ -13,6 +15,17 @@ pub struct OptimizerSettings {
     pub eps: f64,
     /// Largest global gradient norm; 0 turns clipping off.
     pub grad_clip: f64,
+}
+
+/// The buffers that an update of the weights changes and reads, flat in the parameters' order.
+#[derive(Clone, Copy)]
+pub struct TrainingState<'a> {
+    pub weights: &'a Buffer,
+    /// The fp32 weights behind `weights` of lower precision.
+    pub master: Option<&'a Buffer>,
+    pub m: &'a Buffer,
+    pub v: &'a Buffer,
+    pub gradients: &'a Buffer,
 }
 
 /// A run of neighbouring parameters that all decay, or all do not.

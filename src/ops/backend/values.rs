@@ -6,9 +6,6 @@
 use std::io;
 use std::ops::Range;
 
-use super::Backend;
-use crate::memory::Refused;
-
 /// The most values that are handed over at once; 256 KiB stay in L2.
 pub const CHUNK: usize = 64 * 1024;
 
@@ -33,22 +30,16 @@ pub trait Values: Sync {
     }
 }
 
-/// Values in a row that a checkpoint is read into, wherever they lie.
-pub trait ValuesMut {
-    fn len(&self) -> usize;
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
+/// Values in a row that a checkpoint is read into, too.
+pub trait ValuesMut: Values {
     /// Replaces the values from `start` on by `from`, which are at most [`CHUNK`].
     ///
     /// # Errors
     /// Those of [`Values::read`].
     fn write(&mut self, start: usize, from: &[f32]) -> io::Result<()>;
 
-    /// All of them, where the host has them: saves the copies.
-    fn in_host_memory(&mut self) -> Option<&mut [f32]> {
+    /// As [`Values::in_host_memory`].
+    fn in_host_memory_mut(&mut self) -> Option<&mut [f32]> {
         None
     }
 }
@@ -82,48 +73,39 @@ impl Values for Vec<f32> {
     }
 }
 
-impl ValuesMut for &mut [f32] {
+impl Values for &mut [f32] {
     fn len(&self) -> usize {
         <[f32]>::len(self)
     }
 
+    fn read(&self, start: usize, to: &mut [f32]) -> io::Result<()> {
+        (&**self).read(start, to)
+    }
+
+    fn in_host_memory(&self) -> Option<&[f32]> {
+        Some(self)
+    }
+}
+
+impl ValuesMut for &mut [f32] {
     fn write(&mut self, start: usize, from: &[f32]) -> io::Result<()> {
         self[start..][..from.len()].copy_from_slice(from);
         Ok(())
     }
 
-    fn in_host_memory(&mut self) -> Option<&mut [f32]> {
+    fn in_host_memory_mut(&mut self) -> Option<&mut [f32]> {
         Some(self)
     }
 }
 
 impl ValuesMut for Vec<f32> {
-    fn len(&self) -> usize {
-        Values::len(self)
-    }
-
     fn write(&mut self, start: usize, from: &[f32]) -> io::Result<()> {
         self.as_mut_slice().write(start, from)
     }
 
-    fn in_host_memory(&mut self) -> Option<&mut [f32]> {
+    fn in_host_memory_mut(&mut self) -> Option<&mut [f32]> {
         Some(self)
     }
-}
-
-/// A backend whose weights and moments can be read and written as [`Values`]: saved and resumed.
-pub trait StoredBackend: Backend {
-    fn values<'a>(&'a self, buffer: &'a Self::Full) -> Box<dyn Values + 'a>;
-    fn values_mut<'a>(&'a self, buffer: &'a mut Self::Full) -> Box<dyn ValuesMut + 'a>;
-    /// The weights that the model computes with, widened to f32.
-    fn weights<'a>(&'a self, weights: &'a Self::Compute) -> Box<dyn Values + 'a>;
-    /// The weights to write; values are rounded to their precision.
-    fn weights_mut<'a>(&'a self, weights: &'a mut Self::Compute) -> Box<dyn ValuesMut + 'a>;
-    /// `weights` become `master`, rounded.
-    ///
-    /// # Errors
-    /// Those of the device.
-    fn round(&self, master: &Self::Full, weights: &mut Self::Compute) -> Result<(), Refused>;
 }
 
 /// `range`, a [`CHUNK`] at a time.

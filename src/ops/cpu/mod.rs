@@ -2,28 +2,26 @@
 
 pub mod adamw;
 pub mod attention;
-mod backward;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
-mod forward;
 pub mod layer_norm;
 pub mod linear;
 mod memory;
-mod values;
+mod run;
 
-pub use memory::Host;
+pub use memory::allocate;
 
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
-    Backend, BatchHeader, Buffers, DecayRun, Done, DropoutSite, Ended, GradientWrite, Gradients,
-    LoadError, Mask, Masks, NormStats, Part, PartMut, ReadTokens, Tokens, TrainingState, Update,
+    Backend, BatchHeader, Buffer, BufferSpec, DecayRun, Done, Ended, Frame, Gemms, GradientWrite,
+    Op, ReadTokens, Recording, TrainingState, Update, ValuesMut, token_specs,
 };
-use crate::ops::gemm::{Cpu, Products, Table, TrainingGemm};
-use crate::ops::loops::{Element, parallel};
-use crate::terms::{Engine, Inputs, NamedChoice, Precision};
-use attention::{AttentionWorkspace, WeightDropout};
-use dropout::Dropout;
+use crate::ops::clock::{Clock, HostClock};
+use crate::ops::gemm::{Cpu, Products};
+use crate::ops::loops::Element;
+use crate::terms::{Engine, Inputs, Precision};
+use memory::{values, zeros};
 
 /// Computes in `T` on the threads of the current pool: f32, or f64 in tests.
 pub struct OnCpu<T: Element> {
@@ -37,13 +35,6 @@ impl<T: Element> OnCpu<T> {
         Self { products, threads }
     }
 
-    fn attention_work<'a>(&self, scratch: &'a mut [T]) -> AttentionWorkspace<'a, T> {
-        AttentionWorkspace {
-            scratch,
-            products: self.products.sequential(),
-        }
-    }
-
     /// A CPU that computes every GEMM by its fallback.
     pub fn untuned(threads: usize) -> Self {
         Self::new(threads, Products::untuned(Cpu::default()))
@@ -51,98 +42,19 @@ impl<T: Element> OnCpu<T> {
 }
 
 /// Token ids, (B, T) each.
-pub struct Batch {
-    tokens: Tokens<Vec<u32>>,
+struct Batch {
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
     header: BatchHeader,
 }
 
-/// The loss so far.
-pub struct Tally {
+/// The loss so far, and the parameters that decay, and those that do not.
+struct Numbers {
     loss: f64,
-}
-
-/// The parameters that decay, and those that do not.
-pub struct Optimizer {
     decays: Vec<DecayRun>,
 }
 
-impl Batch {
-    pub fn new(inputs: Vec<u32>, targets: Vec<u32>, header: BatchHeader) -> Self {
-        Self {
-            tokens: Tokens { inputs, targets },
-            header,
-        }
-    }
-
-    /// These inputs, for generating.
-    pub fn of(inputs: &[u32]) -> Self {
-        Self::new(inputs.to_vec(), Vec::new(), BatchHeader::default())
-    }
-}
-
-impl<'a, T> Part<'a, Vec<T>> {
-    pub fn slice(self) -> &'a [T] {
-        &self.buffer[self.range()]
-    }
-}
-
-impl<'a, T> PartMut<'a, Vec<T>> {
-    fn slice(self) -> &'a mut [T] {
-        let range = self.range();
-        &mut self.buffer[range]
-    }
-}
-
-impl<'a, T> Gradients<'a, Vec<T>> {
-    /// A bias lies behind its weight.
-    fn slices(self) -> (&'a mut [T], Option<&'a mut [T]>) {
-        let (weights, rest) = self.buffer[self.weight.start..].split_at_mut(self.weight.len());
-        let bias = self.bias.map(|bias| {
-            let start = bias.start - self.weight.end;
-            &mut rest[start..start + bias.len()]
-        });
-        (weights, bias)
-    }
-}
-
-impl<'a, T> NormStats<'a, Vec<T>> {
-    fn slices(self) -> layer_norm::NormStatsSlices<'a, T> {
-        layer_norm::NormStatsSlices {
-            mean: self.mean.slice(),
-            rstd: self.rstd.slice(),
-        }
-    }
-}
-
-impl Masks<'_, BatchHeader> {
-    fn dropout(self) -> Dropout {
-        Dropout {
-            p: self.p,
-            seed: self.seed,
-            step: self.header.step,
-            first_sample: self.header.first_sample,
-        }
-    }
-}
-
-/// The dropout of attention's weights.
-fn weight_dropout(mask: Mask<BatchHeader>) -> WeightDropout {
-    let DropoutSite::Attention { layer, .. } = mask.site else {
-        unreachable!("attention's weights have a site of their own");
-    };
-    WeightDropout {
-        dropout: mask.masks.dropout(),
-        layer,
-    }
-}
-
-impl<T: Element> Buffers for OnCpu<T> {
-    type Compute = Vec<T>;
-    type Full = Vec<T>;
-    type Batch = Batch;
-    type Header = BatchHeader;
-    type Allocator<'a> = Host<'a, T>;
-
+impl<T: Element> Backend for OnCpu<T> {
     fn engine(&self) -> Engine {
         Engine::Cpu {
             threads: self.threads,
@@ -153,111 +65,92 @@ impl<T: Element> Buffers for OnCpu<T> {
         Precision::Float32
     }
 
-    fn allocator<'a>(&'a self, memory: &'a mut Memory) -> Host<'a, T> {
-        Host::new(memory)
-    }
-
-    fn batch(&self, rows: usize, memory: &mut Memory) -> Result<Batch, AllocationError> {
-        Ok(Batch {
-            tokens: Tokens::new(rows, &mut Host::<T>::new(memory))?,
-            header: BatchHeader::default(),
-        })
-    }
-
-    fn load<E>(
-        &self,
-        batch: &mut Batch,
-        _rows: usize,
-        header: BatchHeader,
-        read: &mut ReadTokens<E>,
-    ) -> Result<(), LoadError<E>> {
-        batch.header = header;
-        read(&mut batch.tokens.inputs, &mut batch.tokens.targets).map_err(LoadError::Read)
-    }
-
-    fn header(batch: &Batch) -> &BatchHeader {
-        &batch.header
-    }
-
-    fn clear(&self, part: PartMut<Vec<T>>) -> Done {
-        parallel::zero(part.slice());
-        Ok(())
-    }
-}
-
-impl<T: Element> Backend for OnCpu<T> {
-    type Tally = Tally;
-    type Optimizer = Optimizer;
-    type Recording = ();
-
     fn inputs(&self) -> Inputs {
         self.products.inputs()
     }
 
-    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
-        self.products.prepare(gemms, room);
+    fn gemms(&self) -> &dyn Gemms {
+        &self.products
     }
 
-    fn products(&self) -> Table {
-        self.products.table()
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(HostClock::default())
     }
 
-    fn take_choices(&self) -> Vec<NamedChoice> {
-        self.products.take_choices()
+    fn allocate(&self, spec: &BufferSpec, memory: &mut Memory) -> Result<Buffer, AllocationError> {
+        allocate::<T>(spec, memory)
     }
 
-    fn record(&self, _recording: &mut (), mut work: impl FnMut() -> Done) -> Done {
-        work()
+    fn batch(&self, rows: usize, memory: &mut Memory) -> Result<Buffer, AllocationError> {
+        let [inputs, targets] = token_specs(rows);
+        Ok(Buffer::new(Batch {
+            inputs: zeros(&inputs, 0, memory)?,
+            targets: zeros(&targets, 0, memory)?,
+            header: BatchHeader::default(),
+        }))
     }
 
-    fn tally(&self) -> Result<Tally, Refused> {
-        Ok(Tally { loss: 0.0 })
-    }
-
-    fn reset(&self, tally: &mut Tally) -> Done {
-        tally.loss = 0.0;
-        Ok(())
-    }
-
-    fn add_losses(&self, losses: Part<Vec<T>>, positions: usize, tally: &mut Tally) -> Done {
-        for sample in losses.slice().chunks_exact(positions) {
-            tally.loss += sample.iter().map(|loss| loss.widen()).sum::<f64>();
-        }
-        Ok(())
-    }
-
-    fn loss(&self, tally: &Tally) -> Result<f64, Refused> {
-        Ok(tally.loss)
-    }
-
-    fn optimizer(&self, decays: &[DecayRun]) -> Result<Optimizer, Refused> {
-        Ok(Optimizer {
+    fn numbers(&self, decays: &[DecayRun]) -> Result<Buffer, Refused> {
+        Ok(Buffer::new(Numbers {
+            loss: 0.0,
             decays: decays.to_vec(),
-        })
+        }))
+    }
+
+    fn load(&self, batch: &Buffer, _: usize, header: BatchHeader, read: &mut ReadTokens) -> Done {
+        let batch = &mut *batch.write::<Batch>();
+        batch.header = header;
+        read(&mut batch.inputs, &mut batch.targets);
+        Ok(())
+    }
+
+    fn run(&self, op: &Op, frame: &Frame) -> Done {
+        self.compute(op, frame);
+        Ok(())
+    }
+
+    fn record(&self, _: &mut Recording, work: &mut dyn FnMut() -> Done) -> Done {
+        work()
     }
 
     fn update(
         &self,
-        optimizer: &mut Optimizer,
-        state: TrainingState<Self>,
+        numbers: &Buffer,
+        state: TrainingState,
         update: &Update,
-        tally: &mut Tally,
     ) -> Result<Ended, Refused> {
+        let numbers = numbers.read::<Numbers>();
+        let gradients = state.gradients.read::<Vec<T>>();
         let ended = Ended {
-            loss: tally.loss,
-            gradient_norm: adamw::norm(state.gradients),
+            loss: numbers.loss,
+            gradient_norm: adamw::norm(&gradients),
         };
         if !ended.is_finite() {
             return Ok(ended);
         }
-        for DecayRun { elements, decays } in &optimizer.decays {
+        let [weights, m, v] = [state.weights, state.m, state.v];
+        let mut weights = weights.write::<Vec<T>>();
+        let (mut m, mut v) = (m.write::<Vec<T>>(), v.write::<Vec<T>>());
+        for DecayRun { elements, decays } in &numbers.decays {
             let run = || elements.clone();
             let rule = update.rule(*decays, update.clip_factor(ended.gradient_norm));
-            let (m, v) = (&mut state.m[run()], &mut state.v[run()]);
-            let gradients = &state.gradients[run()];
-            rule.update(&mut state.weights[run()], m, v, gradients);
+            let (m, v) = (&mut m[run()], &mut v[run()]);
+            rule.update(&mut weights[run()], m, v, &gradients[run()]);
         }
         Ok(ended)
+    }
+
+    fn loss(&self, numbers: &Buffer) -> Result<f64, Refused> {
+        Ok(numbers.read::<Numbers>().loss)
+    }
+
+    fn values<'a>(&'a self, buffer: &'a mut Buffer) -> Box<dyn ValuesMut + 'a> {
+        values::<T>(buffer)
+    }
+
+    /// Does nothing: there are no master weights.
+    fn round(&self, _master: &Buffer, _weights: &Buffer) -> Done {
+        Ok(())
     }
 }
 

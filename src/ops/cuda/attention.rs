@@ -139,10 +139,10 @@ impl Kernels {
         }
     }
 
-    /// Launch of a block for every tile of every head of every sequence.
-    fn grid(&self, shape: Shape, shared_bytes: usize) -> LaunchConfig {
+    /// Launch of a block for every tile with a row from `first` on, of every head of every sequence.
+    fn grid(&self, shape: Shape, first: usize, shared_bytes: usize) -> LaunchConfig {
         let blocks = [
-            shape.positions.div_ceil(self.tile),
+            shape.positions.div_ceil(self.tile) - first / self.tile,
             shape.heads,
             shape.sequences,
         ];
@@ -155,8 +155,8 @@ impl Kernels {
     }
 }
 
-/// Computes `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C). `dropout` is that of
-/// [`DropoutSite::Attention`] with head 0.
+/// Computes `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C), for the queries from `first` on and those that
+/// share a tile with them. `dropout` is that of [`DropoutSite::Attention`] with head 0.
 ///
 /// [`DropoutSite::Attention`]: crate::ops::backend::DropoutSite::Attention
 ///
@@ -168,6 +168,7 @@ impl Kernels {
 pub fn forward<T: GpuElement>(
     gpu: &Gpu,
     shape: Shape,
+    first: usize,
     dropout: Option<MaskView>,
     qkv: &CudaView<T>,
     out: &mut CudaViewMut<T>,
@@ -184,7 +185,7 @@ pub fn forward<T: GpuElement>(
     launch.arg(qkv).arg(out).arg(lse).arg(&sizes);
     push_mask(&mut launch, dropout, &rule);
     // SAFETY: the kernel's arguments in its order, and arrays of the lengths that were checked.
-    unsafe { launch.launch(kernels.grid(shape, kernels.forward_bytes)) }?;
+    unsafe { launch.launch(kernels.grid(shape, first, kernels.forward_bytes)) }?;
     Ok(())
 }
 
@@ -235,7 +236,7 @@ pub fn backward<T: GpuElement>(
             .arg(&sizes);
         push_mask(&mut launch, dropout, &rule);
         // SAFETY: as in `forward`. One writes the keys' and values' parts of dqkv, the other the queries'.
-        unsafe { launch.launch(kernels.grid(shape, kernels.backward_bytes)) }?;
+        unsafe { launch.launch(kernels.grid(shape, 0, kernels.backward_bytes)) }?;
     }
     Ok(())
 }

@@ -4,22 +4,22 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use candle_core::CudaDevice;
-use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut, DriverError};
+use cudarc::driver::{CudaSlice, CudaStream, DriverError};
 
 use super::batch::Batch;
-use super::optimizer::Optimizer;
-use super::outcome;
-use super::recording::Recording;
-use super::tally::Tally;
+use super::clock::EventClock;
+use super::graph::Graph;
+use super::numbers::Numbers;
+use super::{cast, memory, values};
+use crate::faults::Site;
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
-    Backend, BatchHeader, Buffers, DecayRun, Done, Ended, LoadError, Packets, Part, PartMut,
-    ReadTokens, TrainingState, Update,
+    Backend, BatchHeader, Buffer, BufferSpec, DecayRun, Done, Ended, Frame, Gemms, Op, ReadTokens,
+    Recording, TrainingState, Update, ValuesMut, packet_specs,
 };
-use crate::ops::cuda::GpuMemory;
+use crate::ops::clock::Clock;
 use crate::ops::gemm::gpu::GpuError;
-use crate::ops::gemm::ptx::{DeviceMatrix, DeviceOperands};
-use crate::ops::gemm::{Dispatch, Problem, Table, TrainingGemm, gpu};
+use crate::ops::gemm::{Dispatch, Table, TrainingGemm, gpu};
 use crate::ops::launch::{Gpu, GpuElement, LaunchError};
 use crate::terms::{Engine, Inputs, NamedChoice, Precision};
 
@@ -66,28 +66,19 @@ impl<T: GpuElement> OnGpu<T> {
         })
     }
 
-    pub fn gpu(&self) -> &Gpu {
-        &self.gpu
-    }
-
-    pub(super) fn read<'a, E: GpuElement>(
-        &'a self,
-        view: &'a CudaView<E>,
-        columns: usize,
-    ) -> DeviceMatrix<'a> {
-        DeviceMatrix::read(view, columns, &self.stream)
-    }
-
-    pub(super) fn write<'a, E: GpuElement>(
-        &'a self,
-        view: &'a mut CudaViewMut<E>,
-        columns: usize,
-    ) -> DeviceMatrix<'a> {
-        DeviceMatrix::write(view, columns, &self.stream)
-    }
-
-    pub(super) fn run(&self, problem: &Problem, mut operands: DeviceOperands) -> Done {
-        Ok(self.products.run(problem, &mut operands)?)
+    /// Does `work`; from the second time on as a graph, where graphs are on and the driver records it.
+    pub(super) fn replay(&self, graph: &mut Graph, mut work: impl FnMut() -> Done) -> Done {
+        if !self.cuda_graph {
+            return work();
+        }
+        if let Some(because) = graph.run(&self.stream, work)? {
+            self.choices.borrow_mut().push(NamedChoice {
+                name: "cuda graph".into(),
+                value: "off".into(),
+                because: format!("the driver did not record kernels: {because}"),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -112,13 +103,7 @@ impl From<LaunchError> for Refused {
     }
 }
 
-impl<T: GpuElement> Buffers for OnGpu<T> {
-    type Compute = CudaSlice<T>;
-    type Full = CudaSlice<f32>;
-    type Batch = Batch;
-    type Header = CudaSlice<u32>;
-    type Allocator<'a> = GpuMemory<'a, T>;
-
+impl<T: GpuElement> Backend for OnGpu<T> {
     fn engine(&self) -> Engine {
         Engine::Cuda
     }
@@ -127,49 +112,93 @@ impl<T: GpuElement> Buffers for OnGpu<T> {
         T::PRECISION
     }
 
-    fn allocator<'a>(&'a self, memory: &'a mut Memory) -> GpuMemory<'a, T> {
-        GpuMemory::new(&self.device, memory)
-    }
-
-    fn batch(&self, rows: usize, memory: &mut Memory) -> Result<Batch, AllocationError> {
-        let packets = Packets::new(rows, &mut self.allocator(memory))?;
-        let batch = Batch::new(packets, rows, &self.stream);
-        batch.map_err(|error| memory.refusal(crate::faults::Site::Launch, error.into()))
-    }
-
-    fn load<E>(
-        &self,
-        batch: &mut Batch,
-        rows: usize,
-        header: BatchHeader,
-        read: &mut ReadTokens<E>,
-    ) -> Result<(), LoadError<E>> {
-        batch.load(&self.stream, &self.copies, rows, header, read)
-    }
-
-    fn header(batch: &Batch) -> &CudaSlice<u32> {
-        batch.packet()
-    }
-
-    fn clear(&self, part: PartMut<CudaSlice<T>>) -> Done {
-        Ok(self.stream.memset_zeros(&mut part.view())?)
-    }
-}
-
-impl<T: GpuElement> Backend for OnGpu<T> {
-    type Tally = Tally;
-    type Optimizer = Optimizer;
-    type Recording = Recording;
-
     fn inputs(&self) -> Inputs {
         self.inputs
     }
 
+    fn gemms(&self) -> &dyn Gemms {
+        self
+    }
+
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(EventClock::new(&self.stream))
+    }
+
+    fn allocate(&self, spec: &BufferSpec, memory: &mut Memory) -> Result<Buffer, AllocationError> {
+        memory::allocate::<T>(&self.device, spec, memory)
+    }
+
+    fn batch(&self, rows: usize, memory: &mut Memory) -> Result<Buffer, AllocationError> {
+        let [current, first, second] = packet_specs(rows);
+        let mut packet = |spec| memory::slice(&self.device, &spec, memory);
+        let (current, ahead) = (packet(current)?, [packet(first)?, packet(second)?]);
+        let batch = Batch::new(current, ahead, rows, &self.stream);
+        let batch = batch.map_err(|error| memory.refusal(Site::Launch, error.into()))?;
+        Ok(Buffer::new(batch))
+    }
+
+    fn numbers(&self, decays: &[DecayRun]) -> Result<Buffer, Refused> {
+        Ok(Buffer::new(Numbers::new(&self.stream, decays)?))
+    }
+
+    fn load(
+        &self,
+        batch: &Buffer,
+        rows: usize,
+        header: BatchHeader,
+        read: &mut ReadTokens,
+    ) -> Done {
+        let mut batch = batch.write::<Batch>();
+        batch.load(&self.stream, &self.copies, rows, header, read)
+    }
+
+    fn run(&self, op: &Op, frame: &Frame) -> Done {
+        self.compute(op, frame)
+    }
+
+    fn record(&self, recording: &mut Recording, work: &mut dyn FnMut() -> Done) -> Done {
+        let graph = recording
+            .0
+            .get_or_insert_with(|| Box::new(Graph::default()));
+        let Some(graph) = graph.downcast_mut() else {
+            unreachable!("another backend's recording");
+        };
+        self.replay(graph, work)
+    }
+
+    fn update(
+        &self,
+        numbers: &Buffer,
+        state: TrainingState,
+        update: &Update,
+    ) -> Result<Ended, Refused> {
+        numbers.write::<Numbers>().update(self, state, update)
+    }
+
+    fn loss(&self, numbers: &Buffer) -> Result<f64, Refused> {
+        Ok(numbers.read::<Numbers>().read(&self.stream)?.loss)
+    }
+
+    fn values<'a>(&'a self, buffer: &'a mut Buffer) -> Box<dyn ValuesMut + 'a> {
+        values::values::<T>(&self.stream, buffer)
+    }
+
+    fn round(&self, master: &Buffer, weights: &Buffer) -> Done {
+        let (master, mut weights) = (
+            master.read::<CudaSlice<f32>>(),
+            weights.write::<CudaSlice<T>>(),
+        );
+        let (master, weights) = (&master.as_view(), &mut weights.as_view_mut());
+        Ok(cast::cast(&self.gpu, master, weights)?)
+    }
+}
+
+impl<T: GpuElement> Gemms for OnGpu<T> {
     fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
         self.products.prepare(gemms, room);
     }
 
-    fn products(&self) -> Table {
+    fn table(&self) -> Table {
         self.products.table()
     }
 
@@ -177,60 +206,5 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         let mut choices = self.products.take_choices();
         choices.append(&mut self.choices.borrow_mut());
         choices
-    }
-
-    fn record(&self, recording: &mut Recording, mut work: impl FnMut() -> Done) -> Done {
-        if !self.cuda_graph {
-            return work();
-        }
-        if let Some(because) = recording.run(&self.stream, work)? {
-            self.choices.borrow_mut().push(NamedChoice {
-                name: "cuda graph".into(),
-                value: "off".into(),
-                because: format!("the driver did not record kernels: {because}"),
-            });
-        }
-        Ok(())
-    }
-
-    fn tally(&self) -> Result<Tally, Refused> {
-        Ok(Tally::new(&self.stream)?)
-    }
-
-    fn reset(&self, tally: &mut Tally) -> Done {
-        Ok(self.stream.memset_zeros(tally.outcome())?)
-    }
-
-    fn add_losses(
-        &self,
-        losses: Part<CudaSlice<f32>>,
-        positions: usize,
-        tally: &mut Tally,
-    ) -> Done {
-        let outcome = &mut tally.outcome().as_view_mut();
-        Ok(outcome::add_losses(
-            &self.gpu,
-            &losses.view(),
-            positions,
-            outcome,
-        )?)
-    }
-
-    fn loss(&self, tally: &Tally) -> Result<f64, Refused> {
-        Ok(tally.read(&self.stream)?.loss)
-    }
-
-    fn optimizer(&self, decays: &[DecayRun]) -> Result<Optimizer, Refused> {
-        Ok(Optimizer::new(&self.stream, decays)?)
-    }
-
-    fn update(
-        &self,
-        optimizer: &mut Optimizer,
-        state: TrainingState<Self>,
-        update: &Update,
-        tally: &mut Tally,
-    ) -> Result<Ended, Refused> {
-        optimizer.update(self, state, update, tally)
     }
 }

@@ -12,10 +12,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, CudaView, DriverError};
 
-use crate::memory::Refused;
-use crate::ops::backend::{
-    BatchHeader, LoadError, PACKET_HEAD, Packets, ReadTokens, rows_by_token,
-};
+use crate::ops::backend::{BatchHeader, Done, PACKET_HEAD, ReadTokens, rows_by_token};
 use crate::ops::launch::host::Pinned;
 
 /// The current packet on a GPU, and two ahead.
@@ -25,7 +22,8 @@ use crate::ops::launch::host::Pinned;
 pub struct Batch {
     /// Dropped first: slots wait for copies to the packets.
     slots: [Slot; 2],
-    packets: Packets<CudaSlice<u32>>,
+    current: CudaSlice<u32>,
+    ahead: [CudaSlice<u32>; 2],
     next: usize,
     most_rows: usize,
     /// Scratch for sorting rows, an element for every token.
@@ -41,52 +39,56 @@ struct Slot {
 }
 
 impl Batch {
-    /// A batch of no packet yet. `packets` were allocated and cleared in `stream`.
+    /// A batch of no packet yet. The packets, the current one and those ahead, were allocated and cleared in `stream`.
     ///
     /// # Errors
     /// The driver's, when the host has no memory that can be pinned.
     pub(super) fn new(
-        packets: Packets<CudaSlice<u32>>,
+        current: CudaSlice<u32>,
+        ahead: [CudaSlice<u32>; 2],
         most_rows: usize,
         stream: &CudaStream,
     ) -> Result<Self, DriverError> {
         let context = stream.context();
         let slot = || {
             Ok::<_, DriverError>(Slot {
-                host: Pinned::new(context, packets.current.len())?,
+                host: Pinned::new(context, current.len())?,
                 left: stream.record_event(None)?,
             })
         };
         Ok(Self {
             slots: [slot()?, slot()?],
-            packets,
+            current,
+            ahead,
             next: 0,
             most_rows,
             starts: Vec::new(),
         })
     }
 
-    /// See [`Buffers::load`](crate::ops::backend::Buffers::load).
-    pub(super) fn load<E>(
+    /// See [`Backend::load`](crate::ops::backend::Backend::load).
+    pub(super) fn load(
         &mut self,
         stream: &Arc<CudaStream>,
         copies: &Arc<CudaStream>,
         rows: usize,
         header: BatchHeader,
-        read: &mut ReadTokens<E>,
-    ) -> Result<(), LoadError<E>> {
-        let packet = self.slots[self.next].host.write().map_err(Refused::from)?;
+        read: &mut ReadTokens,
+    ) -> Done {
+        let packet = self.slots[self.next].host.write()?;
         let (head, tokens) = packet.split_at_mut(PACKET_HEAD);
         let scale = (header.scale as f32).to_bits();
         head.copy_from_slice(&[header.step, header.first_sample, scale, 0]);
         let (inputs, rest) = tokens.split_at_mut(self.most_rows);
         let (targets, order) = rest.split_at_mut(self.most_rows);
-        read(inputs, targets).map_err(LoadError::Read)?;
+        if !read(inputs, targets) {
+            return Ok(());
+        }
         let inputs = &inputs[..rows];
         let vocab = inputs.iter().max().map_or(0, |&most| most as usize + 1);
         self.starts.resize(vocab.max(self.starts.len()), 0);
         rows_by_token(inputs, &mut self.starts, &mut order[..rows]);
-        Ok(self.send(stream, copies).map_err(Refused::from)?)
+        Ok(self.send(stream, copies)?)
     }
 
     /// Copies the packet that was written in `copies`, and moves it to its place in `stream`.
@@ -96,19 +98,19 @@ impl Batch {
         copies: &Arc<CudaStream>,
     ) -> Result<(), DriverError> {
         let slot = &mut self.slots[self.next];
-        let ahead = &mut self.packets.ahead[self.next];
+        let ahead = &mut self.ahead[self.next];
         copies.wait(&slot.left)?;
         slot.host.send(copies, ahead)?;
         stream.wait(slot.host.copied())?;
-        stream.memcpy_dtod(ahead, &mut self.packets.current)?;
+        stream.memcpy_dtod(ahead, &mut self.current)?;
         slot.left.record(stream)?;
         self.next = 1 - self.next;
         Ok(())
     }
 
-    /// The whole current packet; its head is the header.
-    pub(super) fn packet(&self) -> &CudaSlice<u32> {
-        &self.packets.current
+    /// Step, and index within it of the first sequence, (2).
+    pub(super) fn header(&self) -> CudaView<'_, u32> {
+        self.current.slice(0..2)
     }
 
     pub(super) fn inputs(&self, rows: usize) -> CudaView<'_, u32> {
@@ -125,7 +127,7 @@ impl Batch {
 
     /// Factor of the gradients of every row's loss, (1).
     pub(super) fn scale(&self) -> CudaView<'_, f32> {
-        let word = self.packets.current.slice(2..3);
+        let word = self.current.slice(2..3);
         // SAFETY: the word has the bits of a f32.
         let scale = unsafe { word.transmute(1) };
         scale.unwrap_or_else(|| unreachable!("a word is as long as a f32"))
@@ -133,8 +135,6 @@ impl Batch {
 
     fn part(&self, part: usize, rows: std::ops::Range<usize>) -> CudaView<'_, u32> {
         let start = PACKET_HEAD + part * self.most_rows;
-        self.packets
-            .current
-            .slice(start + rows.start..start + rows.end)
+        self.current.slice(start + rows.start..start + rows.end)
     }
 }

@@ -1,80 +1,38 @@
 //! Buffers in the memory of a GPU.
 
-use std::fmt;
-
 use candle_core::CudaDevice;
 use cudarc::driver::{CudaContext, CudaSlice, DeviceRepr, DriverError, ValidAsZeroBits, result};
 
-use crate::memory::{AllocationError, Allocator, Group, Memory, Pool, Refused};
+use crate::memory::{AllocationError, Memory, Pool, Refused};
+use crate::ops::backend::{Buffer, BufferSpec, ElementType};
 use crate::ops::launch::{GpuElement, is_out_of_memory};
-use crate::terms::Precision;
 
-/// An [`Allocator`] of a GPU's memory. `T` is the type that the model computes in.
-#[derive(Debug)]
-pub struct GpuMemory<'a, T> {
-    device: &'a CudaDevice,
-    memory: &'a mut Memory,
-    element: std::marker::PhantomData<T>,
+/// A buffer of zeros in the memory of `device`. `T` is the type that the model computes in.
+///
+/// # Errors
+/// When its memory is refused.
+pub fn allocate<T: GpuElement>(
+    device: &CudaDevice,
+    spec: &BufferSpec,
+    memory: &mut Memory,
+) -> Result<Buffer, AllocationError> {
+    Ok(match spec.element {
+        ElementType::Compute => Buffer::new(slice::<T>(device, spec, memory)?),
+        ElementType::Full => Buffer::new(slice::<f32>(device, spec, memory)?),
+        ElementType::Id => Buffer::new(slice::<u32>(device, spec, memory)?),
+    })
 }
 
-impl<'a, T> GpuMemory<'a, T> {
-    pub fn new(device: &'a CudaDevice, memory: &'a mut Memory) -> Self {
-        Self {
-            device,
-            memory,
-            element: std::marker::PhantomData,
-        }
-    }
-
-    fn buffer<E: DeviceRepr + ValidAsZeroBits>(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<CudaSlice<E>, AllocationError> {
-        let stream = self.device.cuda_stream();
-        self.memory.buffer::<_, E>(group, name, len, || {
-            stream.alloc_zeros(len).map_err(Refused::from)
-        })
-    }
-}
-
-impl<T: GpuElement> Allocator for GpuMemory<'_, T> {
-    type Compute = CudaSlice<T>;
-    type Full = CudaSlice<f32>;
-    type Ids = CudaSlice<u32>;
-    type Error = AllocationError;
-
-    fn precision(&self) -> Precision {
-        T::PRECISION
-    }
-
-    fn compute(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<CudaSlice<T>, AllocationError> {
-        self.buffer(group, name, len)
-    }
-
-    fn full(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<CudaSlice<f32>, AllocationError> {
-        self.buffer(group, name, len)
-    }
-
-    fn ids(
-        &mut self,
-        group: Group,
-        name: fmt::Arguments,
-        len: usize,
-    ) -> Result<CudaSlice<u32>, AllocationError> {
-        self.buffer(group, name, len)
-    }
+/// As [`allocate`], with elements of type `E`.
+pub(super) fn slice<E: DeviceRepr + ValidAsZeroBits>(
+    device: &CudaDevice,
+    spec: &BufferSpec,
+    memory: &mut Memory,
+) -> Result<CudaSlice<E>, AllocationError> {
+    let (stream, name) = (device.cuda_stream(), &spec.name);
+    memory.buffer::<_, E>(spec.group, format_args!("{name}"), spec.len, || {
+        stream.alloc_zeros(spec.len).map_err(Refused::from)
+    })
 }
 
 impl From<DriverError> for Refused {

@@ -6,13 +6,13 @@
 //! a graph.
 
 mod backend;
-mod backward;
 mod batch;
-mod forward;
+mod clock;
+mod graph;
 mod memory;
-mod optimizer;
-mod recording;
-mod tally;
+mod numbers;
+mod products;
+mod run;
 mod values;
 mod views;
 
@@ -27,4 +27,4 @@ pub mod layer_norm;
 pub mod outcome;
 
 pub use backend::{OnGpu, Products};
-pub use memory::{GpuMemory, trim_pool};
+pub use memory::{allocate, trim_pool};

@@ -5,22 +5,35 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream, DriverError};
 
-use super::{OnGpu, cast};
-use crate::memory::Refused;
-use crate::ops::backend::{StoredBackend, Values, ValuesMut};
+use crate::ops::backend::{Buffer, Values, ValuesMut};
 use crate::ops::launch::host::{download, upload};
 use crate::ops::launch::{GpuElement, is_out_of_memory};
 
-/// Values of type `T` in a GPU's memory, to read. Copies wait for the work before them.
+/// Values of type `T` in a GPU's memory. Copies wait for the work before them.
 struct OnDevice<'a, T> {
     stream: &'a Arc<CudaStream>,
-    values: &'a CudaSlice<T>,
+    values: &'a mut CudaSlice<T>,
 }
 
-/// Values of type `T` in a GPU's memory, to write. Copies wait for the work before them.
-struct OnDeviceMut<'a, T> {
+/// The values of a buffer of fp32 or `T`.
+pub(super) fn values<'a, T: GpuElement>(
     stream: &'a Arc<CudaStream>,
-    values: &'a mut CudaSlice<T>,
+    buffer: &'a mut Buffer,
+) -> Box<dyn ValuesMut + 'a> {
+    if buffer.get_mut::<CudaSlice<f32>>().is_some() {
+        return on_device::<f32>(stream, buffer);
+    }
+    on_device::<T>(stream, buffer)
+}
+
+fn on_device<'a, T: GpuElement>(
+    stream: &'a Arc<CudaStream>,
+    buffer: &'a mut Buffer,
+) -> Box<dyn ValuesMut + 'a> {
+    match buffer.get_mut::<CudaSlice<T>>() {
+        Some(values) => Box::new(OnDevice { stream, values }),
+        None => unreachable!("not a buffer of numbers on a GPU"),
+    }
 }
 
 fn failed(error: DriverError) -> io::Error {
@@ -46,49 +59,10 @@ impl<T: GpuElement> Values for OnDevice<'_, T> {
     }
 }
 
-impl<T: GpuElement> ValuesMut for OnDeviceMut<'_, T> {
-    fn len(&self) -> usize {
-        self.values.len()
-    }
-
+impl<T: GpuElement> ValuesMut for OnDevice<'_, T> {
     fn write(&mut self, start: usize, from: &[f32]) -> io::Result<()> {
         let host: Vec<T> = from.iter().map(|&value| T::from_full(value)).collect();
         let mut part = self.values.slice_mut(start..start + from.len());
         upload(self.stream, &host, &mut part).map_err(failed)
-    }
-}
-
-impl<T: GpuElement> StoredBackend for OnGpu<T> {
-    fn values<'a>(&'a self, buffer: &'a CudaSlice<f32>) -> Box<dyn Values + 'a> {
-        Box::new(OnDevice {
-            stream: self.gpu().stream(),
-            values: buffer,
-        })
-    }
-
-    fn values_mut<'a>(&'a self, buffer: &'a mut CudaSlice<f32>) -> Box<dyn ValuesMut + 'a> {
-        Box::new(OnDeviceMut {
-            stream: self.gpu().stream(),
-            values: buffer,
-        })
-    }
-
-    fn weights<'a>(&'a self, weights: &'a CudaSlice<T>) -> Box<dyn Values + 'a> {
-        Box::new(OnDevice {
-            stream: self.gpu().stream(),
-            values: weights,
-        })
-    }
-
-    fn weights_mut<'a>(&'a self, weights: &'a mut CudaSlice<T>) -> Box<dyn ValuesMut + 'a> {
-        Box::new(OnDeviceMut {
-            stream: self.gpu().stream(),
-            values: weights,
-        })
-    }
-
-    fn round(&self, master: &CudaSlice<f32>, weights: &mut CudaSlice<T>) -> Result<(), Refused> {
-        let (master, mut weights) = (master.as_view(), weights.as_view_mut());
-        Ok(cast::cast(self.gpu(), &master, &mut weights)?)
     }
 }

@@ -107,7 +107,7 @@ impl<D: Device> Dispatch<D> {
             }
             let route = self.known(decisions, &cached, gemm);
             if route.is_empty() {
-                unknown.push(*gemm);
+                unknown.push(gemm.clone());
                 continue;
             }
             if decisions.stored.contains(problem) {
@@ -179,7 +179,7 @@ impl<D: Device> Dispatch<D> {
             self.progress.enable_steady_tick(TICK);
         }
         for TrainingGemm { name, problem, .. } in gemms {
-            self.progress.set_message((*name).to_owned());
+            self.progress.set_message(name.clone());
             let tuned = tuner.tune(problem);
             let route = tuned.order();
             decisions.tell_passed_over(tuned.passed_over(), &route[0]);

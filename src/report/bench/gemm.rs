@@ -34,7 +34,7 @@ pub struct GemmBench<'a> {
 /// Measurements of one product by every candidate.
 #[derive(Debug, Serialize)]
 pub struct ProblemBench {
-    pub name: &'static str,
+    pub name: String,
     #[serde(flatten)]
     pub problem: Problem,
     /// The problem as one line.

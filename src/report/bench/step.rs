@@ -1,5 +1,6 @@
 //! Output of `taper bench step`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use serde::Serialize;
 use super::{percent, percent_if_known, threads_text};
 use crate::device::{DeviceProfile, Hardware};
 use crate::metrics::{flops_per_token, median};
-use crate::model::ParamLayout;
-use crate::ops::timed::{Operation, Parts, Spent};
+use crate::model::{Lap, ParamLayout};
+use crate::ops::backend::{OpKind, Work};
 use crate::plan::Plan;
 use crate::report::text::{choice_text, device_text};
 use crate::report::warning::recovery_text;
@@ -30,8 +31,8 @@ pub struct Measured {
     pub step_seconds: Vec<f64>,
     /// Time of a step that was done operation by operation.
     pub taken_apart_seconds: f64,
-    /// Time of that step by operation.
-    pub parts: Parts,
+    /// Every operation of that step.
+    pub laps: Vec<Lap>,
     /// Bytes of every buffer and the reserve.
     pub planned_bytes: u64,
     /// On a GPU: the increase of memory in use. On the CPU: the peak of the process. `None` if the system does not
@@ -75,6 +76,8 @@ pub struct StepBench<'a> {
     /// short.
     pub taken_apart_step_seconds: f64,
     pub parts: Vec<PartBench>,
+    /// Time of the parts that belong to a block, by block.
+    pub blocks: Vec<BlockBench>,
     /// Rest of that step: launches, and all that is no operation.
     pub other_seconds: f64,
     pub other_percent: f64,
@@ -82,10 +85,50 @@ pub struct StepBench<'a> {
     pub recoveries: Vec<Recovery>,
 }
 
+/// Time of all operations of one block in the step that was taken apart.
+#[derive(Debug, Serialize)]
+pub struct BlockBench {
+    /// nanoGPT's: `h.3`.
+    pub name: String,
+    pub seconds: f64,
+    pub of_step_percent: f64,
+}
+
+/// Totals of the operations of one kind.
+#[derive(Default)]
+struct Spent {
+    calls: u64,
+    seconds: f64,
+    work: Work,
+}
+
+fn by_kind(laps: &[Lap]) -> BTreeMap<OpKind, Spent> {
+    let mut parts: BTreeMap<_, Spent> = BTreeMap::new();
+    for lap in laps {
+        let spent = parts.entry(lap.kind).or_default();
+        spent.calls += 1;
+        spent.seconds += lap.seconds;
+        spent.work.flops += lap.work.flops;
+        spent.work.bytes += lap.work.bytes;
+    }
+    parts
+}
+
+fn by_block(laps: &[Lap]) -> BTreeMap<usize, f64> {
+    let mut blocks = BTreeMap::new();
+    for (layer, seconds) in laps
+        .iter()
+        .filter_map(|lap| Some((lap.layer?, lap.seconds)))
+    {
+        *blocks.entry(layer).or_default() += seconds;
+    }
+    blocks
+}
+
 /// Figures of all operations of one kind in the step that was taken apart.
 #[derive(Debug, Serialize)]
 pub struct PartBench {
-    pub name: Operation,
+    pub name: OpKind,
     pub calls: u64,
     pub seconds: f64,
     pub of_step_percent: f64,
@@ -185,9 +228,8 @@ impl<'a> StepBench<'a> {
         let per_token = flops_per_token(&plan.model);
         let achieved = per_token * tokens_per_second;
         let whole = measured.taken_apart_seconds;
-        let in_parts: f64 = measured.parts.values().map(|spent| spent.seconds).sum();
-        let other = whole - in_parts;
-        let parts = measured.parts.iter();
+        let (parts, blocks) = (by_kind(&measured.laps), by_block(&measured.laps));
+        let other = whole - measured.laps.iter().map(|lap| lap.seconds).sum::<f64>();
         Self {
             config,
             device,
@@ -218,7 +260,16 @@ impl<'a> StepBench<'a> {
                 .map(|used| percent(used as f64, measured.planned_bytes as f64)),
             taken_apart_step_seconds: whole,
             parts: parts
-                .map(|(&name, spent)| PartBench::new(name, spent, whole, limits))
+                .into_iter()
+                .map(|(name, spent)| PartBench::new(name, &spent, whole, limits))
+                .collect(),
+            blocks: blocks
+                .into_iter()
+                .map(|(index, seconds)| BlockBench {
+                    name: format!("h.{index}"),
+                    seconds,
+                    of_step_percent: percent(seconds, whole),
+                })
                 .collect(),
             other_seconds: other,
             other_percent: percent(other, whole),
@@ -333,12 +384,22 @@ impl<'a> StepBench<'a> {
         line("other", "", self.other_seconds, self.other_percent, "");
         let whole = self.taken_apart_step_seconds;
         line("the step, taken apart", "", whole, 100.0, "");
+        text += &format!("\n{:22}{:>8}{:>14}{:>9}\n", "block", "", "ms", "share");
+        for block in &self.blocks {
+            let _ = writeln!(
+                text,
+                "{:30}{:>14.3}{:>7.1} %",
+                block.name,
+                1e3 * block.seconds,
+                block.of_step_percent
+            );
+        }
         text
     }
 }
 
 impl PartBench {
-    fn new(name: Operation, spent: &Spent, step_seconds: f64, limits: Limits) -> Self {
+    fn new(name: OpKind, spent: &Spent, step_seconds: f64, limits: Limits) -> Self {
         let some = |count: u64| (count > 0).then_some(count);
         // Too short for a coarse clock: 0 seconds.
         let per_second = |count: u64| {

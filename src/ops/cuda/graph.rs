@@ -10,42 +10,42 @@ use crate::ops::backend::Done;
 
 /// State of repeated work, from one time to the next.
 #[derive(Default)]
-pub enum Recording {
+pub(super) enum Graph {
     /// Not done yet: the first time loads kernels, which cannot be recorded.
     #[default]
     New,
     Done,
-    Graph(CudaGraph),
+    Recorded(CudaGraph),
     /// Done without a graph: the driver did not record the work.
     Plain,
 }
 
-impl Recording {
+impl Graph {
     /// Does `work`; from the second time on as a graph. Returns the reason at the moment when the driver refuses to
     /// record one.
-    pub(super) fn run(
+    pub fn run(
         &mut self,
         stream: &Arc<CudaStream>,
         mut work: impl FnMut() -> Done,
     ) -> Result<Option<String>, Refused> {
         match self {
-            Recording::New => {
+            Graph::New => {
                 work()?;
-                *self = Recording::Done;
+                *self = Graph::Done;
             }
-            Recording::Done => match capture(stream, &mut work)? {
+            Graph::Done => match capture(stream, &mut work)? {
                 Ok(graph) => {
                     graph.launch()?;
-                    *self = Recording::Graph(graph);
+                    *self = Graph::Recorded(graph);
                 }
                 Err(error) => {
-                    *self = Recording::Plain;
+                    *self = Graph::Plain;
                     work()?;
                     return Ok(Some(error.to_string()));
                 }
             },
-            Recording::Graph(graph) => graph.launch()?,
-            Recording::Plain => work()?,
+            Graph::Recorded(graph) => graph.launch()?,
+            Graph::Plain => work()?,
         }
         Ok(None)
     }

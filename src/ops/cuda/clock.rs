@@ -1,36 +1,34 @@
 //! Clock of a GPU: events in the stream of its work.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaEvent, CudaStream, DriverError};
 
-use super::Clock;
 use crate::memory::Refused;
+use crate::ops::backend::Done;
+use crate::ops::clock::Clock;
 
 /// Clock of one stream. It keeps events that were read for the next marks.
-pub struct EventClock {
+pub(super) struct EventClock {
     stream: Arc<CudaStream>,
-    free: RefCell<Vec<CudaEvent>>,
+    marks: Vec<CudaEvent>,
+    free: Vec<CudaEvent>,
 }
 
 impl EventClock {
     pub fn new(stream: &Arc<CudaStream>) -> Self {
         Self {
             stream: stream.clone(),
-            free: RefCell::default(),
+            marks: Vec::new(),
+            free: Vec::new(),
         }
     }
 }
 
 impl Clock for EventClock {
-    /// An event, or a failure that shows when the mark is read.
-    type Mark = Result<CudaEvent, DriverError>;
-
-    fn mark(&self) -> Self::Mark {
-        let free = self.free.borrow_mut().pop();
-        let event = match free {
+    fn mark(&mut self) -> Done {
+        let event = match self.free.pop() {
             Some(event) => event,
             None => {
                 let flags = Some(CUevent_flags::CU_EVENT_DEFAULT);
@@ -38,13 +36,17 @@ impl Clock for EventClock {
             }
         };
         event.record(&self.stream)?;
-        Ok(event)
+        self.marks.push(event);
+        Ok(())
     }
 
-    fn seconds(&self, [start, end]: [Self::Mark; 2]) -> Result<f64, Refused> {
-        let (start, end) = (start?, end?);
-        let milliseconds = start.elapsed_ms(&end)?;
-        self.free.borrow_mut().extend([start, end]);
-        Ok(f64::from(milliseconds) / 1e3)
+    fn laps(&mut self) -> Result<Vec<f64>, Refused> {
+        let laps = self.marks.chunks_exact(2).map(|lap| {
+            let milliseconds = lap[0].elapsed_ms(&lap[1])?;
+            Ok(f64::from(milliseconds) / 1e3)
+        });
+        let laps: Result<_, DriverError> = laps.collect();
+        self.free.append(&mut self.marks);
+        Ok(laps?)
     }
 }

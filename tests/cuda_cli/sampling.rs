@@ -1,0 +1,47 @@
+//! `taper sample` on a card.
+
+use crate::process::Outcome;
+use crate::runs::Place;
+
+fn sample(place: &Place, flags: &[&str]) -> Outcome {
+    // Longer than the block of 16: the window moves.
+    let mut arguments = vec!["sample", "--checkpoint", "out", "--max-new-tokens", "40"];
+    arguments.extend(["--num-samples", "2", "--prompt", "let x = "]);
+    arguments.extend(flags);
+    place.taper(&arguments)
+}
+
+#[test]
+fn a_gpu_writes_the_text_of_the_cpu() {
+    let Some(place) = Place::new() else { return };
+    let learns =
+        "system.device=cpu train.max_iters=60 optimizer.learning_rate=1e-2 model.dropout=0";
+    place.train(learns, "--quiet").succeeded();
+    for flags in [["--temperature", "0"], ["--seed", "3"]] {
+        let cpu = sample(&place, &[&flags[..], &["--device", "cpu"]].concat()).succeeded();
+        for device in ["auto", "cuda"] {
+            let gpu = sample(&place, &[&flags[..], &["--device", device]].concat()).succeeded();
+            assert_eq!(gpu.stdout, cpu.stdout, "{flags:?} on {device}");
+            assert_eq!(gpu.stderr, "");
+        }
+    }
+}
+
+#[test]
+fn memory_that_a_card_refuses_costs_keys_and_values_and_no_text() {
+    let Some(place) = Place::new() else { return };
+    place.train("system.device=cpu", "--quiet").succeeded();
+    let whole = sample(&place, &[]).succeeded();
+    let flags = ["--inject", "sampling:9-10"];
+    let refused = sample(&place, &flags).succeeded();
+    assert_eq!(refused.stdout, whole.stdout);
+    let warnings = refused
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("warning: "));
+    assert_eq!(warnings.count(), 2, "{}", refused.stderr);
+    sample(&place, &["--memory-limit", "64KiB"]).refused(&["out of memory", "64.0 KiB"]);
+    sample(&place, &["--device", "cuda:7"]).refused(&["7"]);
+    let unknown = sample(&place, &["--device", "tpu"]);
+    assert!(unknown.code == Some(1) && unknown.stderr.contains("`cuda:1`"));
+}
