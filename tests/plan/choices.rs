@@ -171,7 +171,7 @@ fn recompute_says_who_wants_it() {
     }
     assert_eq!(
         recompute("", 2.68),
-        expect("block", "keeping more needs 2.75 GiB, 2.68 GiB may be used")
+        expect("block", "keeping more needs 2.78 GiB, 2.68 GiB may be used")
     );
 }
 
@@ -222,7 +222,7 @@ fn an_evaluation_keeps_nothing_and_says_nothing_of_recompute() {
         choice(&tight.plan(), "micro-batch"),
         (
             "2",
-            "4 needs 1.05 GiB, 900.0 MiB may be used; the losses are the same"
+            "4 needs 937.3 MiB, 900.0 MiB may be used; the losses are the same"
         )
     );
 }

@@ -4,6 +4,7 @@ mod edit;
 mod gemms;
 mod planted;
 mod presets;
+mod stale;
 mod symbols;
 mod validate;
 

@@ -18,6 +18,9 @@ pub enum Fault {
     ReadBeforeWrite(Place),
     /// An operation overwrites a value that nothing read.
     LostWrite(Place),
+    /// An operation reads a value of another block that its own sees nothing of: blocks share a buffer, and it was not
+    /// computed again.
+    Stale(Place),
     /// An operation writes a buffer that is another of its operands, too.
     Aliased(Place),
     /// A parameter of a training program that receives no gradient.
@@ -47,6 +50,7 @@ impl Display for Fault {
         match self {
             Fault::ReadBeforeWrite(place) => write!(f, "read without a value: {place}"),
             Fault::LostWrite(place) => write!(f, "overwritten unread: {place}"),
+            Fault::Stale(place) => write!(f, "another block's value: {place}"),
             Fault::Aliased(place) => write!(f, "written, and another operand: {place}"),
             Fault::NoGradient { param } => write!(f, "no gradient for `{param}`"),
         }
@@ -75,6 +79,13 @@ pub fn gradient_symbols(program: &Program) -> BTreeMap<String, u64> {
     run.gradients()
 }
 
+/// The symbol of the loss after a micro-step. Training and an evaluation of one model have the same.
+pub fn loss_symbol(program: &Program) -> Option<u64> {
+    let mut run = Run::new(program);
+    run.micro_step();
+    run.values.get(&Operand::Loss).map(|value| value.symbol)
+}
+
 fn symbol(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     of.hash(&mut hasher);
@@ -86,12 +97,38 @@ fn symbol(of: impl Hash) -> u64 {
 struct Value {
     symbol: u64,
     is_read: bool,
+    writer: Writer,
+}
+
+/// The place of an operation among the blocks.
+#[derive(Clone, Copy, Default)]
+struct Writer {
+    layer: Option<usize>,
+    in_backward: bool,
+    /// It is the last of its block: what it writes is the input of the next.
+    is_last: bool,
+}
+
+impl Writer {
+    /// Whether block `reader` sees what was written: by itself, or as the last operation of the block before it.
+    fn is_seen_by(self, reader: Option<usize>) -> bool {
+        let (Some(writer), Some(reader)) = (self.layer, reader) else {
+            return true;
+        };
+        let next = if self.in_backward {
+            writer.checked_sub(1)
+        } else {
+            Some(writer + 1)
+        };
+        reader == writer || (self.is_last && next == Some(reader))
+    }
 }
 
 /// A micro-step under way.
 struct Run<'a> {
     program: &'a Program,
     values: HashMap<Operand, Value>,
+    at: Writer,
     faults: Vec<Fault>,
 }
 
@@ -100,6 +137,7 @@ impl<'a> Run<'a> {
         Self {
             program,
             values: HashMap::new(),
+            at: Writer::default(),
             faults: Vec::new(),
         }
     }
@@ -107,8 +145,20 @@ impl<'a> Run<'a> {
     fn micro_step(&mut self) {
         let program = self.program;
         let is_training = program.state.training.is_some();
-        for (node, rows, _) in program.micro_step(is_training) {
+        let nodes = program.micro_step(is_training);
+        let forward = nodes.len() - program.backward.len();
+        for (index, &(node, rows, _)) in nodes.iter().enumerate() {
+            let next = nodes.get(index + 1).map(|(next, ..)| next.layer);
+            self.at = Writer {
+                layer: node.layer,
+                in_backward: index >= forward,
+                is_last: next != Some(node.layer),
+            };
             self.step(node, rows < program.rows());
+        }
+        self.at = Writer::default();
+        for node in &program.tally {
+            self.step(node, false);
         }
     }
 
@@ -150,7 +200,12 @@ impl<'a> Run<'a> {
     fn read(&mut self, node: &Node, operand: Operand) -> u64 {
         if let Some(value) = self.values.get_mut(&operand) {
             value.is_read = true;
-            return value.symbol;
+            let Value { symbol, writer, .. } = *value;
+            if !writer.is_seen_by(node.layer) {
+                let place = self.place(node, operand);
+                self.faults.extend(place.map(Fault::Stale));
+            }
+            return symbol;
         }
         let place = self.place(node, operand);
         self.faults.extend(place.map(Fault::ReadBeforeWrite));
@@ -172,8 +227,12 @@ impl<'a> Run<'a> {
             let lost = place.filter(|_| !self.is_shared(operand));
             self.faults.extend(lost.map(Fault::LostWrite));
         }
-        let is_read = false;
-        self.values.insert(operand, Value { symbol, is_read });
+        let value = Value {
+            symbol,
+            is_read: false,
+            writer: self.at,
+        };
+        self.values.insert(operand, value);
     }
 
     /// Whether all blocks use the buffer in turn, so that values of a forward are lost on purpose.

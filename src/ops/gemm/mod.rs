@@ -2,7 +2,7 @@
 //!
 //! The files in the order of a launch:
 //!
-//! 1. [`problem`]: the description of a GEMM. [`Problem::of_training`] lists those of a training step.
+//! 1. [`problem`]: the description of a GEMM. [`Program::gemms`](crate::model::Program::gemms) lists those of a step.
 //! 2. [`candidate`]: the trait of a device, which offers candidates for a problem, the fallback first.
 //!    [`cpu`] implements it, and so does `gpu` in builds with CUDA. [`ptx`] has our own kernels for a GPU.
 //! 3. [`tune`]: verifies each candidate against the fallback and f64 (`verify.rs`, and [`check`] where the matrices
