@@ -11,8 +11,8 @@ mod search;
 mod places;
 
 use taper::model::Program;
-use taper::ops::gemm::gpu::{GpuCandidate, GpuGemm};
 use taper::ops::gemm::TrainingGemm;
+use taper::ops::gemm::gpu::{GpuCandidate, GpuGemm};
 use taper::terms::{Engine, Gelu, GemmBackend, Inputs, Job, ModelDims, Recompute, Rung};
 
 const WORKSPACE_ELEMENTS: usize = 1 << 20;

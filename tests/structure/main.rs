@@ -63,7 +63,10 @@ const OPS_FLOORS: Floors = Floors {
         ("launch", "launches of kernels on a GPU"),
         ("gemm", "matrix products: verified, measured, remembered"),
         ("clock", "clocks of devices"),
-        ("backend", "the seam: operations as data, and a device that runs them"),
+        (
+            "backend",
+            "the seam: operations as data, and a device that runs them",
+        ),
         ("cpu", "one side: the CPU"),
         ("partition", "scratch, by shapes alone"),
         ("cuda", "the other side: a GPU"),
