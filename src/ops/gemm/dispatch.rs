@@ -1,10 +1,10 @@
 //! Dispatch of GEMMs to candidates: the one decided on, and the next one after its failure.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use rustc_hash::FxHashMap;
 
 use super::cache::{Cache, Entry, Record, Records, Table};
 use super::candidate::{Device, GemmFailure};
@@ -34,7 +34,7 @@ struct Decisions<C> {
     /// Problems of the checkpoint's table.
     stored: Vec<Problem>,
     /// Candidates that are left for each problem, in the order of use. Never empty.
-    routes: HashMap<Problem, Vec<C>>,
+    routes: FxHashMap<Problem, Vec<C>>,
     choices: Vec<NamedChoice>,
     /// Reasons for passing over a first candidate that were told already.
     passed_over: Vec<String>,
@@ -57,7 +57,7 @@ impl<D: Device> Dispatch<D> {
             decisions: RefCell::new(Decisions {
                 stored: stored.0.iter().map(|entry| entry.problem).collect(),
                 table: stored,
-                routes: HashMap::new(),
+                routes: FxHashMap::default(),
                 choices: Vec::new(),
                 passed_over: Vec::new(),
             }),

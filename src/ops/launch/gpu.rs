@@ -1,6 +1,5 @@
 //! The open GPU that kernels are launched on, and the failures of a launch.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::CudaDevice;
@@ -9,6 +8,7 @@ use cudarc::driver::{
     CudaFunction, CudaStream, CudaView, CudaViewMut, DriverError, LaunchArgs, LaunchConfig,
     PushKernelArg,
 };
+use rustc_hash::FxHashMap;
 
 use super::GpuElement;
 use super::kernels::{Kernel, KernelError};
@@ -42,9 +42,9 @@ pub struct Gpu {
     sm_count: usize,
     l2_bytes: usize,
     /// Kernels by operation and element.
-    loaded: Mutex<HashMap<[&'static str; 2], CudaFunction>>,
+    loaded: Mutex<FxHashMap<[&'static str; 2], CudaFunction>>,
     /// Kernels by their own names.
-    named: Mutex<HashMap<String, CudaFunction>>,
+    named: Mutex<FxHashMap<String, CudaFunction>>,
 }
 
 /// Most bytes of shared memory per block without an attribute of the function: "Technical Specifications per

@@ -10,7 +10,6 @@ mod offers;
 mod trial;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use candle_core::CudaDevice;
 use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut, DriverError};
 use half::{bf16, f16};
+use rustc_hash::FxHashMap;
 
 use super::cache::{self, Header};
 use super::candidate::{Device, Offer, Operand, Unavailable};
@@ -44,7 +44,7 @@ pub struct GpuGemm {
     backend: GemmBackend,
     kernels: Gpu,
     library: Result<CublasLt, LtError>,
-    heuristics: RefCell<HashMap<Problem, HeuristicResult>>,
+    heuristics: RefCell<FxHashMap<Problem, HeuristicResult>>,
     /// Scratch of cuBLASLt, and the partial sums of our own kernels.
     workspace: RefCell<CudaSlice<f32>>,
 }
