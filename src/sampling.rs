@@ -1,15 +1,13 @@
 //! Sampling of tokens: temperature, top-k, one sample after another.
 
-use std::rc::Rc;
-
 use crate::checkpoint::{CheckpointError, Pretrained};
 use crate::faults::Site;
 use crate::memory::{AllocationError, Memory, OutOfMemory, Recoverable};
-use crate::model::{Executor, Program, State, Workspace, gpt2};
 use crate::ops::backend::Backend;
 use crate::rng::{Seed, Stream};
-use crate::step::recovery::{Recovery, Workspaces};
-use crate::terms::{Engine, ModelDims, Precision, Purpose, Recompute, Rung};
+use crate::step::inference::Inference;
+use crate::step::recovery::Recovery;
+use crate::terms::{NamedChoice, Recompute, Rung};
 
 /// Settings of sampling, with nanoGPT's names and meanings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,25 +62,26 @@ impl Recoverable for SamplingError {
 
 /// A model and its weights, for one sequence at a time.
 pub struct Generator {
-    workspaces: Workspaces<Workspace>,
-    state: State,
+    model: Inference,
     block_size: usize,
     /// Ids the tokenizer knows; rows of padding beyond them are never chosen.
     vocab_size: usize,
 }
 
 impl Generator {
-    /// One sequence, with keys and values kept.
-    const RUNG: Rung = Rung {
-        micro_batch: 1,
-        recompute: Recompute::GeluLn,
-        logits_rows: 1,
-    };
-
-    /// The program that generates, at its first rung.
-    pub fn program(dims: &ModelDims, engine: Engine, precision: Precision) -> Program {
-        gpt2(dims, Self::RUNG, Purpose::Inference, engine, precision)
-    }
+    /// One sequence, with keys and values kept. Without memory for them, all are computed again for every token.
+    pub const LADDER: [Rung; 2] = [
+        Rung {
+            micro_batch: 1,
+            recompute: Recompute::None,
+            logits_rows: 1,
+        },
+        Rung {
+            micro_batch: 1,
+            recompute: Recompute::Block,
+            logits_rows: 1,
+        },
+    ];
 
     /// Allocates the model and reads its weights.
     ///
@@ -94,33 +93,17 @@ impl Generator {
         backend: Box<dyn Backend>,
         memory: Memory,
     ) -> Result<Self, SamplingError> {
-        let dims = pretrained.dims.clone();
-        let executor = Rc::new(Executor::new(backend));
-        let (engine, precision) = (executor.backend().engine(), executor.backend().precision());
-        // Keys and values of every block are kept. Without memory for them, all are computed again for every token.
-        let ladder = [Self::RUNG.recompute, Recompute::Block].map(|recompute| Rung {
-            recompute,
-            ..Self::RUNG
-        });
-        let lasting = Self::program(&dims, engine, precision);
-        let build_executor = executor.clone();
-        let (workspaces, mut state) = Workspaces::allocate(
-            memory,
-            ladder.into(),
-            |memory| State::allocate(&lasting, &executor, memory),
-            move |rung, memory| {
-                let program = gpt2(&dims, rung, Purpose::Inference, engine, precision);
-                Workspace::new(program, &build_executor, memory)
-            },
-        )?;
-        let mut weights = state.weights(executor.backend());
-        pretrained.load_weights(&pretrained.dims, &mut *weights)?;
-        drop(weights);
+        let dims = &pretrained.dims;
+        let mut model = Inference::new(dims, backend, Self::LADDER.into(), memory)?;
+        model.load(|weights, _| {
+            pretrained
+                .load_weights(dims, weights)
+                .map_err(SamplingError::from)
+        })?;
         Ok(Self {
-            workspaces,
-            state,
-            block_size: pretrained.dims.block_size,
-            vocab_size: vocab_size.min(pretrained.dims.vocab_size),
+            model,
+            block_size: dims.block_size,
+            vocab_size: vocab_size.min(dims.vocab_size),
         })
     }
 
@@ -149,8 +132,8 @@ impl Generator {
             }
             let context = &tokens[start..];
             let draw = Seed(settings.seed).uniform(Stream::Sampling, 0, index as u32, sample);
-            let (state, vocab_size) = (&self.state, self.vocab_size);
-            let token: Result<u32, SamplingError> = self.workspaces.run(|workspace, memory| {
+            let vocab_size = self.vocab_size;
+            let token: Result<u32, SamplingError> = self.model.run(|state, workspace, memory| {
                 // After a refusal the keys and values are gone.
                 memory.enter(Site::Sampling).inspect_err(|_| known = 0)?;
                 let logits = workspace
@@ -171,7 +154,12 @@ impl Generator {
 
     /// Recoveries since the last call.
     pub fn take_recoveries(&mut self) -> Vec<Recovery> {
-        self.workspaces.take_recoveries()
+        self.model.take_recoveries()
+    }
+
+    /// Choices about GEMMs since the last call.
+    pub fn take_choices(&self) -> Vec<NamedChoice> {
+        self.model.take_choices()
     }
 
     fn check(&self, prompt: &[u32]) -> Result<(), SamplingError> {

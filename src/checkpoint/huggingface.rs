@@ -158,10 +158,25 @@ impl ModelOption {
     }
 }
 
-fn options(config: &Gpt2Config) -> [ModelOption; 7] {
+fn options(config: &Gpt2Config) -> [ModelOption; 11] {
     let c = config.n_embd;
     let activation = config.activation_function.as_str();
+    let size = |key, found: usize| ModelOption {
+        key,
+        found: found.to_string(),
+        expected: "1 or more".into(),
+        holds: found > 0,
+    };
     [
+        size("n_layer", config.n_layer),
+        size("n_positions", config.n_positions),
+        size("vocab_size", config.vocab_size),
+        ModelOption {
+            key: "n_head",
+            found: config.n_head.to_string(),
+            expected: format!("a divisor of `n_embd`, which is {c}"),
+            holds: c > 0 && config.n_head > 0 && c.is_multiple_of(config.n_head),
+        },
         ModelOption::equal("model_type", config.model_type.as_str(), "gpt2"),
         ModelOption {
             key: "activation_function",

@@ -12,11 +12,12 @@ use crate::device::{DeviceProfile, FoundDevice, Hardware, find};
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
 use crate::memory::Memory;
+use crate::model::Program;
 use crate::ops::gemm::{Table, cpu};
 use crate::plan::{check_kernels, memory_of};
-use crate::sampling::{Generator, SamplingSettings};
+use crate::sampling::{Generator, SamplingError, SamplingSettings};
 use crate::step::recovery::Recovery;
-use crate::terms::{Effort, Engine, GemmBackend, Inputs, ModelDims, Precision};
+use crate::terms::{Effort, Engine, GemmBackend, Inputs, Job, ModelDims, NamedChoice, Precision};
 use crate::tokenizer::Tokenizer;
 use crate::units::parse_bytes;
 
@@ -68,25 +69,9 @@ pub fn run(args: SampleArgs) -> Result<()> {
         Tokenizer::gpt2()?
     };
     let tokens = tokenizer.encode_prompt(&prompt)?;
-    let found = device(args.device, &weights.dims)?;
-    let profile = &found.profile;
     let threads = args.threads.or(DeviceProfile::cpu().cores()).unwrap_or(1);
-    let memory = memory(profile, threads, &weights.dims, &args);
-    let computing = Computing {
-        threads,
-        precision: Precision::Float32,
-        inputs: Inputs::Float32,
-        gemm: Effort::Off,
-        gemm_backend: GemmBackend::Auto,
-        cuda_graph: false,
-    };
-    let search = backends::Search {
-        stored: Table::default(),
-        progress: ProgressBar::hidden(),
-    };
     let done = in_thread_pool(threads, || {
-        let (backend, memory) = backends::open(found.ordinal, profile, computing, search, memory)?;
-        let mut generator = Generator::new(&weights, tokenizer.vocab_size(), backend, memory)?;
+        let mut generator = generator(&args, &weights, tokenizer.vocab_size(), threads)?;
         for sample in 0..args.num_samples {
             if sample > 0 {
                 print_now("\n---------------\n")?;
@@ -102,6 +87,14 @@ pub fn run(args: SampleArgs) -> Result<()> {
                 Ok(true)
             });
             warn(generator.take_recoveries());
+            for choice in generator.take_choices() {
+                let NamedChoice {
+                    name,
+                    value,
+                    because,
+                } = choice;
+                eprintln!("note: {name} = {value} ({because})");
+            }
             generated?;
             print_now(&text.finish())?;
         }
@@ -110,31 +103,75 @@ pub fn run(args: SampleArgs) -> Result<()> {
     until_reader_leaves(done)
 }
 
-/// The device that was asked for. `auto` passes over a GPU that has no kernels for the model, and says so.
-fn device(asked: DeviceRequest, dims: &ModelDims) -> Result<FoundDevice> {
-    let found = find(asked)?;
-    match check_kernels(dims, &found.profile) {
-        Ok(()) => Ok(found),
-        Err(error) if asked == DeviceRequest::Auto => {
-            eprintln!("note: on the CPU, because of {error}");
-            Ok(find(DeviceRequest::Cpu)?)
+/// The model on the device that was asked for. `auto` passes over a GPU that cannot do it now, and says so.
+fn generator(
+    args: &SampleArgs,
+    weights: &Pretrained,
+    vocab_size: usize,
+    threads: usize,
+) -> Result<Generator> {
+    let on = |found: &FoundDevice| generator_on(found, args, weights, vocab_size, threads);
+    let found = find(args.device);
+    let is_cpu = found.as_ref().is_ok_and(|found| found.ordinal.is_none());
+    let made = found.map_err(Error::from).and_then(|found| on(&found));
+    match made {
+        Err(error) if args.device == DeviceRequest::Auto && !is_cpu && is_of_device(&error) => {
+            eprintln!("note: on the CPU, for the GPU is of no use now: {error}");
+            on(&find(DeviceRequest::Cpu)?)
         }
-        Err(error) => Err(Error::Usage {
-            what: error.to_string(),
-            hint: "add `--device cpu`".into(),
-        }),
+        made => made,
     }
+}
+
+/// Whether another device may help.
+fn is_of_device(error: &Error) -> bool {
+    use SamplingError::Allocation;
+    matches!(
+        error,
+        Error::Device(_) | Error::Usage { .. } | Error::Sampling(Allocation(_))
+    )
+}
+
+fn generator_on(
+    found: &FoundDevice,
+    args: &SampleArgs,
+    weights: &Pretrained,
+    vocab_size: usize,
+    threads: usize,
+) -> Result<Generator> {
+    let FoundDevice {
+        profile, ordinal, ..
+    } = found;
+    check_kernels(&weights.dims, profile).map_err(|error| Error::Usage {
+        what: error.to_string(),
+        hint: "add `--device cpu`".into(),
+    })?;
+    let computing = Computing {
+        threads,
+        precision: Precision::Float32,
+        inputs: Inputs::Float32,
+        gemm: Effort::Off,
+        gemm_backend: GemmBackend::Auto,
+        cuda_graph: false,
+    };
+    let search = backends::Search {
+        stored: Table::default(),
+        progress: ProgressBar::hidden(),
+    };
+    let memory = memory(profile, threads, &weights.dims, args);
+    let (backend, memory) = backends::open(*ordinal, profile, computing, search, memory)?;
+    Ok(Generator::new(weights, vocab_size, backend, memory)?)
 }
 
 /// The device's memory, with what is not for buffers held already.
 fn memory(device: &DeviceProfile, threads: usize, dims: &ModelDims, args: &SampleArgs) -> Memory {
     let packed = match device.hardware {
         Hardware::Cpu(_) => {
-            let program = Generator::program(dims, Engine::Cpu { threads }, Precision::Float32);
-            let (problems, extensions) = (
-                program.problems(Inputs::Float32),
-                device.vector_extensions(),
-            );
+            let (engine, precision) = (Engine::Cpu { threads }, Precision::Float32);
+            let rung = Generator::LADDER[0];
+            let program = Program::of(Job::Evaluate, dims, rung, engine, precision);
+            let problems = program.problems(Inputs::Float32);
+            let extensions = device.vector_extensions();
             cpu::packed_bytes(&problems, threads, Effort::Off, extensions)
         }
         Hardware::Cuda(_) => 0,

@@ -12,8 +12,8 @@ use crate::ops::backend::{
 use crate::ops::partition;
 use crate::terms::{Engine, ModelDims, Precision, Purpose, Recompute, Rung};
 
-/// Columns whose rows all start at 16 bytes, in any precision.
-const ALIGNED_COLUMNS: usize = 8;
+/// Bytes that a GPU's kernels load at a time, from addresses of as many.
+const ALIGNED_BYTES: u64 = 16;
 
 /// A list of operations under construction.
 #[derive(Default)]
@@ -84,13 +84,14 @@ impl Builder {
     ) -> Self {
         let mut buffers = Vec::new();
         let state = state_buffers(purpose, precision, &mut buffers);
+        let row_bytes = dims.n_embd as u64 * precision.element_bytes();
         Self {
             params: ParamLayout::default(),
             path: String::new(),
             has_biases: dims.bias,
             block_size: dims.block_size,
             keeps_keys: rung.recompute != Recompute::Block
-                && (engine != Engine::Cuda || dims.n_embd.is_multiple_of(ALIGNED_COLUMNS)),
+                && (engine != Engine::Cuda || row_bytes.is_multiple_of(ALIGNED_BYTES)),
             rung,
             purpose,
             engine,
@@ -105,6 +106,10 @@ impl Builder {
             backward: Nodes::default(),
             tally: Nodes::default(),
         }
+    }
+
+    pub fn is_training(&self) -> bool {
+        self.purpose == Purpose::Training
     }
 
     /// An embedding, (rows, columns).

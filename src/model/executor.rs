@@ -139,7 +139,10 @@ impl Executor {
         clock.mark()?;
         let done = run(&*self.backend);
         // Also after a refusal: marks come in pairs.
-        clock.mark()?;
+        if let Err(refused) = clock.mark() {
+            *stopwatch = None;
+            return Err(refused);
+        }
         calls.push(Lap {
             kind,
             layer,

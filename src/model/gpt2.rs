@@ -139,6 +139,12 @@ impl Block {
             Recompute::GeluLn => (own, shared),
             Recompute::Block => (shared, shared),
         };
+        // Without a backward only keys and values are read again, with the next token.
+        let (keys, kept, cheap, out) = if builder.is_training() {
+            (kept, kept, cheap, own)
+        } else {
+            (kept, shared, shared, shared)
+        };
         builder.path = format!("transformer.h.{index}");
         Self {
             ln_1: Norm {
@@ -147,7 +153,7 @@ impl Block {
                 stats: builder.row_stats(kept, ["ln_1.mean", "ln_1.rstd"]),
             },
             c_attn: builder.linear("c_attn", "attn.c_attn", [3 * c, c], STD),
-            qkv: builder.activation(kept, "attn.qkv", 3 * c),
+            qkv: builder.activation(keys, "attn.qkv", 3 * c),
             attention: builder.activation(kept, "attn.out", c),
             lse: builder.statistic(kept, "attn.lse", dims.n_head),
             attn_proj: builder.linear("attn.c_proj", "attn.c_proj", [c, c], projection_std),
@@ -161,7 +167,7 @@ impl Block {
             fc: builder.activation(kept, "mlp.fc", 4 * c),
             gelu: builder.activation(cheap, "mlp.gelu", 4 * c),
             mlp_proj: builder.linear("mlp.c_proj", "mlp.c_proj", [c, 4 * c], projection_std),
-            out: builder.activation(own, "out", c),
+            out: builder.activation(out, "out", c),
         }
     }
 }

@@ -16,6 +16,6 @@ pub use executor::{Executor, Lap};
 pub use gpt2::gpt2;
 pub use init::{init_values, init_weights};
 pub use params::{Init, ParamLayout, ParamRole, ParamSpec};
-pub use program::{Node, Program, StateIds, TrainingIds, without_backward};
+pub use program::{Node, Program, StateIds, TrainingIds};
 pub use state::State;
 pub use workspace::Workspace;

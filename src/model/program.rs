@@ -6,7 +6,7 @@ use super::{ParamLayout, gpt2};
 use crate::memory::Row;
 use crate::ops::backend::{BufferId, BufferSpec, GradientWrite, Matrix, Op, Span};
 use crate::ops::gemm::{Problem, TrainingGemm};
-use crate::terms::{Engine, Inputs, Job, ModelDims, Precision, Purpose, Recompute, Rung};
+use crate::terms::{Engine, Inputs, Job, ModelDims, Precision, Purpose, Rung};
 
 /// An operation, and the block that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +82,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// The model of a run that trains or evaluates. Nothing is kept for a backward in an evaluation, whatever its rung
-    /// says.
+    /// The model of a run that trains or evaluates.
     pub fn of(
         job: Job,
         dims: &ModelDims,
@@ -91,13 +90,11 @@ impl Program {
         engine: Engine,
         precision: Precision,
     ) -> Self {
-        match job {
-            Job::Train => gpt2(dims, rung, Purpose::Training, engine, precision),
-            Job::Evaluate => {
-                let rung = without_backward(rung);
-                gpt2(dims, rung, Purpose::Inference, engine, precision)
-            }
-        }
+        let purpose = match job {
+            Job::Train => Purpose::Training,
+            Job::Evaluate => Purpose::Inference,
+        };
+        gpt2(dims, rung, purpose, engine, precision)
     }
 
     /// Buffers that do not depend on the rung.
@@ -170,8 +167,9 @@ impl Program {
                 });
         let forward = self.forward.iter().map(|node| (node, rows, 1));
         let backward = if training { &*self.backward } else { &[] };
-        let backward = backward.iter().map(|node| (node, rows, 1));
-        forward.chain(of_chunks).chain(backward).collect()
+        let rest = backward.iter().chain(&self.tally);
+        let rest = rest.map(|node| (node, rows, 1));
+        forward.chain(of_chunks).chain(rest).collect()
     }
 
     /// The whole micro-batch.
@@ -179,7 +177,7 @@ impl Program {
         Span::whole(self.rung.micro_batch, self.block_size)
     }
 
-    /// GEMMs of a training step in its order, without those of attention, each with the number of times that a
+    /// GEMMs of a micro-step in its order, without those of attention, each with the number of times that a
     /// micro-step computes it. Two of them may be one problem. Those of the last rows, if they fill no chunk of logits,
     /// have names of their own.
     pub fn gemms(&self, inputs: Inputs) -> Vec<TrainingGemm> {
@@ -212,13 +210,5 @@ impl Program {
     pub fn problems(&self, inputs: Inputs) -> Vec<Problem> {
         let gemms = self.gemms(inputs);
         gemms.into_iter().map(|gemm| gemm.problem).collect()
-    }
-}
-
-/// The rung of an evaluation.
-pub fn without_backward(rung: Rung) -> Rung {
-    Rung {
-        recompute: Recompute::Block,
-        ..rung
     }
 }

@@ -147,6 +147,14 @@ impl Workspace {
         executor.run(&program.tally, &frame)
     }
 
+    /// The loss so far, in nats. Waits for the device.
+    ///
+    /// # Errors
+    /// The device's refusal.
+    pub fn loss(&self, state: &State) -> Result<f64, Refused> {
+        self.executor.backend().loss(&state.numbers)
+    }
+
     /// The logits (V) that follow `tokens`, at most a block of them. The first `known` tokens must be those of the call
     /// before, whose keys and values are still in the buffers if the program keeps them.
     ///

@@ -122,7 +122,9 @@ impl Predictor {
             }
             Job::Evaluate => 0.0,
         };
-        tokens / (micro_steps * self.micro_step(program) + update)
+        let begin = program.begin.iter();
+        let begin = begin.map(|node| self.seconds(&node.op, &program.span(), program.rows()));
+        tokens / (micro_steps * self.micro_step(program) + begin.sum::<f64>() + update)
     }
 
     fn micro_step(&self, program: &Program) -> f64 {
@@ -137,11 +139,22 @@ impl Predictor {
     fn seconds(&self, op: &Op, span: &Span, rows: usize) -> f64 {
         let roofline = &self.roofline;
         if let Some(gemm) = op.gemm(rows, self.inputs) {
-            return roofline.gemm(&gemm);
+            return roofline.gemm(&gemm) + self.gelu_alone(op, rows);
         }
         let work = op.work(span, rows, self.precision);
         // Attention reaches half the rate of a plain GEMM (FlashAttention-2, section 4.1: 50 to 73 %).
         let computed = 2.0 * work.flops as f64 / roofline.flops_per_second;
         roofline.seconds_per_kernel + computed + roofline.moved(work.bytes)
+    }
+
+    /// Seconds of GELU behind a GEMM that has no bias to be fused with it.
+    fn gelu_alone(&self, op: &Op, rows: usize) -> f64 {
+        match op {
+            Op::LinearGelu { layer, y, .. } if layer.bias.is_none() => {
+                let work = Work::moved(self.precision, 2 * rows * y.columns, 0);
+                self.roofline.seconds_per_kernel + self.roofline.moved(work.bytes)
+            }
+            _ => 0.0,
+        }
     }
 }

@@ -33,6 +33,9 @@ pub fn evaluate_weights(
     for recovery in evaluator.take_recoveries() {
         reporter.recovered(step, &recovery);
     }
+    for choice in evaluator.take_choices() {
+        reporter.choice(&choice);
+    }
     report
 }
 

@@ -1,19 +1,17 @@
 //! The mean loss of a model: in the buffers of its training, or of weights that are not trained.
 
-use std::rc::Rc;
-
 use crate::faults::Site;
 use crate::memory::{AllocationError, Memory, Recoverable};
-use crate::model::{Executor, Program, State, Workspace, without_backward};
+use crate::model::{State, Workspace};
 use crate::ops::backend::{Backend, BatchHeader, ValuesMut};
 use crate::step::ReadSample;
+use crate::step::inference::Inference;
 use crate::step::micro::{load, micro_batches};
-use crate::step::recovery::{Recovery, Workspaces};
-use crate::terms::{Job, ModelDims, Rung};
+use crate::step::recovery::Recovery;
+use crate::terms::{ModelDims, NamedChoice, Recompute, Rung};
 
 /// The mean loss over `sequences` samples, in nats per token, without dropout. Refusals are of `site`.
 pub(super) fn mean_loss<E: Recoverable>(
-    executor: &Executor,
     state: &State,
     workspace: &mut Workspace,
     sequences: usize,
@@ -38,21 +36,16 @@ pub(super) fn mean_loss<E: Recoverable>(
         let evaluated = workspace.evaluate(state, count);
         evaluated.map_err(|refused| memory.refusal(site, refused))?;
     }
-    let loss = executor.backend().loss(&state.numbers);
+    let loss = workspace.loss(state);
     let loss = loss.map_err(|refused| memory.refusal(site, refused))?;
     Ok(loss / (sequences * block_size) as f64)
 }
 
-/// Evaluator of weights that are not trained: no gradients, no moments, one block's activations.
-pub struct Evaluator {
-    executor: Rc<Executor>,
-    state: State,
-    workspaces: Workspaces<Workspace>,
-}
+/// Evaluator of weights that are not trained.
+pub struct Evaluator(Inference);
 
 impl Evaluator {
-    /// Allocates at the first rung of `ladder` that memory is granted for. Nothing is kept for a backward, whatever the
-    /// rungs say.
+    /// See [`Inference::new`]. Nothing is kept for a backward, whatever the rungs say.
     ///
     /// # Errors
     /// When memory is refused at every rung.
@@ -65,36 +58,23 @@ impl Evaluator {
         ladder: &[Rung],
         memory: Memory,
     ) -> Result<Self, AllocationError> {
-        let executor = Rc::new(Executor::new(backend));
-        let (engine, precision) = (executor.backend().engine(), executor.backend().precision());
-        let (dims, build_executor) = (dims.clone(), executor.clone());
-        let program = move |rung| Program::of(Job::Evaluate, &dims, rung, engine, precision);
-        // What lasts is the same at every rung.
-        let lasting = program(ladder[0]);
-        let (workspaces, state) = Workspaces::allocate(
-            memory,
-            ladder.iter().map(|&rung| without_backward(rung)).collect(),
-            |memory| State::allocate(&lasting, &executor, memory),
-            move |rung, memory| Workspace::new(program(rung), &build_executor, memory),
-        )?;
-        Ok(Self {
-            executor,
-            state,
-            workspaces,
-        })
+        let without_backward = ladder.iter().map(|&rung| Rung {
+            recompute: Recompute::Block,
+            ..rung
+        });
+        let ladder = without_backward.collect();
+        Inference::new(dims, backend, ladder, memory).map(Self)
     }
 
-    /// Lets `load` write the weights, again if memory is refused to it.
+    /// See [`Inference::load`].
     ///
     /// # Errors
     /// The errors of `load`, and when memory is refused for good.
     pub fn load<E: Recoverable>(
         &mut self,
-        mut load: impl FnMut(&mut dyn ValuesMut, &Memory) -> Result<(), E>,
+        load: impl FnMut(&mut dyn ValuesMut, &Memory) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (backend, state) = (self.executor.backend(), &mut self.state);
-        self.workspaces
-            .run_beside(|_, memory, _| load(&mut *state.weights(backend), memory))
+        self.0.load(load)
     }
 
     /// The mean loss over `sequences` samples, in nats per token.
@@ -106,15 +86,18 @@ impl Evaluator {
         sequences: usize,
         read: impl ReadSample<E>,
     ) -> Result<f64, E> {
-        let (executor, state) = (&*self.executor, &self.state);
-        self.workspaces.run(|workspace, memory| {
-            let site = Site::EvalOnly;
-            mean_loss(executor, state, workspace, sequences, &read, memory, site)
+        self.0.run(|state, workspace, memory| {
+            mean_loss(state, workspace, sequences, &read, memory, Site::EvalOnly)
         })
     }
 
     /// Recoveries since the last call.
     pub fn take_recoveries(&mut self) -> Vec<Recovery> {
-        self.workspaces.take_recoveries()
+        self.0.take_recoveries()
+    }
+
+    /// Choices about GEMMs since the last call.
+    pub fn take_choices(&self) -> Vec<NamedChoice> {
+        self.0.take_choices()
     }
 }

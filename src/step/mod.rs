@@ -1,6 +1,7 @@
 //! One optimizer step: accumulate, which may be retried, then commit, which may not.
 
 pub mod evaluation;
+pub mod inference;
 pub mod loss_scale;
 mod micro;
 pub mod recovery;
@@ -106,7 +107,7 @@ impl Trainer {
                 let program = program(rung);
                 let room = room_for_tuning(&program, backend, memory);
                 let gemms = program.gemms(backend.inputs());
-                backend.gemms().prepare(&gemms, Some(room));
+                backend.prepare(&gemms, Some(room));
                 Workspace::new(program, &build_executor, memory)
             },
         )?;
@@ -207,10 +208,9 @@ impl Trainer {
         sequences: usize,
         read: impl ReadSample<E>,
     ) -> Result<f64, E> {
-        let (executor, state) = (&*self.executor, &self.state);
+        let state = &self.state;
         self.workspaces.run(|workspace, memory| {
-            let site = Site::Eval;
-            mean_loss(executor, state, workspace, sequences, &read, memory, site)
+            mean_loss(state, workspace, sequences, &read, memory, Site::Eval)
         })
     }
 
@@ -233,7 +233,7 @@ impl Trainer {
                 v: &*v,
                 loss_scale,
                 rung,
-                products: backend.gemms().table(),
+                products: backend.gemm_table(),
                 recoveries: std::mem::take(recoveries),
             })
         })
@@ -286,7 +286,7 @@ impl Trainer {
 
     /// Choices about GEMMs since the last call.
     pub fn take_choices(&mut self) -> Vec<NamedChoice> {
-        self.executor.backend().gemms().take_choices()
+        self.executor.backend().take_choices()
     }
 }
 

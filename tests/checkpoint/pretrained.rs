@@ -292,6 +292,30 @@ fn models_with_options_that_taper_does_not_have_are_refused_by_key() {
     }
 }
 
+#[test]
+fn sizes_that_no_model_has_are_refused_by_key() {
+    let (dims, _) = reference();
+    for (key, value) in [
+        ("n_layer", 0),
+        ("n_head", 0),
+        ("n_head", dims.n_embd + 1),
+        ("n_positions", 0),
+        ("vocab_size", 0),
+    ] {
+        let folder = temp_dir();
+        write_config(folder.path(), &dims, "");
+        let path = folder.path().join("config.json");
+        let mut config: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        config[key] = value.into();
+        fs::write(&path, config.to_string()).unwrap();
+        match open_pretrained(folder.path()).err() {
+            Some(CheckpointError::UnsupportedModel { key: named, .. }) => assert_eq!(named, key),
+            other => panic!("{key}: expected a refusal, got {other:?}"),
+        }
+    }
+}
+
 /// A hub cache with one downloaded model.
 fn hub_with(folder: &str, revision: &str, main: &str) -> (tempfile::TempDir, PathBuf) {
     let hub = temp_dir();

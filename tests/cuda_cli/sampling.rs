@@ -40,8 +40,26 @@ fn memory_that_a_card_refuses_costs_keys_and_values_and_no_text() {
         .lines()
         .filter(|line| line.starts_with("warning: "));
     assert_eq!(warnings.count(), 2, "{}", refused.stderr);
-    sample(&place, &["--memory-limit", "64KiB"]).refused(&["out of memory", "64.0 KiB"]);
+    let small = ["--memory-limit", "64KiB", "--device", "cuda"];
+    sample(&place, &small).refused(&["out of memory", "64.0 KiB"]);
     sample(&place, &["--device", "cuda:7"]).refused(&["7"]);
     let unknown = sample(&place, &["--device", "tpu"]);
     assert!(unknown.code == Some(1) && unknown.stderr.contains("`cuda:1`"));
+}
+
+/// As `train` does not: a text can be written beside a training that fills the card.
+#[test]
+fn a_card_that_is_full_is_passed_over_with_a_note() {
+    let Some(place) = Place::new() else { return };
+    place.train("system.device=cpu", "--quiet").succeeded();
+    let cpu = sample(&place, &["--device", "cpu"]).succeeded();
+    let full = place.with_card("total_bytes = \"512MiB\"\nused_bytes = \"480MiB\"");
+    let noted = sample(&full, &[]).succeeded();
+    assert_eq!(noted.stdout, cpu.stdout);
+    assert!(
+        noted.stderr.starts_with("note: on the CPU, "),
+        "{}",
+        noted.stderr
+    );
+    sample(&full, &["--device", "cuda"]).refused(&["memory"]);
 }

@@ -1,7 +1,8 @@
 //! The operands of a program, to look at and to plant mistakes in.
 
+use crate::flow::{Dataflow, Operand};
 use taper::model::{Node, Program};
-use taper::ops::backend::{BufferId, Matrix, Op, Operand, RowStats};
+use taper::ops::backend::{BufferId, Matrix, Op, RowStats};
 
 /// The buffer of that name.
 #[track_caller]

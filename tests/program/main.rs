@@ -1,6 +1,7 @@
 //! A training step as data: that it is whole, that mistakes in it are found, and the products that are in it.
 
 mod edit;
+mod flow;
 mod gemms;
 mod planted;
 mod presets;

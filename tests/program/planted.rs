@@ -1,11 +1,12 @@
 //! Programs with one mistake each: it is found, by its name and with the buffer's.
 
 use taper::model::{Node, Program};
-use taper::ops::backend::{Flow, Op, OpKind, Operand};
+use taper::ops::backend::{Op, OpKind};
 use taper::terms::Recompute;
 
 use super::edit::{buffer, lists, operands, replace, writer, written};
 use super::{dims, training};
+use crate::flow::{Dataflow, Flow, Operand};
 use crate::validate::{Fault, Place, gradient_symbols, validate};
 
 fn good(recompute: Recompute) -> Program {

@@ -7,6 +7,7 @@ use taper::ops::backend::DropoutSite;
 use taper::terms::{Gelu, ModelDims, Recompute};
 
 use super::{dims, training};
+use crate::flow::Dataflow;
 use crate::validate::gradient_symbols;
 
 fn symbols(dims: &ModelDims) -> BTreeMap<String, u64> {

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::flow::{Dataflow, Operand};
 use taper::model::{Node, Program};
-use taper::ops::backend::{Op, OpKind, Operand, Owner};
+use taper::ops::backend::{Op, OpKind, Owner};
 use taper::terms::Gelu;
 
 /// A mistake in a program.

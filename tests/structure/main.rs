@@ -37,7 +37,7 @@ const FLOORS: Floors = Floors {
         ("device", "what is there"),
         ("data", "token files, and batches from them"),
         ("ops", "the operations of a training step, on CPU and GPU"),
-        ("model", "GPT-2: forward and backward over ops"),
+        ("model", "a step as a program, and GPT-2 as one"),
         ("step", "one optimizer step, evaluated and recovered"),
         ("plan", "what will be done, and why"),
         ("trial", "a plan's memory, taken for a moment"),

@@ -50,7 +50,7 @@ fn ids(part: &'static str, len: usize) -> BufferSpec {
 }
 
 /// Sorts the rows by their token into `order`, and those of one token by row: the order in which a GPU adds
-/// up the gradients of tokens. `starts` is scratch, an element for every token of the vocabulary.
+/// up the gradients of tokens. `starts` is scratch, an element for every id up to the largest.
 pub fn rows_by_token(tokens: &[u32], starts: &mut [u32], order: &mut [u32]) {
     starts.fill(0);
     for &token in tokens {

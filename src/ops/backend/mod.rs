@@ -19,7 +19,7 @@ pub use batch::{BatchHeader, batch_specs, rows_by_token};
 pub(crate) use batch::{PACKET_HEAD, packet_specs};
 pub use buffer::Buffer;
 pub use frame::{Frame, Mask};
-pub use op::{Flow, Op, Operand, attention_shape};
+pub use op::{Op, attention_shape};
 pub use operands::{
     Affine, BufferId, BufferName, BufferSpec, DropoutSettings, DropoutSite, ElementType,
     Embeddings, GradientWrite, Matrix, Owner, RowShape, RowStats, Shape, Span,
@@ -32,8 +32,7 @@ pub use work::{OpKind, Work};
 use std::any::Any;
 
 use super::clock::Clock;
-use super::gemm::candidate::Device;
-use super::gemm::{Dispatch, Table, TrainingGemm};
+use super::gemm::{Table, TrainingGemm};
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::terms::{Engine, Inputs, NamedChoice, Precision};
 
@@ -61,8 +60,13 @@ pub trait Backend {
     fn precision(&self) -> Precision;
     /// The input type of GEMMs.
     fn inputs(&self) -> Inputs;
-    /// The GEMMs of the device.
-    fn gemms(&self) -> &dyn Gemms;
+    /// Decides which candidates compute `gemms`, in at most `room` bytes; see
+    /// [`Dispatch::prepare`](super::gemm::Dispatch::prepare).
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>);
+    /// The candidate of each GEMM, for a checkpoint.
+    fn gemm_table(&self) -> Table;
+    /// Choices since the last call.
+    fn take_choices(&self) -> Vec<NamedChoice>;
     /// A clock of the device's work.
     fn clock(&self) -> Box<dyn Clock>;
 
@@ -124,29 +128,4 @@ pub trait Backend {
     /// # Errors
     /// The device's refusal.
     fn round(&self, master: &Buffer, weights: &Buffer) -> Done;
-}
-
-/// The GEMMs of a device: which candidate computes which.
-pub trait Gemms {
-    /// Decides which candidates compute `gemms`, in at most `room` bytes; see
-    /// [`Dispatch::prepare`](super::gemm::Dispatch::prepare).
-    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>);
-    /// The candidate of each GEMM, for a checkpoint.
-    fn table(&self) -> Table;
-    /// Choices since the last call.
-    fn take_choices(&self) -> Vec<NamedChoice>;
-}
-
-impl<D: Device> Gemms for Dispatch<D> {
-    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
-        self.prepare(gemms, room);
-    }
-
-    fn table(&self) -> Table {
-        self.table()
-    }
-
-    fn take_choices(&self) -> Vec<NamedChoice> {
-        self.take_choices()
-    }
 }

@@ -14,13 +14,13 @@ pub use memory::allocate;
 
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
-    Backend, BatchHeader, Buffer, BufferSpec, DecayRun, Done, Ended, Frame, Gemms, GradientWrite,
-    Op, ReadTokens, Recording, TrainingState, Update, ValuesMut, token_specs,
+    Backend, BatchHeader, Buffer, BufferSpec, DecayRun, Done, Ended, Frame, GradientWrite, Op,
+    ReadTokens, Recording, TrainingState, Update, ValuesMut, token_specs,
 };
 use crate::ops::clock::{Clock, HostClock};
-use crate::ops::gemm::{Cpu, Products};
+use crate::ops::gemm::{Cpu, Products, Table, TrainingGemm};
 use crate::ops::loops::Element;
-use crate::terms::{Engine, Inputs, Precision};
+use crate::terms::{Engine, Inputs, NamedChoice, Precision};
 use memory::{values, zeros};
 
 /// Computes in `T` on the threads of the current pool: f32, or f64 in tests.
@@ -69,8 +69,16 @@ impl<T: Element> Backend for OnCpu<T> {
         self.products.inputs()
     }
 
-    fn gemms(&self) -> &dyn Gemms {
-        &self.products
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
+        self.products.prepare(gemms, room);
+    }
+
+    fn gemm_table(&self) -> Table {
+        self.products.table()
+    }
+
+    fn take_choices(&self) -> Vec<NamedChoice> {
+        self.products.take_choices()
     }
 
     fn clock(&self) -> Box<dyn Clock> {

@@ -14,7 +14,7 @@ use super::{cast, memory, values};
 use crate::faults::Site;
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
-    Backend, BatchHeader, Buffer, BufferSpec, DecayRun, Done, Ended, Frame, Gemms, Op, ReadTokens,
+    Backend, BatchHeader, Buffer, BufferSpec, DecayRun, Done, Ended, Frame, Op, ReadTokens,
     Recording, TrainingState, Update, ValuesMut, packet_specs,
 };
 use crate::ops::clock::Clock;
@@ -24,7 +24,7 @@ use crate::ops::launch::{Gpu, GpuElement, LaunchError};
 use crate::terms::{Engine, Inputs, NamedChoice, Precision};
 
 /// The GEMMs of the training path on a GPU.
-pub type Products = Dispatch<gpu::GpuGemm>;
+type Products = Dispatch<gpu::GpuGemm>;
 
 /// Computes in `T`, in one stream of a GPU.
 pub struct OnGpu<T: GpuElement> {
@@ -116,8 +116,18 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         self.inputs
     }
 
-    fn gemms(&self) -> &dyn Gemms {
-        self
+    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
+        self.products.prepare(gemms, room);
+    }
+
+    fn gemm_table(&self) -> Table {
+        self.products.table()
+    }
+
+    fn take_choices(&self) -> Vec<NamedChoice> {
+        let mut choices = self.products.take_choices();
+        choices.append(&mut self.choices.borrow_mut());
+        choices
     }
 
     fn clock(&self) -> Box<dyn Clock> {
@@ -190,21 +200,5 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         );
         let (master, weights) = (&master.as_view(), &mut weights.as_view_mut());
         Ok(cast::cast(&self.gpu, master, weights)?)
-    }
-}
-
-impl<T: GpuElement> Gemms for OnGpu<T> {
-    fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
-        self.products.prepare(gemms, room);
-    }
-
-    fn table(&self) -> Table {
-        self.products.table()
-    }
-
-    fn take_choices(&self) -> Vec<NamedChoice> {
-        let mut choices = self.products.take_choices();
-        choices.append(&mut self.choices.borrow_mut());
-        choices
     }
 }

@@ -26,5 +26,5 @@ pub mod embedding;
 pub mod layer_norm;
 pub mod outcome;
 
-pub use backend::{OnGpu, Products};
+pub use backend::OnGpu;
 pub use memory::{allocate, trim_pool};
