@@ -101,9 +101,9 @@ __device__ __forceinline__ void attention_forward(const T *qkv, T *out, float *l
     using Kept = std::conditional_t<DROPOUT, Kept<QueriesByKeys, M_TILES, Tile::KEY_TILES>, KeptAll>;
     extern __shared__ __align__(128) uint8_t shared[];
     const Head head{shape};
-    // The last queries see the most keys: they go first, so that a card ends evenly, and a grid of fewer blocks computes
-    // the last queries alone. Blocks of a head are neighbours, and share its keys and values in L2.
-    const int first_query = ((shape.positions - 1) / Tile::QUERIES - blockIdx.x) * Tile::QUERIES;
+    // The last queries see the most keys: they go first, so that a card ends evenly. Blocks of a head are neighbours,
+    // and share its keys and values in L2.
+    const int first_query = (gridDim.x - 1 - blockIdx.x) * Tile::QUERIES;
     const int warp_row = threadIdx.x / WARP * Tile::WARP_ROWS, warp_query = first_query + warp_row;
     const int key_end = min(first_query + Tile::QUERIES, shape.positions);
 

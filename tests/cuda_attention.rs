@@ -19,6 +19,7 @@ use taper::ops::cuda::dropout::MaskView;
 use taper::ops::gemm::cpu::Sequential;
 use taper::ops::launch::Gpu;
 use taper::rng::Seed;
+use taper::terms::Precision;
 
 const LAYER: usize = 3;
 const DROPOUT: Dropout = Dropout {
@@ -308,9 +309,13 @@ fn the_last_queries_alone_give_the_same_bits() {
                 let rows = shape.positions * columns;
                 for (want, got) in all.out.chunks(rows).zip(down(gpu, &out).chunks(rows)) {
                     assert_eq!(want[first * columns..], got[first * columns..], "{shape:?}");
-                    // No tile has more rows.
+                    // No tile on plain CUDA cores has more rows; tensor cores compute all of them.
                     let before = &got[..first.saturating_sub(127) * columns];
-                    assert!(before.iter().all(|&x| x == T::round(7.0)), "{shape:?}");
+                    let is_untouched = before.iter().all(|&x| x == T::round(7.0));
+                    assert!(
+                        is_untouched || T::PRECISION != Precision::Float32,
+                        "{shape:?}"
+                    );
                 }
             }
         }

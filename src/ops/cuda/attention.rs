@@ -61,6 +61,8 @@ struct Kernels {
     forward_bytes: usize,
     /// Shared memory of a block of the backward.
     backward_bytes: usize,
+    /// Whether the forward computes the last queries alone in a grid of fewer blocks.
+    takes_last: bool,
 }
 
 /// Builds [`Kernels`] whose names end in `$end`.
@@ -120,6 +122,7 @@ impl Kernels {
             threads: THREADS,
             forward_bytes: 0,
             backward_bytes: 0,
+            takes_last: true,
         }
     }
 
@@ -135,6 +138,7 @@ impl Kernels {
             threads: 128,
             forward_bytes: (tile + 2 * 2 * keys) * row_bytes,
             backward_bytes: 2 * tile * row_bytes + 2 * stage_bytes,
+            takes_last: false,
             ..Self::simple(0)
         }
     }
@@ -156,7 +160,7 @@ impl Kernels {
 }
 
 /// Computes `out` (B, T, C) and `lse` (B, H, T) from `qkv` (B, T, 3C), for the queries from `first` on and those that
-/// share a tile with them. `dropout` is that of [`DropoutSite::Attention`] with head 0.
+/// share a tile with them; on tensor cores for all of them. `dropout` is that of [`DropoutSite::Attention`] with head 0.
 ///
 /// [`DropoutSite::Attention`]: crate::ops::backend::DropoutSite::Attention
 ///
@@ -179,6 +183,7 @@ pub fn forward<T: GpuElement>(
     assert_eq!(out.len(), len, "attention output");
     assert_eq!(lse.len(), shape.rows(), "log-sum-exp of attention");
     let kernels = Kernels::of::<T>(gpu, shape, dropout.is_some())?;
+    let first = if kernels.takes_last { first } else { 0 };
     let (sizes, rule) = (AttentionShape::of(shape), DropoutRule::of(dropout));
     let kernel = gpu.kernel::<T>(kernels.forward)?;
     let mut launch = gpu.launch(&kernel);
