@@ -158,7 +158,7 @@ impl ModelOption {
     }
 }
 
-fn options(config: &Gpt2Config) -> [ModelOption; 11] {
+fn options(config: &Gpt2Config) -> [ModelOption; 10] {
     let c = config.n_embd;
     let activation = config.activation_function.as_str();
     let size = |key, found: usize| ModelOption {
@@ -168,7 +168,6 @@ fn options(config: &Gpt2Config) -> [ModelOption; 11] {
         holds: found > 0,
     };
     [
-        size("n_layer", config.n_layer),
         size("n_positions", config.n_positions),
         size("vocab_size", config.vocab_size),
         ModelOption {

@@ -247,7 +247,8 @@ impl Gpt2<'_> {
             out: self.embedding,
             site: DropoutSite::Embedding,
         });
-        nodes.push(norm(&self.blocks[0].ln_1, self.embedding));
+        let first = self.blocks.first().map_or(&self.ln_f, |first| &first.ln_1);
+        nodes.push(norm(first, self.embedding));
         for (index, block) in self.blocks.iter().enumerate() {
             nodes.enter_block(index);
             self.activations(index, nodes);

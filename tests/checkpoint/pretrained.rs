@@ -296,7 +296,6 @@ fn models_with_options_that_taper_does_not_have_are_refused_by_key() {
 fn sizes_that_no_model_has_are_refused_by_key() {
     let (dims, _) = reference();
     for (key, value) in [
-        ("n_layer", 0),
         ("n_head", 0),
         ("n_head", dims.n_embd + 1),
         ("n_positions", 0),

@@ -54,7 +54,7 @@ fn programs(dims: &ModelDims) -> impl Iterator<Item = (String, Program)> {
 
 fn of_every_preset(check: impl Fn(&str, &Program)) {
     for Preset { name, .. } in PRESETS {
-        for n_layer in [Some(1), Some(2), None] {
+        for n_layer in [Some(0), Some(1), Some(2), None] {
             for dropout in [0.0, 0.1] {
                 for (what, program) in programs(&dims(name, n_layer, dropout)) {
                     check(&what, &program);
