@@ -32,17 +32,17 @@ impl Nodes {
         });
     }
 
-    /// What follows belongs to block `index`.
+    /// Lets what follows belong to block `index`.
     pub fn enter_block(&mut self, index: usize) {
         self.layer = Some(index);
     }
 
-    /// What follows belongs to no block.
+    /// Lets what follows belong to no block.
     pub fn leave_blocks(&mut self) {
         self.layer = None;
     }
 
-    /// What `push` adds was done in the forward, and is done again.
+    /// Marks all that `push` adds as done again: the forward did it before.
     pub fn recompute(&mut self, push: impl FnOnce(&mut Self)) {
         self.is_recomputed = true;
         push(self);
@@ -173,7 +173,7 @@ impl Builder {
         )
     }
 
-    /// As [`Builder::activation`], in fp32.
+    /// A result of the forward in fp32, (R, columns).
     pub fn statistic(&mut self, owner: Owner, part: &'static str, columns: usize) -> Matrix {
         self.matrix(owner, part, Group::Activations, ElementType::Full, columns)
     }

@@ -1,4 +1,4 @@
-//! What lasts from step to step.
+//! The buffers and numbers that last from step to step.
 
 use super::{Executor, Program, StateIds, TrainingIds};
 use crate::faults::Site;

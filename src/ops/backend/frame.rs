@@ -8,7 +8,7 @@ use crate::ops::backend::op::attention_shape;
 /// The buffers and the rows of one run of some operations.
 #[derive(Clone)]
 pub struct Frame<'a> {
-    /// What lasts from step to step, in the program's order; weights come first.
+    /// Buffers that last from step to step, in the program's order; weights come first.
     pub state: &'a [Buffer],
     /// The buffers of a rung, in the program's order behind the state.
     pub workspace: &'a [Buffer],

@@ -38,7 +38,7 @@ pub trait ValuesMut: Values {
     /// Those of [`Values::read`].
     fn write(&mut self, start: usize, from: &[f32]) -> io::Result<()>;
 
-    /// As [`Values::in_host_memory`].
+    /// All of them, to change, where the host has them.
     fn in_host_memory_mut(&mut self) -> Option<&mut [f32]> {
         None
     }

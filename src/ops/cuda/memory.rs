@@ -23,7 +23,7 @@ pub fn allocate<T: GpuElement>(
     })
 }
 
-/// As [`allocate`], with elements of type `E`.
+/// A buffer of zeros of type `E`.
 pub(super) fn slice<E: DeviceRepr + ValidAsZeroBits>(
     device: &CudaDevice,
     spec: &BufferSpec,

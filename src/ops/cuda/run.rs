@@ -115,48 +115,36 @@ impl<T: GpuElement> OnGpu<T> {
     }
 
     fn norm(&self, op: &Op, on: &Views<T>) -> Done {
+        let (Op::Norm {
+            norm, out, stats, ..
+        }
+        | Op::ResidualNorm {
+            norm, out, stats, ..
+        }) = op
+        else {
+            unreachable!("not a norm: {op:?}");
+        };
+        let (weight, bias) = (on.weight(&norm.weight), on.bias(norm));
+        let (weight, bias) = (weight.view(), bias.as_ref().map(Reading::view));
+        let affine = AffineViews {
+            weight: &weight,
+            bias: bias.as_ref(),
+        };
+        let (mut mean, mut rstd) = (on.write_full(&stats.mean), on.write_full(&stats.rstd));
+        let stats = NormStatsViews {
+            mean: &mut mean.view(),
+            rstd: &mut rstd.view(),
+        };
+        let (gpu, mut out) = (&self.gpu, on.write(out));
+        let out = &mut out.view();
         match op {
-            Op::Norm {
-                norm,
-                x,
-                out,
-                stats,
-            } => {
-                let (weight, bias) = (on.weight(&norm.weight), on.bias(norm));
-                let (weight, bias) = (weight.view(), bias.as_ref().map(Reading::view));
-                let affine = AffineViews {
-                    weight: &weight,
-                    bias: bias.as_ref(),
-                };
-                let (mut mean, mut rstd) = (on.write_full(&stats.mean), on.write_full(&stats.rstd));
-                let stats = NormStatsViews {
-                    mean: &mut mean.view(),
-                    rstd: &mut rstd.view(),
-                };
-                let (x, mut out) = (on.read(x), on.write(out));
-                let (x, out) = (&x.view(), &mut out.view());
-                Ok(layer_norm::forward(&self.gpu, x, affine, out, stats)?)
-            }
             Op::ResidualNorm {
                 x,
                 branch,
                 sum,
                 site,
-                norm,
-                out,
-                stats,
+                ..
             } => {
-                let (weight, bias) = (on.weight(&norm.weight), on.bias(norm));
-                let (weight, bias) = (weight.view(), bias.as_ref().map(Reading::view));
-                let affine = AffineViews {
-                    weight: &weight,
-                    bias: bias.as_ref(),
-                };
-                let (mut mean, mut rstd) = (on.write_full(&stats.mean), on.write_full(&stats.rstd));
-                let stats = NormStatsViews {
-                    mean: &mut mean.view(),
-                    rstd: &mut rstd.view(),
-                };
                 let (x, branch, mut sum) = (on.read(x), on.read(branch), on.write(sum));
                 let residual = ResidualViews {
                     x: &x.view(),
@@ -164,12 +152,16 @@ impl<T: GpuElement> OnGpu<T> {
                     after: &mut sum.view(),
                     positions: on.frame.positions(),
                 };
-                let (batch, mut out) = (on.batch(), on.write(out));
-                let (mask, out) = (on.mask(*site, &batch), &mut out.view());
-                let (gpu, mask) = (&self.gpu, mask.as_ref().map(MaskWithHeader::view));
+                let batch = on.batch();
+                let mask = on.mask(*site, &batch);
+                let mask = mask.as_ref().map(MaskWithHeader::view);
                 Ok(layer_norm::residual_forward(
                     gpu, residual, mask, affine, out, stats,
                 )?)
+            }
+            Op::Norm { x, .. } => {
+                let x = on.read(x);
+                Ok(layer_norm::forward(gpu, &x.view(), affine, out, stats)?)
             }
             _ => unreachable!("not a norm: {op:?}"),
         }

@@ -71,12 +71,12 @@ impl<'f, 'a, T: GpuElement> Views<'f, 'a, T> {
         self.part_mut(matrix.buffer, self.frame.range(*matrix))
     }
 
-    /// As [`Views::read`], in fp32.
+    /// The rows of an fp32 matrix, to read.
     pub fn read_full(&self, matrix: &Matrix) -> Reading<'a, f32> {
         self.part(matrix.buffer, self.frame.range(*matrix))
     }
 
-    /// As [`Views::write`], in fp32.
+    /// The rows of an fp32 matrix, to write.
     pub fn write_full(&self, matrix: &Matrix) -> Writing<'a, f32> {
         self.part_mut(matrix.buffer, self.frame.range(*matrix))
     }
