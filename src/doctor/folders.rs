@@ -115,6 +115,8 @@ fn datasets(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries
         .filter(|entry| complete(&entry.path()))
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        // Hidden ones are being prepared.
+        .filter(|name| !name.starts_with('.'))
         .collect();
     names.sort();
     names

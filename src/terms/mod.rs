@@ -9,6 +9,7 @@ mod gemm;
 mod launch;
 mod model;
 mod precision;
+mod shell;
 mod vector_extension;
 
 pub use choice::{Choice, NamedChoice};
@@ -17,4 +18,5 @@ pub use gemm::{Effort, GemmBackend};
 pub use launch::{Engine, Job, Purpose, Recompute, Rung};
 pub use model::{Gelu, ModelDims};
 pub use precision::{GpuInputs, Inputs, Precision};
+pub use shell::shell_word;
 pub use vector_extension::VectorExtension;

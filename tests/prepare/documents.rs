@@ -100,8 +100,38 @@ fn two_documents_give_one_to_each_split() {
         };
         make(&request).unwrap();
         let (train, val) = splits(&out);
-        assert_eq!(train.len() + val.len(), "firstsecond".len());
+        assert_eq!(train.len() + val.len(), "first\nsecond\n".len());
         assert!(!train.is_empty() && !val.is_empty());
+    }
+}
+
+/// Without it `hello` and `document` would be one word.
+#[test]
+fn a_line_feed_ends_each_document_in_a_character_vocabulary() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("out");
+    let lines = write(
+        &folder,
+        "documents.jsonl",
+        "{\"text\": \"hello\"}\n{\"text\": \"document\\n\"}\n{\"text\": \"\"}\n",
+    );
+    let files = [
+        write(&folder, "a.txt", "hello"),
+        write(&folder, "b.txt", "document\r\n"),
+        lines.clone(),
+    ];
+    for (files, expected) in [
+        (&[lines][..], ["", "document", "hello"].as_slice()),
+        (&files, &["", "document", "document", "hello", "hello"]),
+    ] {
+        make(&request(files, TokenizerKind::Char, &out)).unwrap();
+        let tokenizer = Tokenizer::load(&out).unwrap();
+        let (train, val) = splits(&out);
+        let text = tokenizer.decode(&[train, val].concat());
+        assert!(text.ends_with('\n'), "{text:?}");
+        let mut documents: Vec<&str> = text.lines().collect();
+        documents.sort();
+        assert_eq!(documents, expected);
     }
 }
 

@@ -1,8 +1,15 @@
 //! `taper prepare`: nanoGPT's files from text, documents and splits, and what goes wrong.
 
 mod documents;
+mod encodings;
 mod failures;
+mod json_lines;
+#[path = "../process/mod.rs"]
+#[allow(dead_code)]
+mod process;
+mod replacing;
 mod shakespeare;
+mod text;
 
 use std::fs;
 use std::path::{Path, PathBuf};

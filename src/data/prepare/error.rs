@@ -3,28 +3,55 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::encoding::Content;
+use super::json::JsonError;
+use crate::terms::shell_word;
 use crate::tokenizer::TokenizerError;
 
 /// A failure to make text into a dataset. The out folder is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    #[error("`{}` is not a file", path.display())]
-    NotAFile { path: PathBuf },
-    #[error("`{}` is not UTF-8 text: no character begins at byte {offset}", path.display())]
-    InvalidUtf8 { path: PathBuf, offset: u64 },
+    #[error("`{}` is not a file but {what}", path.display())]
+    NotAFile { path: PathBuf, what: &'static str },
+    #[error("`{}` is the same file as `{}`", path.display(), first.display())]
+    NamedTwice { path: PathBuf, first: PathBuf },
+    #[error("`{}` is not UTF-8 text: it is {content}", path.display())]
+    NotText { path: PathBuf, content: Content },
+    #[error(
+        "`{}` is not UTF-8 text: no character begins at byte {offset}, in line {line}; it may be {content}",
+        path.display()
+    )]
+    InvalidUtf8 {
+        path: PathBuf,
+        /// From 0.
+        offset: u64,
+        /// From 1.
+        line: u64,
+        content: Content,
+    },
+    #[error(
+        "`{}` is {}, not JSON lines",
+        path.display(),
+        if *is_array { "one JSON array" } else { "one JSON value or none" }
+    )]
+    NotLines { path: PathBuf, is_array: bool },
     #[error("`{}` has {bytes} bytes without a line break or space", path.display())]
     Unbroken { path: PathBuf, bytes: usize },
     #[error("{}:{line}: not JSON", path.display())]
     BadJson {
         path: PathBuf,
         line: u64,
-        source: serde_json::Error,
+        source: JsonError,
     },
-    #[error("{}:{line}: no text in the field `{field}`", path.display())]
+    #[error("{}:{line}: no text in the field `{field}`: {found}", path.display())]
     MissingField {
         path: PathBuf,
         line: u64,
         field: String,
+        /// What there is instead.
+        found: String,
+        /// The field that may be meant.
+        other: Option<String>,
     },
     #[error("the input is empty: no text in {}", shown(paths))]
     NoText { paths: Vec<PathBuf> },
@@ -52,6 +79,15 @@ pub enum PrepareError {
     },
     #[error("another `taper prepare` is writing to `{}`", folder.display())]
     Busy { folder: PathBuf },
+    /// The folder cannot be exchanged for another, so that its dataset would be a mixture of two for a while.
+    #[error(
+        "the dataset in `{}` cannot be replaced as a whole: that takes a folder beside it, on the same file system",
+        folder.display()
+    )]
+    Irreplaceable {
+        folder: PathBuf,
+        source: std::io::Error,
+    },
     #[error("interrupted; `{}` is as it was", folder.display())]
     Interrupted { folder: PathBuf },
     #[error("cannot {action} `{}`", path.display())]
@@ -64,7 +100,8 @@ pub enum PrepareError {
     Tokenizer(#[from] TokenizerError),
 }
 
-fn shown(paths: &[PathBuf]) -> String {
+/// The paths, or the first three of many.
+pub(super) fn shown(paths: &[PathBuf]) -> String {
     let mut shown: Vec<String> = paths
         .iter()
         .take(3)
@@ -94,18 +131,45 @@ impl PrepareError {
     pub fn hint(&self) -> Option<String> {
         use PrepareError::*;
         Some(match self {
-            NotAFile { path } => format!(
-                "name its files, such as `{}/*.txt`; the input is read twice, so a pipe must be saved first",
-                path.display()
+            NotAFile {
+                path,
+                what: "a folder",
+            } => {
+                format!("name its files, such as `{}/*.txt`", shell_word(path))
+            }
+            NotAFile { .. } => {
+                "the input is read twice: save it first, such as with `... > text.txt`".into()
+            }
+            NamedTwice { path, .. } => format!(
+                "leave out `{}`: its text would be in train and in val",
+                shell_word(path)
             ),
-            InvalidUtf8 { path, .. } => format!(
-                "convert it, such as with `iconv -f LATIN1 -t UTF-8 {}`; binary and compressed \
-                 files (.parquet, .gz) must become .txt or .jsonl first",
-                path.display()
-            ),
+            NotText { path, content } | InvalidUtf8 { path, content, .. } => content.hint(path),
+            NotLines { path, is_array } => {
+                let (from, to) = (shell_word(path), shell_word(&path.with_extension("jsonl")));
+                if *is_array {
+                    format!(
+                        "run `jq -c '.[]' {from} > {to}`, which puts each element on a line, and prepare `{to}`"
+                    )
+                } else {
+                    format!(
+                        "expected one JSON object on each line, as `jq -c . {from} > {to}` writes them; for plain \
+                         text, call it .txt"
+                    )
+                }
+            }
             Unbroken { .. } => "this is hardly text; break its lines, as with `fold`".into(),
             BadJson { .. } => "expected one JSON object on each line".into(),
-            MissingField { .. } => "name the field that holds the text with `--field NAME`".into(),
+            MissingField {
+                other: Some(other), ..
+            } => format!(
+                "name the field that holds the text, such as `--field {}`",
+                shell_word(other.as_ref())
+            ),
+            MissingField { .. } => {
+                "name the field that holds the text with `--field NAME`, or leave out the line"
+                    .into()
+            }
             NoText { .. } => "give a file with text".into(),
             OneDocument => "give more documents, or the text itself as a .txt file".into(),
             EmptySplit { .. } => "give more text, or another `--val-fraction`".into(),
@@ -121,15 +185,37 @@ impl PrepareError {
                  `taper prepare {dataset} --from input.txt`"
             ),
             Busy { .. } => "wait for it, or choose another folder with `--out`".into(),
+            Irreplaceable { folder, .. } => format!(
+                "choose another folder, such as `--out {}`, or remove `{}` first",
+                shell_word(&folder.join("new")),
+                shell_word(&folder.join("train.bin"))
+            ),
             Interrupted { .. } => "run the same command again to start over".into(),
-            Io { path, source, .. } => match source.kind() {
-                ErrorKind::NotFound => format!("check the path `{}`", path.display()),
-                ErrorKind::StorageFull => "free some disk space, or choose another folder with \
-                     `--out`: 2 bytes per token are needed"
-                    .into(),
-                _ => "check the permissions, or choose another folder with `--out`".into(),
-            },
+            Io {
+                action,
+                path,
+                source,
+            } => io_hint(action, path, source.kind()),
             Tokenizer(e) => return e.hint(),
         })
+    }
+}
+
+fn io_hint(action: &str, path: &Path, kind: ErrorKind) -> String {
+    let path = path.display();
+    match kind {
+        ErrorKind::NotFound => format!("check the path `{path}`"),
+        ErrorKind::AlreadyExists if action == "move" => format!(
+            "a `prepare` that was killed left it: rename `{path}`, then run the same command"
+        ),
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => format!(
+            "`{path}` is a file, or a link to a folder that is gone: choose another folder with `--out`"
+        ),
+        ErrorKind::StorageFull => {
+            "free some disk space, or choose another folder with `--out`: 2 bytes per token are \
+             needed"
+                .into()
+        }
+        _ => "check the permissions, or choose another folder with `--out`".into(),
     }
 }

@@ -1,10 +1,14 @@
 //! Text files to token files: two passes, bounded memory, every core, all or nothing.
 //!
 //! The first pass checks the input and collects the characters and the number of documents for
-//! the second. The second encodes into a hidden folder, whose files then replace the old ones.
+//! the second. The second encodes into a hidden folder, which then takes the place of the old one.
 
 mod blocks;
+mod encoding;
 mod error;
+mod input;
+mod json;
+mod note;
 mod shakespeare;
 mod staging;
 mod survey;
@@ -17,20 +21,25 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::ProgressBar;
 
-use self::blocks::{Block, Blocks, Format, InputFile, Section, in_order, whole_files};
+use self::blocks::{BLOCK_BYTES, Block, Blocks, FileRead, Section, in_order, whole_files};
+use self::input::{Format, InputFile};
 use self::staging::Staging;
 use self::survey::{ByDocument, Survey, byte_of_split, survey};
 use super::Split;
 use super::vocabulary::{META_FILE, Meta, SourceMeta};
 use crate::tokenizer::{Encoder, Tokenizer, TokenizerKind};
 
+pub use encoding::Content;
 pub use error::PrepareError;
+pub use json::JsonError;
+pub use note::{Lines, Note};
 pub use shakespeare::{ExpectedText, fetch};
 
 /// The input, the tokenizer and the output of a preparation.
 #[derive(Clone, Debug)]
 pub struct PrepareRequest {
-    /// `.jsonl` files hold one document per line, in `field`; any other file is one document.
+    /// `.jsonl` files, and `.json` files of JSON lines, hold one document per line, in `field`; any other file is one
+    /// document.
     pub files: Vec<PathBuf>,
     pub field: String,
     pub tokenizer: TokenizerKind,
@@ -49,12 +58,15 @@ pub struct Prepared {
     pub vocab_size: usize,
     pub documents: u64,
     pub bytes: u64,
+    /// What was guessed, changed, left out or replaced.
+    pub notes: Vec<Note>,
 }
 
 /// Writes `train.bin`, `val.bin`, the tokenizer's files and `meta.json` to `request.out`.
 ///
-/// With GPT-2's BPE and more than one document, `<|endoftext|>` follows each (nanoGPT's
-/// openwebtext). `progress` counts bytes; when `interrupted` becomes true the work is undone.
+/// With more than one document, each is set apart: `<|endoftext|>` follows it with GPT-2's BPE (nanoGPT's openwebtext),
+/// and with characters a line feed does, unless it ends in one. `progress` counts bytes; when `interrupted` becomes
+/// true the work is undone. A dataset that is there is replaced as a whole, and other files in the folder stay.
 pub fn prepare(
     request: &PrepareRequest,
     progress: &ProgressBar,
@@ -63,18 +75,24 @@ pub fn prepare(
     let stopped = || PrepareError::Interrupted {
         folder: request.out.clone(),
     };
-    let sources = request.files.iter().map(|path| InputFile::new(path));
-    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    let sources = input::open(&request.files)?;
     let bytes = sources.iter().map(|source| source.bytes).sum();
     progress.set_length(bytes);
     progress.set_message("reading");
-    let found = survey(&sources, &request.field, progress, interrupted)?.ok_or_else(stopped)?;
+    let found = survey(&sources, &request.field, progress, interrupted)?;
+    let mut found = found.ok_or_else(stopped)?;
     check(request, &found)?;
 
+    let documents = found.counts.documents;
     let division = divide(request, &sources, &found)?;
     let tokenizer = match request.tokenizer {
         TokenizerKind::Gpt2 => Tokenizer::gpt2()?,
-        TokenizerKind::Char => Tokenizer::char(&found.characters.sorted())?,
+        TokenizerKind::Char => {
+            if documents > 1 {
+                found.characters.insert('\n');
+            }
+            Tokenizer::char(&found.characters.sorted())?
+        }
     };
     progress.reset();
     progress.set_message("encoding");
@@ -85,44 +103,94 @@ pub fn prepare(
         encoders: (0..rayon::current_num_threads())
             .map(|_| Mutex::new(tokenizer.encoder()))
             .collect(),
-        separator: tokenizer.end_of_text().filter(|_| found.documents > 1),
+        separator: separator(&tokenizer, documents)?,
         by_document: division.by_document,
     };
-    let mut blocks = Blocks::new(&sources, division.sections, progress);
+    let mut blocks = Blocks::new(&sources, division.sections, BLOCK_BYTES, progress);
     let [train_tokens, val_tokens] = encode
         .blocks(&mut blocks, &staging.folder, interrupted)?
         .ok_or_else(stopped)?;
+    check_unchanged(&sources, &found.files, &blocks.files)?;
+    let mut notes = input::notes(&sources);
+    notes.extend(found.notes(&sources, &request.field));
+    if !staging.replaced().is_empty() {
+        notes.push(Note::Replaced {
+            folder: request.out.clone(),
+            files: staging.replaced().to_vec(),
+        });
+    }
     let prepared = Prepared {
         train_tokens,
         val_tokens,
         vocab_size: tokenizer.vocab_size(),
-        documents: found.documents,
+        documents,
         bytes,
+        notes,
     };
     tokenizer.save(&staging.folder)?;
-    write_meta(&staging.folder, request, &sources, found.digests, &prepared)?;
-    // meta.json last: it counts the tokens, so that a crash between two renames is noticed.
-    staging.commit(&[
-        "train.bin",
-        "val.bin",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        META_FILE,
-    ])?;
+    write_meta(&staging.folder, request, &sources, found.files, &prepared)?;
+    staging.commit()?;
     progress.finish_and_clear();
     Ok(prepared)
 }
 
 fn check(request: &PrepareRequest, found: &Survey) -> Result<(), PrepareError> {
-    if found.documents == 0 || found.characters.sorted().is_empty() {
+    if found.counts.documents == 0 || found.counts.characters == 0 {
         return Err(PrepareError::NoText {
             paths: request.files.clone(),
         });
     }
-    match (&request.expected, &request.files[..], &found.digests[..]) {
-        (Some(expected), [path], [digest]) => expected.check(&path.display().to_string(), digest),
+    match (&request.expected, &request.files[..], &found.files[..]) {
+        (Some(expected), [path], [file]) => {
+            expected.check(&path.display().to_string(), &file.sha256)
+        }
         _ => Ok(()),
     }
+}
+
+/// Compares what the two passes have read.
+fn check_unchanged(
+    sources: &[InputFile],
+    first: &[FileRead],
+    second: &[FileRead],
+) -> Result<(), PrepareError> {
+    for (source, (first, second)) in sources.iter().zip(first.iter().zip(second)) {
+        let path = &source.path;
+        let metadata = std::fs::metadata(path).map_err(PrepareError::io("read", path))?;
+        if first != second || metadata.len() != source.bytes {
+            return Err(PrepareError::Changed { path: path.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The end of each of several documents.
+#[derive(Clone, Copy)]
+enum Separator {
+    /// `<|endoftext|>` follows.
+    EndOfText(u32),
+    /// A line feed follows, unless one is there.
+    LineFeed(u32),
+}
+
+impl Separator {
+    fn after(self, text: &str) -> Option<u32> {
+        match self {
+            Separator::EndOfText(id) => Some(id),
+            Separator::LineFeed(id) => (!text.ends_with('\n')).then_some(id),
+        }
+    }
+}
+
+fn separator(tokenizer: &Tokenizer, documents: u64) -> Result<Option<Separator>, PrepareError> {
+    if documents < 2 {
+        return Ok(None);
+    }
+    if let Some(id) = tokenizer.end_of_text() {
+        return Ok(Some(Separator::EndOfText(id)));
+    }
+    let ids = tokenizer.encode("\n")?;
+    Ok(ids.first().map(|&id| Separator::LineFeed(id)))
 }
 
 /// The sections to encode, and the division of documents between the splits where sections belong to none.
@@ -139,7 +207,7 @@ fn divide(
     if let [source] = sources
         && source.format == Format::Text
     {
-        let middle = byte_of_split(source, request.val_fraction)?;
+        let middle = byte_of_split(source, found.counts.characters, request.val_fraction)?;
         let section = |range, split| Section {
             source: 0,
             range,
@@ -152,12 +220,12 @@ fn divide(
             by_document: None,
         });
     }
-    if found.documents == 1 {
+    if found.counts.documents == 1 {
         return Err(PrepareError::OneDocument);
     }
     Ok(Division {
         sections: whole_files(sources),
-        by_document: Some(ByDocument::new(found.documents, request.val_fraction)),
+        by_document: Some(ByDocument::new(&found.counts, request.val_fraction)),
     })
 }
 
@@ -167,7 +235,7 @@ struct Encode<'a> {
     field: &'a str,
     /// One per thread of the pool.
     encoders: Vec<Mutex<Encoder<'a>>>,
-    separator: Option<u32>,
+    separator: Option<Separator>,
     by_document: Option<ByDocument>,
 }
 
@@ -202,9 +270,11 @@ impl Encode<'_> {
         let mut ids = Vec::new();
         for part in block.documents(&self.sources[block.source], self.field) {
             let part = part?;
+            let Some(text) = part.text else { continue };
             ids.clear();
-            encoder.encode(&part.text, &mut ids)?;
-            ids.extend(self.separator.filter(|_| part.ends));
+            encoder.encode(&text, &mut ids)?;
+            let separator = self.separator.filter(|_| part.ends);
+            ids.extend(separator.and_then(|separator| separator.after(&text)));
             let drawn = self.by_document.map(|by| by.split(part.document));
             let split = block.split.or(drawn).unwrap_or(Split::Train);
             // Ids fit: no vocabulary is larger than `MAX_VOCAB_SIZE`.
@@ -262,10 +332,9 @@ fn write_meta(
     folder: &Path,
     request: &PrepareRequest,
     sources: &[InputFile],
-    digests: Vec<String>,
+    files: Vec<FileRead>,
     prepared: &Prepared,
 ) -> Result<(), PrepareError> {
-    let filled = sources.iter().filter(|source| source.bytes > 0);
     let meta = Meta {
         tokenizer: request.tokenizer,
         vocab_size: prepared.vocab_size,
@@ -273,12 +342,14 @@ fn write_meta(
         val_tokens: prepared.val_tokens,
         documents: prepared.documents,
         val_fraction: request.val_fraction,
-        sources: filled
-            .zip(digests)
-            .map(|(source, sha256)| SourceMeta {
+        sources: sources
+            .iter()
+            .zip(files)
+            .filter(|(source, _)| source.bytes > 0)
+            .map(|(source, file)| SourceMeta {
                 path: source.path.display().to_string(),
                 bytes: source.bytes,
-                sha256,
+                sha256: file.sha256,
             })
             .collect(),
     };
