@@ -1,38 +1,42 @@
 //! `taper prepare`: text to token files.
 
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::config::Config;
 use crate::data::prepare::{ExpectedText, PrepareRequest, Prepared, fetch, prepare};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
+use crate::terms::shell_word;
 use crate::tokenizer::TokenizerKind;
 
 /// Make token files (train.bin, val.bin) from text
 #[derive(Clone, Debug, clap::Args)]
 pub struct PrepareArgs {
-    /// `shakespeare_char` or `shakespeare` (downloaded), or files: UTF-8 text, or .jsonl with one
-    /// document per line
+    /// `shakespeare_char` or `shakespeare` (downloaded), or files: UTF-8 text, or .jsonl (or .json) with
+    /// one document per line
     #[arg(required = true, value_name = "DATASET|FILE")]
     pub inputs: Vec<PathBuf>,
     /// How to encode files [default: gpt2]
     #[arg(long, value_enum)]
     pub tokenizer: Option<TokenizerKind>,
-    /// The folder to write to [default for a dataset: data/DATASET]
+    /// The folder to write to; a dataset in it is replaced [default for a dataset: data/DATASET]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// A local copy of the dataset's text, instead of the download
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
-    /// The part that becomes val.bin: of the characters of a single text, else of the documents
+    /// The part that becomes val.bin: of the characters of a single text, else of the documents,
+    /// however long each is
     #[arg(long, default_value_t = 0.1, value_name = "FRACTION")]
     pub val_fraction: f64,
     /// The field of a .jsonl line that holds the text
     #[arg(long, default_value = "text", value_name = "NAME")]
     pub field: String,
-    /// Show no progress and no summary
+    /// Show no progress and no summary, only notes on what was guessed, changed or replaced
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -42,8 +46,11 @@ pub fn run(args: PrepareArgs) -> Result<()> {
     let progress = progress_bar(args.quiet);
     let interrupt = Interrupt::install()?;
     let prepared = prepare(&request, &progress, interrupt.flag())?;
+    for note in &prepared.notes {
+        eprintln!("note: {note}");
+    }
     if !args.quiet {
-        eprintln!("{}", summary(&request, &prepared));
+        eprintln!("{}", summary(&request, &prepared)?);
     }
     Ok(())
 }
@@ -153,12 +160,12 @@ fn progress_bar(quiet: bool) -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-fn summary(request: &PrepareRequest, prepared: &Prepared) -> String {
+fn summary(request: &PrepareRequest, prepared: &Prepared) -> Result<String> {
     let unit = match request.tokenizer {
         TokenizerKind::Gpt2 => "GPT-2 tokens",
         TokenizerKind::Char => "characters",
     };
-    format!(
+    Ok(format!(
         "{}: {} train and {} val tokens, vocabulary of {} {unit}; from {} in {} ({}), {}\n\
          train on it with: {}",
         request.out.display(),
@@ -168,11 +175,24 @@ fn summary(request: &PrepareRequest, prepared: &Prepared) -> String {
         counted(prepared.documents, "document"),
         counted(request.files.len() as u64, "file"),
         HumanBytes(prepared.bytes),
-        match prepared.documents {
-            1 => "val is its end",
-            _ => "val is drawn by document",
-        },
-        train_command(request)
+        division(request, prepared),
+        train_command(request, prepared)?
+    ))
+}
+
+/// How the documents are divided and set apart.
+fn division(request: &PrepareRequest, prepared: &Prepared) -> String {
+    if prepared.documents == 1 {
+        return "val is its end".into();
+    }
+    let tokens = prepared.train_tokens + prepared.val_tokens;
+    let separator = match request.tokenizer {
+        TokenizerKind::Gpt2 => "`<|endoftext|>` follows each",
+        TokenizerKind::Char => "a line feed ends each",
+    };
+    format!(
+        "{separator}; val is drawn by document, which is what --val-fraction counts, and has {:.1} % of the tokens",
+        100.0 * prepared.val_tokens as f64 / tokens as f64
     )
 }
 
@@ -180,31 +200,44 @@ fn counted(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", HumanCount(n), if n == 1 { "" } else { "s" })
 }
 
-/// A preset that suits the tokens, pointed at the folder unless that is where it looks anyway.
-fn train_command(request: &PrepareRequest) -> String {
-    let (preset, looks_at) = match (request.expected, request.tokenizer) {
-        (Some(_), TokenizerKind::Gpt2) => ("finetune_shakespeare.toml", "data/shakespeare"),
-        (_, TokenizerKind::Char) => ("shakespeare_char.toml", "data/shakespeare_char"),
-        (None, TokenizerKind::Gpt2) => ("openwebtext.toml", "data/openwebtext"),
-    };
-    let command = format!("taper train --config {preset}");
-    let out = &request.out;
-    let parts = (out.parent(), out.file_name());
-    match parts {
-        _ if out == Path::new(looks_at) => command,
-        (Some(parent), Some(name)) => format!(
-            "{command} --set data.data_dir={} --set data.dataset={}",
-            if parent == Path::new("") {
-                Path::new(".")
-            } else {
-                parent
-            }
-            .display(),
-            Path::new(name).display()
-        ),
-        _ => format!(
-            "{command} --set data.data_dir={} --set data.dataset=.",
-            out.display()
-        ),
+/// Tokens from which a preset's model is worth its time: one of 10 million parameters by character, and GPT-2.
+const CHARACTERS_FOR_10M: u64 = 500_000;
+const TOKENS_FOR_124M: u64 = 100_000_000;
+
+/// The preset whose model suits the tokenizer and the number of tokens.
+fn preset(request: &PrepareRequest, prepared: &Prepared) -> &'static str {
+    let tokens = prepared.train_tokens;
+    match (request.expected, request.tokenizer) {
+        (Some(_), TokenizerKind::Gpt2) => "finetune_shakespeare",
+        (None, TokenizerKind::Gpt2) if tokens < TOKENS_FOR_124M => "small_bpe",
+        (None, TokenizerKind::Gpt2) => "openwebtext",
+        (_, TokenizerKind::Char) if tokens < CHARACTERS_FOR_10M => "shakespeare_char_cpu",
+        (_, TokenizerKind::Char) => "shakespeare_char",
     }
+}
+
+/// Training with that preset, pointed at the folder unless that is where it looks anyway, and with windows that fit.
+fn train_command(request: &PrepareRequest, prepared: &Prepared) -> Result<String> {
+    let preset = preset(request, prepared);
+    let config = Config::load(preset, &[])?;
+    let mut command = format!("taper train --config {preset}.toml");
+    let mut set = |key: &str, value: &dyn Display| {
+        let setting = format!("{key}={value}");
+        command += &format!(" --set {}", shell_word(setting.as_ref()));
+    };
+    let out = &request.out;
+    if *out != config.data.data_dir.join(&config.data.dataset) {
+        let (folder, name) = match (out.parent(), out.file_name()) {
+            (Some(parent), Some(name)) if parent == Path::new("") => (Path::new("."), name),
+            (Some(parent), Some(name)) => (parent, name),
+            _ => (out.as_path(), ".".as_ref()),
+        };
+        set("data.data_dir", &folder.display());
+        set("data.dataset", &Path::new(name).display());
+    }
+    let shortest = prepared.train_tokens.min(prepared.val_tokens);
+    if (2..=config.model.block_size as u64).contains(&shortest) {
+        set("model.block_size", &(shortest - 1));
+    }
+    Ok(command)
 }

@@ -32,6 +32,7 @@ macro_rules! presets {
 pub const PRESETS: &[Preset] = presets![
     "quickstart",
     "shakespeare_char_cpu",
+    "small_bpe",
     "shakespeare_char",
     "finetune_shakespeare",
     "eval_gpt2",

@@ -49,6 +49,7 @@ fn the_arithmetic_of_every_preset_is_what_its_comments_say() {
     let expected = [
         ("quickstart", 16, 2_048, 6_144_000),
         ("shakespeare_char_cpu", 12, 768, 1_536_000),
+        ("small_bpe", 12, 1_536, 3_072_000),
         ("shakespeare_char", 64, 16_384, 81_920_000),
         ("finetune_shakespeare", 32, 32_768, 0),
         ("openwebtext", 480, 491_520, 294_912_000_000),
@@ -96,6 +97,7 @@ fn no_preset_changes_the_size_of_a_step_or_an_evaluation() {
     let expected = [
         ("quickstart", 16, 320),
         ("shakespeare_char_cpu", 12, 240),
+        ("small_bpe", 12, 240),
         ("shakespeare_char", 64, 12_800),
         ("finetune_shakespeare", 32, 40),
         ("eval_gpt2", 8, 4_000),
@@ -118,8 +120,14 @@ fn no_preset_changes_the_size_of_a_step_or_an_evaluation() {
 }
 
 #[test]
-fn the_large_presets_have_the_parameters_their_comments_say() {
-    for name in ["openwebtext", "gpt2-medium", "gpt2-large", "gpt2-xl"] {
+fn presets_in_gpt2s_vocabulary_have_the_parameters_their_comments_say() {
+    for name in [
+        "small_bpe",
+        "openwebtext",
+        "gpt2-medium",
+        "gpt2-large",
+        "gpt2-xl",
+    ] {
         let config = preset(name);
         let model = config.model;
         let layout = ParamLayout::new(&ModelDims {

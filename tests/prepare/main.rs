@@ -1,5 +1,6 @@
 //! `taper prepare`: nanoGPT's files from text, documents and splits, and what goes wrong.
 
+mod command;
 mod documents;
 mod encodings;
 mod failures;

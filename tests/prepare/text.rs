@@ -41,7 +41,7 @@ fn every_line_end_and_a_byte_order_mark_give_the_dataset_of_the_plain_text() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     /// nanoGPT's `prepare.py` of shakespeare_char: `sorted(set(data))` and `data[:int(n * 0.9)]`.
     #[test]
     fn a_single_text_has_nanogpts_characters_and_split(
