@@ -29,6 +29,15 @@ pub enum CheckpointError {
         path: PathBuf,
         source: io::Error,
     },
+    /// The folder of a run cannot be made, or not be written.
+    #[error("cannot use `{}` as the folder of a run", path.display())]
+    OutDir { path: PathBuf, source: io::Error },
+    /// Another process trains into the folder.
+    #[error("`{}` is in use: {holder} trains into it", out_dir.display())]
+    InUse { out_dir: PathBuf, holder: String },
+    /// Old checkpoints, or what is left of them, that stay although they should go.
+    #[error("{}", stuck.iter().map(Stuck::to_string).collect::<Vec<_>>().join("; "))]
+    NotRemoved { stuck: Vec<Stuck> },
     #[error("checkpoint `{}` is damaged: {damage}", path.display())]
     Damaged { path: PathBuf, damage: Damage },
     #[error("no usable checkpoint in `{}`: {}", looked_in.display(), none_found(skipped))]
@@ -74,6 +83,15 @@ pub enum CheckpointError {
     },
 }
 
+/// A folder that stays although it should be removed or restored.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} `{}`: {source}", path.display())]
+pub struct Stuck {
+    action: &'static str,
+    pub path: PathBuf,
+    source: io::Error,
+}
+
 /// A checkpoint that was passed over, and its damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
@@ -108,6 +126,16 @@ pub struct Difference {
     pub current: Option<String>,
     /// The edit that makes the config match.
     pub edit: String,
+}
+
+impl Stuck {
+    pub(super) fn new(action: &'static str, path: PathBuf, source: io::Error) -> Self {
+        Self {
+            action,
+            path,
+            source,
+        }
+    }
 }
 
 impl CheckpointError {
@@ -145,25 +173,43 @@ impl CheckpointError {
         }
     }
 
+    /// The hint of a run that has no earlier checkpoint.
+    pub fn hint_without_checkpoint(&self) -> Option<String> {
+        let Self::Save { action, source, .. } = self else {
+            return self.hint();
+        };
+        let hint = match source.kind() {
+            _ if *action == FETCH => {
+                "look at the device with `taper doctor`, then run the same command again"
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some disk space, then run the same command again"
+            }
+            io::ErrorKind::FileTooLarge => {
+                "allow larger files with `ulimit -f unlimited`, then run the same command again"
+            }
+            _ => "save elsewhere with `--set checkpoint.out_dir=DIR`",
+        };
+        Some(hint.into())
+    }
+
     /// A literal edit or command that would help, where there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Save { action: FETCH, .. } => {
-                "the earlier checkpoints are intact: look at the device with `taper doctor`, then run the same command with `--resume`".into()
+            Self::Save { .. } => {
+                let hint = self.hint_without_checkpoint()?;
+                let hint = hint.replace("the same command again", "the same command with `--resume`");
+                format!("the earlier checkpoints are intact: {hint}")
             }
-            Self::Save { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "the earlier checkpoints are intact: free some disk space, then run the same command with `--resume`"
-                }
-                _ => "the earlier checkpoints are intact: save elsewhere with `--set checkpoint.out_dir=DIR`",
-            }
-            .into(),
             Self::Damaged { path, .. } => format!(
-                "the newest intact one beside it is found with `--resume {}`",
+                "to use the newest intact one beside it, name their folder: `{}`",
                 path.parent().map_or(".".into(), |p| p.display().to_string())
             ),
-            Self::NoneFound { .. } => {
+            Self::NoneFound { skipped, .. } if skipped.is_empty() => {
                 "leave out `--resume` to start from the beginning, or name a checkpoint: `--resume PATH`".into()
+            }
+            Self::NoneFound { .. } => {
+                "restore one of them from a copy; or move them away to start from the beginning".into()
             }
             Self::NotACheckpoint { hint, .. } => hint.clone(),
             Self::OtherModel { differences, .. } => {
@@ -183,7 +229,13 @@ impl CheckpointError {
             Self::Tensor { .. } | Self::Unreadable { .. } => {
                 "download or convert the model again".into()
             }
-            Self::ExtraFile { .. } | Self::Io { .. } | Self::UnsupportedModel { .. } => return None,
+            Self::OutDir { .. } => {
+                "name a folder that can be written: `--set checkpoint.out_dir=DIR`".into()
+            }
+            Self::InUse { .. } => "wait for it or stop it; or start another run beside it: \
+                 `--set checkpoint.out_dir=NEW_FOLDER`"
+                .into(),
+            Self::NotRemoved { .. } | Self::ExtraFile { .. } | Self::Io { .. } | Self::UnsupportedModel { .. } => return None,
         })
     }
 }

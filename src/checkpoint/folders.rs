@@ -3,26 +3,32 @@
 //! | name | meaning |
 //! |---|---|
 //! | `ckpt-00002000` | a checkpoint, complete |
-//! | `.tmp-ckpt-00002000` | being written, or being deleted; worthless after a kill |
+//! | `.tmp-ckpt-00002000` | being written; worthless after a kill |
 //! | `.old-ckpt-00002000` | set aside while its replacement is renamed into place |
+//! | `.del-ckpt-00002000` | being deleted |
+//! | `.lock` | the lock of [`super::OutDir`] |
 //!
-//! Anything else in the folder is not taper's and is never touched.
+//! The order is that of [`super::lineage`]: by branch, then by step. Anything else in the folder is not taper's and is
+//! never touched.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::CheckpointError;
+use super::lineage::{Lineage, Place};
 use super::manifest::Manifest;
+use super::{CheckpointError, Stuck};
 
 const TEMPORARY: &str = ".tmp-";
 const ASIDE: &str = ".old-";
+const DOOMED: &str = ".del-";
 
-/// The three names that belong to the checkpoint of one step.
+/// The names that belong to the checkpoint of one step.
 pub(super) struct Folders {
     pub(super) complete: PathBuf,
     pub(super) temporary: PathBuf,
     pub(super) aside: PathBuf,
+    doomed: PathBuf,
 }
 
 impl Folders {
@@ -31,6 +37,7 @@ impl Folders {
         Self {
             temporary: out_dir.join(format!("{TEMPORARY}{name}")),
             aside: out_dir.join(format!("{ASIDE}{name}")),
+            doomed: out_dir.join(format!("{DOOMED}{name}")),
             complete: out_dir.join(name),
         }
     }
@@ -43,13 +50,22 @@ pub(super) fn step_of(name: &str) -> Option<u64> {
     (format!("{step:08}") == digits).then_some(step)
 }
 
+/// A checkpoint folder, whole or not.
+pub(super) struct Listed {
+    pub(super) path: PathBuf,
+    /// `None` when the manifest, a size or the lineage is not as it was written.
+    pub(super) lineage: Option<Lineage>,
+    /// A folder whose lineage cannot be read counts to the branch that was saved last.
+    pub(super) place: Place,
+}
+
 /// Every checkpoint folder, newest first. One that was set aside counts while nothing has taken
 /// its place: a kill between the two renames of a replacement leaves exactly that. A folder that
 /// does not exist holds none.
-pub(super) fn list(out_dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(super) fn list(out_dir: &Path) -> io::Result<Vec<Listed>> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(out_dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
     for entry in entries {
@@ -62,17 +78,31 @@ pub(super) fn list(out_dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
             Some(name) => step_of(name).filter(|_| !out_dir.join(name).exists()),
         };
         if let Some(step) = step.filter(|_| path.is_dir()) {
-            found.push((step, path));
+            found.push((step, Lineage::read(&path).ok(), path));
         }
     }
-    found.sort();
-    found.reverse();
-    Ok(found)
+    let branches = found.iter().filter_map(|(_, lineage, _)| lineage.as_ref());
+    let last = branches.map(|lineage| lineage.branch).max().unwrap_or(0);
+    let listed = found.into_iter().map(|(step, lineage, path)| Listed {
+        place: Place {
+            branch: lineage.as_ref().map_or(last, |lineage| lineage.branch),
+            step,
+        },
+        path,
+        lineage,
+    });
+    let mut listed: Vec<Listed> = listed.collect();
+    listed.sort_by_key(|listed| std::cmp::Reverse(listed.place));
+    Ok(listed)
 }
 
-/// Finishes or undoes whatever a killed save or prune left behind.
-pub(super) fn sweep(out_dir: &Path) -> Result<(), CheckpointError> {
+/// Finishes or undoes whatever a killed save or prune left behind. Returns what it could not.
+///
+/// # Errors
+/// `Io` when `out_dir` cannot be listed.
+pub fn sweep(out_dir: &Path) -> Result<Vec<Stuck>, CheckpointError> {
     let entries = fs::read_dir(out_dir).map_err(CheckpointError::io("read", out_dir))?;
+    let mut stuck = Vec::new();
     for entry in entries {
         let entry = entry.map_err(CheckpointError::io("read", out_dir))?;
         let (path, name) = (entry.path(), entry.file_name());
@@ -81,18 +111,22 @@ pub(super) fn sweep(out_dir: &Path) -> Result<(), CheckpointError> {
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
-        if let Some(name) = ours(&name, ASIDE) {
-            let complete = out_dir.join(name);
-            if complete.exists() {
-                remove(&path)?;
-            } else {
-                fs::rename(&path, &complete).map_err(CheckpointError::io("restore", &path))?;
+        if let Some(complete) = ours(&name, ASIDE).map(|name| out_dir.join(name)) {
+            if !complete.exists() {
+                let restored = fs::rename(&path, &complete);
+                stuck.extend(
+                    restored
+                        .err()
+                        .map(|error| Stuck::new("restore", path, error)),
+                );
+                continue;
             }
-        } else if ours(&name, TEMPORARY).is_some() {
-            remove(&path)?;
+        } else if ours(&name, TEMPORARY).or(ours(&name, DOOMED)).is_none() {
+            continue;
         }
+        stuck.extend(remove(path).err());
     }
-    Ok(())
+    Ok(stuck)
 }
 
 fn ours<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
@@ -100,8 +134,8 @@ fn ours<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     step_of(name).map(|_| name)
 }
 
-pub(super) fn remove(folder: &Path) -> Result<(), CheckpointError> {
-    fs::remove_dir_all(folder).map_err(CheckpointError::io("remove", folder))
+fn remove(folder: PathBuf) -> Result<(), Stuck> {
+    fs::remove_dir_all(&folder).map_err(|error| Stuck::new("remove", folder, error))
 }
 
 /// Makes the names in a folder as durable as the files they name.
@@ -109,41 +143,56 @@ pub(super) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Deletes all checkpoints but the newest `keep` intact ones and that of `best_step`; returns the
-/// deleted paths, newest first.
+/// Deletes all checkpoints of the branch that was saved last but its newest `keep` intact ones and that of `best_step`;
+/// returns the deleted paths, newest first.
 ///
 /// The newest intact checkpoint always stays, and it is held against its checksums before anything
-/// goes. Folders that are damaged, or not taper's, are left for their owner to look at.
+/// goes. Folders that are damaged, of another branch, or not taper's, are left for their owner to look at.
 ///
 /// # Errors
-/// `Io` when `out_dir` cannot be listed or a folder cannot be deleted.
+/// `Io` when `out_dir` cannot be listed; `NotRemoved` names the folders that cannot be deleted, when all others are.
 pub fn prune(
     out_dir: &Path,
     keep: usize,
     best_step: Option<u64>,
 ) -> Result<Vec<PathBuf>, CheckpointError> {
-    sweep(out_dir)?;
+    let mut stuck = sweep(out_dir)?;
     let all = list(out_dir).map_err(CheckpointError::io("read", out_dir))?;
+    let mut current: Option<Lineage> = None;
     let mut kept = 0;
     let mut removed = Vec::new();
-    for (step, path) in all {
+    for Listed {
+        path,
+        lineage,
+        place,
+    } in all
+    {
         // Reading every byte of one survivor is enough: it alone is a run that can go on.
-        let intact = match kept {
-            0 => Manifest::verify(&path).is_ok(),
-            _ => Manifest::read(&path).is_ok(),
+        let intact = |_: &Lineage| kept > 0 || Manifest::verify(&path).is_ok();
+        let Some(lineage) = lineage.filter(intact) else {
+            continue;
         };
-        if !intact {
+        if !current.get_or_insert(lineage).holds(place) {
             continue;
         }
         if kept < keep.max(1) {
             kept += 1;
-        } else if Some(step) != best_step && !path.is_symlink() {
-            // Renamed first, so that a kill half-way leaves no torn checkpoint.
-            let doomed = Folders::new(out_dir, step).temporary;
-            fs::rename(&path, &doomed).map_err(CheckpointError::io("remove", &path))?;
-            remove(&doomed)?;
-            removed.push(path);
+        } else if Some(place.step) != best_step && !path.is_symlink() {
+            match delete(&path, Folders::new(out_dir, place.step).doomed) {
+                Ok(()) => removed.push(path),
+                Err(error) => stuck.push(error),
+            }
         }
     }
-    Ok(removed)
+    if stuck.is_empty() {
+        Ok(removed)
+    } else {
+        Err(CheckpointError::NotRemoved { stuck })
+    }
+}
+
+/// Renames a checkpoint to `doomed` first, so that a kill half-way leaves no torn one.
+fn delete(path: &Path, doomed: PathBuf) -> Result<(), Stuck> {
+    fs::rename(path, &doomed).map_err(|error| Stuck::new("remove", path.to_owned(), error))?;
+    remove(doomed)
 }

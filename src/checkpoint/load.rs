@@ -4,24 +4,32 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, json_flaw, unreadable};
-use super::pretrained::{Fit, differences};
+use super::pretrained::{Fit, Pretrained, differences};
 use super::tensor_file::TensorFile;
 use super::{
-    CheckpointError, Damage, Flaw, MANIFEST, MODEL_CONFIG, OPTIMIZER, RUN_CONFIG, STATE, Skipped,
-    TrainState, folders, huggingface, pretrained,
+    CheckpointError, Damage, Flaw, Lineage, MANIFEST, MODEL, MODEL_CONFIG, OPTIMIZER, RUN_CONFIG,
+    STATE, Skipped, TrainState, folders, huggingface, pretrained,
 };
 use crate::model::ParamLayout;
 use crate::ops::backend::ValuesMut;
-use crate::terms::ModelDims;
+use crate::terms::{FileId, ModelDims};
 
-/// A checkpoint whose files were all held against their checksums.
+/// How often a reader looks again when a running job deletes or replaces what it reads. Each time, the job has saved a
+/// newer checkpoint meanwhile.
+const LOOKS: u32 = 50;
+
+/// A checkpoint whose files were all held against their checksums. Its tensors stay open, so that a job that deletes it
+/// later does no harm.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub path: PathBuf,
     pub state: TrainState,
+    pub lineage: Lineage,
     pub dims: ModelDims,
     /// The run config as it was saved, valid for `--config` and for [`super::check_resumable`].
     pub config_toml: String,
+    weights: Pretrained,
+    moments: TensorFile,
 }
 
 /// A checkpoint that was found, and the damaged ones that were passed over. Tell the user about those.
@@ -32,29 +40,63 @@ pub struct FoundCheckpoint {
     pub skipped: Vec<Skipped>,
 }
 
-/// Finds the newest intact checkpoint in a run's folder.
+/// Finds the newest intact checkpoint in a run's folder: of the branch that was saved last, the one of the highest step.
+/// Looks again when a running job deletes what is being read.
 ///
 /// # Errors
 /// `NoneFound` when there is none, with every damaged one and what is wrong with it; `Io` when the
 /// folder cannot be listed.
 pub fn find_latest(out_dir: &Path) -> Result<FoundCheckpoint, CheckpointError> {
-    let mut skipped = Vec::new();
-    let folders = folders::list(out_dir).map_err(CheckpointError::io("read", out_dir))?;
-    for (_, path) in folders {
-        match Checkpoint::verify(&path) {
-            Ok(checkpoint) => {
-                return Ok(FoundCheckpoint {
-                    checkpoint,
-                    skipped,
-                });
+    let mut looks = 1..=LOOKS;
+    loop {
+        let is_last = looks.next().is_none();
+        let mut skipped = Vec::new();
+        let listed = folders::list(out_dir).map_err(CheckpointError::io("read", out_dir))?;
+        let mut changed = false;
+        for path in listed.into_iter().map(|listed| listed.path) {
+            match Checkpoint::verify(&path) {
+                Ok(checkpoint) => {
+                    return Ok(FoundCheckpoint {
+                        checkpoint,
+                        skipped,
+                    });
+                }
+                Err(Failed::Changed(_)) if !is_last => {
+                    changed = true;
+                    break;
+                }
+                Err(Failed::Changed(damage) | Failed::Damaged(damage)) => {
+                    skipped.push(Skipped { path, damage });
+                }
             }
-            Err(damage) => skipped.push(Skipped { path, damage }),
+        }
+        if !changed {
+            return Err(CheckpointError::NoneFound {
+                looked_in: out_dir.to_owned(),
+                skipped,
+            });
         }
     }
-    Err(CheckpointError::NoneFound {
-        looked_in: out_dir.to_owned(),
-        skipped,
-    })
+}
+
+/// The checkpoint at `path`; `None` when it is gone.
+fn verify_settled(path: &Path) -> Result<Option<Checkpoint>, Damage> {
+    let mut looks = 1..=LOOKS;
+    loop {
+        match Checkpoint::verify(path) {
+            Ok(checkpoint) => return Ok(Some(checkpoint)),
+            Err(Failed::Changed(_)) if !path.exists() => return Ok(None),
+            Err(Failed::Changed(_)) if looks.next().is_some() => {}
+            Err(Failed::Changed(damage) | Failed::Damaged(damage)) => return Err(damage),
+        }
+    }
+}
+
+/// A checkpoint that could not be read.
+enum Failed {
+    /// The folder at the path is another one by now, or none.
+    Changed(Damage),
+    Damaged(Damage),
 }
 
 /// Opens the checkpoint that `--resume PATH` names: one that must be intact, or the newest intact one in the folder of
@@ -68,23 +110,29 @@ pub fn open(path: &Path) -> Result<FoundCheckpoint, CheckpointError> {
         found,
         hint,
     };
+    let absent = || {
+        refuse(
+            "nothing exists there",
+            "name a folder `ckpt-*` or the `checkpoint.out_dir` of the run".into(),
+        )
+    };
+    if !path.exists() {
+        return Err(absent());
+    }
     if !path.is_dir() {
-        return Err(if path.exists() {
-            refuse("it is a file", "name the folder that holds it".into())
-        } else {
-            refuse(
-                "nothing exists there",
-                "name a folder `ckpt-*` or the `checkpoint.out_dir` of the run".into(),
-            )
-        });
+        return Err(refuse(
+            "it is a file",
+            "name the folder that holds it".into(),
+        ));
     }
     let name = path.file_name().and_then(|name| name.to_str());
     if path.join(MANIFEST).exists() || name.and_then(folders::step_of).is_some() {
-        return match Checkpoint::verify(path) {
-            Ok(checkpoint) => Ok(FoundCheckpoint {
+        return match verify_settled(path) {
+            Ok(Some(checkpoint)) => Ok(FoundCheckpoint {
                 checkpoint,
                 skipped: Vec::new(),
             }),
+            Ok(None) => Err(absent()),
             Err(damage) => Err(CheckpointError::Damaged {
                 path: path.to_owned(),
                 damage,
@@ -104,19 +152,43 @@ pub fn open(path: &Path) -> Result<FoundCheckpoint, CheckpointError> {
 }
 
 impl Checkpoint {
-    fn verify(path: &Path) -> Result<Self, Damage> {
+    fn verify(path: &Path) -> Result<Self, Failed> {
+        let before = FileId::at(path);
+        let verified = Self::verify_files(path);
+        let is_same = before.is_some() && FileId::at(path) == before;
+        match verified {
+            Ok(checkpoint) if is_same => Ok(checkpoint),
+            Ok(_) => Err(Failed::Changed(Damage::new(MANIFEST, Flaw::Missing))),
+            Err(damage) if is_same => Err(Failed::Damaged(damage)),
+            Err(damage) => Err(Failed::Changed(damage)),
+        }
+    }
+
+    fn verify_files(path: &Path) -> Result<Self, Damage> {
         Manifest::verify(path)?;
         let read = |name| fs::read_to_string(path.join(name)).map_err(unreadable(name));
+        let unopened = |file: &'static str| {
+            move |error: CheckpointError| Damage::new(file, Flaw::Unreadable(error.to_string()))
+        };
         let state = serde_json::from_str(&read(STATE)?)
             .map_err(|error| Damage::new(STATE, json_flaw(error)))?;
         let dims = huggingface::parse_config(&path.join(MODEL_CONFIG), &read(MODEL_CONFIG)?)
             .map_err(|error| Damage::new(MODEL_CONFIG, Flaw::Unreadable(error.to_string())))?;
+        let moments = path.join(OPTIMIZER);
         Ok(Self {
             path: path.to_owned(),
             state,
+            lineage: Lineage::read(path)?,
             dims,
             config_toml: read(RUN_CONFIG)?,
+            weights: pretrained::open_verified(path).map_err(unopened(MODEL))?,
+            moments: TensorFile::open(&moments).map_err(unopened(OPTIMIZER))?,
         })
+    }
+
+    /// The weights alone, for sampling and fine-tuning.
+    pub fn into_pretrained(self) -> Pretrained {
+        self.weights
     }
 
     /// Fills weights and moments, each flat in the layout of `target`, to resume exactly. For a buffer that is
@@ -144,10 +216,9 @@ impl Checkpoint {
             });
         }
         self.load_weights(target, weights)?;
-        let file = TensorFile::open(&self.path.join(OPTIMIZER))?;
         let layout = ParamLayout::new(target);
-        load_moment(&file, "m", &layout, m)?;
-        load_moment(&file, "v", &layout, v)
+        load_moment(&self.moments, "m", &layout, m)?;
+        load_moment(&self.moments, "v", &layout, v)
     }
 
     /// Fills only the weights, for sampling, evaluation and fine-tuning; a shorter `block_size` and
@@ -157,7 +228,7 @@ impl Checkpoint {
         target: &ModelDims,
         weights: &mut dyn ValuesMut,
     ) -> Result<(), CheckpointError> {
-        pretrained::open_verified(&self.path)?.load_weights(target, weights)
+        self.weights.load_weights(target, weights)
     }
 }
 

@@ -9,19 +9,23 @@
 //! | `optimizer.safetensors` | both AdamW moments, `m.*` and `v.*`, fp32, taper's layout |
 //! | `config.toml` | the resolved run config, valid for `--config` |
 //! | `state.json` | [`TrainState`]: the position of the run |
+//! | `lineage.json` | [`Lineage`], if the run went back to an earlier checkpoint on its way here |
 //! | `MANIFEST.json` | size and SHA-256 of every file above; written last |
 //!
 //! [`save()`] writes into a temporary folder, syncs every file, and renames it into place, so that a
 //! process killed at any instant leaves the earlier checkpoints as they were. [`open`] and
-//! [`find_latest`] take no checkpoint that its manifest does not confirm. Weights and moments may lie in
+//! [`find_latest`] take no checkpoint that its manifest does not confirm. [`OutDir`] keeps a second run away,
+//! [`prune`] deletes old checkpoints, and both it and [`find_latest`] follow the branch of the run ([`Lineage`]). Weights and moments may lie in
 //! any memory: [`Values`](crate::ops::backend::Values), [`ValuesMut`](crate::ops::backend::ValuesMut).
 
 mod error;
 mod folders;
 mod hub;
 mod huggingface;
+mod lineage;
 mod load;
 mod manifest;
+mod out_dir;
 mod pretrained;
 mod resume;
 mod save;
@@ -30,10 +34,12 @@ mod tensor_file;
 mod tensors;
 mod transpose;
 
-pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped};
-pub use folders::prune;
+pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped, Stuck};
+pub use folders::{prune, sweep};
 pub use hub::{hub_cache, resolve_pretrained};
+pub use lineage::{Ancestor, Branch, Lineage};
 pub use load::{Checkpoint, FoundCheckpoint, find_latest, open};
+pub use out_dir::OutDir;
 pub use pretrained::{Pretrained, open_pretrained};
 pub use resume::{asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable};
 pub use save::{Snapshot, save};
@@ -44,6 +50,7 @@ const MODEL_CONFIG: &str = "config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const RUN_CONFIG: &str = "config.toml";
 const STATE: &str = "state.json";
+const LINEAGE: &str = "lineage.json";
 const MANIFEST: &str = "MANIFEST.json";
 
 /// Action of a save on values that are not in the host's memory, as its error says it.

@@ -18,6 +18,7 @@ use crate::terms::ModelDims;
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// A model whose files are open and whose architecture is known.
+#[derive(Debug)]
 pub struct Pretrained {
     pub path: PathBuf,
     /// `dropout` is the folder's `resid_pdrop`: replace it with the run's own.

@@ -58,6 +58,7 @@ pub fn save(out_dir: &Path, snapshot: &Snapshot) -> Result<PathBuf, CheckpointEr
         return Err(CheckpointError::ExtraFile { name: name.clone() });
     }
     fs::create_dir_all(out_dir).map_err(failed("create", out_dir))?;
+    // A folder that cannot be removed is no reason not to save; `prune` names it.
     folders::sweep(out_dir)?;
     let saved = write_folder(&folders.temporary, snapshot, &failed)
         .and_then(|()| publish(out_dir, &folders).map_err(failed("rename", &folders.temporary)));
@@ -66,9 +67,8 @@ pub fn save(out_dir: &Path, snapshot: &Snapshot) -> Result<PathBuf, CheckpointEr
         let _ = folders::sweep(out_dir);
         return Err(error);
     }
-    if folders.aside.exists() {
-        folders::remove(&folders.aside)?;
-    }
+    // The checkpoint is there; of a replaced one that cannot be removed, `prune` tells.
+    let _ = fs::remove_dir_all(&folders.aside);
     Ok(folders.complete)
 }
 

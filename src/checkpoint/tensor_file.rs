@@ -19,6 +19,7 @@ const LENGTH_BYTES: u64 = 8;
 const MAX_HEADER_BYTES: u64 = 100 << 20;
 
 /// An open safetensors file whose header was checked against its length.
+#[derive(Debug)]
 pub(super) struct TensorFile {
     pub(super) path: PathBuf,
     file: File,

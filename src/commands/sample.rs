@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use indicatif::ProgressBar;
 
-use crate::checkpoint::{Pretrained, hub_cache, open_pretrained, resolve_pretrained};
+use crate::checkpoint::{
+    CheckpointError, Pretrained, hub_cache, open_pretrained, resolve_pretrained,
+};
 use crate::commands::backends::{self, Computing};
 use crate::commands::{in_thread_pool, print_now, until_reader_leaves};
 use crate::config::DeviceRequest;
@@ -237,11 +239,18 @@ fn find_weights(asked: &str) -> Result<Pretrained> {
         let folder = resolve_pretrained(asked, &hub_cache())?;
         return Ok(open_pretrained(&folder)?);
     }
-    let found = crate::checkpoint::open(&path)?;
+    let found = crate::checkpoint::open(&path).map_err(|error| match error {
+        CheckpointError::NoneFound { ref skipped, .. } if skipped.is_empty() => Error::Usage {
+            what: error.to_string(),
+            hint: "name a checkpoint, the folder of a run that saved one, or a Hugging Face GPT-2"
+                .into(),
+        },
+        other => other.into(),
+    })?;
     for skipped in &found.skipped {
         eprintln!("warning: skipped the damaged checkpoint {skipped}");
     }
-    Ok(open_pretrained(&found.checkpoint.path)?)
+    Ok(found.checkpoint.into_pretrained())
 }
 
 /// Prints refusals of memory, after a text and not in the middle of it.

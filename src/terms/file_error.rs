@@ -36,6 +36,9 @@ impl FileError {
             io::ErrorKind::StorageFull => {
                 Some("free some disk space, then run the same command with `--resume`".into())
             }
+            io::ErrorKind::FileTooLarge => Some(
+                "allow larger files with `ulimit -f unlimited`, then run the same command".into(),
+            ),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@
 
 mod choice;
 mod file_error;
+mod file_id;
 mod gemm;
 mod launch;
 mod model;
@@ -14,6 +15,7 @@ mod vector_extension;
 
 pub use choice::{Choice, NamedChoice};
 pub use file_error::FileError;
+pub use file_id::FileId;
 pub use gemm::{Effort, GemmBackend};
 pub use launch::{Engine, Job, Purpose, Recompute, Rung};
 pub use model::{Gelu, ModelDims};

@@ -1,8 +1,10 @@
 //! Promise 3, the checkpoint's half of it: what was saved comes back bit for bit, what is damaged
 //! is named and passed over, and the folder is a Hugging Face GPT-2.
 
+mod branches;
 mod damage;
 mod elsewhere;
+mod folder;
 mod huggingface;
 mod pretrained;
 mod resume;
