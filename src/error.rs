@@ -115,10 +115,18 @@ impl Error {
             .allocation()
             .is_some_and(AllocationError::is_device_failure);
         match self {
-            Error::Prepare(PrepareError::Interrupted { .. }) => 130,
-            Error::Session(error) if error.is_interrupt() => 130,
+            _ if self.is_interrupt() => 130,
             _ if device_failed => 2,
             _ => 1,
+        }
+    }
+
+    /// A signal ended the command, and nothing is lost.
+    pub fn is_interrupt(&self) -> bool {
+        match self {
+            Error::Prepare(error) => matches!(error, PrepareError::Interrupted { .. }),
+            Error::Session(error) => error.is_interrupt(),
+            _ => false,
         }
     }
 

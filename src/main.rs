@@ -7,6 +7,7 @@ use clap::Parser;
 use taper::cli::{Cli, Command};
 use taper::commands::{bench, doctor, plan, prepare, sample, train};
 use taper::error::Error;
+use taper::interrupt::survive_file_size_limit;
 
 fn main() -> ExitCode {
     #[cfg(feature = "cuda")]
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    // Where the system refuses the handler, a file beyond the limit ends the program as it ever did.
+    let _ = survive_file_size_limit();
     let result = match cli.command {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
@@ -42,7 +45,13 @@ fn main() -> ExitCode {
 
 /// Prints an error, its causes and its hint.
 fn explain(error: &Error) {
-    eprintln!("error: {error}");
+    // The end that was asked for is no error.
+    let what = if error.is_interrupt() {
+        "stopped"
+    } else {
+        "error"
+    };
+    eprintln!("{what}: {error}");
     let mut cause = error.source();
     while let Some(inner) = cause {
         eprintln!("  caused by: {inner}");

@@ -44,7 +44,7 @@ const FLOORS: Floors = Floors {
         ("checkpoint", "what a run leaves on disk"),
         ("sampling", "text from a model"),
         ("metrics", "rates and the time left"),
-        ("interrupt", "Ctrl-C and SIGTERM"),
+        ("interrupt", "signals that ask a run to stop"),
         ("report", "what is shown and logged"),
         ("session", "a run, from its start to its summary"),
         ("doctor", "what could keep a run from starting"),
