@@ -33,7 +33,7 @@ mod text;
 mod warning;
 
 pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
-pub use metrics_log::{MetricsLog, complete_lines};
+pub use metrics_log::MetricsLog;
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
 pub use terminal::search_bar;
 pub use warning::Warning;
@@ -190,6 +190,15 @@ impl Reporter {
         self.sinks.metrics.as_ref().map_or(Ok(0), MetricsLog::bytes)
     }
 
+    /// Opens the metrics file at its path again. See [`MetricsLog::reopen`].
+    ///
+    /// # Errors
+    /// [`FileError`] if it cannot be written there.
+    pub fn reopen_metrics(&mut self) -> Result<(), FileError> {
+        let metrics = self.sinks.metrics.as_mut();
+        metrics.map_or(Ok(()), MetricsLog::reopen)
+    }
+
     /// Reports everything that was resolved before the first step, and every choice with its reason.
     pub fn startup(&mut self, startup: &Startup) {
         self.meter = Meter::new(startup.start_step, startup.max_iters, startup.eval_interval);
@@ -231,6 +240,13 @@ impl Reporter {
     /// Shows a warning at once, even with `--quiet`, and again in the summary.
     pub fn warning(&mut self, warning: Warning) {
         self.sinks.warn(warning);
+    }
+
+    /// Shows a warning that was not shown before.
+    pub fn warn_once(&mut self, warning: Warning) {
+        if !self.sinks.warnings.contains(&warning) {
+            self.warning(warning);
+        }
     }
 
     /// Reports a refusal of memory that the run survived: a warning, and a line in the metrics.

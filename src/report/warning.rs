@@ -37,9 +37,76 @@ pub enum Warning {
         path.display()
     )]
     MetricsNotWritten { path: PathBuf, reason: String },
+    /// The metrics file was moved, removed or replaced during the run.
+    #[error(
+        "`{}` is not the file that this run began to write: it goes on in the one that is there now, made anew with all lines so far if there was none",
+        path.display()
+    )]
+    MetricsMoved { path: PathBuf },
+    /// The run's folder was moved or removed during the run.
+    #[error(
+        "`{}` was moved or removed: the run goes on in a new folder there, earlier checkpoints are where they went",
+        out_dir.display()
+    )]
+    OutDirMoved { out_dir: PathBuf },
+    /// No lock on the run's folder.
+    #[error(
+        "cannot lock `{}` ({reason}): make sure that no other run uses this folder",
+        out_dir.display()
+    )]
+    OutDirNotLocked { out_dir: PathBuf, reason: String },
+    /// A folder that should go stays.
+    #[error("{reason}: remove it yourself, the run goes on")]
+    NotRemoved { reason: String },
+    /// A run goes on from another checkpoint than the one saved last.
+    #[error(
+        "step {step} is not the checkpoint saved last: this run is another branch{}{}",
+        left_alone(others),
+        curve.as_ref().map_or(String::new(), |curve| format!("; the metrics until now are in `{}`", curve.display()))
+    )]
+    WentBack {
+        step: u64,
+        others: Vec<PathBuf>,
+        /// File with the metrics of the branch that is left.
+        curve: Option<PathBuf>,
+    },
+    /// The folder has checkpoints of later steps, of a branch that the run left.
+    #[error(
+        "going on from step {step} of the branch saved last; `--resume PATH` goes on from one of another: {}",
+        listed(others)
+    )]
+    OtherBranches { step: u64, others: Vec<PathBuf> },
+    /// A checkpoint of another branch had the same step.
+    #[error("`{}` was a checkpoint of another branch: this run's took its place", path.display())]
+    BranchReplaced { path: PathBuf },
+    /// Steps that could not be saved.
+    #[error(
+        "the last {} not in any checkpoint",
+        if *steps == 1 { "step is".to_owned() } else { format!("{steps} steps are") }
+    )]
+    StepsLost { steps: u64 },
     /// Memory was refused; the work is repeated, at the same rung or at a smaller one.
     #[error("step {step}: {}", recovery_text(recovery))]
     MemoryRefused { step: u64, recovery: Recovery },
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths
+        .iter()
+        .map(|path| format!("`{}`", path.display()))
+        .collect();
+    paths.join(", ")
+}
+
+/// Checkpoints of later steps, when a run goes back.
+fn left_alone(others: &[PathBuf]) -> String {
+    if others.is_empty() {
+        return String::new();
+    }
+    format!(
+        ", and later checkpoints stay until it saves at their steps: {}",
+        listed(others)
+    )
 }
 
 /// Refusal, and what the run does about it.
