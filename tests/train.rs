@@ -189,7 +189,7 @@ fn a_run_that_is_terminated_saves_and_resumes_exactly() {
     assert_eq!(outcome.code, Some(130), "{}", outcome.stderr);
     let step = newest(stopped.path());
     let message =
-        format!("error: interrupted at step {step}; checkpoint saved in `out/ckpt-{step:08}`");
+        format!("stopped: interrupted at step {step}; checkpoint saved in `out/ckpt-{step:08}`");
     assert!(outcome.stderr.contains(&message), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("--resume"), "{}", outcome.stderr);
 

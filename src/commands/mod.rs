@@ -47,13 +47,16 @@ fn until_reader_leaves(done: Result<()>) -> Result<()> {
     }
 }
 
-/// Adds the launches that take less memory to a lack of memory at the smallest rung; other errors stay as they are.
-/// `saved`: there is a checkpoint to go on from.
+/// Adds the launches that take less memory to a lack of memory at the smallest rung; other errors stay as they are, with a
+/// hint that is true. `saved`: there is a checkpoint to go on from.
 fn explain(error: Error, request: &Request, saved: bool) -> Error {
     let lack = match error.into_out_of_memory() {
         // A file operation that lacked memory says nothing of what is held.
         Ok(lack) if lack.held == 0 => return AllocationError::from(lack).into(),
         Ok(lack) => lack,
+        Err(Error::Session(error)) if !saved => {
+            return error.without_checkpoint().into();
+        }
         Err(other) => return other,
     };
     match request.explain(&lack, saved) {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::checkpoint::find_latest;
+use crate::checkpoint::{OutDir, find_latest};
 use crate::commands::backends::{self, Computing};
 use crate::commands::{explain, in_thread_pool};
 use crate::config::Config;
@@ -15,7 +15,7 @@ use crate::memory::Memory;
 use crate::ops::backend::Backend;
 use crate::plan::{Plan, Request};
 use crate::report::{DataSummary, ReportOptions, Reporter, Startup, search_bar};
-use crate::session::{Session, Start, evaluate_weights};
+use crate::session::{Resume, Session, Start, evaluate_weights, hold_folder};
 use crate::terms::Job;
 
 /// Train GPT-2
@@ -27,8 +27,8 @@ pub struct TrainArgs {
     /// Change one key of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Continue exactly where a run stopped: its newest checkpoint, or the one named
-    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1)]
+    /// Continue exactly where a run stopped: its newest checkpoint, or the one named. `auto`: if there is one, else begin
+    #[arg(long, value_name = "CHECKPOINT|auto", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,
     /// Only print the loss and perplexity of both splits
     #[arg(long)]
@@ -54,16 +54,25 @@ pub fn run(args: TrainArgs) -> Result<()> {
 
     let config = Config::load(&args.config, &overrides(&args))?;
     let mut dataset = Dataset::open(&config.data)?;
-    let start = Start::find(&config, args.resume.as_ref(), &mut reporter)?;
-    let stored = start.stored_products(&config)?;
-    // Last, so that what dataset and tokenizer take counts as the process's.
-    let found = find(config.system.device)?;
-    let device = &found.profile;
     let job = if args.eval_only || config.eval.eval_only {
         Job::Evaluate
     } else {
         Job::Train
     };
+    // Before anything in the folder is read: another run may be writing to it.
+    let folder = match job {
+        Job::Train => Some(hold_folder(&config.checkpoint.out_dir, &mut reporter)?),
+        Job::Evaluate => None,
+    };
+    let resume = args
+        .resume
+        .as_ref()
+        .map(|path| Resume::parse(path.as_deref()));
+    let start = Start::find(&config, resume.as_ref(), &mut reporter)?;
+    let stored = start.stored_products(&config)?;
+    // Last, so that what dataset and tokenizer take counts as the process's.
+    let found = find(config.system.device)?;
+    let device = &found.profile;
     let info = dataset.info.clone();
     let request = Request {
         config: &config,
@@ -95,7 +104,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     in_thread_pool(plan.threads, || {
         let (ordinal, computing) = (found.ordinal, Computing::from(&plan));
         let (backend, memory) = backends::open(ordinal, device, computing, search, memory)?;
-        run.on(backend, memory, &mut reporter)
+        run.on(backend, memory, folder, &mut reporter)
     })
     .map_err(|error| {
         let saved = job == Job::Train && find_latest(&plan.out_dir).is_ok();
@@ -113,11 +122,18 @@ struct PlannedRun<'a> {
 }
 
 impl PlannedRun<'_> {
-    fn on(&self, backend: Box<dyn Backend>, memory: Memory, reporter: &mut Reporter) -> Result<()> {
+    /// Trains in `folder`; evaluates without one.
+    fn on(
+        &self,
+        backend: Box<dyn Backend>,
+        memory: Memory,
+        folder: Option<OutDir>,
+        reporter: &mut Reporter,
+    ) -> Result<()> {
         let Self { start, plan, .. } = self;
-        if plan.job == Job::Evaluate {
+        let Some(folder) = folder else {
             return self.evaluate(backend, memory, reporter);
-        }
+        };
         start.refuse_to_overwrite(&plan.out_dir)?;
         reporter.startup(&startup(plan, self.device, self.dataset, start.step()));
         let mut session = Session::allocate(
@@ -127,6 +143,7 @@ impl PlannedRun<'_> {
             self.interrupt,
             backend,
             memory,
+            folder,
         )?;
         session.begin(start)?;
         if session.state.step >= plan.max_iters {
@@ -154,6 +171,7 @@ impl PlannedRun<'_> {
             interrupt,
             ..
         } = self;
+        start.refuse_untrained_in_run(&plan.out_dir)?;
         if matches!(start, Start::Scratch) {
             reporter.note("evaluating untrained weights; add `--resume` for a run's newest");
         }

@@ -22,15 +22,31 @@ pub enum SessionError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     File(#[from] FileError),
+    /// `metrics.jsonl` cannot be used.
+    #[error(transparent)]
+    Metrics(FileError),
+    /// `train.init_from` asks for a checkpoint where there is none.
+    #[error(transparent)]
+    NothingToResume(CheckpointError),
+    /// A failure with no checkpoint to go on from.
+    #[error(transparent)]
+    NothingSaved(Box<SessionError>),
+    /// `--eval-only` without a checkpoint, where there is one.
+    #[error("`{}` holds a run, but nothing says to evaluate it: the weights would be untrained", out_dir.display())]
+    UntrainedInRun { out_dir: PathBuf },
     /// A run from step 0 would bury the checkpoints of another.
     #[error("`{}` already holds a run, saved at step {step}", out_dir.display())]
     OutDirTaken { out_dir: PathBuf, step: u64 },
-    /// Ctrl-C or SIGTERM, after the checkpoint named here was written.
-    #[error("interrupted at step {step}; checkpoint saved in `{}`", checkpoint.display())]
-    Interrupted { step: u64, checkpoint: PathBuf },
+    /// A signal came; the checkpoint named here was written.
+    #[error("interrupted at step {step}; checkpoint saved in `{}` (on {signal})", checkpoint.display())]
+    Interrupted {
+        step: u64,
+        checkpoint: PathBuf,
+        signal: &'static str,
+    },
     /// A signal came before the first step was done.
-    #[error("interrupted before the first step; nothing was saved")]
-    InterruptedBeforeTraining,
+    #[error("interrupted before the first step; nothing was saved (on {signal})")]
+    InterruptedBeforeTraining { signal: &'static str },
     /// A signal came during an evaluation that changes nothing.
     #[error("interrupted during the evaluation; nothing was changed")]
     EvaluationInterrupted,
@@ -62,15 +78,34 @@ impl SessionError {
             Self::Tokenizer(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
             Self::File(error) => error.hint(),
+            Self::Metrics(error) => error.hint().or_else(|| {
+                Some("move it away, or make it a link to /dev/null to keep no metrics".into())
+            }),
+            Self::NothingToResume(CheckpointError::NoneFound { skipped, .. })
+                if skipped.is_empty() =>
+            {
+                Some(
+                    "`--set train.init_from=scratch` starts from the beginning, `--resume=auto` \
+                     does so only where there is nothing to resume"
+                        .into(),
+                )
+            }
+            Self::NothingToResume(error) => error.hint(),
+            Self::NothingSaved(error) => error.hint_without_checkpoint(),
+            Self::UntrainedInRun { .. } => Some(
+                "add `--resume` to evaluate its newest checkpoint; for untrained weights name \
+                 another folder: `--set checkpoint.out_dir=NEW_FOLDER`"
+                    .into(),
+            ),
             Self::OutDirTaken { .. } => Some(
                 "add `--resume` to continue it, or start another beside it with \
                  `--set checkpoint.out_dir=NEW_FOLDER`"
                     .into(),
             ),
             Self::Interrupted { .. } => {
-                Some("run the same command with `--resume` to continue exactly here".into())
+                Some("run the same command with plain `--resume` to continue exactly here".into())
             }
-            Self::InterruptedBeforeTraining | Self::EvaluationInterrupted => None,
+            Self::InterruptedBeforeTraining { .. } | Self::EvaluationInterrupted => None,
             Self::Diverged { .. } => Some(
                 "checkpoints, if any, are from before this; try a lower `optimizer.learning_rate` \
                  or a longer `optimizer.warmup_iters`"
@@ -79,12 +114,37 @@ impl SessionError {
         }
     }
 
+    /// The same failure where there is no checkpoint to go on from.
+    pub fn without_checkpoint(self) -> Self {
+        match self {
+            Self::Data(_) | Self::Checkpoint(_) | Self::File(_) | Self::Metrics(_) => {
+                Self::NothingSaved(Box::new(self))
+            }
+            other => other,
+        }
+    }
+
+    /// The hint where there is no checkpoint, which `--resume` would need.
+    fn hint_without_checkpoint(&self) -> Option<String> {
+        match self {
+            Self::Checkpoint(error) => error.hint_without_checkpoint(),
+            other => other.hint().map(|hint| {
+                hint.replace("the same command with `--resume`", "the same command again")
+            }),
+        }
+    }
+
+    /// Whether what was trained is whole in spite of the failure, and a checkpoint may be written.
+    pub(super) fn leaves_state_intact(&self) -> bool {
+        matches!(self, Self::Data(_) | Self::Tokenizer(_))
+    }
+
     /// A signal ended the run, with the work saved.
     pub fn is_interrupt(&self) -> bool {
         matches!(
             self,
             Self::Interrupted { .. }
-                | Self::InterruptedBeforeTraining
+                | Self::InterruptedBeforeTraining { .. }
                 | Self::EvaluationInterrupted
         )
     }

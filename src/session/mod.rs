@@ -5,18 +5,20 @@
 
 mod error;
 mod evaluation;
+mod folder;
 mod start;
 
 pub use error::SessionError;
 pub use evaluation::evaluate_weights;
-pub use start::Start;
+pub use folder::hold_folder;
+pub use start::{Resume, Resumed, Start};
 
 use evaluation::{evaluate_splits, reader};
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::{self, Snapshot, TrainState};
+use crate::checkpoint::{self, OutDir, Snapshot, TrainState};
 use crate::data::Dataset;
 use crate::data::order::train_window;
 use crate::interrupt::Interrupt;
@@ -25,7 +27,7 @@ use crate::metrics::StepReport;
 use crate::ops::backend::Backend;
 use crate::ops::gemm::Table;
 use crate::plan::Plan;
-use crate::report::{BestEval, GpuUse, Reporter, Summary};
+use crate::report::{BestEval, GpuUse, Reporter, Summary, Warning};
 use crate::step::Trainer;
 use crate::step::recovery::Recovery;
 
@@ -40,7 +42,10 @@ pub struct Session<'a> {
     /// The newest checkpoint that this run wrote or started from, and its step.
     pub saved: Option<(u64, PathBuf)>,
     /// Written into every checkpoint.
-    tokenizer_files: Vec<(String, Vec<u8>)>,
+    extra_files: Vec<(String, Vec<u8>)>,
+    folder: OutDir,
+    /// Checkpoints of other branches with later steps.
+    others: Vec<(u64, PathBuf)>,
 }
 
 impl<'a> Session<'a> {
@@ -52,6 +57,7 @@ impl<'a> Session<'a> {
         interrupt: &'a Interrupt,
         backend: Box<dyn Backend>,
         memory: Memory,
+        folder: OutDir,
     ) -> Result<Self, SessionError> {
         let step = plan.step.clone();
         let trainer = Trainer::new(&plan.model, backend, plan.rungs(), step, memory)?;
@@ -77,27 +83,41 @@ impl<'a> Session<'a> {
             },
             trainer,
             saved: None,
-            tokenizer_files: match &dataset.tokenizer {
+            folder,
+            others: Vec::new(),
+            extra_files: match &dataset.tokenizer {
                 Some(tokenizer) => tokenizer.files()?,
                 None => Vec::new(),
             },
         })
     }
 
-    /// Trains until `max_iters`, or until somebody asks to stop. When memory is refused for good, the steps
-    /// done are saved first.
+    /// Trains until `max_iters`, or until somebody asks to stop. When memory is refused for good, or the data can no
+    /// longer be read, the steps done are saved first.
     pub fn train(&mut self) -> Result<Summary, SessionError> {
-        let refusal = match self.train_on() {
-            Err(error) => error.into_out_of_memory()?,
-            done => return done,
+        let ended = self.train_on().or_else(|error| self.save_in_need(error));
+        let saved = self.saved.as_ref().map_or(0, |(step, _)| *step);
+        let steps = self.state.step.saturating_sub(saved);
+        if ended.is_err() && steps > 0 {
+            self.reporter.warning(Warning::StepsLost { steps });
+        }
+        ended
+    }
+
+    /// Saves the steps done before `error` if it left them intact, and returns it.
+    fn save_in_need(&mut self, error: SessionError) -> Result<Summary, SessionError> {
+        let (error, because) = if error.leaves_state_intact() {
+            (error, "the data cannot be read")
+        } else {
+            let refusal = AllocationError::from(error.into_out_of_memory()?);
+            (refusal.into(), "memory was refused for good")
         };
         if self.state.step > 0 && !self.is_saved() {
-            let step = self.state.step;
-            let line = format!("memory was refused for good: saving step {step}");
+            let line = format!("{because}: saving step {}", self.state.step);
             self.reporter.note(&line);
             self.save()?;
         }
-        Err(AllocationError::from(refusal).into())
+        Err(error)
     }
 
     fn train_on(&mut self) -> Result<Summary, SessionError> {
@@ -140,6 +160,7 @@ impl<'a> Session<'a> {
         }
         self.state.step += 1;
         self.state.tokens_seen += self.plan.tokens_per_step();
+        self.look_after_folder()?;
         self.reporter.step(&StepReport {
             step: self.state.step,
             loss: outcome.loss,
@@ -199,16 +220,38 @@ impl<'a> Session<'a> {
 
     /// Writes a checkpoint of the state after `state.step` steps, and prunes older ones.
     fn save(&mut self) -> Result<(), SessionError> {
+        self.look_after_folder()?;
         let started = Instant::now();
+        let step = self.state.step;
+        let path = self.write_checkpoint();
+        self.tell_recoveries();
+        let path = path?;
+        let bytes = 3 * (size_of::<f32>() * self.trainer.layout.len) as u64;
+        self.reporter
+            .checkpoint_saved(&path, started.elapsed(), bytes);
+        self.saved = Some((step, path));
+        self.tell_replaced(step);
+        self.prune();
+        Ok(())
+    }
+
+    fn write_checkpoint(&mut self) -> Result<PathBuf, SessionError> {
         let (out_dir, dims) = (&self.plan.out_dir, &self.plan.model);
-        let (config_toml, extra_files) = (&self.plan.config_toml, &self.tokenizer_files);
+        let (config_toml, extra_files) = (&self.plan.config_toml, &self.extra_files);
         let (state, reporter) = (&mut self.state, &mut *self.reporter);
-        let path = self.trainer.save(|saved| {
+        self.trainer.save(|saved| {
             tell(saved.recoveries, state, reporter);
             state.rung = Some(saved.rung);
             state.gemm = saved.products;
             state.loss_scale = Some(saved.loss_scale);
-            state.metrics_bytes = reporter.metrics_bytes()?;
+            match reporter.metrics_bytes() {
+                Ok(bytes) => state.metrics_bytes = bytes,
+                // The work matters more than its log.
+                Err(error) => reporter.warn_once(Warning::MetricsNotWritten {
+                    path: error.path,
+                    reason: error.source.to_string(),
+                }),
+            }
             let snapshot = Snapshot {
                 dims,
                 weights: saved.weights,
@@ -219,15 +262,7 @@ impl<'a> Session<'a> {
                 extra_files,
             };
             checkpoint::save(out_dir, &snapshot).map_err(SessionError::from)
-        });
-        self.tell_recoveries();
-        let path = path?;
-        checkpoint::prune(&self.plan.out_dir, self.plan.keep, self.state.best_step)?;
-        let bytes = 3 * (size_of::<f32>() * self.trainer.layout.len) as u64;
-        self.reporter
-            .checkpoint_saved(&path, started.elapsed(), bytes);
-        self.saved = Some((self.state.step, path));
-        Ok(())
+        })
     }
 
     /// Reports and records recoveries and choices since the last call.
@@ -244,13 +279,19 @@ impl<'a> Session<'a> {
     fn stop(&mut self) -> Result<SessionError, SessionError> {
         let step = self.state.step;
         if step > 0 && !self.is_saved() {
-            let line = format!("interrupted: saving step {step}; Ctrl-C again exits at once");
+            let signal = self.interrupt.signal();
+            let line = format!("{signal}: saving step {step}; a second Ctrl-C exits at once");
             self.reporter.note(&line);
             self.save()?;
         }
+        let signal = self.interrupt.signal();
         Ok(match self.saved.clone() {
-            Some((_, checkpoint)) => SessionError::Interrupted { step, checkpoint },
-            None => SessionError::InterruptedBeforeTraining,
+            Some((_, checkpoint)) => SessionError::Interrupted {
+                step,
+                checkpoint,
+                signal,
+            },
+            None => SessionError::InterruptedBeforeTraining { signal },
         })
     }
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Session, SessionError};
+use super::{Session, SessionError, folder};
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Pretrained, TrainState, asks_for_the_same_gemm,
-    asks_for_the_same_launch, check_resumable, find_latest, hub_cache, open, open_pretrained,
-    resolve_pretrained,
+    Branch, Checkpoint, CheckpointError, FoundCheckpoint, Pretrained, TrainState,
+    asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable, find_latest, hub_cache,
+    open, open_pretrained, resolve_pretrained,
 };
 use crate::config::Config;
 use crate::faults::Site;
@@ -16,13 +16,40 @@ use crate::ops::backend::ValuesMut;
 use crate::ops::gemm::Table;
 use crate::plan::{Origin, Plan};
 use crate::report::{MetricsLog, Reporter, Warning};
-use crate::terms::FileError;
 
 /// The source of the weights, and of everything else that a resumed run needs.
 pub enum Start {
     Scratch,
     Pretrained(Box<Pretrained>),
-    Resume(Box<Checkpoint>),
+    Resume(Box<Resumed>),
+}
+
+/// A checkpoint that a run goes on from, and the branch of the run.
+pub struct Resumed {
+    pub checkpoint: Checkpoint,
+    pub branch: Branch,
+}
+
+/// The checkpoint that `--resume` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The newest in the run's folder: `--resume`.
+    Newest,
+    /// The same, if there is one: `--resume=auto`.
+    Auto,
+    /// A checkpoint, or the folder of a run.
+    From(PathBuf),
+}
+
+impl Resume {
+    /// Reads the value of `--resume`. A folder called `auto` is `./auto`.
+    pub fn parse(value: Option<&Path>) -> Self {
+        match value {
+            None => Self::Newest,
+            Some(path) if path == Path::new("auto") => Self::Auto,
+            Some(path) => Self::From(path.to_owned()),
+        }
+    }
 }
 
 impl Start {
@@ -32,27 +59,42 @@ impl Start {
     /// When there is no usable checkpoint or model of that name, or the config asks for another experiment.
     pub fn find(
         config: &Config,
-        resume: Option<&Option<PathBuf>>,
+        resume: Option<&Resume>,
         reporter: &mut Reporter,
-    ) -> Result<Self, CheckpointError> {
-        let found = match (resume, config.train.init_from.as_str()) {
-            (Some(Some(path)), _) => open(path)?,
-            (Some(None), _) | (None, "resume") => find_latest(&config.checkpoint.out_dir)?,
-            (None, "scratch") => return Ok(Self::Scratch),
-            (None, name) => {
-                let folder = resolve_pretrained(name, &hub_cache())?;
-                return Ok(Self::Pretrained(Box::new(open_pretrained(&folder)?)));
-            }
-        };
-        for skipped in found.skipped {
-            reporter.warning(Warning::CheckpointDamaged {
-                damaged: skipped.path,
-                reason: skipped.damage.to_string(),
-                used: found.checkpoint.path.clone(),
-            });
+    ) -> Result<Self, SessionError> {
+        if resume == Some(&Resume::Auto) && Path::new("auto").exists() {
+            reporter
+                .note("the newest checkpoint, if any; `--resume=./auto` means the folder `auto`");
         }
-        check_resumable(config, &found.checkpoint.config_toml)?;
-        Ok(Self::Resume(Box::new(found.checkpoint)))
+        let out_dir = &config.checkpoint.out_dir;
+        let init_from = config.train.init_from.as_str();
+        let found = match (resume, init_from) {
+            (Some(Resume::From(path)), _) => open(path)?,
+            (Some(Resume::Newest), _) => find_latest(out_dir)?,
+            (Some(Resume::Auto), init_from) => match newest_in(out_dir)? {
+                Some(found) => found,
+                None => {
+                    reporter.note("nothing to resume: a new run begins");
+                    // `resume` means what `auto` has just asked for.
+                    let is_resume = init_from == "resume";
+                    return Self::begin_with(if is_resume { "scratch" } else { init_from });
+                }
+            },
+            (None, "resume") => find_latest(out_dir).map_err(SessionError::NothingToResume)?,
+            (None, init_from) => return Self::begin_with(init_from),
+        };
+        Ok(Self::Resume(Box::new(Resumed::new(
+            config, found, reporter,
+        )?)))
+    }
+
+    /// Begins at step 0, from scratch or with the weights of a model.
+    fn begin_with(init_from: &str) -> Result<Self, SessionError> {
+        if init_from == "scratch" {
+            return Ok(Self::Scratch);
+        }
+        let folder = resolve_pretrained(init_from, &hub_cache())?;
+        Ok(Self::Pretrained(Box::new(open_pretrained(&folder)?)))
     }
 
     /// The sizes of the weights, and the checkpoint's rung if the launch is requested as it was then.
@@ -66,10 +108,10 @@ impl Start {
                 weights: Some(&pretrained.dims),
                 ..Origin::default()
             },
-            Self::Resume(checkpoint) => Origin {
-                weights: Some(&checkpoint.dims),
-                rung: asks_for_the_same_launch(config, &checkpoint.config_toml)?
-                    .then_some(checkpoint.state.rung)
+            Self::Resume(resumed) => Origin {
+                weights: Some(&resumed.checkpoint.dims),
+                rung: asks_for_the_same_launch(config, &resumed.checkpoint.config_toml)?
+                    .then_some(resumed.checkpoint.state.rung)
                     .flatten(),
                 resumed: true,
             },
@@ -82,10 +124,10 @@ impl Start {
     /// When the checkpoint's config cannot be read.
     pub fn stored_products(&self, config: &Config) -> Result<Table, CheckpointError> {
         Ok(match self {
-            Self::Resume(checkpoint)
-                if asks_for_the_same_gemm(config, &checkpoint.config_toml)? =>
+            Self::Resume(resumed)
+                if asks_for_the_same_gemm(config, &resumed.checkpoint.config_toml)? =>
             {
-                checkpoint.state.gemm.clone()
+                resumed.checkpoint.state.gemm.clone()
             }
             _ => Table::default(),
         })
@@ -94,7 +136,7 @@ impl Start {
     /// Steps that are done.
     pub fn step(&self) -> u64 {
         match self {
-            Self::Resume(checkpoint) => checkpoint.state.step,
+            Self::Resume(resumed) => resumed.checkpoint.state.step,
             _ => 0,
         }
     }
@@ -107,14 +149,26 @@ impl Start {
         if matches!(self, Self::Resume(_)) {
             return Ok(());
         }
-        match find_latest(out_dir) {
-            Err(CheckpointError::NoneFound { skipped, .. }) if skipped.is_empty() => Ok(()),
-            Err(other) => Err(other.into()),
-            Ok(found) => Err(SessionError::OutDirTaken {
+        match newest_in(out_dir)? {
+            None => Ok(()),
+            Some(found) => Err(SessionError::OutDirTaken {
                 out_dir: out_dir.to_owned(),
                 step: found.checkpoint.state.step,
             }),
         }
+    }
+
+    /// Refuses to evaluate untrained weights in the folder of a run, whose own were probably meant.
+    ///
+    /// # Errors
+    /// [`SessionError::UntrainedInRun`], or the error of `out_dir`.
+    pub fn refuse_untrained_in_run(&self, out_dir: &Path) -> Result<(), SessionError> {
+        if matches!(self, Self::Scratch) && newest_in(out_dir)?.is_some() {
+            return Err(SessionError::UntrainedInRun {
+                out_dir: out_dir.to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Writes the weights that the run starts with.
@@ -134,9 +188,40 @@ impl Start {
                     .map_err(|error| memory.refusal(Site::Launch, error.into()))?;
             }
             Self::Pretrained(pretrained) => pretrained.load_weights(&plan.model, weights)?,
-            Self::Resume(checkpoint) => checkpoint.load_weights(&plan.model, weights)?,
+            Self::Resume(resumed) => resumed.checkpoint.load_weights(&plan.model, weights)?,
         }
         Ok(())
+    }
+}
+
+impl Resumed {
+    fn new(
+        config: &Config,
+        found: FoundCheckpoint,
+        reporter: &mut Reporter,
+    ) -> Result<Self, CheckpointError> {
+        let FoundCheckpoint {
+            checkpoint,
+            skipped,
+        } = found;
+        let branch = checkpoint.branch_in(&config.checkpoint.out_dir, &skipped)?;
+        for skipped in skipped {
+            reporter.warning(Warning::CheckpointDamaged {
+                damaged: skipped.path,
+                reason: skipped.damage.to_string(),
+                used: checkpoint.path.clone(),
+            });
+        }
+        check_resumable(config, &checkpoint.config_toml)?;
+        Ok(Self { checkpoint, branch })
+    }
+}
+
+/// The newest checkpoint of a folder; `None` where there are none, intact or not.
+fn newest_in(out_dir: &Path) -> Result<Option<FoundCheckpoint>, CheckpointError> {
+    match find_latest(out_dir) {
+        Err(CheckpointError::NoneFound { skipped, .. }) if skipped.is_empty() => Ok(None),
+        found => found.map(Some),
     }
 }
 
@@ -147,19 +232,21 @@ impl Session<'_> {
     /// When they cannot be read, the device does not take them, or the run's folder cannot be written.
     pub fn begin(&mut self, start: &Start) -> Result<(), SessionError> {
         let plan = self.plan;
+        let path = plan.out_dir.join("metrics.jsonl");
         let mut metrics_bytes = 0;
         match start {
-            Start::Resume(checkpoint) => {
-                self.resume(checkpoint)?;
-                metrics_bytes = checkpoint.state.metrics_bytes;
+            Start::Resume(resumed) => {
+                self.resume(&resumed.checkpoint)?;
+                metrics_bytes = resumed.checkpoint.state.metrics_bytes;
+                let curve = folder::choose_metrics(&path, resumed)?;
+                self.follow(&resumed.branch, curve);
             }
             other => self
                 .trainer
                 .load(|[weights, _, _], memory| other.load_weights(plan, weights, memory))?,
         }
-        let out_dir = &plan.out_dir;
-        std::fs::create_dir_all(out_dir).map_err(FileError::at("create the folder", out_dir))?;
-        let (log, warning) = MetricsLog::open_at(&out_dir.join("metrics.jsonl"), metrics_bytes)?;
+        let opened = MetricsLog::open_at(&path, metrics_bytes);
+        let (log, warning) = opened.map_err(SessionError::Metrics)?;
         self.reporter.record_in(log);
         if let Some(warning) = warning {
             self.reporter.warning(warning);
