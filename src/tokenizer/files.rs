@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::json;
-use tokenizers::{ModelWrapper, PreTokenizerWrapper, Tokenizer as Inner};
+use tokenizers::{AddedToken, ModelWrapper, PreTokenizerWrapper, Tokenizer as Inner};
 
 use super::gpt2::byte_to_char;
-use super::{END_OF_TEXT, MAX_VOCAB_SIZE, Tokenizer, TokenizerError, TokenizerKind, Vocabulary};
+use super::{END_OF_TEXT, MAX_VOCAB_SIZE, Tokenizer, TokenizerError, Vocabulary};
 
 /// The file that holds the whole vocabulary.
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -24,7 +24,7 @@ impl Tokenizer {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": false,
         });
-        if self.kind() == TokenizerKind::Gpt2 {
+        if self.end_of_text().is_some() {
             for role in ["bos_token", "eos_token", "unk_token"] {
                 config[role] = END_OF_TEXT.into();
             }
@@ -79,8 +79,18 @@ fn from_inner(mut inner: Inner) -> Result<Tokenizer, String> {
             if split.use_regex && !split.add_prefix_space && inner.get_normalizer().is_none() =>
         {
             let end_of_text = inner.token_to_id(END_OF_TEXT);
+            if end_of_text.is_some() {
+                inner
+                    .add_special_tokens([AddedToken::from(END_OF_TEXT, true)])
+                    .map_err(|error| error.to_string())?;
+            }
             let pieces = bytes_of(&tokens);
             inner.set_encode_special_tokens(true);
+            // Texts are cut and filled up elsewhere; transformers leaves both out, too, unless it is asked to.
+            inner.with_padding(None);
+            inner
+                .with_truncation(None)
+                .map_err(|error| error.to_string())?;
             Ok(Tokenizer {
                 vocabulary: Vocabulary::Gpt2 { end_of_text },
                 inner,

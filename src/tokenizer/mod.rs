@@ -77,19 +77,23 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The ids of a prompt, in which `<|endoftext|>` is the separator, as in nanoGPT's `sample.py`.
+    /// The ids of a prompt as transformers' `tokenizer(text)` gives them: special tokens such as `<|endoftext|>` are one
+    /// token each, and a tokenizer that puts some around every text does so here.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let Some(end_of_text) = self.end_of_text() else {
+        if self.kind() == TokenizerKind::Char {
             return self.encode(text);
-        };
-        let mut ids = Vec::new();
-        for (i, document) in text.split(END_OF_TEXT).enumerate() {
-            if i > 0 {
-                ids.push(end_of_text);
-            }
-            self.encoder().encode(document, &mut ids)?;
         }
-        Ok(ids)
+        let mut inner = self.inner.clone();
+        inner.set_encode_special_tokens(false);
+        let encoding = inner.encode_fast(text, true);
+        Ok(encoding.map_err(TokenizerError::Library)?.get_ids().into())
+    }
+
+    /// Whether `id` is a special token, such as `<|endoftext|>`: a sign for the model, and no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        let added = self.inner.get_added_vocabulary();
+        let token = added.get_added_tokens_decoder().get(&id);
+        token.is_some_and(|token| token.special)
     }
 
     /// An encoder that remembers the words it has seen; for long texts, one per thread.
