@@ -7,7 +7,7 @@ use crate::ops::backend::Backend;
 use crate::rng::{Seed, Stream};
 use crate::step::inference::Inference;
 use crate::step::recovery::Recovery;
-use crate::terms::{NamedChoice, Recompute, Rung};
+use crate::terms::{NamedChoice, Precision, Recompute, Rung};
 
 /// Settings of sampling, with nanoGPT's names and meanings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,7 +97,7 @@ impl Generator {
         let mut model = Inference::new(dims, backend, Self::LADDER.into(), memory)?;
         model.load(|weights, _| {
             pretrained
-                .load_weights(dims, weights)
+                .load_usable_weights(dims, Precision::Float32, weights)
                 .map_err(SamplingError::from)
         })?;
         Ok(Self {

@@ -2,9 +2,10 @@
 
 use std::fmt::{self, Display};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::FETCH;
+use super::foreign::{ForeignError, ForeignFormat, format_of};
+use super::{FETCH, MODEL};
 use crate::faults::Site;
 use crate::memory::OutOfMemory;
 
@@ -67,6 +68,8 @@ pub enum CheckpointError {
         found: String,
         expected: String,
     },
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
     #[error("the config asks for another model than `{}` holds{}", path.display(), indented(differences))]
     OtherModel {
         path: PathBuf,
@@ -212,6 +215,7 @@ impl CheckpointError {
                 "restore one of them from a copy; or move them away to start from the beginning".into()
             }
             Self::NotACheckpoint { hint, .. } => hint.clone(),
+            Self::Foreign(error) => error.hint(),
             Self::OtherModel { differences, .. } => {
                 format!("use the model's own values: {}", edits(differences))
             }
@@ -222,9 +226,23 @@ impl CheckpointError {
             Self::StoredConfig { .. } => {
                 "resume with the version of taper that wrote the checkpoint".into()
             }
-            Self::PretrainedNotFound { name, .. } => format!(
+            Self::PretrainedNotFound { name, .. } if is_file_of_weights(Path::new(name)) => {
+                "check the path; taper reads folders with `config.json` and `model.safetensors`, and says of a file that \
+                 is there how to convert it"
+                    .into()
+            }
+            Self::PretrainedNotFound { name, .. } if may_be_on_the_hub(name) => format!(
                 "where there is a network: `hf download {} config.json model.safetensors`; or name a folder that holds both files",
                 hub_name(name)
+            ),
+            Self::PretrainedNotFound { .. } => {
+                "name a run's folder, a checkpoint, a folder with `config.json` and `model.safetensors`, or a model of \
+                 the hub as `owner/model`"
+                    .into()
+            }
+            Self::UnsupportedModel { path, key, .. } => format!(
+                "taper runs GPT-2 as OpenAI published it: correct `{key}` in `{}` if it is wrong there, or use other weights",
+                path.display()
             ),
             Self::Tensor { .. } | Self::Unreadable { .. } => {
                 "download or convert the model again".into()
@@ -235,7 +253,10 @@ impl CheckpointError {
             Self::InUse { .. } => "wait for it or stop it; or start another run beside it: \
                  `--set checkpoint.out_dir=NEW_FOLDER`"
                 .into(),
-            Self::NotRemoved { .. } | Self::ExtraFile { .. } | Self::Io { .. } | Self::UnsupportedModel { .. } => return None,
+            Self::Io { path, source, .. } if path.ends_with(MODEL) && is_absent(source) => {
+                "copy or download `model.safetensors` into the folder".into()
+            }
+            Self::NotRemoved { .. } | Self::ExtraFile { .. } | Self::Io { .. } => return None,
         })
     }
 }
@@ -280,6 +301,29 @@ impl Display for Difference {
         )
     }
 }
+
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+fn is_file_of_weights(path: &Path) -> bool {
+    format_of(path) != ForeignFormat::Unknown
+}
+
+/// Whether `name` is that of a model on the hub: `owner/model`, or one of the first models, which have no owner.
+fn may_be_on_the_hub(name: &str) -> bool {
+    let is_part = |part: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !part.starts_with(['.', '-']) && !part.is_empty() && part.chars().all(plain)
+    };
+    match name.split_once('/') {
+        Some((owner, model)) => is_part(owner) && is_part(model),
+        None => OPENAI_MODELS.contains(&name),
+    }
+}
+
+/// OpenAI's models. The hub keeps them under `openai-community`.
+const OPENAI_MODELS: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 
 /// The name on the hub: `openai-community/gpt2`, with OpenAI's own weights, for `gpt2`.
 pub(super) fn hub_name(name: &str) -> String {

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::hub_name;
+use super::foreign::{ForeignError, weights_of_others};
 use super::pretrained::INDEX;
 use super::{CheckpointError, MODEL, MODEL_CONFIG};
 
-/// The cache of Hugging Face's tools, from `HF_HUB_CACHE`, `HF_HOME` or the home folder, in their
-/// order. The only place where this room reads the environment; call it at launch.
+/// The cache of Hugging Face's tools, from `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` or
+/// the home folder, in their order. The only place where this room reads the environment; call it at launch.
 pub fn hub_cache() -> PathBuf {
     let named = |key| {
         env::var_os(key)
@@ -17,7 +18,9 @@ pub fn hub_cache() -> PathBuf {
             .map(PathBuf::from)
     };
     named("HF_HUB_CACHE")
+        .or_else(|| named("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| named("HF_HOME").map(|home| home.join("hub")))
+        .or_else(|| named("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
         .unwrap_or_else(|| {
             let home = env::home_dir().unwrap_or_default();
             home.join(".cache/huggingface/hub")
@@ -40,7 +43,7 @@ pub fn resolve_pretrained(name: &str, hub_cache: &Path) -> Result<PathBuf, Check
         if looked_at.contains(&folder) {
             continue;
         }
-        if let Some(snapshot) = snapshots(&folder).into_iter().find(|s| holds_weights(s)) {
+        if let Some(snapshot) = newest_snapshot(&folder) {
             return Ok(snapshot);
         }
         looked_at.push(folder);
@@ -49,6 +52,26 @@ pub fn resolve_pretrained(name: &str, hub_cache: &Path) -> Result<PathBuf, Check
         name: name.to_owned(),
         looked_at,
     })
+}
+
+/// The snapshot of a model's folder in the cache to read: one with weights, else one whose weights are in another
+/// format, so that its error can say so.
+pub(super) fn newest_snapshot(folder: &Path) -> Option<PathBuf> {
+    let snapshots = snapshots(folder);
+    let readable = snapshots.iter().find(|snapshot| holds_weights(snapshot));
+    let any = || {
+        let model = |snapshot: &&PathBuf| snapshot.join(MODEL_CONFIG).is_file();
+        let mut models = snapshots.iter().filter(model);
+        models.find(|snapshot| holds_weights_of_others(snapshot))
+    };
+    readable.or_else(any).cloned()
+}
+
+fn holds_weights_of_others(snapshot: &Path) -> bool {
+    matches!(
+        weights_of_others(snapshot),
+        Some(ForeignError::Format { .. })
+    )
 }
 
 /// The snapshot that `main` points to, then any others in the order of their hashes.

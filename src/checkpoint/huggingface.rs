@@ -4,11 +4,8 @@
 //! transpose of taper's (out, in). Hugging Face has no bias-free GPT-2, so a model without biases is
 //! written with zero biases, which is the same function; `taper.bias` in the config remembers it.
 
-use std::path::Path;
+use serde::Serialize;
 
-use serde::{Deserialize, Serialize};
-
-use super::CheckpointError;
 use super::tensors::{TensorOut, TensorSource};
 use crate::model::{ParamLayout, ParamRole, ParamSpec};
 use crate::ops::backend::Values;
@@ -17,11 +14,10 @@ use crate::terms::{Gelu, ModelDims};
 /// `<|endoftext|>` in GPT-2's vocabulary.
 const END_OF_TEXT: usize = 50256;
 
-const LAYER_NORM_EPSILON: f64 = 1e-5;
+pub(super) const LAYER_NORM_EPSILON: f64 = 1e-5;
 
 /// The keys of `GPT2Config` that decide which function a model is; the defaults are transformers'.
-#[derive(Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Serialize)]
 struct Gpt2Config {
     architectures: Vec<String>,
     model_type: String,
@@ -47,7 +43,7 @@ struct Gpt2Config {
 }
 
 /// Properties of a model that `GPT2Config` has no key for.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Extension {
     bias: bool,
 }
@@ -103,100 +99,6 @@ pub(super) fn config_json(dims: &ModelDims) -> serde_json::Result<String> {
         taper: Extension { bias: dims.bias },
         ..Gpt2Config::default()
     })
-}
-
-/// Reads the architecture that a `config.json` describes. Dropout is its `resid_pdrop`.
-///
-/// # Errors
-/// `Unreadable`, and `UnsupportedModel` for a GPT-2 with options that taper does not have.
-pub(super) fn parse_config(path: &Path, json: &str) -> Result<ModelDims, CheckpointError> {
-    let config: Gpt2Config =
-        serde_json::from_str(json).map_err(|error| CheckpointError::Unreadable {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
-    if let Some(option) = options(&config).into_iter().find(|option| !option.holds) {
-        return Err(CheckpointError::UnsupportedModel {
-            path: path.to_owned(),
-            key: option.key,
-            found: option.found,
-            expected: option.expected,
-        });
-    }
-    Ok(ModelDims {
-        n_layer: config.n_layer,
-        n_head: config.n_head,
-        n_embd: config.n_embd,
-        block_size: config.n_positions,
-        vocab_size: config.vocab_size,
-        bias: config.taper.bias,
-        dropout: config.resid_pdrop,
-        gelu: match config.activation_function.as_str() {
-            "gelu" => Gelu::Erf,
-            // `gelu_pytorch_tanh` is the same formula in one kernel.
-            _ => Gelu::Tanh,
-        },
-    })
-}
-
-/// An option of `GPT2Config` that taper has for some values only.
-struct ModelOption {
-    key: &'static str,
-    found: String,
-    expected: String,
-    holds: bool,
-}
-
-impl ModelOption {
-    fn equal<T: ToString + PartialEq>(key: &'static str, found: T, expected: T) -> Self {
-        Self {
-            key,
-            found: found.to_string(),
-            expected: expected.to_string(),
-            holds: found == expected,
-        }
-    }
-}
-
-fn options(config: &Gpt2Config) -> [ModelOption; 10] {
-    let c = config.n_embd;
-    let activation = config.activation_function.as_str();
-    let size = |key, found: usize| ModelOption {
-        key,
-        found: found.to_string(),
-        expected: "1 or more".into(),
-        holds: found > 0,
-    };
-    [
-        size("n_positions", config.n_positions),
-        size("vocab_size", config.vocab_size),
-        ModelOption {
-            key: "n_head",
-            found: config.n_head.to_string(),
-            expected: format!("a divisor of `n_embd`, which is {c}"),
-            holds: c > 0 && config.n_head > 0 && c.is_multiple_of(config.n_head),
-        },
-        ModelOption::equal("model_type", config.model_type.as_str(), "gpt2"),
-        ModelOption {
-            key: "activation_function",
-            found: activation.into(),
-            expected: "gelu_new, gelu_pytorch_tanh or gelu".into(),
-            holds: ["gelu", "gelu_new", "gelu_pytorch_tanh"].contains(&activation),
-        },
-        ModelOption::equal("n_inner", config.n_inner.unwrap_or(4 * c), 4 * c),
-        ModelOption::equal(
-            "layer_norm_epsilon",
-            config.layer_norm_epsilon,
-            LAYER_NORM_EPSILON,
-        ),
-        ModelOption::equal("scale_attn_weights", config.scale_attn_weights, true),
-        ModelOption::equal(
-            "scale_attn_by_inverse_layer_idx",
-            config.scale_attn_by_inverse_layer_idx,
-            false,
-        ),
-        ModelOption::equal("tie_word_embeddings", config.tie_word_embeddings, true),
-    ]
 }
 
 /// The tensors of `model.safetensors`, from flat values in the order of `layout`.

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, json_flaw, unreadable};
 use super::pretrained::{Fit, Pretrained, differences};
-use super::tensor_file::TensorFile;
+use super::tensor_file::{Limit, TensorFile};
 use super::{
     CheckpointError, Damage, Flaw, Lineage, MANIFEST, MODEL, MODEL_CONFIG, OPTIMIZER, RUN_CONFIG,
-    STATE, Skipped, TrainState, folders, huggingface, pretrained,
+    STATE, Skipped, TrainState, folders, gpt2_config, pretrained,
 };
 use crate::model::ParamLayout;
 use crate::ops::backend::ValuesMut;
-use crate::terms::{FileId, ModelDims};
+use crate::terms::{FileId, ModelDims, Precision};
 
 /// How often a reader looks again when a running job deletes or replaces what it reads. Each time, the job has saved a
 /// newer checkpoint meanwhile.
@@ -172,7 +172,7 @@ impl Checkpoint {
         };
         let state = serde_json::from_str(&read(STATE)?)
             .map_err(|error| Damage::new(STATE, json_flaw(error)))?;
-        let dims = huggingface::parse_config(&path.join(MODEL_CONFIG), &read(MODEL_CONFIG)?)
+        let dims = gpt2_config::parse_config(&path.join(MODEL_CONFIG), &read(MODEL_CONFIG)?)
             .map_err(|error| Damage::new(MODEL_CONFIG, Flaw::Unreadable(error.to_string())))?;
         let moments = path.join(OPTIMIZER);
         Ok(Self {
@@ -230,6 +230,16 @@ impl Checkpoint {
     ) -> Result<(), CheckpointError> {
         self.weights.load_weights(target, weights)
     }
+
+    /// [`Checkpoint::load_weights`] for use: see [`super::Pretrained::load_usable_weights`].
+    pub fn load_usable_weights(
+        &self,
+        target: &ModelDims,
+        precision: Precision,
+        weights: &mut dyn ValuesMut,
+    ) -> Result<(), CheckpointError> {
+        self.weights.load_usable_weights(target, precision, weights)
+    }
 }
 
 /// Fills one moment from `m.*` or `v.*`.
@@ -243,7 +253,7 @@ fn load_moment(
     for param in &layout.params {
         let name = format!("{moment}.{}", param.name);
         file.expect_shape(&name, &param.shape)?;
-        file.read(&name, values, param.range())?;
+        file.read(&name, values, param.range(), Limit::NONE)?;
     }
     Ok(())
 }

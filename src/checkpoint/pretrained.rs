@@ -7,15 +7,20 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::foreign::{ForeignError, weights_of_others};
 use super::manifest::{Manifest, is_plain};
-use super::tensor_file::TensorFile;
-use super::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG, huggingface};
+use super::tensor_file::{Limit, TensorFile};
+use super::tensor_names::{TensorNames, check_all};
+use super::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG, gpt2_config, huggingface};
 use crate::model::{ParamLayout, ParamRole, ParamSpec};
 use crate::ops::backend::ValuesMut;
-use crate::terms::ModelDims;
+use crate::terms::{ModelDims, Precision};
 
 /// Lists the files of a model that is stored in several.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// transformers' settings for generating text.
+const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// A model whose files are open and whose architecture is known.
 #[derive(Debug)]
@@ -23,15 +28,20 @@ pub struct Pretrained {
     pub path: PathBuf,
     /// `dropout` is the folder's `resid_pdrop`: replace it with the run's own.
     pub dims: ModelDims,
+    /// Ids that end a text, where the folder says so.
+    pub end_of_text: Vec<u32>,
     files: Vec<TensorFile>,
+    names: TensorNames,
 }
 
 /// Opens a folder with `config.json` and `model.safetensors` (or the shards its index lists). A
 /// taper checkpoint is one; its checksums are verified first.
 ///
+/// Every tensor is there and has the shape that the config says; their values are not read yet.
+///
 /// # Errors
 /// `Damaged`, `UnsupportedModel` (another architecture, or a GPT-2 with options that taper does not
-/// have), `Unreadable`, `Io`.
+/// have), `Foreign` (weights in another format), `Tensor`, `Unreadable`, `Io`.
 pub fn open_pretrained(folder: &Path) -> Result<Pretrained, CheckpointError> {
     if folder.join(MANIFEST).exists() {
         Manifest::verify(folder).map_err(|damage| CheckpointError::Damaged {
@@ -44,16 +54,26 @@ pub fn open_pretrained(folder: &Path) -> Result<Pretrained, CheckpointError> {
 
 /// Opens a folder whose checksums are known to be right, as [`open_pretrained`] does.
 pub(super) fn open_verified(folder: &Path) -> Result<Pretrained, CheckpointError> {
-    let config = folder.join(MODEL_CONFIG);
-    let dims = huggingface::parse_config(&config, &read_text(&config)?)?;
+    let path = folder.join(MODEL_CONFIG);
+    let config = read_text(&path)?;
+    let dims = gpt2_config::parse_config(&path, &config)?;
+    let generation = fs::read_to_string(folder.join(GENERATION_CONFIG)).ok();
+    let end_of_text = generation.as_deref().and_then(gpt2_config::end_of_text_ids);
     let files = weight_files(folder)?;
+    let files: Vec<TensorFile> = files
+        .iter()
+        .map(|path| TensorFile::open(path))
+        .collect::<Result<_, _>>()?;
+    let names = TensorNames::of(&files)?;
+    check_all(&files, &names, folder, &dims)?;
     Ok(Pretrained {
         path: folder.to_owned(),
         dims,
-        files: files
-            .iter()
-            .map(|path| TensorFile::open(path))
-            .collect::<Result<_, _>>()?,
+        end_of_text: end_of_text
+            .or_else(|| gpt2_config::end_of_text_ids(&config))
+            .unwrap_or_default(),
+        files,
+        names,
     })
 }
 
@@ -63,8 +83,14 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         weight_map: BTreeMap<String, String>,
     }
     let (single, index_path) = (folder.join(MODEL), folder.join(INDEX));
-    if single.exists() || !index_path.exists() {
+    if single.exists() {
         return Ok(vec![single]);
+    }
+    if !index_path.exists() {
+        return match weights_of_others(folder) {
+            Some(error) => Err(error.into()),
+            None => Ok(vec![single]),
+        };
     }
     let unreadable = |reason| CheckpointError::Unreadable {
         path: index_path.clone(),
@@ -73,8 +99,15 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let index: Index = serde_json::from_str(&read_text(&index_path)?)
         .map_err(|error| unreadable(error.to_string()))?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
-    match names.iter().find(|name| !is_plain(name)) {
-        Some(name) => Err(unreadable(format!("it lists `{name}`"))),
+    if let Some(name) = names.iter().find(|name| !is_plain(name)) {
+        return Err(unreadable(format!("it lists `{name}`")));
+    }
+    match names.iter().find(|name| !folder.join(name).exists()) {
+        Some(shard) => Err(ForeignError::MissingShard {
+            index: index_path,
+            shard: shard.clone(),
+        }
+        .into()),
         None => Ok(names.iter().map(|name| folder.join(name)).collect()),
     }
 }
@@ -102,6 +135,40 @@ impl Pretrained {
         target: &ModelDims,
         weights: &mut dyn ValuesMut,
     ) -> Result<(), CheckpointError> {
+        self.load(target, weights, Limit::NONE)
+    }
+
+    /// [`Pretrained::load_weights`] for sampling, evaluation and training in `precision`, none of which can use NaN,
+    /// infinities, or numbers that the precision does not have.
+    ///
+    /// # Errors
+    /// `Foreign` with the first such number, else those of [`Pretrained::load_weights`].
+    ///
+    /// # Panics
+    /// As [`Pretrained::load_weights`].
+    pub fn load_usable_weights(
+        &self,
+        target: &ModelDims,
+        precision: Precision,
+        weights: &mut dyn ValuesMut,
+    ) -> Result<(), CheckpointError> {
+        self.load(target, weights, Limit::of(precision.largest()))
+    }
+
+    /// Sentences about names that are read in another way than written, and about tensors that are not read.
+    pub fn notes(&self) -> Vec<String> {
+        let notes = self.names.notes(&self.dims).into_iter();
+        notes
+            .map(|note| format!("`{}`: {note}", self.path.display()))
+            .collect()
+    }
+
+    fn load(
+        &self,
+        target: &ModelDims,
+        weights: &mut dyn ValuesMut,
+        limit: Limit,
+    ) -> Result<(), CheckpointError> {
         let differences = differences(&self.dims, target, Fit::CropOrPad);
         if !differences.is_empty() {
             return Err(CheckpointError::OtherModel {
@@ -114,12 +181,12 @@ impl Pretrained {
         assert_eq!(weights.len(), wanted.len, "`weights` has another layout");
         let mut copy = Vec::new();
         for (stored, wanted) in stored.params.iter().zip(&wanted.params) {
-            self.load_tensor(stored, weights, wanted.range(), &mut copy)?;
+            self.load_tensor(stored, weights, wanted.range(), &mut copy, limit)?;
             if !self.dims.bias {
                 self.check_bias_is_zero(stored)?;
             }
         }
-        Ok(())
+        self.check_head_is_tied()
     }
 
     fn load_tensor(
@@ -128,27 +195,42 @@ impl Pretrained {
         to: &mut dyn ValuesMut,
         range: Range<usize>,
         copy: &mut Vec<f32>,
+        limit: Limit,
     ) -> Result<(), CheckpointError> {
         let expected = huggingface::shape(param);
-        let (name, file) = self
-            .find(&param.name)
-            .ok_or_else(|| CheckpointError::Tensor {
-                path: self.path.clone(),
-                name: param.name.clone(),
-                found: "absent".into(),
-                expected: format!("shape {expected:?}"),
-            })?;
-        file.expect_shape(name, &expected)?;
+        // Opening has found every parameter.
+        let Some((name, file)) = self.find(&param.name) else {
+            return Ok(());
+        };
         match expected[..] {
             [rows, cols] if param.role == ParamRole::Linear => {
-                file.read_transposed(name, [rows, cols], to, range, copy)
+                file.read_transposed(name, [rows, cols], to, range, copy, limit)
             }
             _ => {
                 let filled = range.start..range.end.min(range.start + param.len);
                 file.pad(to, filled.end..range.end)?;
-                file.read(name, to, filled)
+                file.read(name, to, filled, limit)
             }
         }
+    }
+
+    /// Refuses a head of its own. transformers computes with it, even where the config ties it to the embedding.
+    fn check_head_is_tied(&self) -> Result<(), CheckpointError> {
+        let Some([head, embedding]) = self.names.head_and_embedding() else {
+            return Ok(());
+        };
+        let (head_file, embedding_file) = (&self.files[head.0], &self.files[embedding.0]);
+        head_file.expect_shape(head.1, &[self.dims.vocab_size, self.dims.n_embd])?;
+        let difference = head_file.first_difference(head.1, (embedding_file, embedding.1))?;
+        difference.map_or(Ok(()), |at| {
+            Err(ForeignError::UntiedHead {
+                path: head_file.path.clone(),
+                head: head.1.to_owned(),
+                embedding: embedding.1.to_owned(),
+                at,
+            }
+            .into())
+        })
     }
 
     /// Refuses biases other than zero. A bias-free model that was trained on elsewhere has grown biases, and its config
@@ -160,7 +242,7 @@ impl Pretrained {
         };
         file.expect_shape(name, &weight.shape[..1])?;
         let mut values = vec![0.0; weight.shape[0]];
-        file.read(name, &mut values, 0..weight.shape[0])?;
+        file.read(name, &mut values, 0..weight.shape[0], Limit::NONE)?;
         if values.iter().all(|&value| value == 0.0) {
             return Ok(());
         }
@@ -172,14 +254,10 @@ impl Pretrained {
         })
     }
 
-    /// The file that holds a parameter, and its name there: `GPT2LMHeadModel` saves with the
-    /// prefix, `GPT2Model` without.
-    fn find<'a>(&'a self, name: &'a str) -> Option<(&'a str, &'a TensorFile)> {
-        let bare = name.strip_prefix("transformer.").unwrap_or(name);
-        [name, bare].into_iter().find_map(|name| {
-            let file = self.files.iter().find(|file| file.info(name).is_some())?;
-            Some((name, file))
-        })
+    /// The name of a parameter in the files, and the file that holds it.
+    fn find(&self, name: &str) -> Option<(&str, &TensorFile)> {
+        let (file, name) = self.names.find(name)?;
+        Some((name, &self.files[file]))
     }
 }
 

@@ -36,7 +36,7 @@ const DERIVED_KEY: &str = "model.vocab_size";
 /// `Contradiction` lists every differing key with both values and the edit that makes it match;
 /// `StoredConfig` when the stored text is no config of this version.
 pub fn check_resumable(current: &Config, stored_toml: &str) -> Result<(), CheckpointError> {
-    let stored: Config = toml::from_str(stored_toml).map_err(unreadable)?;
+    let stored = stored_config(stored_toml)?;
     let stored_keys = flat(&stored)?;
     let current_keys = flat(current)?;
     let mut differences: Vec<Difference> = Vec::new();
@@ -72,7 +72,7 @@ pub fn asks_for_the_same_launch(
     current: &Config,
     stored_toml: &str,
 ) -> Result<bool, CheckpointError> {
-    let stored: Config = toml::from_str(stored_toml).map_err(unreadable)?;
+    let stored = stored_config(stored_toml)?;
     let launch = |config: &Config| {
         let system = &config.system;
         (
@@ -94,8 +94,16 @@ pub fn asks_for_the_same_gemm(
     current: &Config,
     stored_toml: &str,
 ) -> Result<bool, CheckpointError> {
-    let stored: Config = toml::from_str(stored_toml).map_err(unreadable)?;
+    let stored = stored_config(stored_toml)?;
     Ok(current.gemm == stored.gemm)
+}
+
+/// The config that a checkpoint holds.
+///
+/// # Errors
+/// `StoredConfig` when the stored text is no config of this version.
+pub fn stored_config(stored_toml: &str) -> Result<Config, CheckpointError> {
+    toml::from_str(stored_toml).map_err(unreadable)
 }
 
 fn is_free(key: &str) -> bool {

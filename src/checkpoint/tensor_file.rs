@@ -9,6 +9,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::CheckpointError;
+use super::foreign::ForeignError;
 use super::transpose::{row_blocks, transpose};
 use crate::ops::backend::{CHUNK, ValuesMut, chunks, room};
 
@@ -17,6 +18,9 @@ const LENGTH_BYTES: u64 = 8;
 
 /// Limit on the header. No real header comes near this; a larger one is damage, not a reason to allocate.
 const MAX_HEADER_BYTES: u64 = 100 << 20;
+
+/// The first bytes of the pointer that Git LFS leaves in place of a large file.
+const GIT_LFS: &[u8; LENGTH_BYTES as usize] = b"version ";
 
 /// An open safetensors file whose header was checked against its length.
 #[derive(Debug)]
@@ -42,6 +46,12 @@ impl TensorFile {
         }
         file.read_exact(&mut length).map_err(read())?;
         let length = u64::from_le_bytes(length);
+        if length.to_le_bytes() == *GIT_LFS {
+            return Err(damaged(
+                "it is Git LFS's pointer to the file; fetch the file itself with `git lfs pull`"
+                    .into(),
+            ));
+        }
         if length > MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES) {
             return Err(damaged("it is not a safetensors file".into()));
         }
@@ -68,6 +78,11 @@ impl TensorFile {
         self.metadata.info(name)
     }
 
+    /// The names of all tensors.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.metadata.offset_keys().into_iter()
+    }
+
     /// Refuses a tensor that is absent or has another shape.
     pub(super) fn expect_shape(
         &self,
@@ -87,14 +102,15 @@ impl TensorFile {
         })
     }
 
-    /// Fills `range` of `to` with the first elements of a tensor, widened to f32.
+    /// Fills `range` of `to` with the first elements of a tensor, widened to f32 and none beyond `limit`.
     pub(super) fn read(
         &self,
         name: &str,
         to: &mut dyn ValuesMut,
         range: Range<usize>,
+        limit: Limit,
     ) -> Result<(), CheckpointError> {
-        let mut elements = self.elements(name, range.len())?;
+        let mut elements = self.elements(name, limit)?;
         for range in chunks(range) {
             let chunk = elements.next(range.len())?;
             to.write(range.start, chunk).map_err(self.not_loaded())?;
@@ -102,21 +118,23 @@ impl TensorFile {
         Ok(())
     }
 
-    /// Fills `range` of `to`, a matrix (cols, rows), with the transpose of a whole tensor (rows, cols). It goes
-    /// by way of `copy` where `to` is not in the host's memory.
+    /// Fills `range` of `to`, a matrix (cols, rows), with the transpose of a whole tensor (rows, cols), none of whose
+    /// elements is beyond `limit`. It goes by way of `copy` where `to` is not in the host's memory.
     pub(super) fn read_transposed(
         &self,
         name: &str,
-        shape: [usize; 2],
+        [rows, cols]: [usize; 2],
         to: &mut dyn ValuesMut,
         range: Range<usize>,
         copy: &mut Vec<f32>,
+        limit: Limit,
     ) -> Result<(), CheckpointError> {
+        let mut elements = self.elements(name, limit)?;
         if let Some(all) = to.in_host_memory_mut() {
-            return self.transpose(name, shape, &mut all[range]);
+            return elements.transpose([rows, cols], &mut all[range]);
         }
         let matrix = room(copy, range.len()).map_err(self.not_loaded())?;
-        self.transpose(name, shape, matrix)?;
+        elements.transpose([rows, cols], matrix)?;
         for (range, chunk) in chunks(range).zip(matrix.chunks(CHUNK)) {
             to.write(range.start, chunk).map_err(self.not_loaded())?;
         }
@@ -137,26 +155,35 @@ impl TensorFile {
         Ok(())
     }
 
-    fn transpose(
-        &self,
-        name: &str,
-        [rows, cols]: [usize; 2],
-        to: &mut [f32],
-    ) -> Result<(), CheckpointError> {
-        let mut elements = self.elements(name, rows * cols)?;
-        for at in row_blocks(rows, cols) {
-            let block = elements.next(at.len() * cols)?;
-            transpose(block, cols, &mut to[at.start..], rows, [at.len(), cols]);
-        }
-        Ok(())
-    }
-
     /// The error of a device that does not take the values, for `map_err`.
     fn not_loaded(&self) -> impl FnOnce(io::Error) -> CheckpointError {
         CheckpointError::io("load", &self.path)
     }
 
-    fn elements(&self, name: &str, count: usize) -> Result<Elements<'_>, CheckpointError> {
+    /// The first position at which a tensor and one of the same shape, in this or another file, differ in a bit.
+    pub(super) fn first_difference(
+        &self,
+        name: &str,
+        (other_file, other): (&TensorFile, &str),
+    ) -> Result<Option<Vec<usize>>, CheckpointError> {
+        let shape = self.info(name).map(|info| info.shape.clone());
+        let shape = shape.unwrap_or_default();
+        let mut one = self.elements(name, Limit::NONE)?;
+        let mut another = other_file.elements(other, Limit::NONE)?;
+        for range in chunks(0..shape.iter().product()) {
+            let pairs = one
+                .next(range.len())?
+                .iter()
+                .zip(another.next(range.len())?);
+            let differs = |(one, another): (&f32, &f32)| one.to_bits() != another.to_bits();
+            if let Some(at) = pairs.map(differs).position(|differs| differs) {
+                return Ok(Some(position(range.start + at, &shape)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn elements(&self, name: &str, limit: Limit) -> Result<Elements<'_>, CheckpointError> {
         let refuse = |found: String| CheckpointError::Tensor {
             path: self.path.clone(),
             name: name.to_owned(),
@@ -170,18 +197,42 @@ impl TensorFile {
             Dtype::BF16 => |bytes, to| decode(bytes, to, |b| bf16_to_f32(u16::from_le_bytes(b))),
             other => return Err(refuse(other.to_string())),
         };
-        let start = self.data_start + info.data_offsets.0 as u64;
-        (&self.file)
-            .seek(SeekFrom::Start(start))
-            .map_err(CheckpointError::io("read", &self.path))?;
-        debug_assert!(count <= info.shape.iter().product());
         Ok(Elements {
             file: self,
+            name: name.to_owned(),
+            shape: info.shape.clone(),
+            start: self.data_start + info.data_offsets.0 as u64,
+            read: 0,
             element_bytes: info.dtype.bitsize() / 8,
             decode,
+            limit,
             bytes: Vec::new(),
             values: Vec::new(),
         })
+    }
+}
+
+/// The largest magnitude that elements may have. NaN has none.
+#[derive(Clone, Copy)]
+pub(super) struct Limit(Option<f32>);
+
+impl Limit {
+    /// Elements of any kind, NaN and infinities among them.
+    pub(super) const NONE: Self = Self(None);
+
+    pub(super) fn of(largest: f32) -> Self {
+        Self(Some(largest))
+    }
+
+    /// The first value beyond the limit.
+    fn first_beyond(self, values: &[f32]) -> Option<usize> {
+        let largest = self.0?;
+        let is_beyond = |value: &f32| value.is_nan() || value.abs() > largest;
+        // Without a way out of the loop, it runs at the speed of the memory.
+        let any = values
+            .iter()
+            .fold(false, |any, value| any | is_beyond(value));
+        values.iter().position(is_beyond).filter(|_| any)
     }
 }
 
@@ -190,22 +241,69 @@ type Decode = fn(&[u8], &mut Vec<f32>);
 /// The elements of one tensor, in order.
 struct Elements<'a> {
     file: &'a TensorFile,
+    name: String,
+    shape: Vec<usize>,
+    /// Offset of the first element in the file.
+    start: u64,
+    /// Number of elements that were read.
+    read: usize,
     element_bytes: usize,
     decode: Decode,
+    limit: Limit,
     bytes: Vec<u8>,
     values: Vec<f32>,
 }
 
 impl Elements<'_> {
     fn next(&mut self, count: usize) -> Result<&[f32], CheckpointError> {
+        let mut file = &self.file.file;
+        let offset = self.start + (self.read * self.element_bytes) as u64;
         self.bytes.resize(count * self.element_bytes, 0);
-        (&self.file.file)
-            .read_exact(&mut self.bytes)
+        file.seek(SeekFrom::Start(offset))
+            .and_then(|_| file.read_exact(&mut self.bytes))
             .map_err(CheckpointError::io("read", &self.file.path))?;
         self.values.clear();
         (self.decode)(&self.bytes, &mut self.values);
+        if let Some(at) = self.limit.first_beyond(&self.values) {
+            return Err(self.beyond_limit(at));
+        }
+        self.read += count;
         Ok(&self.values)
     }
+
+    fn beyond_limit(&self, at: usize) -> CheckpointError {
+        ForeignError::Value {
+            path: self.file.path.clone(),
+            name: self.name.clone(),
+            at: position(self.read + at, &self.shape),
+            value: self.values[at],
+            largest: self.limit.0.unwrap_or(f32::MAX),
+        }
+        .into()
+    }
+
+    /// Fills `to`, a matrix (cols, rows), with the transpose of the tensor (rows, cols).
+    fn transpose(
+        &mut self,
+        [rows, cols]: [usize; 2],
+        to: &mut [f32],
+    ) -> Result<(), CheckpointError> {
+        for at in row_blocks(rows, cols) {
+            let block = self.next(at.len() * cols)?;
+            transpose(block, cols, &mut to[at.start..], rows, [at.len(), cols]);
+        }
+        Ok(())
+    }
+}
+
+/// The indices of element number `at` of a tensor.
+fn position(mut at: usize, shape: &[usize]) -> Vec<usize> {
+    let mut indices: Vec<usize> = Vec::new();
+    for &size in shape.iter().rev() {
+        indices.insert(0, at % size.max(1));
+        at /= size.max(1);
+    }
+    indices
 }
 
 fn decode<const N: usize>(bytes: &[u8], to: &mut Vec<f32>, one: impl Fn([u8; N]) -> f32) {

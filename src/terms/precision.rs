@@ -22,6 +22,16 @@ impl Precision {
         }
     }
 
+    /// The largest finite number.
+    pub fn largest(self) -> f32 {
+        match self {
+            Precision::Float32 => f32::MAX,
+            // Eight significant bits, and the exponent of f32.
+            Precision::Bfloat16 => f32::from_bits(0x7f7f_0000),
+            Precision::Float16 => 65_504.0,
+        }
+    }
+
     /// Whether fp32 master weights stand behind the weights.
     pub fn is_mixed(self) -> bool {
         self != Precision::Float32

@@ -5,6 +5,7 @@ mod branches;
 mod damage;
 mod elsewhere;
 mod folder;
+mod foreign;
 mod huggingface;
 mod pretrained;
 mod resume;

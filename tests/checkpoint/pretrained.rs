@@ -13,7 +13,7 @@ use super::huggingface::{Tensor, encode, hf_tensors};
 use super::{Run, bits, temp_dir, tiny};
 
 /// The model of `tiny` with values that every float type holds exactly.
-fn reference() -> (ModelDims, Vec<f32>) {
+pub fn reference() -> (ModelDims, Vec<f32>) {
     let dims = tiny(true);
     let len = ParamLayout::new(&dims).len;
     (
@@ -24,7 +24,7 @@ fn reference() -> (ModelDims, Vec<f32>) {
     )
 }
 
-fn write_tensors(path: &Path, tensors: &[Tensor], dtype: Dtype) {
+pub fn write_tensors(path: &Path, tensors: &[Tensor], dtype: Dtype) {
     let encoded: Vec<Vec<u8>> = tensors.iter().map(|(.., v)| encode(v, dtype)).collect();
     let views = tensors
         .iter()
@@ -39,7 +39,7 @@ fn write_tensors(path: &Path, tensors: &[Tensor], dtype: Dtype) {
 }
 
 /// OpenAI's own config.json, cut to the size of `dims`.
-fn write_config(folder: &Path, dims: &ModelDims, more: &str) {
+pub fn write_config(folder: &Path, dims: &ModelDims, more: &str) {
     let json = format!(
         r#"{{"activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2", "n_ctx": {t}, "n_embd": {c}, "n_head": {h}, "n_layer": {l},
@@ -54,7 +54,7 @@ fn write_config(folder: &Path, dims: &ModelDims, more: &str) {
     fs::write(folder.join("config.json"), json).unwrap();
 }
 
-fn load(folder: &Path, target: &ModelDims) -> Result<Vec<f32>, CheckpointError> {
+pub fn load(folder: &Path, target: &ModelDims) -> Result<Vec<f32>, CheckpointError> {
     let mut weights = vec![7.0; ParamLayout::new(target).len];
     open_pretrained(folder)?.load_weights(target, &mut weights)?;
     Ok(weights)

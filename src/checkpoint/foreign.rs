@@ -1,0 +1,261 @@
+//! Weights that others wrote and taper cannot use, each with the lines that make them usable.
+
+use std::fmt::{self, Display};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::MODEL;
+
+/// Weights of another program that cannot be used as they are.
+#[derive(Debug, thiserror::Error)]
+pub enum ForeignError {
+    #[error("taper reads no weights from `{}`, {format}", path.display())]
+    Format {
+        path: PathBuf,
+        format: ForeignFormat,
+    },
+    #[error("`{}` has no `model.safetensors`, but `{}`", folder.display(), others.join("`, `"))]
+    NoWeights {
+        folder: PathBuf,
+        /// Names of the other safetensors files in the folder, at least one.
+        others: Vec<String>,
+    },
+    #[error("`{}` lists `{shard}`, and no such file is beside it", index.display())]
+    MissingShard { index: PathBuf, shard: String },
+    #[error("`{one}` and `{other}` in `{}` are both the same weight of GPT-2", path.display())]
+    TwoTensors {
+        path: PathBuf,
+        one: String,
+        other: String,
+    },
+    #[error(
+        "`{head}` in `{}` is another matrix than `{embedding}`, from {at:?} on: taper's GPT-2 has one for both",
+        path.display()
+    )]
+    UntiedHead {
+        path: PathBuf,
+        head: String,
+        embedding: String,
+        at: Vec<usize>,
+    },
+    #[error(
+        "the weights are damaged: tensor `{name}` in `{}` is {value} at {at:?}, expected {}",
+        path.display(),
+        numbers_up_to(*largest)
+    )]
+    Value {
+        path: PathBuf,
+        name: String,
+        at: Vec<usize>,
+        value: f32,
+        /// The largest number that the weights may have.
+        largest: f32,
+    },
+}
+
+/// A format of weights that taper does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignFormat {
+    /// transformers' `pytorch_model.bin`.
+    PyTorch,
+    /// A pickle of `torch.save`, as nanoGPT's `ckpt.pt`.
+    NanoGpt,
+    /// A LoRA adapter of PEFT.
+    Adapter,
+    Gguf,
+    /// TensorFlow or Flax weights of transformers.
+    OtherFramework,
+    /// llm.c's model file.
+    LlmC,
+    /// A safetensors file alone.
+    Safetensors,
+    Unknown,
+}
+
+impl Display for ForeignFormat {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::PyTorch => "a pickle of transformers: it reads safetensors",
+            Self::NanoGpt => {
+                "a checkpoint of PyTorch's `torch.save`, as nanoGPT's: it reads safetensors"
+            }
+            Self::Adapter => "an adapter without the model that it changes",
+            Self::Gguf => "a GGUF file: it reads safetensors",
+            Self::OtherFramework => "weights for TensorFlow or Flax: it reads safetensors",
+            Self::LlmC => "a model of llm.c: it reads safetensors",
+            Self::Safetensors => {
+                "a file: it reads a folder with `config.json` and `model.safetensors`"
+            }
+            Self::Unknown => "a file: it reads folders",
+        })
+    }
+}
+
+/// What nanoGPT's checkpoint is in Hugging Face's layout. `nn.GELU()` is the exact form.
+const EXPORT_NANOGPT: &str = r#"import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+saved = torch.load("CKPT", map_location="cpu")
+a = saved["model_args"]
+turned = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+state = {k.removeprefix("_orig_mod."): v for k, v in saved["model"].items()}
+state = {k: v.t() if k.endswith(turned) else v for k, v in state.items() if not k.endswith(".attn.bias")}
+config = GPT2Config(n_layer=a["n_layer"], n_head=a["n_head"], n_embd=a["n_embd"], n_positions=a["block_size"],
+                    vocab_size=a["vocab_size"], activation_function="gelu", taper={"bias": a["bias"]},
+                    bos_token_id=None, eos_token_id=None)
+model = GPT2LMHeadModel(config)
+model.load_state_dict(state, strict=False)
+model.save_pretrained("FOLDER")"#;
+
+const CONVERT: &str = r#"from transformers import AutoModelForCausalLM, AutoTokenizer
+AutoModelForCausalLM.from_pretrained("FROM"MORE).save_pretrained("FOLDER")
+AutoTokenizer.from_pretrained("FROM"MORE).save_pretrained("FOLDER")"#;
+
+const MERGE: &str = r#"from peft import AutoPeftModelForCausalLM
+AutoPeftModelForCausalLM.from_pretrained("FROM").merge_and_unload().save_pretrained("FOLDER")"#;
+
+impl ForeignError {
+    /// A literal edit or command that would help.
+    pub(super) fn hint(&self) -> String {
+        match self {
+            Self::Format { path, format } => format.hint(path),
+            Self::NoWeights { folder, others } => {
+                let from = folder.join(&others[0]);
+                let to = folder.join(MODEL);
+                format!("if these are the weights: `mv {} {}`", from.display(), to.display())
+            }
+            Self::MissingShard { .. } => "download the model again, with all of its files".into(),
+            Self::TwoTensors { .. } => "save the model again, with one of them".into(),
+            Self::UntiedHead { .. } => {
+                "use weights whose `lm_head.weight` is `transformer.wte.weight`, as in OpenAI's, or leave the head \
+                 out of the file to use the embedding for it, which is another model"
+                    .into()
+            }
+            Self::Value { value, .. } if value.is_finite() => {
+                "compute in a wider format: `--set system.dtype=float32`".into()
+            }
+            Self::Value { .. } => "a training that diverged, or a conversion to float16, leaves such weights: use an \
+                 earlier checkpoint, or convert again from float32"
+                .into(),
+        }
+    }
+}
+
+impl ForeignFormat {
+    fn hint(self, path: &Path) -> String {
+        let parent = path.parent().unwrap_or(path);
+        let name = parent.file_name().or(path.file_stem()).unwrap_or_default();
+        let folder = format!("{}-safetensors", name.display());
+        let python = |lines: &str, from: &Path| {
+            let lines = lines.replace("FROM", &from.display().to_string());
+            let lines = lines.replace("CKPT", &path.display().to_string());
+            let lines = lines.replace("FOLDER", &folder);
+            format!("convert it once, in Python, and use `{folder}`:\n\n{lines}\n")
+        };
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        match self {
+            Self::PyTorch => python(&CONVERT.replace("MORE", ""), parent),
+            Self::NanoGpt => python(EXPORT_NANOGPT, path),
+            Self::Adapter => python(MERGE, parent),
+            Self::Gguf => {
+                let name = path.file_name().unwrap_or_default().display();
+                python(&CONVERT.replace("MORE", &format!(", gguf_file=\"{name}\"")), parent)
+            }
+            Self::OtherFramework => {
+                "download the model's `model.safetensors`, which is beside such files on the hub".into()
+            }
+            Self::LlmC => {
+                "llm.c's `dev/eval/export_hf.py` writes a Hugging Face folder: `python dev/eval/export_hf.py \
+                 --input FILE.bin --output FOLDER`"
+                    .into()
+            }
+            Self::Safetensors => format!(
+                "name the folder, `{}`, with the model's `config.json` and the file as `model.safetensors` in it",
+                parent.display()
+            ),
+            Self::Unknown => "name a run's folder, a checkpoint, or a folder with `config.json` and \
+                 `model.safetensors`"
+                .into(),
+        }
+    }
+}
+
+fn numbers_up_to(largest: f32) -> String {
+    if largest == f32::MAX {
+        "finite numbers".into()
+    } else {
+        format!("numbers up to {largest:e}")
+    }
+}
+
+/// The format of a file that somebody names as a model; it need not be there.
+pub(super) fn format_of(path: &Path) -> ForeignFormat {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    match extension.to_ascii_lowercase().as_str() {
+        "pt" | "pth" | "ckpt" => ForeignFormat::NanoGpt,
+        "bin" if is_of_llm_c(path) => ForeignFormat::LlmC,
+        "bin" => ForeignFormat::PyTorch,
+        "gguf" => ForeignFormat::Gguf,
+        "h5" | "msgpack" => ForeignFormat::OtherFramework,
+        "safetensors" => ForeignFormat::Safetensors,
+        _ => ForeignFormat::Unknown,
+    }
+}
+
+/// The number at the start of llm.c's model files (`llmc/gpt2.cuh`).
+const LLM_C: i32 = 20_240_326;
+
+fn is_of_llm_c(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
+        && i32::from_le_bytes(magic) == LLM_C
+}
+
+/// Files of others that a folder without taper's may hold, the likeliest first.
+const FILES: [(&str, ForeignFormat); 8] = [
+    ("adapter_config.json", ForeignFormat::Adapter),
+    ("pytorch_model.bin", ForeignFormat::PyTorch),
+    ("pytorch_model.bin.index.json", ForeignFormat::PyTorch),
+    ("ckpt.pt", ForeignFormat::NanoGpt),
+    ("tf_model.h5", ForeignFormat::OtherFramework),
+    ("flax_model.msgpack", ForeignFormat::OtherFramework),
+    ("model.gguf", ForeignFormat::Gguf),
+    ("model.ckpt", ForeignFormat::NanoGpt),
+];
+
+/// The reason why a folder without `model.safetensors` has no weights that can be read; `None` if nothing in it looks
+/// like weights.
+pub(super) fn weights_of_others(folder: &Path) -> Option<ForeignError> {
+    let known = FILES
+        .into_iter()
+        .find(|(name, _)| folder.join(name).is_file());
+    if let Some((name, format)) = known {
+        let path = folder.join(name);
+        return Some(ForeignError::Format { path, format });
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let foreign = paths.iter().find_map(|path| {
+        let format = format_of(path);
+        let readable = [ForeignFormat::Unknown, ForeignFormat::Safetensors].contains(&format);
+        (path.is_file() && !readable).then(|| (path.clone(), format))
+    });
+    if let Some((path, format)) = foreign {
+        return Some(ForeignError::Format { path, format });
+    }
+    let safetensors = paths
+        .iter()
+        .filter(|path| format_of(path) == ForeignFormat::Safetensors);
+    let names =
+        safetensors.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let others: Vec<String> = names.collect();
+    (!others.is_empty()).then(|| ForeignError::NoWeights {
+        folder: folder.to_owned(),
+        others,
+    })
+}

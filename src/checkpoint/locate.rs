@@ -1,0 +1,81 @@
+//! The weights that a user names: a checkpoint, a run's folder, a Hugging Face folder, or a model of the hub.
+
+use std::path::Path;
+
+use super::foreign::{ForeignError, ForeignFormat, format_of, weights_of_others};
+use super::hub::{newest_snapshot, resolve_pretrained};
+use super::{
+    CheckpointError, MANIFEST, MODEL_CONFIG, Pretrained, Skipped, folders, open, open_pretrained,
+};
+
+/// Weights that were found under a name.
+pub struct FoundWeights {
+    pub pretrained: Pretrained,
+    /// Damaged checkpoints that were passed over, newest first. Tell the user about those.
+    pub skipped: Vec<Skipped>,
+    /// Sentences about what is read in another way than written, or left out. Tell the user about those, too.
+    pub notes: Vec<String>,
+}
+
+/// Finds the weights that `--checkpoint` or `train.init_from` name: one checkpoint, a run's folder (its newest intact
+/// checkpoint), a Hugging Face GPT-2 folder, or a model that lies in `hub_cache`. A path wins over the hub.
+///
+/// # Errors
+/// `Foreign` for weights in a format that taper does not read, with the lines that convert them;
+/// `PretrainedNotFound`; and the errors of [`open`] and [`open_pretrained`].
+pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, CheckpointError> {
+    let path = Path::new(name);
+    if !path.is_dir() {
+        let format = format_of(path);
+        if path.exists() || format != ForeignFormat::Unknown {
+            return Err(not_a_folder(path, format));
+        }
+        return foreign(&resolve_pretrained(name, hub_cache)?);
+    }
+    if is_of_hugging_face(path) {
+        return foreign(path);
+    }
+    if let Some(snapshot) = newest_snapshot(path) {
+        return foreign(&snapshot);
+    }
+    let found = match open(path) {
+        Err(CheckpointError::NoneFound { skipped, .. }) if skipped.is_empty() => {
+            if let Some(error) = weights_of_others(path) {
+                return Err(error.into());
+            }
+            return foreign(&resolve_pretrained(name, hub_cache)?);
+        }
+        found => found?,
+    };
+    Ok(FoundWeights {
+        skipped: found.skipped,
+        ..foreign(&found.checkpoint.path)?
+    })
+}
+
+/// Whether a folder is a Hugging Face GPT-2, and no checkpoint of taper's.
+fn is_of_hugging_face(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let is_checkpoint = path.join(MANIFEST).exists() || name.and_then(folders::step_of).is_some();
+    path.join(MODEL_CONFIG).is_file() && !is_checkpoint
+}
+
+fn foreign(folder: &Path) -> Result<FoundWeights, CheckpointError> {
+    let pretrained = open_pretrained(folder)?;
+    Ok(FoundWeights {
+        notes: pretrained.notes(),
+        pretrained,
+        skipped: Vec::new(),
+    })
+}
+
+fn not_a_folder(path: &Path, format: ForeignFormat) -> CheckpointError {
+    if path.exists() {
+        let path = path.to_owned();
+        return ForeignError::Format { path, format }.into();
+    }
+    CheckpointError::PretrainedNotFound {
+        name: path.display().to_string(),
+        looked_at: vec![path.to_owned()],
+    }
+}
