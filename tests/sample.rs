@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tempfile::{TempDir, tempdir};
 
+mod gpt2_folder;
 mod process;
 
 use process::{Outcome, checkpoint, taper, tiny};
@@ -101,6 +102,99 @@ fn the_prompt_may_come_from_a_file() {
     std::fs::write(folder.path().join("prompt.txt"), "use std").unwrap();
     let from_file = text(folder.path(), &["--prompt", "FILE:prompt.txt"]);
     assert_eq!(from_file, text(folder.path(), &["--prompt", "use std"]));
+}
+
+/// A Hugging Face GPT-2 with a tokenizer of its own, which says one token only.
+fn foreign(says: usize, end_of_text: serde_json::Value) -> TempDir {
+    let folder = tempdir().unwrap();
+    let mut config = gpt2_folder::config();
+    config["eos_token_id"] = end_of_text;
+    let out = folder.path().join("out");
+    gpt2_folder::write(&out, &config, &gpt2_folder::tensors(says));
+    let tokenizer = gpt2_folder::tokenizer().to_string();
+    std::fs::write(out.join("tokenizer.json"), tokenizer).unwrap();
+    folder
+}
+
+#[test]
+fn special_tokens_of_any_tokenizer_end_a_text_or_are_left_out_of_it() {
+    let of = |says, end_of_text| {
+        let folder = foreign(says, end_of_text);
+        text(folder.path(), &["--prompt", "<s>ab", "--temperature", "0"])
+    };
+    assert_eq!(
+        of(4, serde_json::Value::Null),
+        format!("<s>ab{}\n", "b".repeat(12))
+    );
+    assert_eq!(of(1, 1.into()), "<s>ab\n");
+    assert_eq!(of(1, serde_json::json!([0, 1])), "<s>ab\n");
+    // transformers goes on after it, too, and prints nothing for it.
+    assert_eq!(of(2, 1.into()), "<s>ab\n");
+    // An id that is text ends no text, whatever the config says.
+    assert_eq!(of(4, 4.into()), format!("<s>ab{}\n", "b".repeat(12)));
+}
+
+#[test]
+fn without_a_prompt_a_vocabulary_without_a_line_feed_begins_with_its_first_token() {
+    let folder = foreign(4, serde_json::Value::Null);
+    let outcome = sample(folder.path(), &["--temperature", "0"]).succeeded();
+    assert_eq!(outcome.stdout, format!("a{}\n", "b".repeat(12)));
+    assert!(
+        outcome.stderr.contains("note: prompt = \"a\""),
+        "{}",
+        outcome.stderr
+    );
+    assert!(
+        outcome.stderr.contains("no line feed"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_prompt_may_begin_with_a_dash_and_takes_no_flag_for_its_text() {
+    let folder = trained();
+    for prompt in ["-abc", "--", "- one", "-1"] {
+        let text = text(folder.path(), &["--prompt", prompt]);
+        assert!(text.starts_with(prompt), "{text}");
+    }
+    for flag in ["--seed=3", "--top-k"] {
+        sample(folder.path(), &["--prompt", flag]).refused(&["the flag", "--prompt"]);
+    }
+}
+
+#[test]
+fn a_prompts_file_is_read_as_python_reads_it_and_another_encoding_is_named() {
+    let folder = trained();
+    let write = |bytes: &[u8]| std::fs::write(folder.path().join("prompt.txt"), bytes).unwrap();
+    let expected = text(folder.path(), &["--prompt", "use std;\nfn "]);
+    for bytes in [
+        &b"\xef\xbb\xbfuse std;\nfn "[..],
+        b"use std;\r\nfn ",
+        b"use std;\rfn ",
+    ] {
+        write(bytes);
+        assert_eq!(
+            text(folder.path(), &["--prompt", "FILE:prompt.txt"]),
+            expected
+        );
+    }
+    let cases: [(&[u8], &[&str]); 4] = [
+        (
+            b"use\ncaf\xe9\n",
+            &["line 2", "0xe9", "iconv -f LATIN1 -t UTF-8 prompt.txt"],
+        ),
+        (
+            b"\xff\xfeu\0s\0e\0",
+            &["UTF-16", "iconv -f UTF-16 -t UTF-8 prompt.txt"],
+        ),
+        (b"u\0s\0e\0", &["iconv -f UTF-16LE -t UTF-8 prompt.txt"]),
+        (b"\0u\0s\0e", &["iconv -f UTF-16BE -t UTF-8 prompt.txt"]),
+    ];
+    for (bytes, words) in cases {
+        write(bytes);
+        sample(folder.path(), &["--prompt", "FILE:prompt.txt"]).refused(words);
+    }
 }
 
 #[test]

@@ -47,9 +47,11 @@ pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, Checkp
         }
         found => found?,
     };
+    let pretrained = found.checkpoint.into_pretrained();
     Ok(FoundWeights {
+        notes: pretrained.notes(),
+        pretrained,
         skipped: found.skipped,
-        ..foreign(&found.checkpoint.path)?
     })
 }
 

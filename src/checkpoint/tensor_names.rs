@@ -24,6 +24,7 @@ pub(super) const EMBEDDING: &str = "wte.weight";
 pub(super) const HEAD: &str = "lm_head.weight";
 
 /// The tensors of a model's files by their bare names, such as `h.0.ln_1.weight`.
+#[derive(Debug)]
 pub(super) struct TensorNames {
     by_name: HashMap<String, (usize, String)>,
     /// Wrappers that are in the names.

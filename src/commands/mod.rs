@@ -5,8 +5,10 @@ pub mod bench;
 pub mod doctor;
 pub mod plan;
 pub mod prepare;
+mod prompt;
 pub mod sample;
 pub mod train;
+mod weights;
 
 use std::io::{self, Write};
 

@@ -1,6 +1,6 @@
 //! `taper plan`: the plan of a run, on this machine or on a card that is not here.
 
-use crate::checkpoint::{hub_cache, open_pretrained, resolve_pretrained};
+use crate::commands::weights::{of_weights, weights};
 use crate::commands::{print_now, until_reader_leaves};
 use crate::config::{Config, DeviceRequest};
 use crate::data::{DataError, Dataset, DatasetInfo};
@@ -8,7 +8,7 @@ use crate::device::{DeviceProfile, find};
 use crate::error::{Error, Result};
 use crate::plan::{GPT2_VOCAB, Origin, Plan, Request};
 use crate::report::{PlanReport, plan_json, plan_text};
-use crate::terms::{Choice, Gelu, Job, ModelDims};
+use crate::terms::{Choice, Job};
 use crate::trial::{self, Trial};
 use crate::units::{bytes, parse_bytes};
 
@@ -46,11 +46,14 @@ pub fn run(args: PlanArgs) -> Result<()> {
     let limit = args.memory_limit.iter();
     let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
     let overrides: Vec<String> = args.overrides.iter().cloned().chain(limit).collect();
-    let config = Config::load(&args.config, &overrides)?;
+    let (mut config, given) = Config::load_with_given(&args.config, &overrides)?;
+    let weights = weights(&config.train.init_from)?;
+    if let Some(weights) = &weights {
+        config = of_weights(&config, &given, weights)?;
+    }
     let dataset = dataset(&config)?;
     let found = device(&args, &config)?;
     let device = &found.profile;
-    let weights = weights(&config.train.init_from);
     let request = Request {
         config: &config,
         device,
@@ -132,33 +135,6 @@ fn device(args: &PlanArgs, config: &Config) -> Result<Wanted> {
         device.available_bytes = Some(free);
     }
     Ok(wanted)
-}
-
-/// (name, n_layer, n_head, n_embd) of OpenAI's models (GPT-2 paper, table 2; heads of 64 channels).
-const GPT2: [(&str, usize, usize, usize); 4] = [
-    ("gpt2", 12, 12, 768),
-    ("gpt2-medium", 24, 16, 1024),
-    ("gpt2-large", 36, 20, 1280),
-    ("gpt2-xl", 48, 25, 1600),
-];
-
-/// Sizes of the weights that a run starts from; `None` where it starts from none. OpenAI's weights need not be
-/// here.
-pub(super) fn weights(init_from: &str) -> Option<ModelDims> {
-    if let Some(&(_, n_layer, n_head, n_embd)) = GPT2.iter().find(|(name, ..)| *name == init_from) {
-        return Some(ModelDims {
-            n_layer,
-            n_head,
-            n_embd,
-            block_size: 1024,
-            vocab_size: GPT2_VOCAB,
-            bias: true,
-            dropout: 0.0,
-            gelu: Gelu::Tanh,
-        });
-    }
-    let folder = resolve_pretrained(init_from, &hub_cache()).ok()?;
-    Some(open_pretrained(&folder).ok()?.dims)
 }
 
 /// Takes the plan's memory for a moment on its device, which must be here.

@@ -1,14 +1,10 @@
 //! `taper sample`: text from a checkpoint.
 
-use std::path::PathBuf;
-
 use indicatif::ProgressBar;
 
-use crate::checkpoint::{
-    CheckpointError, Pretrained, hub_cache, open_pretrained, resolve_pretrained,
-};
+use crate::checkpoint::{Pretrained, find_weights, hub_cache};
 use crate::commands::backends::{self, Computing};
-use crate::commands::{in_thread_pool, print_now, until_reader_leaves};
+use crate::commands::{in_thread_pool, print_now, prompt, until_reader_leaves};
 use crate::config::DeviceRequest;
 use crate::device::{DeviceProfile, FoundDevice, Hardware, find};
 use crate::error::{Error, Result};
@@ -26,12 +22,12 @@ use crate::units::parse_bytes;
 /// Generate text from a checkpoint
 #[derive(Clone, Debug, clap::Args)]
 pub struct SampleArgs {
-    /// A checkpoint, a run's folder (its newest checkpoint), or a Hugging Face GPT-2
+    /// A checkpoint, a run's folder (its newest checkpoint), a Hugging Face GPT-2, or a model of the hub's cache
     #[arg(long, value_name = "FOLDER")]
     pub checkpoint: String,
-    /// The text to continue; `FILE:PATH` reads it from a file
-    #[arg(long, default_value = "\n")]
-    pub prompt: String,
+    /// The text to continue, special tokens in it included; `FILE:PATH` reads it from a file [default: a line feed]
+    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
+    pub prompt: Option<String>,
     /// How many texts to generate
     #[arg(long, default_value_t = 1)]
     pub num_samples: u32,
@@ -63,15 +59,19 @@ pub struct SampleArgs {
 
 pub fn run(args: SampleArgs) -> Result<()> {
     let settings = settings(&args)?;
-    let prompt = prompt(&args.prompt)?;
-    let weights = find_weights(&args.checkpoint)?;
+    let weights = weights(&args.checkpoint)?;
     let tokenizer = if weights.path.join("tokenizer.json").exists() {
         Tokenizer::load(&weights.path)?
     } else {
         Tokenizer::gpt2()?
     };
+    let prompt = prompt::text(args.prompt.as_deref(), &tokenizer)?;
     let tokens = tokenizer.encode_prompt(&prompt)?;
     let threads = args.threads.or(DeviceProfile::cpu().cores()).unwrap_or(1);
+    let is_end = |token| {
+        let ends = tokenizer.is_special(token) && weights.end_of_text.contains(&token);
+        ends || Some(token) == tokenizer.end_of_text()
+    };
     let done = in_thread_pool(threads, || {
         let mut generator = generator(&args, &weights, tokenizer.vocab_size(), threads)?;
         for sample in 0..args.num_samples {
@@ -80,12 +80,14 @@ pub fn run(args: SampleArgs) -> Result<()> {
             }
             print_now(&prompt)?;
             let mut text = tokenizer.decode_stream();
-            let end = tokenizer.end_of_text();
             let generated: Result<()> = generator.generate(&tokens, &settings, sample, |token| {
-                if Some(token) == end {
+                if is_end(token) {
                     return Ok(false);
                 }
-                print_now(&text.push(token))?;
+                // As transformers prints a text: without special tokens.
+                if !tokenizer.is_special(token) {
+                    print_now(&text.push(token))?;
+                }
                 Ok(true)
             });
             warn(generator.take_recoveries());
@@ -220,37 +222,16 @@ fn settings(args: &SampleArgs) -> Result<SamplingSettings> {
     })
 }
 
-fn prompt(asked: &str) -> Result<String> {
-    match asked.strip_prefix("FILE:") {
-        Some(path) => {
-            let path = PathBuf::from(path);
-            std::fs::read_to_string(&path).map_err(Error::io("read the prompt from", &path))
-        }
-        None => Ok(asked.into()),
-    }
-}
-
-/// Finds the weights that `--checkpoint` names. A checkpoint of taper's is verified; its folder is also a Hugging Face
-/// GPT-2.
-fn find_weights(asked: &str) -> Result<Pretrained> {
-    let path = PathBuf::from(asked);
-    let foreign = path.join("config.json").exists() && !path.join("MANIFEST.json").exists();
-    if foreign || (!path.exists() && asked.starts_with("gpt2")) {
-        let folder = resolve_pretrained(asked, &hub_cache())?;
-        return Ok(open_pretrained(&folder)?);
-    }
-    let found = crate::checkpoint::open(&path).map_err(|error| match error {
-        CheckpointError::NoneFound { ref skipped, .. } if skipped.is_empty() => Error::Usage {
-            what: error.to_string(),
-            hint: "name a checkpoint, the folder of a run that saved one, or a Hugging Face GPT-2"
-                .into(),
-        },
-        other => other.into(),
-    })?;
+/// Finds the weights that `--checkpoint` names, and says what there is to know about them.
+fn weights(asked: &str) -> Result<Pretrained> {
+    let found = find_weights(asked, &hub_cache())?;
     for skipped in &found.skipped {
         eprintln!("warning: skipped the damaged checkpoint {skipped}");
     }
-    Ok(found.checkpoint.into_pretrained())
+    for note in &found.notes {
+        eprintln!("note: {note}");
+    }
+    Ok(found.pretrained)
 }
 
 /// Prints refusals of memory, after a text and not in the middle of it.

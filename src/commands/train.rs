@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint::{OutDir, find_latest};
 use crate::commands::backends::{self, Computing};
+use crate::commands::weights::settled;
 use crate::commands::{explain, in_thread_pool};
 use crate::config::Config;
 use crate::data::Dataset;
@@ -52,7 +53,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let options = ReportOptions::detect(args.quiet, args.json);
     let mut reporter = Reporter::new(options);
 
-    let config = Config::load(&args.config, &overrides(&args))?;
+    let (config, given) = Config::load_with_given(&args.config, &overrides(&args))?;
     let mut dataset = Dataset::open(&config.data)?;
     let job = if args.eval_only || config.eval.eval_only {
         Job::Evaluate
@@ -69,6 +70,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         .as_ref()
         .map(|path| Resume::parse(path.as_deref()));
     let start = Start::find(&config, resume.as_ref(), &mut reporter)?;
+    let config = settled(config, &given, &start)?;
     let stored = start.stored_products(&config)?;
     // Last, so that what dataset and tokenizer take counts as the process's.
     let found = find(config.system.device)?;

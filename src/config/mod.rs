@@ -13,6 +13,7 @@ use reader::ConfigReader;
 use crate::terms::Gelu;
 
 pub use error::{ConfigError, Diagnostic};
+pub use given::{GivenSizes, SizeConflict};
 pub use machine::{
     AutotuneRequest, DeviceRequest, DtypeRequest, GemmConfig, GraphRequest, RecomputeRequest,
     SystemConfig,
@@ -21,6 +22,7 @@ pub use memory_limit::{MemoryLimit, NotASize};
 pub use presets::{PRESETS, Preset};
 
 mod error;
+mod given;
 mod keys;
 mod machine;
 mod memory_limit;
@@ -58,6 +60,17 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] when there is no such file or preset, or with every defect of it and of the overrides.
     pub fn load(source: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        Self::load_with_given(source, overrides).map(|(config, _)| config)
+    }
+
+    /// [`Config::load`], and the sizes of the model that are not defaults.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with_given(
+        source: &str,
+        overrides: &[String],
+    ) -> Result<(Self, GivenSizes), ConfigError> {
         let file = presets::locate(source)?;
         let sets: Vec<SourceText> = overrides.iter().map(|text| SourceText::set(text)).collect();
         let mut reader = ConfigReader::default();
@@ -65,7 +78,8 @@ impl Config {
         for set in &sets {
             reader.read_set(set);
         }
-        reader.resolve()
+        let given = GivenSizes::of(reader.given_keys());
+        Ok((reader.resolve()?, given))
     }
 
     /// Every key that has a value, in a form that `--config` reads back as the same request.

@@ -90,6 +90,11 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
+    /// The names of all keys that have a value.
+    pub fn given_keys(&self) -> impl Iterator<Item = &'static str> {
+        self.given.iter().map(|given| given.key.name)
+    }
+
     /// The configuration of all keys together, checked.
     ///
     /// # Errors

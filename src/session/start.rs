@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Session, SessionError, folder};
 use crate::checkpoint::{
-    Branch, Checkpoint, CheckpointError, FoundCheckpoint, Pretrained, TrainState,
-    asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable, find_latest, hub_cache,
-    open, open_pretrained, resolve_pretrained,
+    Branch, Checkpoint, CheckpointError, FoundCheckpoint, Pretrained, Skipped, TrainState,
+    asks_for_the_same_gemm, asks_for_the_same_launch, find_latest, find_weights, hub_cache, open,
 };
 use crate::config::Config;
 use crate::faults::Site;
@@ -56,7 +55,7 @@ impl Start {
     /// Finds what the flags and `train.init_from` ask for. Damaged checkpoints are passed over, with a warning.
     ///
     /// # Errors
-    /// When there is no usable checkpoint or model of that name, or the config asks for another experiment.
+    /// When there is no usable checkpoint or model of that name.
     pub fn find(
         config: &Config,
         resume: Option<&Resume>,
@@ -77,11 +76,14 @@ impl Start {
                     reporter.note("nothing to resume: a new run begins");
                     // `resume` means what `auto` has just asked for.
                     let is_resume = init_from == "resume";
-                    return Self::begin_with(if is_resume { "scratch" } else { init_from });
+                    return Self::begin_with(
+                        if is_resume { "scratch" } else { init_from },
+                        reporter,
+                    );
                 }
             },
             (None, "resume") => find_latest(out_dir).map_err(SessionError::NothingToResume)?,
-            (None, init_from) => return Self::begin_with(init_from),
+            (None, init_from) => return Self::begin_with(init_from, reporter),
         };
         Ok(Self::Resume(Box::new(Resumed::new(
             config, found, reporter,
@@ -89,12 +91,23 @@ impl Start {
     }
 
     /// Begins at step 0, from scratch or with the weights of a model.
-    fn begin_with(init_from: &str) -> Result<Self, SessionError> {
+    fn begin_with(init_from: &str, reporter: &mut Reporter) -> Result<Self, SessionError> {
         if init_from == "scratch" {
             return Ok(Self::Scratch);
         }
-        let folder = resolve_pretrained(init_from, &hub_cache())?;
-        Ok(Self::Pretrained(Box::new(open_pretrained(&folder)?)))
+        let found = find_weights(init_from, &hub_cache())?;
+        let path = &found.pretrained.path;
+        tell_skipped(found.skipped, path, reporter);
+        if path != Path::new(init_from) {
+            let path = path.display();
+            reporter.note(&format!(
+                "starting from `{init_from}`: the weights in `{path}`"
+            ));
+        }
+        for note in found.notes {
+            reporter.note(&note);
+        }
+        Ok(Self::Pretrained(Box::new(found.pretrained)))
     }
 
     /// The sizes of the weights, and the checkpoint's rung if the launch is requested as it was then.
@@ -187,8 +200,14 @@ impl Start {
                 init_values(&layout, plan.step.seed, weights)
                     .map_err(|error| memory.refusal(Site::Launch, error.into()))?;
             }
-            Self::Pretrained(pretrained) => pretrained.load_weights(&plan.model, weights)?,
-            Self::Resume(resumed) => resumed.checkpoint.load_weights(&plan.model, weights)?,
+            Self::Pretrained(pretrained) => {
+                pretrained.load_usable_weights(&plan.model, plan.precision, weights)?
+            }
+            Self::Resume(resumed) => {
+                resumed
+                    .checkpoint
+                    .load_usable_weights(&plan.model, plan.precision, weights)?
+            }
         }
         Ok(())
     }
@@ -205,15 +224,18 @@ impl Resumed {
             skipped,
         } = found;
         let branch = checkpoint.branch_in(&config.checkpoint.out_dir, &skipped)?;
-        for skipped in skipped {
-            reporter.warning(Warning::CheckpointDamaged {
-                damaged: skipped.path,
-                reason: skipped.damage.to_string(),
-                used: checkpoint.path.clone(),
-            });
-        }
-        check_resumable(config, &checkpoint.config_toml)?;
+        tell_skipped(skipped, &checkpoint.path, reporter);
         Ok(Self { checkpoint, branch })
+    }
+}
+
+fn tell_skipped(skipped: Vec<Skipped>, used: &Path, reporter: &mut Reporter) {
+    for skipped in skipped {
+        reporter.warning(Warning::CheckpointDamaged {
+            damaged: skipped.path,
+            reason: skipped.damage.to_string(),
+            used: used.to_owned(),
+        });
     }
 }
 

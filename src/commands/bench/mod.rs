@@ -3,8 +3,9 @@
 mod gemm;
 mod step;
 
-use crate::commands::plan::{dataset, weights};
+use crate::commands::plan::dataset;
 use crate::commands::until_reader_leaves;
+use crate::commands::weights::{of_weights, weights};
 use crate::config::{Config, DeviceRequest};
 use crate::data::DatasetInfo;
 use crate::device::{FoundDevice, find};
@@ -76,8 +77,12 @@ impl Subject {
     fn find(args: &SubjectArgs, defaults: &[&str]) -> Result<Self> {
         let defaults = defaults.iter().map(|&setting| setting.to_owned());
         let overrides: Vec<String> = defaults.chain(args.overrides.iter().cloned()).collect();
-        let config = Config::load(&args.config, &overrides)?;
-        let (dataset, weights) = (dataset(&config)?, weights(&config.train.init_from));
+        let (mut config, given) = Config::load_with_given(&args.config, &overrides)?;
+        let weights = weights(&config.train.init_from)?;
+        if let Some(weights) = &weights {
+            config = of_weights(&config, &given, weights)?;
+        }
+        let dataset = dataset(&config)?;
         Ok(Self {
             dataset,
             weights,

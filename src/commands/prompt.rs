@@ -1,0 +1,115 @@
+//! The prompt of `taper sample`: from the command line, from a file, or the default.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::sample::SampleArgs;
+use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
+
+/// nanoGPT's prompt when there is none.
+const DEFAULT: &str = "\n";
+
+/// The text to continue. `FILE:PATH` is the text of a file, as Python reads one: without a byte order mark, and with
+/// `\n` at the end of every line.
+///
+/// # Errors
+/// When the file cannot be read or is not UTF-8, or the text is a flag.
+pub(super) fn text(asked: Option<&str>, tokenizer: &Tokenizer) -> Result<String> {
+    let Some(asked) = asked else {
+        return Ok(default(tokenizer));
+    };
+    if let Some(path) = asked.strip_prefix("FILE:") {
+        let path = Path::new(path);
+        let bytes = std::fs::read(path).map_err(Error::io("read the prompt from", path))?;
+        return decoded(path, bytes);
+    }
+    let flag = asked.split('=').next().unwrap_or_default();
+    if is_flag(flag) {
+        return Err(Error::Usage {
+            what: format!("`--prompt` is followed by the flag `{flag}` and not by a text"),
+            hint: "give some text to continue, such as `--prompt \"ROMEO:\"`; to continue just this text, write it \
+                   to a file and use `--prompt FILE:PATH`"
+                .into(),
+        });
+    }
+    Ok(asked.into())
+}
+
+/// Whether `text` is a long flag of `taper sample`. A prompt may begin with a dash, so that one that was forgotten takes
+/// the next flag for its text.
+fn is_flag(text: &str) -> bool {
+    let sample = SampleArgs::augment_args(clap::Command::new("sample"));
+    let mut flags = sample
+        .get_arguments()
+        .filter_map(|argument| argument.get_long());
+    flags.any(|flag| text.strip_prefix("--") == Some(flag))
+}
+
+/// A line feed, or the first token of a vocabulary that has none.
+fn default(tokenizer: &Tokenizer) -> String {
+    let has_it = tokenizer
+        .encode_prompt(DEFAULT)
+        .is_ok_and(|ids| !ids.is_empty());
+    if has_it {
+        return DEFAULT.into();
+    }
+    let ids = 0..tokenizer.vocab_size() as u32;
+    let mut texts = ids
+        .filter(|&id| !tokenizer.is_special(id))
+        .map(|id| tokenizer.decode(&[id]));
+    let first = texts.find(|text| !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER));
+    let first = first.unwrap_or_default();
+    eprintln!(
+        "note: prompt = {first:?} (the vocabulary's first token; it has no line feed, which is the default; \
+         `--prompt` gives another)"
+    );
+    first
+}
+
+fn decoded(path: &Path, bytes: Vec<u8>) -> Result<String> {
+    if let Some(encoding) = other_encoding(&bytes) {
+        return Err(not_utf8(path, &format!("it is {encoding}"), encoding));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => {
+            let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+            Ok(text.replace("\r\n", "\n").replace('\r', "\n"))
+        }
+        Err(error) => {
+            let (valid, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
+            let line = 1 + bytes[..valid].iter().filter(|&&byte| byte == b'\n').count();
+            let found = format!(
+                "line {line} has the byte {:#04x}, as in Latin-1",
+                bytes[valid]
+            );
+            Err(not_utf8(path, &found, "LATIN1"))
+        }
+    }
+}
+
+/// The encoding of a text that is surely not UTF-8: by its byte order mark, or by the zeros of ASCII in UTF-16.
+fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
+    let zeros = |first: usize| {
+        let bytes = bytes.iter().skip(first).step_by(2);
+        bytes.clone().filter(|&&byte| byte == 0).count() > bytes.count() / 2
+    };
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        [_, _, ..] if zeros(1) => Some("UTF-16LE"),
+        [_, _, ..] if zeros(0) => Some("UTF-16BE"),
+        _ => None,
+    }
+}
+
+fn not_utf8(path: &Path, found: &str, encoding: &str) -> Error {
+    let path = path.display();
+    Error::Usage {
+        what: format!("the prompt in `{path}` is not UTF-8: {found}"),
+        hint: format!(
+            "convert it: `iconv -f {encoding} -t UTF-8 {path} > prompt.txt`, then `--prompt FILE:prompt.txt`"
+        ),
+    }
+}
