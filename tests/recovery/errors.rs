@@ -91,12 +91,13 @@ fn the_exit_code_tells_the_user_s_faults_from_ours_in_every_room() {
         assert!(error.hint().is_some(), "{error:?}");
     }
     let interrupted = SessionError::Interrupted {
+        signal: "SIGTERM",
         step: 1,
         checkpoint: "out/ckpt-00000001".into(),
     };
     for error in [
         interrupted,
-        SessionError::InterruptedBeforeTraining,
+        SessionError::InterruptedBeforeTraining { signal: "SIGTERM" },
         SessionError::EvaluationInterrupted,
     ] {
         assert_eq!(Error::from(error).exit_code(), 130);
