@@ -60,11 +60,7 @@ pub struct SampleArgs {
 pub fn run(args: SampleArgs) -> Result<()> {
     let settings = settings(&args)?;
     let weights = weights(&args.checkpoint)?;
-    let tokenizer = if weights.path.join("tokenizer.json").exists() {
-        Tokenizer::load(&weights.path)?
-    } else {
-        Tokenizer::gpt2()?
-    };
+    let tokenizer = tokenizer(&weights)?;
     let prompt = prompt::text(args.prompt.as_deref(), &tokenizer)?;
     let tokens = tokenizer.encode_prompt(&prompt)?;
     let threads = args.threads.or(DeviceProfile::cpu().cores()).unwrap_or(1);
@@ -105,6 +101,17 @@ pub fn run(args: SampleArgs) -> Result<()> {
         print_now("\n")
     });
     until_reader_leaves(done)
+}
+
+/// The tokenizer of a model. One that is taken for GPT-2's is said to be.
+fn tokenizer(weights: &Pretrained) -> Result<Tokenizer> {
+    let (folder, vocab_size) = (&weights.path, weights.dims.vocab_size);
+    let found = Tokenizer::of_model(folder, vocab_size)?;
+    if found.is_assumed {
+        let folder = folder.display();
+        eprintln!("note: `{folder}` has no tokenizer.json; its tokens are taken for GPT-2's");
+    }
+    Ok(found.tokenizer)
 }
 
 /// The model on the device that was asked for. `auto` passes over a GPU that cannot do it now, and says so.

@@ -4,16 +4,58 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::json;
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, ModelWrapper, PreTokenizerWrapper, Tokenizer as Inner};
 
 use super::gpt2::byte_to_char;
 use super::{END_OF_TEXT, MAX_VOCAB_SIZE, Tokenizer, TokenizerError, Vocabulary};
 
+/// A vocabulary in two files, from before there was `tokenizer.json`.
+const VOCAB_FILE: &str = "vocab.json";
+const MERGES_FILE: &str = "merges.txt";
+
 /// The file that holds the whole vocabulary.
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
 
+/// GPT-2's tokens, and the same padded to a multiple of 64, as nanoGPT and llm.c do.
+const GPT2_SIZES: std::ops::RangeInclusive<usize> = 50_257..=50_304;
+
+/// The tokenizer of a model.
+pub struct ModelTokenizer {
+    pub tokenizer: Tokenizer,
+    /// Whether it is GPT-2's for the number of tokens alone.
+    pub is_assumed: bool,
+}
+
 impl Tokenizer {
+    /// The tokenizer of the model in `folder`, which has `vocab_size` token embeddings: that of its `tokenizer.json`, or of
+    /// `vocab.json` and `merges.txt`; else GPT-2's if it may be that by its size.
+    ///
+    /// # Errors
+    /// `NoneOfModel`, or as [`Tokenizer::load`].
+    pub fn of_model(folder: &Path, vocab_size: usize) -> Result<ModelTokenizer, TokenizerError> {
+        let has = |name| folder.join(name).exists();
+        let known = |tokenizer| ModelTokenizer {
+            tokenizer,
+            is_assumed: false,
+        };
+        if has(TOKENIZER_FILE) {
+            Tokenizer::load(folder).map(known)
+        } else if has(VOCAB_FILE) && has(MERGES_FILE) {
+            from_two_files(folder).map(known)
+        } else if GPT2_SIZES.contains(&vocab_size) {
+            Ok(ModelTokenizer {
+                tokenizer: Tokenizer::gpt2()?,
+                is_assumed: true,
+            })
+        } else {
+            let folder = folder.to_owned();
+            Err(TokenizerError::NoneOfModel { folder, vocab_size })
+        }
+    }
+
     /// `tokenizer.json` and `tokenizer_config.json`: names and contents.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>, TokenizerError> {
         let vocabulary = self
@@ -65,6 +107,25 @@ impl Tokenizer {
             .and_then(from_inner)
             .map_err(|found| TokenizerError::Unsupported { path, found })
     }
+}
+
+/// GPT-2's byte-level BPE of `vocab.json` and `merges.txt`.
+fn from_two_files(folder: &Path) -> Result<Tokenizer, TokenizerError> {
+    let path = |name| folder.join(name).to_string_lossy().into_owned();
+    let bpe = BPE::from_file(&path(VOCAB_FILE), &path(MERGES_FILE)).build();
+    let inner = bpe.map_err(|error| error.to_string()).map(|bpe| {
+        let mut inner = Inner::new(bpe);
+        inner
+            .with_pre_tokenizer(Some(ByteLevel::new(false, true, true)))
+            .with_decoder(Some(ByteLevel::new(true, true, true)));
+        inner
+    });
+    inner
+        .and_then(from_inner)
+        .map_err(|found| TokenizerError::Unsupported {
+            path: folder.join(VOCAB_FILE),
+            found,
+        })
 }
 
 /// Recognises the two kinds; the error describes any other.

@@ -7,6 +7,7 @@ mod characters;
 mod encoder;
 mod files;
 mod gpt2;
+mod identity;
 mod stream;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use encoder::{Encoder, is_boundary, last_boundary};
+pub use files::ModelTokenizer;
 pub use stream::DecodeStream;
 
 /// GPT-2's document separator.
@@ -131,6 +133,10 @@ pub enum TokenizerError {
     TooManyCharacters { found: usize },
     #[error("no tokenizer: `{}` does not exist", path.display())]
     Missing { path: PathBuf },
+    #[error(
+        "`{}` has no tokenizer.json, and its vocabulary of {vocab_size} tokens is not GPT-2's of 50257", folder.display()
+    )]
+    NoneOfModel { folder: PathBuf, vocab_size: usize },
     #[error("cannot {action} `{}`", path.display())]
     Io {
         action: &'static str,
@@ -160,6 +166,10 @@ impl TokenizerError {
                 "`taper prepare` and every checkpoint of taper write one; give a folder that has it"
                     .into()
             }
+            TokenizerError::NoneOfModel { folder, .. } => format!(
+                "copy the `tokenizer.json` that the model was trained with into `{}`",
+                folder.display()
+            ),
             TokenizerError::Io { path, .. } => {
                 format!("check the permissions of `{}`", path.display())
             }
