@@ -159,7 +159,12 @@ const ASSUMED_VOCAB: [(&str, usize); 2] = [("_char", 65), ("", GPT2_VOCAB)];
 /// Facts about the dataset. A plan does not need it to be here: then its vocabulary is assumed.
 pub(super) fn dataset(config: &Config) -> Result<DatasetInfo> {
     match Dataset::open(&config.data) {
-        Ok(dataset) => return Ok(dataset.info),
+        Ok(dataset) => {
+            for warning in &dataset.warnings {
+                eprintln!("warning: {warning}");
+            }
+            return Ok(dataset.info);
+        }
         Err(DataError::Missing { .. }) => {}
         Err(damaged) => return Err(damaged.into()),
     }

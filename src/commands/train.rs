@@ -55,6 +55,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
 
     let (config, given) = Config::load_with_given(&args.config, &overrides(&args))?;
     let mut dataset = Dataset::open(&config.data)?;
+    for warning in &dataset.warnings {
+        reporter.warning(warning.clone().into());
+    }
     let job = if args.eval_only || config.eval.eval_only {
         Job::Evaluate
     } else {

@@ -154,8 +154,8 @@ pub struct DataConfig {
     /// The folder that holds the datasets. taper's own key: nanoGPT fixes `data`.
     #[serde(serialize_with = "path_as_text")]
     pub data_dir: PathBuf,
-    /// Training tokens to use instead of the dataset's: a path or a `*` pattern (llm.c shards).
-    /// taper's own key.
+    /// Training tokens to use instead of the dataset's: a path or a pattern (llm.c shards) of `*`, `?`,
+    /// `[0-9]` and `**`, as in shells. taper's own key.
     pub train_bin: Option<String>,
     /// The same for the validation split.
     pub val_bin: Option<String>,

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::tokenizer::TokenizerError;
+use super::numbers::Numbers;
+use crate::tokenizer::{MAX_VOCAB_SIZE, TokenizerError};
 
 /// EMFILE on Linux, macOS and the BSDs: the process has as many open files as it may.
 const TOO_MANY_OPEN_FILES: i32 = 24;
@@ -17,10 +18,27 @@ pub enum DataError {
         path: PathBuf,
         dataset: String,
     },
-    #[error("the {split} split is missing: no file matches `{}`", pattern.display())]
+    #[error("the {split} split is missing: no file matches `{}`{why}", pattern.display())]
     NoMatch {
         split: &'static str,
         pattern: PathBuf,
+        /// The cause in brackets, where more is known.
+        why: String,
+    },
+    #[error(
+        "the {split} split is missing: `{}` is {}", path.display(),
+        if *is_folder { "a folder" } else { "no regular file" }
+    )]
+    NotAFile {
+        split: &'static str,
+        path: PathBuf,
+        is_folder: bool,
+    },
+    #[error("`{}` holds no u16 tokens: it seems to be {seems}", path.display())]
+    NotTokens {
+        path: PathBuf,
+        seems: String,
+        hint: String,
     },
     #[error("the token file `{}` is empty", path.display())]
     Empty { path: PathBuf },
@@ -106,6 +124,16 @@ pub enum DataError {
         promised: [u64; 2],
         found: [u64; 2],
     },
+    #[error(
+        "the splits have two vocabularies: `{}` tells {} tokens, `{}` tells {}{}",
+        train.0.display(), train.1, val.0.display(), val.1,
+        if train.1 == val.1 { " others" } else { "" }
+    )]
+    TwoVocabularies {
+        /// Folder of the train split, and its number of tokens.
+        train: (PathBuf, usize),
+        val: (PathBuf, usize),
+    },
     #[error("cannot {action} `{}`", path.display())]
     Io {
         action: &'static str,
@@ -127,6 +155,26 @@ impl DataError {
             action,
             path,
             source,
+        }
+    }
+
+    /// A file of other numbers than u16 tokens; `bytes` is a sample.
+    pub(super) fn numbers(path: &Path, numbers: Numbers, bytes: &[u8]) -> DataError {
+        let highest = numbers.highest(bytes);
+        DataError::NotTokens {
+            path: path.to_owned(),
+            seems: numbers.words().into(),
+            hint: if highest < MAX_VOCAB_SIZE as u64 {
+                format!(
+                    "convert it in Python, and put the new file in its place: `{}`",
+                    numbers.conversion(path)
+                )
+            } else {
+                format!(
+                    "its ids go up to {highest}, and no vocabulary of more than {MAX_VOCAB_SIZE} tokens fits: \
+                     make the tokens with GPT-2's, by `taper prepare`"
+                )
+            },
         }
     }
 
@@ -156,8 +204,24 @@ impl DataError {
         use DataError::*;
         Some(match self {
             Missing { path, dataset, .. } => make_dataset(dataset, path),
-            NoMatch { .. } => "give an existing path or a `*` pattern for the file name in \
-                 `data.train_bin` and `data.val_bin`"
+            NoMatch { split, .. } => format!(
+                "`data.{split}_bin` is a path, or a pattern as shells have them: `*` for any part of a name that does not \
+                 begin with a dot, `?`, `[0-9]`, `**` for any folders"
+            ),
+            NotAFile {
+                split,
+                path,
+                is_folder: true,
+            } => format!(
+                "name its files: `--set data.{split}_bin={}`",
+                path.join(format!("*{split}*.bin")).display()
+            ),
+            NotAFile { split, .. } => {
+                format!("copy its tokens to a file and name that in `data.{split}_bin`")
+            }
+            NotTokens { hint, .. } => hint.clone(),
+            TwoVocabularies { .. } => "take both splits from one dataset, or remove the vocabulary's files (meta.json, \
+                 tokenizer.json, meta.pkl) that do not belong"
                 .into(),
             Empty { .. } => "run `taper prepare` again, or remove the file".into(),
             OddLength { .. } => "the file was cut short or holds something else than u16 tokens; \
@@ -166,6 +230,13 @@ impl DataError {
             WrongMagic { .. } | WrongVersion { .. } => {
                 "write the shard with llm.c's GPT-2 tokenizer, or the text with `taper prepare`"
                     .into()
+            }
+            WrongCount {
+                promised,
+                found_bytes,
+                ..
+            } if *promised > 0 && 4 * *promised as u64 == *found_bytes => {
+                "its tokens take 4 bytes each (u32); write the shard with u16 tokens, as llm.c does for GPT-2".into()
             }
             ShortHeader { .. } | Truncated { .. } | WrongCount { .. } => {
                 "copy or download the file again; this copy is not complete".into()

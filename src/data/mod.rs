@@ -5,10 +5,16 @@
 //! the binary.
 
 mod error;
+mod find;
+mod identity;
+mod layout;
+mod numbers;
 pub mod order;
+mod pickle;
 pub mod prepare;
 mod tokens;
 mod vocabulary;
+mod warning;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,8 +22,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use error::DataError;
+pub use identity::{DatasetIdentity, SplitIdentity};
 pub use order::Split;
 pub use tokens::SplitTokens;
+pub use warning::DataWarning;
+
+use find::find_files;
 
 use crate::config::DataConfig;
 use crate::terms::Choice;
@@ -34,12 +44,15 @@ pub struct Dataset {
     /// Absent if only the size of the vocabulary is known.
     pub tokenizer: Option<Tokenizer>,
     pub info: DatasetInfo,
+    pub identity: DatasetIdentity,
+    /// Oddities that do not stop a run; to be shown.
+    pub warnings: Vec<DataWarning>,
 }
 
 /// Facts of a dataset that the plan needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DatasetInfo {
-    /// Name in the config.
+    /// Name in the config; of token files named by path, the last folder and the file's name.
     pub name: String,
     /// The number of token ids, and the file that tells it.
     pub vocab_size: Choice<usize>,
@@ -55,27 +68,34 @@ impl Dataset {
         {
             return quickstart();
         }
-        let open = |split: Split, named: &Option<String>| {
+        let mut warnings = Vec::new();
+        let mut open = |split: Split, named: &Option<String>| {
             let folder = config.data_dir.join(&config.dataset);
             let default = folder.join(format!("{}.bin", split.name()));
             let pattern = named.as_ref().map_or(default, PathBuf::from);
-            let paths = find_files(split, &pattern, &config.dataset)?;
+            let paths = find_files(split, &pattern, &config.dataset, &mut warnings)?;
             SplitTokens::open(split.name(), paths)
         };
         let train = open(Split::Train, &config.train_bin)?;
         let val = open(Split::Val, &config.val_bin)?;
-        let folder = train.paths().next().and_then(Path::parent);
-        let vocabulary = vocabulary::find(folder.unwrap_or(Path::new("")), &train, &val)?;
+        let vocabulary = vocabulary::find(&train, &val, &mut warnings)?;
+        if !vocabulary.counted {
+            train.check_numbers(&mut warnings)?;
+            val.check_numbers(&mut warnings)?;
+        }
+        let tokenizer = vocabulary.tokenizer;
         Ok(Dataset {
             info: DatasetInfo {
-                name: config.dataset.clone(),
+                name: name(config),
                 vocab_size: vocabulary.size,
                 train_tokens: train.len(),
                 val_tokens: val.len(),
             },
-            tokenizer: vocabulary.tokenizer,
+            identity: DatasetIdentity::of(&train, &val, tokenizer.as_ref(), &mut warnings)?,
+            tokenizer,
             train,
             val,
+            warnings,
         })
     }
 
@@ -97,6 +117,20 @@ impl Dataset {
     }
 }
 
+/// The name in the config, or of token files named by path, the last folder and the file's name.
+fn name(config: &DataConfig) -> String {
+    let Some(train) = config.train_bin.as_ref().map(Path::new) else {
+        return config.dataset.clone();
+    };
+    let folder = train.parent().and_then(Path::file_name);
+    let (folder, file) = (folder.map(Path::new), train.file_name().unwrap_or_default());
+    folder
+        .unwrap_or(Path::new(""))
+        .join(file)
+        .display()
+        .to_string()
+}
+
 /// The embedded corpus at character level: its first nine tenths to train, the rest to evaluate.
 fn quickstart() -> Result<Dataset, DataError> {
     let characters: BTreeSet<char> = QUICKSTART_CORPUS.chars().collect();
@@ -104,6 +138,9 @@ fn quickstart() -> Result<Dataset, DataError> {
     let ids = tokenizer.encode(QUICKSTART_CORPUS)?;
     let (train, val) = ids.split_at(ids.len() / 10 * 9);
     let name = "quickstart (embedded)";
+    let train = SplitTokens::in_memory(Split::Train.name(), name, train);
+    let val = SplitTokens::in_memory(Split::Val.name(), name, val);
+    let mut warnings = Vec::new();
     Ok(Dataset {
         info: DatasetInfo {
             name: "quickstart".into(),
@@ -111,59 +148,13 @@ fn quickstart() -> Result<Dataset, DataError> {
                 value: tokenizer.vocab_size(),
                 because: "the distinct characters of the embedded corpus".into(),
             },
-            train_tokens: train.len() as u64,
-            val_tokens: val.len() as u64,
+            train_tokens: train.len(),
+            val_tokens: val.len(),
         },
-        train: SplitTokens::in_memory(Split::Train.name(), name, train),
-        val: SplitTokens::in_memory(Split::Val.name(), name, val),
+        identity: DatasetIdentity::of(&train, &val, Some(&tokenizer), &mut warnings)?,
+        train,
+        val,
         tokenizer: Some(tokenizer),
+        warnings,
     })
-}
-
-/// The file at `pattern`, or the files that match a `*` in its file name, sorted by name.
-fn find_files(split: Split, pattern: &Path, dataset: &str) -> Result<Vec<PathBuf>, DataError> {
-    let name = pattern.file_name().and_then(|name| name.to_str());
-    let Some(name) = name.filter(|name| name.contains('*')) else {
-        if pattern.is_file() {
-            return Ok(vec![pattern.to_owned()]);
-        }
-        return Err(DataError::Missing {
-            split: split.name(),
-            path: pattern.to_owned(),
-            dataset: dataset.to_owned(),
-        });
-    };
-    let folder = match pattern.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries
-        .filter(|e| {
-            e.file_name()
-                .to_str()
-                .is_some_and(|found| matches(name, found))
-        })
-        .map(|entry| entry.path())
-        .collect();
-    paths.sort();
-    if paths.is_empty() {
-        return Err(DataError::NoMatch {
-            split: split.name(),
-            pattern: pattern.to_owned(),
-        });
-    }
-    Ok(paths)
-}
-
-/// True if `name` is `pattern` with every `*` replaced by some text.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else {
-        return pattern == name;
-    };
-    let Some(tail) = name.strip_prefix(start) else {
-        return false;
-    };
-    let mut tails = tail.char_indices().map(|(i, _)| &tail[i..]).chain([""]);
-    tails.any(|tail| matches(rest, tail))
 }

@@ -3,27 +3,32 @@
 //! Windows are read from the open files by position. A memory map would count every page it
 //! touched as this process's memory, up to the whole file, and end a run with SIGBUS when the file
 //! is cut short.
-//!
-//! nanoGPT's files are raw little-endian u16 tokens. llm.c's shards put 256 little-endian i32 in
-//! front: magic 20240520, version 1, number of tokens, zeros. The magic tells them apart: as the
-//! first two u16 tokens it would need the id 55,432, beyond GPT-2's vocabulary.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
-use super::DataError;
-
-const HEADER_BYTES: usize = 1024;
-const MAGIC: i32 = 20_240_520;
-const VERSION: i32 = 1;
+use super::identity::FileDigest;
+use super::layout::{HEADER_BYTES, check_layout};
+use super::numbers::{self, Seems};
+use super::{DataError, DataWarning};
 
 /// Bytes of a file that [`SplitTokens::check_vocab`] checks: shorter files as a whole, longer ones in evenly
 /// spaced blocks.
 const CHECKED_BYTES: u64 = 256 << 20;
 const CHECKED_BLOCK_BYTES: usize = 64 << 10;
+
+/// Tokens per block of [`Shard::sample`], and blocks of all files of a split together, of which each has at least
+/// [`FEWEST_BLOCKS`]: 16 MiB of a single file.
+const SAMPLED_TOKENS: u64 = 32 << 10;
+const SAMPLED_BLOCKS: usize = 256;
+const FEWEST_BLOCKS: usize = 4;
+
+/// Bytes of each sampled block that are looked at for numbers that are no u16 tokens.
+const LOOKED_AT_BYTES: usize = 4 << 10;
 
 /// Inputs per read of [`SplitTokens::copy_window`]. The buffer of 4 KiB fits on any stack, and GPT-2's 1024
 /// tokens take one read.
@@ -79,6 +84,51 @@ impl Shard {
         }
     }
 
+    /// Calls `visit` with the bytes of at most `blocks` evenly spaced blocks, the first and the last one of the file among
+    /// them; of all of a file that is not longer.
+    fn sample(&self, blocks: usize, mut visit: impl FnMut(&[u8])) -> Result<(), DataError> {
+        let block = SAMPLED_TOKENS.min(self.len);
+        let mut tokens = vec![Token::default(); block as usize];
+        let count = self.len.div_ceil(SAMPLED_TOKENS).min(blocks as u64);
+        let is_whole = count * SAMPLED_TOKENS >= self.len;
+        for n in 0..count {
+            let start = if is_whole {
+                n * SAMPLED_TOKENS
+            } else {
+                // Numbers of 8 bytes begin there too.
+                ((self.len - block) * n / (count - 1)).next_multiple_of(4)
+            };
+            let end = (start + block).min(self.len);
+            let tokens = &mut tokens[..(end - start) as usize];
+            self.read(start, tokens)?;
+            visit(tokens.as_flattened());
+        }
+        Ok(())
+    }
+
+    /// A sample of the file's bytes, for [`numbers::seem`].
+    fn looked_at(&self) -> Result<Vec<u8>, DataError> {
+        let mut bytes = Vec::new();
+        self.sample(SAMPLED_BLOCKS / 4, |block| {
+            bytes.extend_from_slice(&block[..block.len().min(LOOKED_AT_BYTES)]);
+        })?;
+        Ok(bytes)
+    }
+
+    /// A token outside of the vocabulary, or what the file holds instead of tokens.
+    fn explain(&self, error: DataError, vocab_size: usize) -> DataError {
+        let DataError::TokenOutOfRange { .. } = error else {
+            return error;
+        };
+        match self.looked_at() {
+            Ok(bytes) => match numbers::within(&bytes, vocab_size) {
+                Some(numbers) => DataError::numbers(&self.path, numbers, &bytes),
+                None => error,
+            },
+            Err(_) => error,
+        }
+    }
+
     /// Fails with the first id outside the vocabulary among `tokens`, which start at position `start`.
     fn check(&self, start: u64, tokens: &[Token], vocab_size: usize) -> Result<(), DataError> {
         // The maximum first: it is vectorised, the search is not.
@@ -122,6 +172,53 @@ impl SplitTokens {
             }],
             vocab_size: super::MAX_VOCAB_SIZE,
         }
+    }
+
+    /// The split's name.
+    pub(super) fn split(&self) -> &'static str {
+        self.split
+    }
+
+    /// The folder of the first file.
+    pub(super) fn folder(&self) -> &Path {
+        let first = self.paths().next().and_then(Path::parent);
+        first.unwrap_or(Path::new(""))
+    }
+
+    /// SHA-256 of every file's length and of a sample of its tokens: all of them up to 16 MiB per split.
+    pub(super) fn digests(&self) -> Result<Vec<FileDigest>, DataError> {
+        let blocks = (SAMPLED_BLOCKS / self.shards.len().max(1)).max(FEWEST_BLOCKS);
+        let digest = |shard: &Shard| {
+            let mut digest = Sha256::new();
+            digest.update(shard.len.to_le_bytes());
+            shard.sample(blocks, |bytes| digest.update(bytes))?;
+            Ok(digest.finalize().into())
+        };
+        self.shards.par_iter().map(digest).collect()
+    }
+
+    /// Refuses files without a header whose bytes are surely other numbers than u16 tokens; warns where they may be.
+    pub(super) fn check_numbers(&self, warnings: &mut Vec<DataWarning>) -> Result<(), DataError> {
+        for shard in &self.shards {
+            let Storage::File {
+                header_bytes: 0, ..
+            } = shard.storage
+            else {
+                continue;
+            };
+            let bytes = shard.looked_at()?;
+            match numbers::seem(&bytes) {
+                Some(Seems::Surely(numbers)) => {
+                    return Err(DataError::numbers(&shard.path, numbers, &bytes));
+                }
+                Some(Seems::Perhaps(numbers)) => warnings.push(DataWarning::HalfZeros {
+                    path: shard.path.clone(),
+                    convert: numbers.conversion(&shard.path),
+                }),
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// The number of tokens in all files when they were opened.
@@ -180,6 +277,7 @@ impl SplitTokens {
                         shard.check(start, tokens, vocab_size)
                     },
                 )
+                .map_err(|error| shard.explain(error, vocab_size))
         })
     }
 
@@ -265,54 +363,4 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Res
         offset += read as u64;
     }
     Ok(())
-}
-
-/// The number of bytes before the first token (llm.c's header or none) in a file of `bytes` that begins with
-/// `head`.
-fn check_layout(path: &Path, head: &[u8], bytes: u64) -> Result<u64, DataError> {
-    let words = head.as_chunks().0.iter();
-    let words: Vec<i32> = words.map(|&word| i32::from_le_bytes(word)).collect();
-    if words.first() == Some(&MAGIC) {
-        check_header(path, &words, bytes)?;
-        return Ok(HEADER_BYTES as u64);
-    }
-    // Words that are zero from the fourth to the 256th, and not before, are a header, not text.
-    let like_header = words.len() == HEADER_BYTES / 4
-        && words[3..].iter().all(|&word| word == 0)
-        && words[..3].iter().all(|&word| word != 0);
-    let path = path.to_owned();
-    if like_header {
-        let found = words[0];
-        return Err(DataError::WrongMagic { path, found });
-    }
-    if !bytes.is_multiple_of(2) {
-        return Err(DataError::OddLength { path, bytes });
-    }
-    Ok(0)
-}
-
-/// Checks the header of a file of `bytes` that begins with llm.c's magic number.
-fn check_header(path: &Path, words: &[i32], bytes: u64) -> Result<(), DataError> {
-    let path = path.to_owned();
-    if words.len() < HEADER_BYTES / 4 {
-        return Err(DataError::ShortHeader { path, bytes });
-    }
-    let (found, promised) = (words[1], words[2]);
-    if found != VERSION {
-        return Err(DataError::WrongVersion { path, found });
-    }
-    let found_bytes = bytes - HEADER_BYTES as u64;
-    match u64::try_from(promised) {
-        Ok(promised) if 2 * promised > found_bytes => Err(DataError::Truncated {
-            path,
-            promised,
-            found: found_bytes / 2,
-        }),
-        Ok(tokens) if tokens > 0 && 2 * tokens == found_bytes => Ok(()),
-        _ => Err(DataError::WrongCount {
-            path,
-            promised,
-            found_bytes,
-        }),
-    }
 }

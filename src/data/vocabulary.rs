@@ -1,11 +1,14 @@
 //! The vocabulary of token files, from files that `prepare` or nanoGPT wrote beside them.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataError, SplitTokens};
+use super::pickle::{self, Value};
+use super::{DataError, DataWarning, SplitTokens};
 use crate::terms::Choice;
 use crate::tokenizer::{MAX_VOCAB_SIZE, Tokenizer, TokenizerKind};
 
@@ -30,120 +33,222 @@ pub(super) struct SourceMeta {
 }
 
 pub(super) const META_FILE: &str = "meta.json";
+const TOKENIZER_FILE: &str = "tokenizer.json";
+const META_PICKLE: &str = "meta.pkl";
+
+/// Longest `meta.json` and `meta.pkl` that are read. A pickle of 65,536 characters takes 2.3 MB.
+const LONGEST_META_BYTES: u64 = 16 << 20;
 
 /// The vocabulary that token files were made with.
 pub(super) struct DatasetVocabulary {
     pub size: Choice<usize>,
     pub tokenizer: Option<Tokenizer>,
+    /// Whether `prepare`'s `meta.json` counts exactly these tokens.
+    pub counted: bool,
 }
 
-/// Looks in `folder` for taper's `meta.json`, a `tokenizer.json`, nanoGPT's `meta.pkl`; with none
-/// of them the tokens are taken for GPT-2's, as nanoGPT does.
+/// The vocabulary in the folder of the train split. With none there the tokens are taken for GPT-2's, as nanoGPT does.
+///
+/// # Errors
+/// When it cannot be read, or the val split lies in another folder with another vocabulary.
 pub(super) fn find(
+    train: &SplitTokens,
+    val: &SplitTokens,
+    warnings: &mut Vec<DataWarning>,
+) -> Result<DatasetVocabulary, DataError> {
+    let train_folder = train.folder();
+    let found = match beside(train_folder, train, val, warnings)? {
+        Some(found) => found,
+        None => DatasetVocabulary::of(
+            Tokenizer::gpt2()?,
+            "GPT-2's: no meta.json, tokenizer.json or meta.pkl beside the tokens".into(),
+        ),
+    };
+    let val_folder = val.folder();
+    if val_folder != train_folder
+        && let Some(other) = beside(val_folder, train, val, &mut Vec::new())?
+        && !found.agrees_with(&other)
+    {
+        return Err(DataError::TwoVocabularies {
+            train: (train_folder.to_owned(), found.size.value),
+            val: (val_folder.to_owned(), other.size.value),
+        });
+    }
+    Ok(found)
+}
+
+/// The vocabulary in `folder`: of taper's `meta.json`, a `tokenizer.json`, or nanoGPT's `meta.pkl`.
+fn beside(
     folder: &Path,
     train: &SplitTokens,
     val: &SplitTokens,
-) -> Result<DatasetVocabulary, DataError> {
-    let meta_json = folder.join(META_FILE);
-    let tokenizer_json = folder.join("tokenizer.json");
-    let meta_pkl = folder.join("meta.pkl");
-    let (tokenizer, because) = if meta_json.exists() {
-        let belongs = train
-            .paths()
-            .chain(val.paths())
-            .all(|path| path.parent() == Some(folder));
-        let meta = read_meta(&meta_json, belongs.then_some([train.len(), val.len()]))?;
-        let tokenizer = match meta.tokenizer {
-            TokenizerKind::Gpt2 => Tokenizer::gpt2()?,
-            TokenizerKind::Char => Tokenizer::load(folder)?,
-        };
-        (tokenizer, format!("`{}`", meta_json.display()))
-    } else if tokenizer_json.exists() {
-        (
-            Tokenizer::load(folder)?,
-            format!("`{}`", tokenizer_json.display()),
-        )
-    } else if meta_pkl.exists() {
-        match read_pickle(&meta_pkl)? {
-            (_, Some(tokenizer)) => (tokenizer, format!("nanoGPT's `{}`", meta_pkl.display())),
-            (value, None) => {
-                let because = format!("nanoGPT's `{}`", meta_pkl.display());
-                let size = Choice { value, because };
-                return Ok(DatasetVocabulary {
-                    size,
-                    tokenizer: None,
-                });
-            }
+    warnings: &mut Vec<DataWarning>,
+) -> Result<Option<DatasetVocabulary>, DataError> {
+    let path = |name| Some(folder.join(name)).filter(|path: &PathBuf| path.exists());
+    let meta_pkl = path(META_PICKLE);
+    let (used, found) = if let Some(meta_json) = path(META_FILE) {
+        let mut files = train.paths().chain(val.paths());
+        let belongs = files.all(|path| path.parent() == Some(folder));
+        let counts = belongs.then_some([train.len(), val.len()]);
+        let found = read_meta(folder, &meta_json, counts)?;
+        (meta_json, found)
+    } else if let Some(tokenizer_json) = path(TOKENIZER_FILE) {
+        let because = format!("`{}`", tokenizer_json.display());
+        let found = DatasetVocabulary::of(Tokenizer::load(folder)?, because);
+        (tokenizer_json, found)
+    } else if let Some(meta_pkl) = meta_pkl {
+        let found = read_pickle(&meta_pkl)?;
+        if found.tokenizer.is_none() {
+            warnings.push(DataWarning::NoTokenizer { path: meta_pkl });
         }
+        return Ok(Some(found));
     } else {
-        (
-            Tokenizer::gpt2()?,
-            "GPT-2's: no meta.json, tokenizer.json or meta.pkl beside the tokens".into(),
-        )
+        return Ok(None);
     };
-    Ok(DatasetVocabulary {
-        size: Choice {
-            value: tokenizer.vocab_size(),
-            because,
-        },
-        tokenizer: Some(tokenizer),
-    })
+    // One that cannot be read was not going to be used either.
+    if let Some(ignored) = meta_pkl
+        && read_pickle(&ignored).is_ok_and(|other| !found.agrees_with(&other))
+    {
+        warnings.push(DataWarning::TwoVocabularies { used, ignored });
+    }
+    Ok(Some(found))
 }
 
-fn read_meta(path: &Path, found: Option<[u64; 2]>) -> Result<Meta, DataError> {
-    let text = std::fs::read_to_string(path).map_err(DataError::io("read", path))?;
-    let meta: Meta = serde_json::from_str(&text).map_err(|e| DataError::Vocabulary {
+impl DatasetVocabulary {
+    fn of(tokenizer: Tokenizer, because: String) -> Self {
+        Self {
+            size: Choice {
+                value: tokenizer.vocab_size(),
+                because,
+            },
+            tokenizer: Some(tokenizer),
+            counted: false,
+        }
+    }
+
+    /// Whether an id means the same in both, as far as that is known.
+    fn agrees_with(&self, other: &Self) -> bool {
+        match (&self.tokenizer, &other.tokenizer) {
+            (Some(a), Some(b)) => a.is_same_as(b),
+            _ => self.size.value == other.size.value,
+        }
+    }
+}
+
+/// The text or bytes of a file beside the tokens, read up to the longest that makes sense.
+fn read_short(path: &Path) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(DataError::io("open", path))?;
+    let mut file = file.take(LONGEST_META_BYTES + 1);
+    file.read_to_end(&mut bytes)
+        .map_err(DataError::io("read", path))?;
+    if bytes.len() as u64 > LONGEST_META_BYTES {
+        return Err(unreadable(path, "it is longer than 16 MiB".into()));
+    }
+    Ok(bytes)
+}
+
+fn unreadable(path: &Path, why: String) -> DataError {
+    DataError::Vocabulary {
         path: path.to_owned(),
-        why: e.to_string(),
-    })?;
+        why,
+    }
+}
+
+fn read_meta(
+    folder: &Path,
+    path: &Path,
+    found: Option<[u64; 2]>,
+) -> Result<DatasetVocabulary, DataError> {
+    let meta: Meta = serde_json::from_slice(&read_short(path)?)
+        .map_err(|error| unreadable(path, error.to_string()))?;
     let promised = [meta.train_tokens, meta.val_tokens];
-    match found {
-        Some(found) if found != promised => Err(DataError::Mixed {
+    if let Some(found) = found.filter(|found| *found != promised) {
+        return Err(DataError::Mixed {
             path: path.to_owned(),
             promised,
             found,
-        }),
-        _ => Ok(meta),
+        });
     }
+    let tokenizer = match meta.tokenizer {
+        TokenizerKind::Gpt2 => Tokenizer::gpt2()?,
+        TokenizerKind::Char => Tokenizer::load(folder)?,
+    };
+    let size = tokenizer.vocab_size();
+    if size != meta.vocab_size {
+        let why = format!(
+            "its vocab_size is {}, the tokenizer beside it has {size} tokens",
+            meta.vocab_size
+        );
+        return Err(unreadable(path, why));
+    }
+    Ok(DatasetVocabulary {
+        counted: found.is_some(),
+        ..DatasetVocabulary::of(tokenizer, format!("`{}`", path.display()))
+    })
 }
 
 /// nanoGPT's `meta.pkl`: `vocab_size`, `itos` (id to character) and `stoi`.
-fn read_pickle(path: &Path) -> Result<(usize, Option<Tokenizer>), DataError> {
-    #[derive(Deserialize)]
-    struct MetaPickle {
-        vocab_size: usize,
-        itos: Option<BTreeMap<usize, String>>,
-    }
-    let fail = |why: String| DataError::Vocabulary {
-        path: path.to_owned(),
-        why,
+fn read_pickle(path: &Path) -> Result<DatasetVocabulary, DataError> {
+    let fail = |why: String| unreadable(path, why);
+    let meta = pickle::read(&read_short(path)?).map_err(|why| {
+        fail(format!(
+            "not nanoGPT's pickle of `vocab_size` and `itos`: {why}"
+        ))
+    })?;
+    let Some(&Value::Int(vocab_size)) = meta.get("vocab_size") else {
+        return Err(fail(
+            "not nanoGPT's pickle of `vocab_size` and `itos`: it holds no number `vocab_size`"
+                .into(),
+        ));
     };
-    let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
-    let meta: MetaPickle = serde_pickle::from_slice(&bytes, serde_pickle::DeOptions::new())
-        .map_err(|e| {
-            fail(format!(
-                "not nanoGPT's pickle of `vocab_size` and `itos` ({e})"
-            ))
-        })?;
-    if !(1..=MAX_VOCAB_SIZE).contains(&meta.vocab_size) {
+    let value = usize::try_from(vocab_size).ok();
+    let value = value.filter(|size| (1..=MAX_VOCAB_SIZE).contains(size));
+    let Some(value) = value else {
         return Err(fail(format!(
-            "vocab_size is {}; expected 1 to {MAX_VOCAB_SIZE}",
-            meta.vocab_size
+            "vocab_size is {vocab_size}; expected 1 to {MAX_VOCAB_SIZE}"
         )));
-    }
-    let Some(itos) = meta.itos else {
-        return Ok((meta.vocab_size, None));
     };
-    let in_order = itos
-        .iter()
-        .enumerate()
-        .all(|(n, (&id, token))| n == id && token.chars().count() == 1);
-    if !in_order || itos.len() != meta.vocab_size {
-        return Err(fail(format!(
-            "`itos` does not give one character to each of the ids 0 to {}",
-            meta.vocab_size - 1
-        )));
+    let because = format!("nanoGPT's `{}`", path.display());
+    let Some(itos) = meta.get("itos") else {
+        return Ok(DatasetVocabulary {
+            size: Choice { value, because },
+            tokenizer: None,
+            counted: false,
+        });
+    };
+    let characters = characters(itos).filter(|characters| characters.len() == value);
+    let characters = characters.ok_or_else(|| {
+        fail(format!(
+            "`itos` does not give a character of its own to each of the ids 0 to {}",
+            value - 1
+        ))
+    })?;
+    Ok(DatasetVocabulary::of(
+        Tokenizer::char(&characters)?,
+        because,
+    ))
+}
+
+/// The characters of ids from 0 on; `None` if an id has none of its own.
+fn characters(itos: &Value) -> Option<Vec<char>> {
+    let Value::Dict(items) = itos else {
+        return None;
+    };
+    let mut by_id = BTreeMap::new();
+    for (id, text) in items {
+        let (Value::Int(id), Value::Text(text)) = (id, text) else {
+            return None;
+        };
+        let mut characters = text.chars();
+        let character = characters.next()?;
+        if characters.next().is_some() {
+            return None;
+        }
+        by_id.insert(*id, character);
     }
-    let characters: Vec<char> = itos.values().flat_map(|token| token.chars()).collect();
-    Ok((meta.vocab_size, Some(Tokenizer::char(&characters)?)))
+    let gapless = (0..).zip(by_id.keys()).all(|(n, &id)| n == id);
+    let different: BTreeSet<&char> = by_id.values().collect();
+    let good = gapless && different.len() == by_id.len();
+    good.then(|| by_id.into_values().collect())
 }

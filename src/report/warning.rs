@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::data::DataWarning;
 use crate::step::recovery::Recovery;
 use crate::units::bytes;
 
@@ -85,6 +86,9 @@ pub enum Warning {
         if *steps == 1 { "step is".to_owned() } else { format!("{steps} steps are") }
     )]
     StepsLost { steps: u64 },
+    /// The dataset is odd.
+    #[error(transparent)]
+    Data(#[from] DataWarning),
     /// Memory was refused; the work is repeated, at the same rung or at a smaller one.
     #[error("step {step}: {}", recovery_text(recovery))]
     MemoryRefused { step: u64, recovery: Recovery },

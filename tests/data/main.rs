@@ -1,6 +1,9 @@
 //! Opening token files: what is accepted, how windows are cut, and how bad files are named.
 
 mod damage;
+mod files;
+mod foreign;
+mod identity;
 mod requirements;
 mod vocabulary;
 mod windows;
