@@ -77,6 +77,30 @@ pub enum CheckpointError {
     },
     #[error("the config contradicts the checkpoint{}", indented(differences))]
     Contradiction { differences: Vec<Difference> },
+    /// Training would go on with other data.
+    #[error(
+        "`{dataset}` is not the dataset that `{}` was trained on{}", checkpoint.display(), indented(differences)
+    )]
+    OtherDataset {
+        checkpoint: PathBuf,
+        /// The dataset's name now.
+        dataset: String,
+        differences: Vec<String>,
+        /// Whether ids mean the same in both.
+        same_vocabulary: bool,
+    },
+    /// The ids of a dataset stand for other text than those of the weights.
+    #[error(
+        "`{dataset}` has another vocabulary than the weights in `{}`: the id {id} stands for {there} there, and for \
+         {here} in the dataset", weights.display()
+    )]
+    OtherVocabulary {
+        weights: PathBuf,
+        dataset: String,
+        id: u32,
+        there: String,
+        here: String,
+    },
     #[error("the run config stored in the checkpoint cannot be read: {reason}")]
     StoredConfig { reason: String },
     #[error("no weights for `{name}`: looked at{}", indented(looked_at.iter().map(|p| format!("`{}`", p.display()))))]
@@ -223,6 +247,31 @@ impl CheckpointError {
                 "to continue the stored run: {}; to begin another one: `--set checkpoint.out_dir=DIR`",
                 edits(differences)
             ),
+            Self::OtherDataset {
+                checkpoint,
+                same_vocabulary,
+                ..
+            } => {
+                let back = "point `data.data_dir` and `data.dataset` at the run's own data";
+                if *same_vocabulary {
+                    format!(
+                        "{back}; or start a new run on this dataset from those weights: in the place of `--resume`, \
+                         `--set train.init_from={} --set checkpoint.out_dir=NEW_FOLDER` (to evaluate them on it: \
+                         with `--eval-only`)",
+                        checkpoint.display()
+                    )
+                } else {
+                    format!(
+                        "{back}; weights are of no use with another vocabulary, so train on this dataset from scratch, \
+                         with `--set checkpoint.out_dir=NEW_FOLDER`"
+                    )
+                }
+            }
+            Self::OtherVocabulary { .. } => {
+                "use a dataset made with the tokenizer of the weights; or train from scratch: \
+                 `--set train.init_from=scratch`"
+                    .into()
+            }
             Self::StoredConfig { .. } => {
                 "resume with the version of taper that wrote the checkpoint".into()
             }

@@ -48,7 +48,8 @@ pub use locate::{FoundWeights, find_weights};
 pub use out_dir::OutDir;
 pub use pretrained::{Pretrained, open_pretrained};
 pub use resume::{
-    asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable, stored_config,
+    asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable, check_resumable_data_aside,
+    stored_config,
 };
 pub use save::{Snapshot, save};
 pub use state::TrainState;

@@ -17,6 +17,9 @@ const FREE_KEYS: [&str; 4] = [
     "train.log_interval",
 ];
 
+/// Names of the data, for a checkpoint that knows its dataset by contents.
+const DATA_KEYS: [&str; 3] = ["data.dataset", "data.train_bin", "data.val_bin"];
+
 /// Keys that are compared together, as the sequences of one optimizer step.
 const BATCH_KEYS: [&str; 4] = [
     "train.batch_size",
@@ -36,6 +39,21 @@ const DERIVED_KEY: &str = "model.vocab_size";
 /// `Contradiction` lists every differing key with both values and the edit that makes it match;
 /// `StoredConfig` when the stored text is no config of this version.
 pub fn check_resumable(current: &Config, stored_toml: &str) -> Result<(), CheckpointError> {
+    compare(current, stored_toml, &[])
+}
+
+/// As [`check_resumable`], for a dataset that is compared by its contents: it may lie elsewhere, under other names.
+///
+/// # Errors
+/// As [`check_resumable`].
+pub fn check_resumable_data_aside(
+    current: &Config,
+    stored_toml: &str,
+) -> Result<(), CheckpointError> {
+    compare(current, stored_toml, &DATA_KEYS)
+}
+
+fn compare(current: &Config, stored_toml: &str, also_free: &[&str]) -> Result<(), CheckpointError> {
     let stored = stored_config(stored_toml)?;
     let stored_keys = flat(&stored)?;
     let current_keys = flat(current)?;
@@ -43,6 +61,7 @@ pub fn check_resumable(current: &Config, stored_toml: &str) -> Result<(), Checkp
     let mut keys: Vec<&String> = stored_keys.keys().chain(current_keys.keys()).collect();
     keys.sort();
     keys.dedup();
+    let is_free = |key: &str| is_free(key) || also_free.contains(&key);
     for key in keys.into_iter().filter(|key| !is_free(key)) {
         let (stored, current) = (stored_keys.get(key), current_keys.get(key));
         let derived = key == DERIVED_KEY && (stored.is_none() || current.is_none());

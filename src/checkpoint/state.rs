@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::DatasetIdentity;
 use crate::ops::gemm::Table;
 use crate::step::loss_scale::LossScale;
 use crate::step::recovery::Recovery;
@@ -17,6 +18,9 @@ pub struct TrainState {
     pub step: u64,
     pub seed: u64,
     pub sequences_per_step: usize,
+    /// The data of the run; absent in checkpoints from before it was stored.
+    #[serde(default)]
+    pub dataset: Option<DatasetIdentity>,
     /// Rung of the run; a run that goes on at the same rung is the same bit for bit.
     #[serde(default)]
     pub rung: Option<Rung>,

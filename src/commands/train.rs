@@ -88,6 +88,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         because: &found.because,
     };
     let plan = request.plan()?;
+    start.check_dataset(&dataset, &mut reporter)?;
     dataset.require(plan.model.block_size, plan.model.vocab_size)?;
 
     let memory = Memory::limited(

@@ -1,6 +1,8 @@
 //! The sizes of a run that starts from weights: theirs, and not another model's.
 
-use crate::checkpoint::{Checkpoint, check_resumable, find_weights, hub_cache, stored_config};
+use crate::checkpoint::{
+    Checkpoint, check_resumable, check_resumable_data_aside, find_weights, hub_cache, stored_config,
+};
 use crate::config::{Config, GivenSizes};
 use crate::error::{Error, Result};
 use crate::plan::{GPT2_VOCAB, PlanError};
@@ -22,12 +24,17 @@ pub(super) fn settled(config: Config, given: &GivenSizes, start: &Start) -> Resu
 /// A run that began with weights, or is resumed as nanoGPT's `init_from = "resume"` does it, need not repeat sizes.
 fn of_checkpoint(config: Config, given: &GivenSizes, checkpoint: &Checkpoint) -> Result<Config> {
     let stored = &checkpoint.config_toml;
+    // A dataset that is known by its contents may have another name: [`Start::check_dataset`].
+    let check = match checkpoint.state.dataset {
+        Some(_) => check_resumable_data_aside,
+        None => check_resumable,
+    };
     if config.train.init_from == "scratch" {
-        check_resumable(&config, stored)?;
+        check(&config, stored)?;
         return Ok(config);
     }
     let completed = given.completed(&config, &stored_config(stored)?);
-    check_resumable(&completed, stored)?;
+    check(&completed, stored)?;
     of_weights(&completed, given, &checkpoint.dims)
 }
 

@@ -70,6 +70,7 @@ impl<'a> Session<'a> {
                 step: 0,
                 seed: plan.step.seed.0,
                 sequences_per_step: plan.step.sequences_per_step,
+                dataset: Some(dataset.identity.clone()),
                 rung: Some(trainer.rung()),
                 recoveries: Vec::new(),
                 tokens_seen: 0,

@@ -118,6 +118,7 @@ fn state(step: u64) -> TrainState {
         step,
         seed: u64::MAX - 1,
         sequences_per_step: 480,
+        dataset: None,
         rung: Some(Rung {
             micro_batch: 12,
             recompute: Recompute::GeluLn,

@@ -4,7 +4,10 @@ mod damage;
 mod files;
 mod foreign;
 mod identity;
+#[path = "../process/mod.rs"]
+mod process;
 mod requirements;
+mod runs;
 mod vocabulary;
 mod windows;
 
