@@ -8,6 +8,7 @@ use super::error::hub_name;
 use super::foreign::{ForeignError, weights_of_others};
 use super::pretrained::INDEX;
 use super::{CheckpointError, MODEL, MODEL_CONFIG};
+use crate::terms::expand_home;
 
 /// The cache of Hugging Face's tools, from `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` or
 /// the home folder, in their order. The only place where this room reads the environment; call it at launch.
@@ -15,7 +16,7 @@ pub fn hub_cache() -> PathBuf {
     let named = |key| {
         env::var_os(key)
             .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
+            .map(expand_home)
     };
     named("HF_HUB_CACHE")
         .or_else(|| named("HUGGINGFACE_HUB_CACHE"))

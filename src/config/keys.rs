@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 use super::{DeviceRequest, MemoryLimit};
+use crate::terms::expand_home;
 
 /// A key of the configuration. Names are unique across sections.
 #[derive(Debug)]
@@ -30,8 +31,9 @@ pub(super) enum Domain {
     Device,
     /// Bytes above 0, as text with a unit or as a whole number.
     Size,
-    /// Any text that is not empty, with its meaning.
-    Text(&'static str),
+    /// A path, with its meaning. `~` at its start is the home folder; what else a shell would expand is refused, because
+    /// it is more likely a slip than a name.
+    Path(&'static str),
 }
 
 const AUTO: &str = "auto";
@@ -44,7 +46,7 @@ const FRACTION: Domain = Domain::Number("a number from 0 up to, but not includin
 });
 const POSITIVE: Domain = Domain::Number("a number above 0", |x| x > 0.0 && x.is_finite());
 const NOT_NEGATIVE: Domain = Domain::Number("a number, 0 or more", |x| x >= 0.0 && x.is_finite());
-const TOKEN_FILES: Domain = Domain::Text("a path or a `*` pattern");
+const TOKEN_FILES: Domain = Domain::Path("a path or a `*` pattern");
 
 pub(super) const KEYS: &[Key] = &[
     key("model", "n_layer", Domain::Whole(1..=4096)),
@@ -56,14 +58,14 @@ pub(super) const KEYS: &[Key] = &[
     key("model", "bias", Domain::Switch),
     key("model", "dropout", FRACTION),
     key("model", "gelu", Domain::Choice(&["tanh", "erf"])),
-    key("data", "dataset", Domain::Text("the name of a dataset")),
-    key("data", "data_dir", Domain::Text("a folder")),
+    key("data", "dataset", Domain::Path("the name of a dataset")),
+    key("data", "data_dir", Domain::Path("a folder")),
     key("data", "train_bin", TOKEN_FILES),
     key("data", "val_bin", TOKEN_FILES),
     key(
         "train",
         "init_from",
-        Domain::Text(
+        Domain::Path(
             "`scratch`, `resume`, `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl` or a folder",
         ),
     ),
@@ -88,7 +90,7 @@ pub(super) const KEYS: &[Key] = &[
     key("eval", "eval_iters", COUNT),
     key("eval", "eval_batch_size", COUNT),
     key("eval", "eval_only", Domain::Switch),
-    key("checkpoint", "out_dir", Domain::Text("a folder")),
+    key("checkpoint", "out_dir", Domain::Path("a folder")),
     key("checkpoint", "checkpoint_interval", COUNT),
     key("checkpoint", "keep", COUNT),
     key("system", "device", Domain::Device),
@@ -129,34 +131,6 @@ pub(super) const STEP_SIZE: [&str; 3] = [
     "tokens_per_step",
 ];
 
-/// nanoGPT's keys that taper does not have, each with an alternative.
-const NANOGPT: &[(&str, &str)] = &[
-    (
-        "always_save_checkpoint",
-        "remove it: the newest `checkpoint.keep` checkpoints and the best one always stay",
-    ),
-    ("compile", "remove it: nothing is compiled at run time"),
-    ("wandb_log", METRICS),
-    ("wandb_project", METRICS),
-    ("wandb_run_name", METRICS),
-];
-
-const METRICS: &str = "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`";
-
-/// nanoGPT's values of a key that taper does not have, each with an alternative.
-const NANOGPT_VALUES: &[(&str, &[&str], &str)] = &[
-    (
-        "device",
-        &["mps"],
-        "write `auto`: it takes the best device that taper can use here",
-    ),
-    (
-        "backend",
-        &["nccl", "gloo"],
-        "remove it: taper trains in one process",
-    ),
-];
-
 const fn key(section: &'static str, name: &'static str, domain: Domain) -> Key {
     Key {
         section,
@@ -173,12 +147,6 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
     KEYS.chunk_by(|a, b| a.section == b.section)
         .map(|keys| keys[0].section)
-}
-
-/// The alternative to a key of nanoGPT's that taper does not have.
-pub(super) fn nanogpt_answer(name: &str) -> Option<&'static str> {
-    let (_, answer) = NANOGPT.iter().find(|(key, _)| *key == name)?;
-    Some(answer)
 }
 
 /// The candidate that is nearest to what was typed, if one is near.
@@ -220,7 +188,7 @@ impl Domain {
             Domain::Device => value
                 .as_str()
                 .is_some_and(|text| text.parse::<DeviceRequest>().is_ok()),
-            Domain::Text(_) => value.as_str().is_some_and(|text| !text.is_empty()),
+            Domain::Path(_) => value.as_str().is_some_and(is_plain_path),
         }
     }
 
@@ -239,7 +207,9 @@ impl Domain {
             Domain::Size => MemoryLimit::EXPECTED.into(),
             Domain::Choice(choices) => list(choices.iter().copied(), "or"),
             Domain::Device => DeviceRequest::EXPECTED.into(),
-            Domain::Text(expected) => format!("text in quotes: {expected}"),
+            Domain::Path(expected) => format!(
+                "text in quotes: {expected}; `~/` at its start is your home folder, and nothing else is expanded"
+            ),
         }
     }
 
@@ -257,13 +227,16 @@ impl Domain {
             // Numbers that Python would take: 5e3 for a count.
             Domain::Whole(_) => vec![
                 text.into(),
-                text.parse().map(whole_text).unwrap_or_default(),
+                text.replace('_', "")
+                    .parse()
+                    .map(whole_text)
+                    .unwrap_or_default(),
             ],
             Domain::AutoOrCount => [Domain::Choice(&[AUTO]), SIZE]
                 .iter()
                 .filter_map(|domain| domain.meant(value, raw))
                 .collect(),
-            Domain::Number(..) => vec![text.into()],
+            Domain::Number(..) => vec![text.into(), with_zeros(text)],
             // A number without its unit: a card's memory is given in GiB.
             Domain::Size => vec![format!("\"{text}GiB\"")],
             Domain::Choice(choices) => nearest(&text.to_lowercase(), choices.iter().copied())
@@ -273,7 +246,10 @@ impl Domain {
                 "gpu" => vec!["\"cuda\"".into()],
                 text => vec![format!("\"{text}\"")],
             },
-            Domain::Text(_) => vec![format!("\"{text}\"")],
+            Domain::Path(_) => vec![
+                format!("\"{text}\""),
+                format!("\"{}\"", without_home_variable(text)),
+            ],
         };
         candidates.into_iter().find(|candidate| {
             DeValue::parse(candidate).is_ok_and(|parsed| self.admits(parsed.get_ref()))
@@ -281,16 +257,42 @@ impl Domain {
     }
 }
 
-impl Key {
-    /// The alternative to a value that nanoGPT has and taper does not.
-    pub fn nanogpt_value_answer(&self, value: &DeValue) -> Option<&'static str> {
-        let value = value.as_str()?;
-        // nanoGPT's devices may carry an index, `cuda:0`.
-        let name = value.split(':').next().unwrap_or_default();
-        let (_, _, answer) = NANOGPT_VALUES
-            .iter()
-            .find(|(key, values, _)| *key == self.name && values.contains(&name))?;
-        Some(answer)
+/// A number as TOML has it, `0.001` and `1.0`, where Python takes `.001` and `1.` too.
+fn with_zeros(text: &str) -> String {
+    let (sign, digits) = match text.strip_prefix(['+', '-']) {
+        Some(digits) => (&text[..1], digits),
+        None => ("", text),
+    };
+    let (fraction, exponent) = match digits.find(['e', 'E']) {
+        Some(at) => digits.split_at(at),
+        None => (digits, ""),
+    };
+    let before = if fraction.starts_with('.') { "0" } else { "" };
+    let after = if fraction.ends_with('.') { "0" } else { "" };
+    format!("{sign}{before}{fraction}{after}{exponent}")
+}
+
+/// Whether a path is one as it is written, apart from `~` at its start: no other account's home, no variable, and no
+/// zero, which no system takes.
+fn is_plain_path(text: &str) -> bool {
+    let is_variable = |(at, _): (usize, &str)| {
+        let next = text[at + 1..].chars().next();
+        next.is_some_and(|c| c == '{' || c == '_' || c.is_ascii_alphabetic())
+    };
+    !text.is_empty()
+        && !text.contains('\0')
+        && !text.match_indices('$').any(is_variable)
+        && !expand_home(text).to_string_lossy().starts_with('~')
+}
+
+/// `$HOME/x` as `~/x`.
+fn without_home_variable(text: &str) -> String {
+    let rest = text
+        .strip_prefix("$HOME")
+        .or_else(|| text.strip_prefix("${HOME}"));
+    match rest {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("~{rest}"),
+        _ => text.into(),
     }
 }
 

@@ -15,7 +15,7 @@ pub struct SystemConfig {
     pub device: DeviceRequest,
     /// The precision of the computation.
     pub dtype: DtypeRequest,
-    /// CPU threads; when absent, every core the process may use. taper's own key.
+    /// CPU threads, at most the cores that the process may use; when absent, all of them. taper's own key.
     pub threads: Option<usize>,
     /// The most memory of the device that taper may hold, such as `11.69GiB` or a number of bytes;
     /// when absent, what is free. taper's own key.

@@ -12,6 +12,7 @@ use reader::ConfigReader;
 
 use crate::terms::Gelu;
 
+pub use doubts::Doubt;
 pub use error::{ConfigError, Diagnostic};
 pub use given::{GivenSizes, SizeConflict};
 pub use machine::{
@@ -19,13 +20,16 @@ pub use machine::{
     SystemConfig,
 };
 pub use memory_limit::{MemoryLimit, NotASize};
-pub use presets::{PRESETS, Preset};
+pub use nanogpt::setting;
+pub use presets::{PRESETS, Preset, nearest as nearest_preset};
 
+mod doubts;
 mod error;
 mod given;
 mod keys;
 mod machine;
 mod memory_limit;
+mod nanogpt;
 mod presets;
 mod reader;
 mod rules;

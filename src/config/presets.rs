@@ -4,7 +4,10 @@ use std::path::Path;
 
 use super::error::{ConfigError, SourceText};
 use super::keys;
-use crate::terms::FileError;
+use crate::terms::{expand_home, read_text};
+
+/// Far more than a configuration has.
+const LARGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// A configuration that ships in the binary.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ pub const PRESETS: &[Preset] = presets![
 /// # Errors
 /// [`ConfigError`] when there is neither, or the file cannot be read.
 pub(super) fn locate(name: &str) -> Result<SourceText, ConfigError> {
-    let path = Path::new(name);
+    let path = &expand_home(name);
     let bare = name.strip_suffix(".toml").unwrap_or(name);
     let preset = PRESETS.iter().find(|preset| preset.name == bare);
     match preset {
@@ -59,13 +62,13 @@ pub(super) fn locate(name: &str) -> Result<SourceText, ConfigError> {
         None if !path.exists() => Err(ConfigError::NotFound { name: name.into() }),
         _ => Ok(SourceText {
             file: Some(name.into()),
-            text: std::fs::read_to_string(path).map_err(FileError::at("read", path))?,
+            text: read_text("read", path, LARGEST_FILE_BYTES)?,
         }),
     }
 }
 
 /// The preset that somebody who typed `name`, perhaps with folders, is likely to mean.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
+pub fn nearest(name: &str) -> Option<&'static str> {
     let stem = Path::new(name).file_stem()?.to_str()?;
     // nanoGPT's files are called config/train_shakespeare_char.py.
     let stem = stem.strip_prefix("train_").unwrap_or(stem);

@@ -10,7 +10,9 @@ use toml::de::{DeTable, DeValue};
 use super::Config;
 use super::error::{ConfigError, Diagnostic, SET, SourceText};
 use super::keys::{self, Domain, Key, STEP_SIZE};
+use super::nanogpt;
 use super::rules::{self, Conflict};
+use crate::terms::expand_home;
 
 /// The values read so far, in the order given, and their defects.
 #[derive(Default)]
@@ -28,6 +30,20 @@ struct Given<'a> {
     value: Spanned<DeValue<'a>>,
 }
 
+impl<'a> Given<'a> {
+    /// The value, with a home folder in place of `~` if it is a path.
+    fn expanded(&self) -> Spanned<DeValue<'a>> {
+        let value = self.value.get_ref();
+        match (&self.key.domain, value.as_str()) {
+            (Domain::Path(_), Some(path)) => {
+                let path = expand_home(path).to_string_lossy().into_owned();
+                Spanned::new(self.value.span(), DeValue::String(path.into()))
+            }
+            _ => self.value.clone(),
+        }
+    }
+}
+
 impl<'a> ConfigReader<'a> {
     pub fn read_file(&mut self, file: &'a SourceText) {
         let table = match DeTable::parse(&file.text) {
@@ -41,7 +57,8 @@ impl<'a> ConfigReader<'a> {
             match (section, value.into_inner()) {
                 (Some(section), DeValue::Table(entries)) => {
                     for (name, value) in entries {
-                        let key = self.find(file, Some(section), name.get_ref(), name.span());
+                        let text = value.get_ref().as_str().unwrap_or_default();
+                        let key = self.find(file, Some(section), name.get_ref(), name.span(), text);
                         if let Some(key) = key {
                             self.give(key, file, value);
                         }
@@ -54,8 +71,8 @@ impl<'a> ConfigReader<'a> {
                     hint: Some(format!("write `[{section}]`, and its keys below it")),
                 }),
                 (None, DeValue::Table(_)) => self.unknown_section(file, name, span),
-                (None, _) => {
-                    self.find(file, None, name, span);
+                (None, value) => {
+                    self.find(file, None, name, span, value.as_str().unwrap_or_default());
                 }
             }
         }
@@ -85,7 +102,8 @@ impl<'a> ConfigReader<'a> {
             return self.unknown_section(set, section, SET.len()..SET.len() + section.len());
         }
         let span = path.len() - name.len()..path.len();
-        if let Some(key) = self.find(set, section, name, span) {
+        let value = set.text[value_start..].trim_matches([' ', '"', '\'']);
+        if let Some(key) = self.find(set, section, name, span, value) {
             self.give(key, set, set_value(key, set, value_start));
         }
     }
@@ -110,7 +128,7 @@ impl<'a> ConfigReader<'a> {
                 .iter()
                 .filter(|given| given.key.section == section);
             let entries: DeTable = entries
-                .map(|given| (text(given.key.name), given.value.clone()))
+                .map(|given| (text(given.key.name), given.expanded()))
                 .collect();
             root.insert(text(section), Spanned::new(0..0, DeValue::Table(entries)));
         }
@@ -134,13 +152,15 @@ impl<'a> ConfigReader<'a> {
         Ok(config)
     }
 
-    /// The key of this name, which must belong to `section`; a `--set` may leave the section out.
+    /// The key of this name, which must belong to `section`; a `--set` may leave the section out. `value` is the text that
+    /// is given for it, if it is text: nanoGPT has some keys for something else.
     fn find(
         &mut self,
         source: &SourceText,
         section: Option<&str>,
         name: &str,
         span: Range<usize>,
+        value: &str,
     ) -> Option<&'static Key> {
         let in_file = source.file.is_some();
         let Some(key) = keys::find(name) else {
@@ -153,13 +173,14 @@ impl<'a> ConfigReader<'a> {
             Some(section) => format!("`{name}` does not belong to `[{section}]`"),
             None => format!("`{name}` stands outside any section"),
         };
-        let hint = match source.text.split_once('=') {
+        let answer = nanogpt::value_answer(key, value).map(String::from);
+        let hint = answer.unwrap_or_else(|| match source.text.split_once('=') {
             Some((_, value)) if !in_file => {
                 let edit = source.assignment(key.section, name, value);
                 format!("write `{edit}`")
             }
             _ => format!("move it below `[{}]`", key.section),
-        };
+        });
         self.diagnostics.push(Diagnostic {
             what,
             excerpt: Some(source.excerpt(span)),
@@ -188,7 +209,7 @@ impl<'a> ConfigReader<'a> {
             Some(section) if section == key.section => format!("did you mean `{}`?", key.name),
             _ => format!("did you mean `{}` of `[{}]`?", key.name, key.section),
         });
-        let answer = keys::nanogpt_answer(name);
+        let answer = nanogpt::answer(name);
         let (what, expected) = match answer {
             Some(_) => (format!("taper does not have nanoGPT's `{name}`"), None),
             None => (format!("unknown key `{name}`{within}"), Some(expected)),
@@ -260,8 +281,8 @@ fn set_value<'a>(key: &Key, set: &'a SourceText, start: usize) -> Spanned<DeValu
     let start = start + (set.text[start..].len() - set.text[start..].trim_start().len());
     let span = start..start + raw.len();
     let value = match DeValue::parse(raw).map(Spanned::into_inner) {
-        // For a key with text, `out_dir=2024` means the text.
-        Ok(value) if value.is_str() || !matches!(key.domain, Domain::Text(_)) => value,
+        // For a path, `out_dir=2024` means the text.
+        Ok(value) if value.is_str() || !matches!(key.domain, Domain::Path(_)) => value,
         _ => DeValue::String(Cow::Borrowed(raw)),
     };
     Spanned::new(span, value)
@@ -270,7 +291,11 @@ fn set_value<'a>(key: &Key, set: &'a SourceText, start: usize) -> Spanned<DeValu
 fn value_diagnostic(key: &Key, source: &SourceText, value: &Spanned<DeValue>) -> Diagnostic {
     let raw = source.text.get(value.span()).unwrap_or_default();
     let shown = raw.lines().next().unwrap_or_default();
-    let answer = key.nanogpt_value_answer(value.get_ref()).map(String::from);
+    let text = value.get_ref().as_str().unwrap_or_default();
+    let answer = match text {
+        "None" | "null" => Some("leave it out: a key that is absent has its default".into()),
+        _ => nanogpt::value_answer(key, text).map(String::from),
+    };
     let meant = key.domain.meant(value.get_ref(), raw).map(|meant| {
         let edit = source.assignment(key.section, key.name, &meant);
         format!("write `{edit}`")
@@ -290,7 +315,7 @@ fn value_diagnostic(key: &Key, source: &SourceText, value: &Spanned<DeValue>) ->
 fn syntax_diagnostic(file: &SourceText, error: &toml::de::Error) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
     let culprit = file.text.get(span.clone()).unwrap_or_default();
-    let unquoted = unquoted(file, span.start);
+    let (unquoted, number) = (unquoted(file, span.start), number(file, span.start));
     let excerpt = Some(file.excerpt(span));
     if error.message().starts_with("duplicate key") {
         let first = first_line_with(file, culprit);
@@ -306,9 +331,10 @@ fn syntax_diagnostic(file: &SourceText, error: &toml::de::Error) -> Diagnostic {
     let hint = match culprit {
         "True" | "False" => Some(format!("write `{}`", culprit.to_lowercase())),
         "None" => Some("remove the line: a key that is absent has its default".into()),
-        _ => match unquoted {
-            Some(text) => Some(format!("text needs quotes: `\"{text}\"`")),
-            None => is_sum.then(|| "write the result: TOML does not calculate".into()),
+        _ => match (unquoted, number) {
+            (Some(text), _) => Some(format!("text needs quotes: `\"{text}\"`")),
+            (_, Some((key, meant))) => Some(format!("write `{key} = {meant}`")),
+            _ => is_sum.then(|| "write the result: TOML does not calculate".into()),
         },
     };
     Diagnostic {
@@ -319,15 +345,30 @@ fn syntax_diagnostic(file: &SourceText, error: &toml::de::Error) -> Diagnostic {
     }
 }
 
-/// The value in the line of the character at `position`, if it would be valid in quotes.
-fn unquoted(file: &SourceText, position: usize) -> Option<&str> {
+/// The key and the raw value in the line of the character at `position`.
+fn assignment_at(file: &SourceText, position: usize) -> Option<(&'static Key, &str)> {
     let before = file.text.get(..position)?;
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = file.text[line_start..].lines().next()?;
     let (name, value) = line.split_once('=')?;
-    let value = value.split('#').next()?.trim();
+    Some((keys::find(name.trim())?, value.split('#').next()?.trim()))
+}
+
+/// The key and the value in the line of the character at `position`, if it is a number that Python would take.
+fn number(file: &SourceText, position: usize) -> Option<(&'static str, String)> {
+    let (key, value) = assignment_at(file, position)?;
+    let meant = key
+        .domain
+        .meant(&DeValue::String(Cow::Borrowed(value)), value)?;
+    meant.parse::<f64>().ok()?;
+    Some((key.name, meant))
+}
+
+/// The value in the line of the character at `position`, if it would be valid in quotes.
+fn unquoted(file: &SourceText, position: usize) -> Option<&str> {
+    let (key, value) = assignment_at(file, position)?;
     let as_text = DeValue::String(Cow::Borrowed(value));
-    let valid = keys::find(name.trim())?.domain.admits(&as_text);
+    let valid = key.domain.admits(&as_text);
     (valid && !value.contains(['"', '\'', '\\'])).then_some(value)
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::NotUtf8;
+
 /// A file operation that failed; `action` is a verb phrase such as "read" or "create".
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} `{}`", path.display())]
@@ -25,6 +27,13 @@ impl FileError {
 
     /// The next thing to do, for the failures that users meet.
     pub fn hint(&self) -> Option<String> {
+        let other = self
+            .source
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<NotUtf8>());
+        if let Some(other) = other {
+            return Some(other.hint(&self.path));
+        }
         match self.source.kind() {
             io::ErrorKind::NotFound => Some(format!(
                 "check the path: nothing exists at `{}`",
@@ -34,7 +43,7 @@ impl FileError {
                 Some("check the permissions of the file and its folder".into())
             }
             io::ErrorKind::StorageFull => {
-                Some("free some disk space, then run the same command with `--resume`".into())
+                Some("free some disk space, then run the same command again".into())
             }
             io::ErrorKind::FileTooLarge => Some(
                 "allow larger files with `ulimit -f unlimited`, then run the same command".into(),

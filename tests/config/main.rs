@@ -8,6 +8,7 @@ use taper::config::ConfigError;
 mod messages;
 mod presets;
 mod round_trip;
+mod slips;
 mod values;
 
 /// A folder with `my.toml`, and the path of that file.

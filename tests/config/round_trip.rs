@@ -91,7 +91,7 @@ fn optimizers() -> impl Strategy<Value = OptimizerConfig> {
 
 fn trainings() -> impl Strategy<Value = TrainConfig> {
     // `\PC`: any character that can be shown, quotes and backslashes among them.
-    let run = ("\\PC{1,20}", any::<u64>(), any::<u64>(), 1..u64::MAX);
+    let run = (paths("\\PC{1,20}"), any::<u64>(), any::<u64>(), 1..u64::MAX);
     (run, batch_sizes(), 0..4_usize, 1..1000_usize).prop_map(
         |((init_from, seed, max_iters, log_interval), batch_size, spelling, size)| TrainConfig {
             init_from,
@@ -107,6 +107,12 @@ fn trainings() -> impl Strategy<Value = TrainConfig> {
     )
 }
 
+/// Texts of this pattern that are paths as they are written: without what a shell would expand.
+fn paths(pattern: &'static str) -> impl Strategy<Value = String> {
+    let plain = |text: &String| !text.starts_with('~') && !text.contains(['$', '\0']);
+    pattern.prop_filter("a plain path", plain)
+}
+
 fn batch_sizes() -> impl Strategy<Value = BatchSize> {
     prop_oneof![
         Just(BatchSize::Auto),
@@ -116,12 +122,12 @@ fn batch_sizes() -> impl Strategy<Value = BatchSize> {
 
 fn files() -> impl Strategy<Value = (DataConfig, CheckpointConfig)> {
     let bins = (
-        proptest::option::of("\\PC{1,20}"),
-        proptest::option::of("\\PC{1,20}"),
+        proptest::option::of(paths("\\PC{1,20}")),
+        proptest::option::of(paths("\\PC{1,20}")),
     );
-    let data = ("\\PC{1,20}", "\\PC{1,20}", bins);
+    let data = (paths("\\PC{1,20}"), paths("\\PC{1,20}"), bins);
     let checkpoint = (
-        "(?s).{1,20}",
+        paths("(?s).{1,20}"),
         proptest::option::of(1..u64::MAX),
         1..usize::MAX,
     );
