@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Amx, Avx512Bf16, Cpu, DeviceProfile, Hardware};
+use super::{Amx, Avx512Bf16, Cpu, DeviceProfile, Hardware, mappable_bytes};
 use crate::terms::VectorExtension;
 
 const KIB: u64 = 1024;
@@ -22,6 +22,7 @@ impl DeviceProfile {
                 cores: std::thread::available_parallelism().ok().map(usize::from),
                 vector_extensions: vector_extensions(),
                 process_bytes: resident_bytes(),
+                mappable_bytes: mappable_bytes(),
             }),
         }
     }

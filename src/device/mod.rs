@@ -13,6 +13,7 @@ mod find;
 mod gpu;
 mod instructions;
 mod libraries;
+mod limits;
 pub mod named;
 mod nvml;
 mod requirements;
@@ -35,6 +36,7 @@ pub use instructions::{Amx, Avx512Bf16};
 #[cfg(feature = "cuda")]
 pub use libraries::load as load_libraries;
 pub use libraries::{FoundLibrary, Libraries, MissingLibrary};
+pub use limits::{mappable_bytes, share_one_heap_where_limited};
 pub use nvml::gpus;
 pub use requirements::{OLDEST_CUDA, REQUIREMENTS, Requirement};
 
@@ -69,6 +71,8 @@ pub struct Cpu {
     pub vector_extensions: Vec<VectorExtension>,
     /// Memory that this process already held when it was probed; not part of `available_bytes`.
     pub process_bytes: Option<u64>,
+    /// Memory that `ulimit -v` or `ulimit -d` lets this process map beside what it has; `None` without such a limit.
+    pub mappable_bytes: Option<u64>,
 }
 
 /// A CUDA GPU. Rates are dense (no structured sparsity), in operations or bytes per second.

@@ -14,7 +14,7 @@ use crate::faults::Site;
 use crate::units;
 
 pub use ledger::{Memory, Pool, Refused};
-pub(crate) use passing::passing_buffer;
+pub(crate) use passing::{SPARE_BYTES, has_spare, passing_buffer};
 
 /// Purpose of a buffer; the memory table is summed by group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -1,4 +1,4 @@
-//! Short-lived buffers of the host.
+//! Short-lived buffers of the host, and room for what cannot be refused.
 
 use std::collections::TryReserveError;
 
@@ -15,4 +15,13 @@ pub(crate) fn passing_buffer<T>(len: usize) -> Result<Vec<T>, TryReserveError> {
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(len.max(1 + 2 * KEPT_BYTES / size_of::<T>()))?;
     Ok(buffer)
+}
+
+/// Room that a buffer of the host must leave: for stacks, for packed operands and for all the small allocations whose
+/// refusal would end the process. More than [`KEPT_BYTES`], so that looking for it leaves nothing behind.
+pub(crate) const SPARE_BYTES: usize = KEPT_BYTES + (64 << 10);
+
+/// Whether the system would still give [`SPARE_BYTES`]. Pages that are never written take no memory.
+pub(crate) fn has_spare() -> bool {
+    Vec::<u8>::new().try_reserve_exact(SPARE_BYTES).is_ok()
 }

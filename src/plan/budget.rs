@@ -1,8 +1,8 @@
 //! The memory that a run may hold, and the part of it that is not for its buffers.
 
-use crate::device::{DeviceProfile, GpuProcess, Hardware};
+use crate::device::{Cpu, DeviceProfile, GpuProcess, Hardware};
 use crate::faults::Faults;
-use crate::memory::{Group, Memory, Row, total_bytes};
+use crate::memory::{Group, Memory, Row, SPARE_BYTES, total_bytes};
 use crate::ops::gemm;
 use crate::terms::Choice;
 use crate::units::bytes;
@@ -35,6 +35,9 @@ const POOL_BLOCK_BYTES: u64 = 2 * MIB;
 /// Code, tables and stacks that a run touches after it was planned.
 const CPU_PROCESS_BYTES: u64 = 2 * MIB;
 
+/// Stack of a thread, as Rust maps it.
+const STACK_BYTES: u64 = 2 * MIB;
+
 /// Operands that each thread of a GEMM packs for itself: a level-2 cache full.
 const PACKED_PER_THREAD_BYTES: u64 = 2 * MIB;
 
@@ -42,6 +45,21 @@ const PACKED_PER_THREAD_BYTES: u64 = 2 * MIB;
 /// device's free memory is known.
 pub(super) fn budget(device: &DeviceProfile, limit: Option<u64>) -> Choice<Option<u64>> {
     let (there, because) = match (&device.hardware, device.available_bytes) {
+        (
+            Hardware::Cpu(Cpu {
+                mappable_bytes: Some(mappable),
+                process_bytes,
+                ..
+            }),
+            available,
+        ) if available.is_none_or(|available| *mappable < available) => {
+            let most = process_bytes.unwrap_or(0) + mappable;
+            let because = format!(
+                "a limit of this process, `ulimit -v` or `-d`, leaves {} to map",
+                bytes(*mappable)
+            );
+            (Some(most), because)
+        }
         (_, None) => (
             None,
             "the system does not tell how much there is".to_owned(),
@@ -113,13 +131,18 @@ pub(super) fn reserve(device: &DeviceProfile, threads: usize, packed_bytes: usiz
     match &device.hardware {
         Hardware::Cpu(cpu) => {
             let packed = threads as u64 * PACKED_PER_THREAD_BYTES + packed_bytes as u64;
-            vec![
+            let mut rows = vec![
                 row(
                     "process",
                     cpu.process_bytes.unwrap_or(0) + CPU_PROCESS_BYTES,
                 ),
                 row("packed operands", packed),
-            ]
+            ];
+            if cpu.mappable_bytes.is_some() {
+                let stacks = threads as u64 * STACK_BYTES;
+                rows.push(row("spare address space", SPARE_BYTES as u64 + stacks));
+            }
+            rows
         }
         Hardware::Cuda(cuda) => {
             let mut rows = vec![

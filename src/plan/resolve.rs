@@ -203,6 +203,13 @@ pub(super) fn recomputes(config: &Config) -> &'static [Recompute] {
 
 pub(super) fn threads(config: &Config, device: &DeviceProfile) -> Choice<usize> {
     match (config.system.threads, device.cores()) {
+        (Some(asked), Some(cores)) if asked > cores => Choice {
+            value: cores,
+            because: format!(
+                "`system.threads` says {asked}, and this process may use {cores} cores: more threads would wait for \
+                 one another"
+            ),
+        },
         (Some(value), _) => Choice {
             value,
             because: "`system.threads` says so".into(),

@@ -28,6 +28,7 @@ fn healthy() -> Machine {
                 cores: Some(16),
                 vector_extensions: vec![taper::terms::VectorExtension::Avx2],
                 process_bytes: None,
+                mappable_bytes: None,
             }),
         },
         architecture: "x86_64",

@@ -250,7 +250,7 @@ fn cards_have_no_threads_and_cpus_say_whose_theirs_are() {
     let plan = on_card(config("quickstart", ""), "t4").plan();
     assert!(plan.choices.iter().all(|choice| choice.name != "threads"));
     assert!(matches!(card("t4").hardware, Hardware::Cuda(_)));
-    let threads = |sets| {
+    let threads = |sets: &str| {
         let plan = Asked::new(config("quickstart", sets), cpu(6, &[]), 96).plan();
         let (value, because) = choice(&plan, "threads");
         (value.to_owned(), because.to_owned())
@@ -261,6 +261,11 @@ fn cards_have_no_threads_and_cpus_say_whose_theirs_are() {
         threads("system.threads=3"),
         ("3".to_owned(), "`system.threads` says so".to_owned())
     );
+    for most in [64, 4096] {
+        let (value, because) = threads(&format!("system.threads={most}"));
+        assert_eq!(value, "6", "more than the cores only wait");
+        assert!(because.starts_with(&format!("`system.threads` says {most}")));
+    }
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn cpu(cores: usize, vector_extensions: &[VectorExtension]) -> DeviceProfile {
             cores: Some(cores),
             vector_extensions: vector_extensions.to_vec(),
             process_bytes: Some(100 << 20),
+            mappable_bytes: None,
         }),
     }
 }

@@ -25,6 +25,7 @@ fn startup() -> Startup {
                 cores: Some(2),
                 vector_extensions: vec![VectorExtension::Avx2, VectorExtension::Avx512],
                 process_bytes: None,
+                mappable_bytes: None,
             }),
         },
         model: ModelDims {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::memory::{AllocationError, Memory, Refused};
+use crate::memory::{AllocationError, Memory, Refused, has_spare};
 use crate::ops::backend::{Buffer, BufferSpec, ElementType, Values, ValuesMut};
 use crate::ops::loops::Element;
 
@@ -30,6 +30,9 @@ pub(super) fn zeros<T: Copy>(
         buffer
             .try_reserve_exact(spec.len)
             .map_err(|_| Refused::OutOfMemory)?;
+        if !has_spare() {
+            return Err(Refused::OutOfMemory);
+        }
         // Writing the zeros touches every page now, rather than in the first step.
         buffer.resize(spec.len, zero);
         Ok(buffer)
