@@ -1,5 +1,7 @@
 //! The command line: its verbs, and the list of presets.
 
+mod habits;
+
 use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
@@ -8,6 +10,8 @@ use crate::commands::plan::PlanArgs;
 use crate::commands::prepare::PrepareArgs;
 use crate::commands::sample::SampleArgs;
 use crate::commands::train::TrainArgs;
+
+pub use habits::hint;
 
 /// Trains GPT-2 on whatever machine you have
 #[derive(Debug, Parser)]

@@ -13,11 +13,13 @@ use crate::device::DeviceError;
 use crate::interrupt::InterruptError;
 use crate::memory::{AllocationError, OutOfMemory, Recoverable};
 use crate::plan::PlanError;
+use crate::report::OutputError;
 use crate::sampling::SamplingError;
 use crate::session::SessionError;
 use crate::terms::FileError;
 use crate::tokenizer::TokenizerError;
 use crate::trial::TrialError;
+use crate::units::bytes;
 
 /// Anything that stops a command.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,8 @@ pub enum Error {
     Sampling(#[from] SamplingError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A request that cannot be carried out as made; both texts are complete.
     #[error("{what}")]
     Usage { what: String, hint: String },
@@ -57,6 +61,13 @@ pub enum Error {
         threads: usize,
         source: rayon::ThreadPoolBuildError,
     },
+    /// `ulimit -v` or `ulimit -d` leaves too little to start with.
+    #[error(
+        "a limit of this process, `ulimit -v` or `-d`, leaves {} to map, and a start takes {}",
+        bytes(*left),
+        bytes(*needed)
+    )]
+    AddressSpace { left: u64, needed: u64 },
     /// `taper doctor` found something; its report names each problem.
     #[error("{problems} {} that can stop a run", if *problems == 1 { "problem" } else { "problems" })]
     Unfit { problems: usize },
@@ -100,11 +111,14 @@ impl Error {
             Error::Session(e) => e.hint(),
             Error::Sampling(e) => e.hint(),
             Error::File(e) => e.hint(),
+            Error::Output(e) => Some(e.hint()),
             Error::Usage { hint, .. } => Some(hint.clone()),
             Error::Threads { .. } => Some(
-                "ask for fewer: `--set system.threads=1` when training, `--threads 1` when sampling"
+                "ask for fewer: `--set system.threads=1` when training, `--threads 1` when sampling; or raise \
+                 `ulimit -u` or `ulimit -v`"
                     .into(),
             ),
+            Error::AddressSpace { .. } => Some("raise it, such as with `ulimit -v unlimited`".into()),
             Error::Unfit { .. } => Some("the report above says what to do about each".into()),
         }
     }

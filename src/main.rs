@@ -1,13 +1,16 @@
 //! The program: reads the command line, runs a verb, explains an error.
 
+use std::env;
 use std::error::Error as _;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Parser;
-use taper::cli::{Cli, Command};
-use taper::commands::{bench, doctor, plan, prepare, sample, train};
-use taper::error::Error;
+use taper::cli::{Cli, Command, hint};
+use taper::commands::{bench, doctor, on_every_core, plan, prepare, sample, train};
+use taper::error::{Error, Result};
 use taper::interrupt::survive_file_size_limit;
+use taper::report::{OutputError, say};
 
 fn main() -> ExitCode {
     #[cfg(feature = "cuda")]
@@ -17,23 +20,42 @@ fn main() -> ExitCode {
     };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(message) => {
-            // Help and version are asked for; everything else is a mistake the user can fix.
-            let code = u8::from(message.use_stderr());
-            let _ = message.print();
-            return ExitCode::from(code);
-        }
+        Err(message) => return answer(&message),
     };
     // Where the system refuses the handler, a file beyond the limit ends the program as it ever did.
     let _ = survive_file_size_limit();
-    let result = match cli.command {
+    ended(on_every_core(|| match cli.command {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Prepare(args) => prepare::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Bench(args) => bench::run(args),
-    };
+    }))
+}
+
+/// Prints clap's answer: help and version, which were asked for, or a mistake the user can fix.
+fn answer(message: &clap::Error) -> ExitCode {
+    if message.use_stderr() {
+        // Nobody may be there to read it; the exit code says so all the same.
+        let _ = message.print();
+        let typed: Vec<String> = env::args_os()
+            .map(|word| word.to_string_lossy().into())
+            .collect();
+        if let Some(hint) = hint(message, &typed) {
+            say(format_args!("hint: {hint}"));
+        }
+        return ExitCode::FAILURE;
+    }
+    match message.print() {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            ended(Err(OutputError::from(error).into()))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn ended(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -51,13 +73,13 @@ fn explain(error: &Error) {
     } else {
         "error"
     };
-    eprintln!("{what}: {error}");
+    say(format_args!("{what}: {error}"));
     let mut cause = error.source();
     while let Some(inner) = cause {
-        eprintln!("  caused by: {inner}");
+        say(format_args!("  caused by: {inner}"));
         cause = inner.source();
     }
     if let Some(hint) = error.hint() {
-        eprintln!("hint: {hint}");
+        say(format_args!("hint: {hint}"));
     }
 }

@@ -10,41 +10,66 @@ pub mod sample;
 pub mod train;
 mod weights;
 
-use std::io::{self, Write};
+use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use rayon::ThreadPool;
+
+use crate::device::{DeviceProfile, mappable_bytes, share_one_heap_where_limited};
 use crate::error::{Error, Result};
 use crate::memory::{AllocationError, Recoverable};
 use crate::plan::{PlanError, Request};
-use crate::terms::FileError;
+use crate::report;
+use crate::terms::expand_home;
+
+/// Address space that a verb takes before it has a plan: its threads, a tokenizer, the room that is checked for.
+const START_BYTES: u64 = 48 << 20;
+
+/// Runs a verb in a pool of a thread for every core, whatever `RAYON_NUM_THREADS` says, or of one where the system
+/// refuses that many. What a verb computes on is its own pool; this one is for work before and after it.
+///
+/// # Errors
+/// [`Error::Threads`] and [`Error::AddressSpace`] when the system has not enough for a start, else what `work` returns.
+pub fn on_every_core(work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    share_one_heap_where_limited();
+    if let Some(left) = mappable_bytes().filter(|left| *left < START_BYTES) {
+        let needed = START_BYTES;
+        return Err(Error::AddressSpace { left, needed });
+    }
+    let cores = DeviceProfile::cpu().cores().unwrap_or(1);
+    let pool = pool(cores).or_else(|_| pool(1))?;
+    pool.install(work)
+}
 
 /// Runs `work` in a pool of `threads` threads.
 ///
 /// # Errors
 /// [`Error::Threads`] when the system refuses them, else what `work` returns.
 fn in_thread_pool<R: Send>(threads: usize, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-    let pool = rayon::ThreadPoolBuilder::new()
+    pool(threads)?.install(work)
+}
+
+fn pool(threads: usize) -> Result<ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
-        .map_err(|source| Error::Threads { threads, source })?;
-    pool.install(work)
+        .map_err(|source| Error::Threads { threads, source })
+}
+
+/// For clap: a path, with the home folder for the `~` of `--flag=~/x`, which not every shell expands.
+fn path_argument() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| expand_home(path))
 }
 
 /// Writes to standard output at once.
 fn print_now(text: &str) -> Result<()> {
-    let mut out = io::stdout();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(Error::io("write to", "standard output".as_ref()))
+    Ok(report::print_now(text)?)
 }
 
 /// Ends the work well when the reader goes away, as `head` does when it has seen enough.
 fn until_reader_leaves(done: Result<()>) -> Result<()> {
     match done {
-        Err(Error::File(FileError { source, .. }))
-            if source.kind() == io::ErrorKind::BrokenPipe =>
-        {
-            Ok(())
-        }
+        Err(Error::Output(error)) if error.is_reader_gone() => Ok(()),
         other => other,
     }
 }

@@ -7,7 +7,7 @@ use crate::data::{DataError, Dataset, DatasetInfo};
 use crate::device::{DeviceProfile, find};
 use crate::error::{Error, Result};
 use crate::plan::{GPT2_VOCAB, Origin, Plan, Request};
-use crate::report::{PlanReport, plan_json, plan_text};
+use crate::report::{PlanReport, plan_json, plan_text, say};
 use crate::terms::{Choice, Job};
 use crate::trial::{self, Trial};
 use crate::units::{bytes, parse_bytes};
@@ -70,6 +70,9 @@ pub fn run(args: PlanArgs) -> Result<()> {
         because: &found.because,
     };
     let plan = request.plan()?;
+    for doubt in config.doubts() {
+        say(format_args!("warning: {doubt}"));
+    }
     let report = PlanReport {
         source: &args.config,
         device,
@@ -161,7 +164,7 @@ pub(super) fn dataset(config: &Config) -> Result<DatasetInfo> {
     match Dataset::open(&config.data) {
         Ok(dataset) => {
             for warning in &dataset.warnings {
-                eprintln!("warning: {warning}");
+                say(format_args!("warning: {warning}"));
             }
             return Ok(dataset.info);
         }

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::commands::path_argument;
 use crate::config::Config;
 use crate::data::prepare::{ExpectedText, PrepareRequest, Prepared, fetch, prepare};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
+use crate::report::say;
 use crate::terms::shell_word;
 use crate::tokenizer::TokenizerKind;
 
@@ -18,16 +20,16 @@ use crate::tokenizer::TokenizerKind;
 pub struct PrepareArgs {
     /// `shakespeare_char` or `shakespeare` (downloaded), or files: UTF-8 text, or .jsonl (or .json) with
     /// one document per line
-    #[arg(required = true, value_name = "DATASET|FILE")]
+    #[arg(required = true, value_name = "DATASET|FILE", value_parser = path_argument())]
     pub inputs: Vec<PathBuf>,
     /// How to encode files [default: gpt2]
     #[arg(long, value_enum)]
     pub tokenizer: Option<TokenizerKind>,
     /// The folder to write to; a dataset in it is replaced [default for a dataset: data/DATASET]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub out: Option<PathBuf>,
     /// A local copy of the dataset's text, instead of the download
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub from: Option<PathBuf>,
     /// The part that becomes val.bin: of the characters of a single text, else of the documents,
     /// however long each is
@@ -47,10 +49,10 @@ pub fn run(args: PrepareArgs) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let prepared = prepare(&request, &progress, interrupt.flag())?;
     for note in &prepared.notes {
-        eprintln!("note: {note}");
+        say(format_args!("note: {note}"));
     }
     if !args.quiet {
-        eprintln!("{}", summary(&request, &prepared)?);
+        say(summary(&request, &prepared)?);
     }
     Ok(())
 }

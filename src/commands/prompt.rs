@@ -6,6 +6,8 @@ use clap::Args;
 
 use super::sample::SampleArgs;
 use crate::error::{Error, Result};
+use crate::report::say;
+use crate::terms::expand_home;
 use crate::tokenizer::Tokenizer;
 
 /// nanoGPT's prompt when there is none.
@@ -21,7 +23,7 @@ pub(super) fn text(asked: Option<&str>, tokenizer: &Tokenizer) -> Result<String>
         return Ok(default(tokenizer));
     };
     if let Some(path) = asked.strip_prefix("FILE:") {
-        let path = Path::new(path);
+        let path = &expand_home(path);
         let bytes = std::fs::read(path).map_err(Error::io("read the prompt from", path))?;
         return decoded(path, bytes);
     }
@@ -61,10 +63,10 @@ fn default(tokenizer: &Tokenizer) -> String {
         .map(|id| tokenizer.decode(&[id]));
     let first = texts.find(|text| !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER));
     let first = first.unwrap_or_default();
-    eprintln!(
+    say(format_args!(
         "note: prompt = {first:?} (the vocabulary's first token; it has no line feed, which is the default; \
          `--prompt` gives another)"
-    );
+    ));
     first
 }
 

@@ -13,9 +13,12 @@ use crate::memory::Memory;
 use crate::model::Program;
 use crate::ops::gemm::{Table, cpu};
 use crate::plan::{check_kernels, memory_of};
+use crate::report::say;
 use crate::sampling::{Generator, SamplingError, SamplingSettings};
 use crate::step::recovery::Recovery;
-use crate::terms::{Effort, Engine, GemmBackend, Inputs, Job, ModelDims, NamedChoice, Precision};
+use crate::terms::{
+    Effort, Engine, GemmBackend, Inputs, Job, ModelDims, NamedChoice, Precision, expand_home,
+};
 use crate::tokenizer::Tokenizer;
 use crate::units::parse_bytes;
 
@@ -63,7 +66,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let tokenizer = tokenizer(&weights)?;
     let prompt = prompt::text(args.prompt.as_deref(), &tokenizer)?;
     let tokens = tokenizer.encode_prompt(&prompt)?;
-    let threads = args.threads.or(DeviceProfile::cpu().cores()).unwrap_or(1);
+    let threads = threads(args.threads);
     let is_end = |token| {
         let ends = tokenizer.is_special(token) && weights.end_of_text.contains(&token);
         ends || Some(token) == tokenizer.end_of_text()
@@ -93,7 +96,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
                     value,
                     because,
                 } = choice;
-                eprintln!("note: {name} = {value} ({because})");
+                say(format_args!("note: {name} = {value} ({because})"));
             }
             generated?;
             print_now(&text.finish())?;
@@ -109,9 +112,24 @@ fn tokenizer(weights: &Pretrained) -> Result<Tokenizer> {
     let found = Tokenizer::of_model(folder, vocab_size)?;
     if found.is_assumed {
         let folder = folder.display();
-        eprintln!("note: `{folder}` has no tokenizer.json; its tokens are taken for GPT-2's");
+        say(format_args!(
+            "note: `{folder}` has no tokenizer.json; its tokens are taken for GPT-2's"
+        ));
     }
     Ok(found.tokenizer)
+}
+
+/// Threads to compute in: as many as asked for, but not more than there are cores, where they would wait for one another.
+fn threads(asked: Option<usize>) -> usize {
+    match (asked, DeviceProfile::cpu().cores()) {
+        (Some(asked), Some(cores)) if asked > cores => {
+            say(format_args!(
+                "note: threads = {cores} (`--threads` says {asked}, and this process may use {cores} cores)"
+            ));
+            cores
+        }
+        (asked, cores) => asked.or(cores).unwrap_or(1),
+    }
 }
 
 /// The model on the device that was asked for. `auto` passes over a GPU that cannot do it now, and says so.
@@ -127,7 +145,9 @@ fn generator(
     let made = found.map_err(Error::from).and_then(|found| on(&found));
     match made {
         Err(error) if args.device == DeviceRequest::Auto && !is_cpu && is_of_device(&error) => {
-            eprintln!("note: on the CPU, for the GPU is of no use now: {error}");
+            say(format_args!(
+                "note: on the CPU, for the GPU is of no use now: {error}"
+            ));
             on(&find(DeviceRequest::Cpu)?)
         }
         made => made,
@@ -231,12 +251,15 @@ fn settings(args: &SampleArgs) -> Result<SamplingSettings> {
 
 /// Finds the weights that `--checkpoint` names, and says what there is to know about them.
 fn weights(asked: &str) -> Result<Pretrained> {
-    let found = find_weights(asked, &hub_cache())?;
+    let asked = expand_home(asked);
+    let found = find_weights(&asked.to_string_lossy(), &hub_cache())?;
     for skipped in &found.skipped {
-        eprintln!("warning: skipped the damaged checkpoint {skipped}");
+        say(format_args!(
+            "warning: skipped the damaged checkpoint {skipped}"
+        ));
     }
     for note in &found.notes {
-        eprintln!("note: {note}");
+        say(format_args!("note: {note}"));
     }
     Ok(found.pretrained)
 }
@@ -249,6 +272,6 @@ fn warn(recoveries: Vec<Recovery>) {
         } else {
             "released what can be made again, trying once more"
         };
-        eprintln!("warning: {}; {follows}", recovery.refusal);
+        say(format_args!("warning: {}; {follows}", recovery.refusal));
     }
 }

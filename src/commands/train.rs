@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::checkpoint::{OutDir, find_latest};
 use crate::commands::backends::{self, Computing};
 use crate::commands::weights::settled;
-use crate::commands::{explain, in_thread_pool};
+use crate::commands::{explain, in_thread_pool, path_argument};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::device::{DeviceProfile, find};
@@ -15,11 +15,16 @@ use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::ops::backend::Backend;
 use crate::plan::{Plan, Request};
-use crate::report::{DataSummary, ReportOptions, Reporter, Startup, search_bar};
+use crate::report::{
+    DataSummary, ReportOptions, Reporter, Startup, only_stdout_is_redirected, search_bar,
+};
 use crate::session::{Resume, Session, Start, evaluate_weights, hold_folder};
 use crate::terms::Job;
 
 /// Train GPT-2
+///
+/// Text for people goes to stderr, results to stdout: the losses of `--eval-only`, the last evaluation of `--quiet`, the
+/// objects of `--json`. `2> FILE` keeps the text.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TrainArgs {
     /// A TOML file, or a preset's name such as `quickstart.toml`
@@ -29,7 +34,7 @@ pub struct TrainArgs {
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Continue exactly where a run stopped: its newest checkpoint, or the one named. `auto`: if there is one, else begin
-    #[arg(long, value_name = "CHECKPOINT|auto", num_args = 0..=1)]
+    #[arg(long, value_name = "CHECKPOINT|auto", num_args = 0..=1, value_parser = path_argument())]
     pub resume: Option<Option<PathBuf>>,
     /// Only print the loss and perplexity of both splits
     #[arg(long)]
@@ -53,6 +58,12 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let options = ReportOptions::detect(args.quiet, args.json);
     let mut reporter = Reporter::new(options);
 
+    if !args.json && only_stdout_is_redirected() {
+        reporter.note(
+            "this text goes to standard error, which `2> FILE` keeps; standard output gets results: those of \
+             `--eval-only`, `--quiet` and `--json`",
+        );
+    }
     let (config, given) = Config::load_with_given(&args.config, &overrides(&args))?;
     let mut dataset = Dataset::open(&config.data)?;
     for warning in &dataset.warnings {
@@ -89,6 +100,11 @@ pub fn run(args: TrainArgs) -> Result<()> {
     };
     let plan = request.plan()?;
     start.check_dataset(&dataset, &mut reporter)?;
+    if job == Job::Train {
+        for doubt in config.doubts() {
+            reporter.warning(doubt.into());
+        }
+    }
     dataset.require(plan.model.block_size, plan.model.vocab_size)?;
 
     let memory = Memory::limited(
@@ -160,7 +176,7 @@ impl PlannedRun<'_> {
         }
         let summary = session.train()?;
         reporter.finish(&summary);
-        Ok(())
+        Ok(reporter.results_written()?)
     }
 
     /// Prints the losses of both splits, and changes nothing.
@@ -183,7 +199,7 @@ impl PlannedRun<'_> {
         }
         let report = evaluate_weights(plan, dataset, reporter, interrupt, start, backend, memory)?;
         reporter.eval_only(&report);
-        Ok(())
+        Ok(reporter.results_written()?)
     }
 }
 

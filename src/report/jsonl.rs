@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::sink::Failures;
 use super::{Event, Finish, GpuUse, Sink, Startup, Warning};
 use crate::metrics::{EvalReport, StepReport};
 use crate::step::recovery::Recovery;
@@ -162,20 +163,21 @@ impl<'a> JsonLine<'a> {
 /// Every event but notes as a line on stdout.
 pub(super) struct JsonLines {
     stdout: Box<dyn Write + Send>,
+    failures: Failures,
 }
 
 impl JsonLines {
     pub fn new(stdout: Box<dyn Write + Send>) -> Self {
-        Self { stdout }
+        Self {
+            stdout,
+            failures: Failures::default(),
+        }
     }
 }
 
 impl Sink for JsonLines {
-    /// A reader that went away must not stop a run: failed writes are dropped.
     fn record(&mut self, event: &Event) -> Option<Warning> {
-        if let Some(line) = JsonLine::of(event) {
-            let _ = line.write_to(&mut self.stdout);
-        }
-        None
+        let written = JsonLine::of(event)?.write_to(&mut self.stdout);
+        self.failures.first(written)
     }
 }

@@ -28,6 +28,7 @@ mod metrics_log;
 mod plan;
 mod result;
 mod sink;
+mod streams;
 mod terminal;
 mod text;
 mod warning;
@@ -35,12 +36,14 @@ mod warning;
 pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
 pub use metrics_log::MetricsLog;
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
+pub use streams::{OutputError, only_stdout_is_redirected, print_now, say};
 pub use terminal::search_bar;
 pub use warning::Warning;
 
 use jsonl::JsonLines;
 use result::ResultLine;
 use sink::{Event, Finish, Sink, Sinks};
+use streams::Patient;
 use terminal::Terminal;
 
 /// Amount and form of the output.
@@ -154,7 +157,11 @@ pub struct Reporter {
 
 impl Reporter {
     pub fn new(options: ReportOptions) -> Self {
-        Self::with_outputs(options, Box::new(io::stdout()), Box::new(io::stderr()))
+        Self::with_outputs(
+            options,
+            Box::new(Patient(io::stdout())),
+            Box::new(Patient(io::stderr())),
+        )
     }
 
     /// Writes to the given streams instead of the process's own; the bar stays on stderr.
@@ -261,6 +268,25 @@ impl Reporter {
     pub fn choice(&mut self, choice: &NamedChoice) {
         self.sinks.record(&Event::Choice(choice));
         self.choices.push(choice.clone());
+    }
+
+    /// Checks that stdout took every result. A reader that went away counts as having seen enough.
+    ///
+    /// # Errors
+    /// [`OutputError`] with the reason of the first that was lost.
+    pub fn results_written(&self) -> Result<(), OutputError> {
+        let lost = self
+            .sinks
+            .warnings
+            .iter()
+            .find_map(|warning| match warning {
+                Warning::ResultsNotWritten { reason } => Some(reason),
+                _ => None,
+            });
+        lost.map_or(
+            Ok(()),
+            |reason| Err(io::Error::other(reason.clone()).into()),
+        )
     }
 
     /// Prints a line for people only.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::sink::Failures;
 use super::terminal::eval_line;
 use super::{Event, Sink, Warning};
 use crate::metrics::EvalReport;
@@ -11,6 +12,7 @@ pub(super) struct ResultLine {
     quiet: bool,
     stdout: Box<dyn Write + Send>,
     last_eval: Option<EvalReport>,
+    failures: Failures,
 }
 
 impl ResultLine {
@@ -19,28 +21,27 @@ impl ResultLine {
             quiet,
             stdout,
             last_eval: None,
+            failures: Failures::default(),
         }
     }
 
-    /// A reader that went away must not stop a run: failed writes are dropped.
-    fn write(&mut self, report: &EvalReport) {
-        let _ = writeln!(self.stdout, "{}", eval_line(report, false))
-            .and_then(|()| self.stdout.flush());
+    fn write(&mut self, report: &EvalReport) -> Option<Warning> {
+        let line = eval_line(report, false);
+        let written = writeln!(self.stdout, "{line}").and_then(|()| self.stdout.flush());
+        self.failures.first(written)
     }
 }
 
 impl Sink for ResultLine {
     fn record(&mut self, event: &Event) -> Option<Warning> {
         match *event {
-            Event::Eval { report, .. } => self.last_eval = Some(*report),
-            Event::EvalOnly(report) => self.write(report),
-            Event::Finish(_) if self.quiet => {
-                if let Some(report) = self.last_eval {
-                    self.write(&report);
-                }
+            Event::Eval { report, .. } => {
+                self.last_eval = Some(*report);
+                None
             }
-            _ => {}
+            Event::EvalOnly(report) => self.write(report),
+            Event::Finish(_) if self.quiet => self.last_eval.and_then(|report| self.write(&report)),
+            _ => None,
         }
-        None
     }
 }

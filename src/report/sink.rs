@@ -1,5 +1,6 @@
 //! Events of a run, and the sinks that record them.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,6 +55,25 @@ pub(super) trait Sink: Send {
     /// A failed write must not stop the run. The sink drops what it cannot write; the first time, it may return
     /// a warning.
     fn record(&mut self, event: &Event) -> Option<Warning>;
+}
+
+/// Failed writes to stdout. None stops a run.
+#[derive(Default)]
+pub(super) struct Failures {
+    /// Whether a result was lost and the user knows.
+    has_warned: bool,
+}
+
+impl Failures {
+    /// The warning about the first failure. A reader that went away has seen enough.
+    pub fn first<T>(&mut self, written: io::Result<T>) -> Option<Warning> {
+        let error = written.err()?;
+        let known = error.kind() == io::ErrorKind::BrokenPipe
+            || std::mem::replace(&mut self.has_warned, true);
+        (!known).then(|| Warning::ResultsNotWritten {
+            reason: error.to_string(),
+        })
+    }
 }
 
 /// All sinks of a run, and the warnings that went through them.

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::text::{choice_text, startup_block, summary_block};
 use super::{Event, ReportOptions, Sink, Warning};
 use crate::metrics::{EvalReport, Meter, StepReport};
-use crate::units::{bytes, learning_rate, rate, short_time, span};
+use crate::units::{bytes, learning_rate_in_a_column, perplexity, rate, short_time, span};
 
 const BAR: &str = "{wide_bar} {human_pos}/{human_len}  {msg}";
 
@@ -140,13 +140,13 @@ pub fn search_bar(options: ReportOptions) -> ProgressBar {
     ProgressBar::with_draw_target(None, target).with_style(style)
 }
 
-/// `iter 260: loss 2.0011, lr 9.9e-4, 33.1 ms, 23,200 tok/s`; the rate from the second step on.
+/// `iter 260: loss 2.0011, lr 9.900e-4, 33.1 ms, 23,200 tok/s`; the rate from the second step on.
 fn step_line(report: &StepReport, meter: &Meter) -> String {
     let mut line = format!(
         "iter {}: loss {:.4}, lr {}, {}",
         report.step,
         report.loss,
-        learning_rate(report.learning_rate),
+        learning_rate_in_a_column(report.learning_rate),
         short_time(report.duration),
     );
     if let Some(tokens_per_second) = meter.tokens_per_second() {
@@ -159,11 +159,11 @@ fn step_line(report: &StepReport, meter: &Meter) -> String {
 /// nanoGPT's line, with the perplexity and whether the validation loss is the best so far.
 pub(super) fn eval_line(report: &EvalReport, improved: bool) -> String {
     format!(
-        "step {}: train loss {:.4}, val loss {:.4}, val perplexity {:.2}{}",
+        "step {}: train loss {:.4}, val loss {:.4}, val perplexity {}{}",
         report.step,
         report.train_loss,
         report.val_loss,
-        report.val_perplexity(),
+        perplexity(report.val_perplexity()),
         if improved { " (best so far)" } else { "" },
     )
 }
@@ -172,7 +172,7 @@ pub(super) fn eval_line(report: &EvalReport, improved: bool) -> String {
 fn bar_message(report: &StepReport, meter: &Meter, resident_bytes: Option<u64>) -> String {
     let mut parts = vec![
         format!("loss {:.4}", meter.smoothed_loss().unwrap_or(report.loss)),
-        format!("lr {}", learning_rate(report.learning_rate)),
+        format!("lr {}", learning_rate_in_a_column(report.learning_rate)),
     ];
     parts.extend(meter.tokens_per_second().map(rate));
     parts.extend(meter.eta().map(|eta| format!("ETA {}", span(eta))));
@@ -203,14 +203,14 @@ mod tests {
         };
         meter.step(&report);
         let first = bar_message(&report, &meter, None);
-        assert_eq!(first, "loss 4.0000  lr 9.9e-4");
+        assert_eq!(first, "loss 4.0000  lr 9.900e-4");
         report.step = 2;
         report.loss = 2.0;
         meter.step(&report);
         let second = bar_message(&report, &meter, Some(512 << 20));
         assert_eq!(
             second,
-            "loss 2.9899  lr 9.9e-4  15,360 tok/s  ETA 1m 40s  512.0 MiB"
+            "loss 2.9899  lr 9.900e-4  15,360 tok/s  ETA 1m 40s  512.0 MiB"
         );
     }
 

@@ -1,18 +1,20 @@
 //! Blocks of text around a run: the startup and the summary.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use super::{Finish, Startup, Summary};
 use crate::device::{DeviceProfile, Hardware};
 use crate::metrics::{Meter, perplexity};
 use crate::model::ParamLayout;
 use crate::schedule::Schedule;
-use crate::terms::{NamedChoice, VectorExtension};
-use crate::units::{bytes, count, flops, learning_rate, rate, span};
+use crate::terms::{NamedChoice, VectorExtension, shell_word};
+use crate::units::{self, bytes, count, flops, learning_rate, rate, span};
 
 /// Wide enough for the longest label, "checkpoints".
 const LABEL_WIDTH: usize = 13;
+
+/// Width of a row that is broken into several.
+const LINE_WIDTH: usize = 100;
 
 /// Lines of `  label        value` below a heading.
 struct LabeledRows {
@@ -31,11 +33,42 @@ impl LabeledRows {
         let _ = write!(self.text, "\n  {label:LABEL_WIDTH$}{value}");
     }
 
+    /// Rows as long as they may be of these parts, with commas between them.
+    fn lines(&mut self, label: &str, parts: &[String]) {
+        let mut label = label;
+        let mut line = String::new();
+        for (i, part) in parts.iter().enumerate() {
+            let comma = if i + 1 < parts.len() { "," } else { "" };
+            if !line.is_empty() && line.len() + part.len() > LINE_WIDTH {
+                self.row(std::mem::take(&mut label), line.trim_end());
+                line.clear();
+            }
+            line += &format!("{part}{comma} ");
+        }
+        if !line.is_empty() {
+            self.row(label, line.trim_end());
+        }
+    }
+
     fn choices(&mut self, choices: &[NamedChoice]) {
         for (i, choice) in choices.iter().enumerate() {
             self.row(if i == 0 { "choices" } else { "" }, &choice_text(choice));
         }
     }
+}
+
+/// Every choice once and without its reason, which is where the choice was made; of two with one name the last.
+fn values_of(choices: &[NamedChoice]) -> Vec<String> {
+    let mut values = Vec::new();
+    for (at, choice) in choices.iter().enumerate() {
+        let is_last = choices[at + 1..]
+            .iter()
+            .all(|later| later.name != choice.name);
+        if is_last {
+            values.push(format!("{} = {}", choice.name, choice.value));
+        }
+    }
+    values
 }
 
 pub(super) fn choice_text(choice: &NamedChoice) -> String {
@@ -196,21 +229,24 @@ pub(super) fn summary_block(finish: &Finish, max_iters: u64) -> String {
     }
     if let Some(best) = &summary.best {
         let text = format!(
-            "val loss {:.4} (perplexity {:.2}) at step {}",
+            "val loss {:.4} (perplexity {}) at step {}",
             best.val_loss,
-            perplexity(best.val_loss),
+            units::perplexity(perplexity(best.val_loss)),
             count(best.step)
         );
         block.row("best", &text);
     }
-    block.choices(finish.choices);
+    block.lines("choices", &values_of(finish.choices));
     for (i, warning) in finish.warnings.iter().enumerate() {
         let label = if i == 0 { "warnings" } else { "" };
         block.row(label, &warning.to_string());
     }
     if let Some(checkpoint) = &summary.checkpoint {
         block.row("checkpoint", &checkpoint.display().to_string());
-        block.row("sample", &sample_command(checkpoint));
+        block.row(
+            "sample",
+            &format!("taper sample --checkpoint {}", shell_word(checkpoint)),
+        );
     }
     block.text
 }
@@ -231,33 +267,4 @@ fn work_text(summary: &Summary, meter: &Meter) -> String {
         span(summary.wall),
         span(meter.training_time()),
     )
-}
-
-/// A command to paste into a shell.
-fn sample_command(checkpoint: &Path) -> String {
-    let path = checkpoint.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
-    if path.chars().all(plain) {
-        format!("taper sample --checkpoint {path}")
-    } else {
-        let quoted = path.replace('\'', r"'\''");
-        format!("taper sample --checkpoint '{quoted}'")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sample_command_can_be_pasted_whatever_the_folder_is_called() {
-        let cases = [
-            ("out/step-250", "taper sample --checkpoint out/step-250"),
-            ("out/my run", "taper sample --checkpoint 'out/my run'"),
-            ("it's", r"taper sample --checkpoint 'it'\''s'"),
-        ];
-        for (path, command) in cases {
-            assert_eq!(sample_command(Path::new(path)), command);
-        }
-    }
 }

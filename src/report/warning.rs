@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::config::Doubt;
 use crate::data::DataWarning;
 use crate::step::recovery::Recovery;
 use crate::units::bytes;
@@ -89,6 +90,12 @@ pub enum Warning {
     /// The dataset is odd.
     #[error(transparent)]
     Data(#[from] DataWarning),
+    /// stdout does not take results: it is a full disk, for instance.
+    #[error("cannot write to standard output ({reason}): results that do not fit are lost")]
+    ResultsNotWritten { reason: String },
+    /// A setting that is probably a slip.
+    #[error(transparent)]
+    Doubt(#[from] Doubt),
     /// Memory was refused; the work is repeated, at the same rung or at a smaller one.
     #[error("step {step}: {}", recovery_text(recovery))]
     MemoryRefused { step: u64, recovery: Recovery },

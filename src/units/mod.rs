@@ -78,6 +78,22 @@ pub(crate) fn flops(per_second: f64) -> String {
     }
 }
 
+/// `9.901e-5`, `1.980e-4`: the same digits in every line of a log.
+pub(crate) fn learning_rate_in_a_column(value: f64) -> String {
+    format!("{value:.3e}")
+}
+
+/// `44.70`, from a million on `3.27e223`; a double ends at 1.8e308.
+pub(crate) fn perplexity(value: f64) -> String {
+    if value == f64::INFINITY {
+        "above 1e308".into()
+    } else if value < 1e6 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.2e}")
+    }
+}
+
 /// `9.9e-4`; as many digits as it has, up to four.
 pub(crate) fn learning_rate(value: f64) -> String {
     let text = format!("{value:.3e}");
@@ -155,6 +171,27 @@ mod tests {
         assert_eq!(rate(23_199.6), "23,200 tok/s");
         assert_eq!(flops(61.24e9), "61.2 GFLOP/s");
         assert_eq!(flops(412.3e12), "412.3 TFLOP/s");
+    }
+
+    #[test]
+    fn perplexities_stay_short() {
+        let cases = [
+            (1.0, "1.00"),
+            (999_999.0, "999999.00"),
+            (515f64.exp(), "4.72e223"),
+            (5149f64.exp(), "above 1e308"),
+            (f64::NAN, "NaN"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(perplexity(value), text);
+        }
+    }
+
+    #[test]
+    fn learning_rates_in_a_column_have_the_same_digits() {
+        let rates = [9.901e-5, 1.98e-4, 1e-3, 0.0];
+        let texts = rates.map(learning_rate_in_a_column);
+        assert_eq!(texts, ["9.901e-5", "1.980e-4", "1.000e-3", "0.000e0"]);
     }
 
     #[test]

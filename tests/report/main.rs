@@ -1,6 +1,10 @@
 //! Output of a run, word for word, from made-up durations; and the metrics file across restarts.
 
 mod metrics;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../process/mod.rs"]
+mod process;
+mod refused;
 mod run;
 mod streams;
 

@@ -135,8 +135,8 @@ taper 0.1.0
   choices      dtype = float32  (the CPU trains in float32)
                threads = 2  (every core the process may use)
 step 0: train loss 4.1744, val loss 4.1758, val perplexity 65.09 (best so far)
-iter 2: loss 4.0231, lr 2e-5, 64.0 ms, 24,000 tok/s
-iter 4: loss 3.8125, lr 4e-5, 128.0 ms, 24,000 tok/s
+iter 2: loss 4.0231, lr 2.000e-5, 64.0 ms, 24,000 tok/s
+iter 4: loss 3.8125, lr 4.000e-5, 128.0 ms, 24,000 tok/s
 step 4: train loss 3.7500, val loss 3.8000, val perplexity 44.70 (best so far)
 saved out/tiny/step-4 (9.2 MiB in 210.0 ms)
 a word for people
@@ -145,8 +145,7 @@ done: 4 steps
   speed        12,142 tok/s, 62.8 GFLOP/s at nanoGPT's 6 N + 12 L H Q T per token
   memory       60.0 MiB at its peak
   best         val loss 3.8000 (perplexity 44.70) at step 4
-  choices      dtype = float32  (the CPU trains in float32)
-               threads = 2  (every core the process may use)
+  choices      dtype = float32, threads = 2
   warnings     checkpoint `out/tiny/step-8` is damaged (the checksum of `model.safetensors` differs); continuing from `out/tiny/step-4` instead
   checkpoint   out/tiny/step-4
   sample       taper sample --checkpoint out/tiny/step-4

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::rings::rings;
 use crate::rules::{
     Allowed, Floors, Violation, file_lengths, floors, function_lengths, module_documentation,
-    only_in,
+    only_in, print_macros,
 };
 use crate::source::{self, Kind, Source};
 
@@ -290,6 +290,14 @@ fn printing_is_found_in_every_form() {
     let others = "fn f() { child.stdout(a).stdout; child.stdout(); write!(a, \"\"); }
         #[cfg(test)] mod tests { fn f() { println!() } }";
     assert_eq!(only_in(&beside(allowed, others), Kind::Print, UPPER), []);
+}
+
+#[test]
+fn a_macro_that_prints_is_found_in_code_and_not_in_tests() {
+    let text = "fn f() {\neprintln!() }\n#[cfg(test)] mod tests { fn f() { println!() } }
+        fn g() { io::stdout().lock(); }";
+    let found = print_macros(&tree(&[("src/a.rs", text)]));
+    assert_one(&found, "src/a.rs:2", &["`eprintln!` panics", "report::say"]);
 }
 
 #[test]

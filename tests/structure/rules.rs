@@ -226,6 +226,26 @@ pub fn only_in(sources: &[Source], kind: Kind, allowed: &[Allowed]) -> Vec<Viola
     found
 }
 
+/// No macro prints: those of the standard library panic where a stream is closed or full. Tests may print.
+pub fn print_macros(sources: &[Source]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for source in sources.iter().filter(|source| is_code(source)) {
+        let macros = source.words.iter().filter(|word| {
+            word.kind == Kind::Print
+                && !word.in_test
+                && !matches!(&word.text[..], "stdout" | "stderr")
+        });
+        found.extend(macros.map(|word| {
+            let message = format!(
+                "`{}!` panics where its stream is closed or full: use `report::say` or `report::print_now`",
+                word.text
+            );
+            Violation::new(&source.file, word.line, message)
+        }));
+    }
+    found
+}
+
 /// Every file has at most `most` lines.
 pub fn file_lengths(sources: &[Source], most: usize) -> Vec<Violation> {
     let long = sources.iter().filter(|source| source.lines > most);
