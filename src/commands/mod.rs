@@ -58,7 +58,7 @@ fn pool(threads: usize) -> Result<ThreadPool> {
 
 /// For clap: a path, with the home folder for the `~` of `--flag=~/x`, which not every shell expands.
 fn path_argument() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().map(|path| expand_home(path))
+    PathBufValueParser::new().map(expand_home)
 }
 
 /// Writes to standard output at once.

@@ -34,7 +34,7 @@ impl Config {
             return Vec::new();
         }
         let warmup_iters = optimizer.warmup_iters;
-        let ends_in_warmup = (warmup_iters >= max_iters).then(|| Doubt::EndsInWarmup {
+        let ends_in_warmup = (warmup_iters >= max_iters).then_some(Doubt::EndsInWarmup {
             warmup_iters,
             max_iters,
             fitting: max_iters / WARMUP_SHARE,
