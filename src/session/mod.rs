@@ -3,6 +3,7 @@
 //! State that a resumed run needs is in [`TrainState`]; sample order and dropout follow from the
 //! step, so nothing else is remembered.
 
+mod dataset;
 mod error;
 mod evaluation;
 mod folder;

@@ -8,7 +8,6 @@ use crate::checkpoint::{
     asks_for_the_same_gemm, asks_for_the_same_launch, find_latest, find_weights, hub_cache, open,
 };
 use crate::config::Config;
-use crate::data::{Dataset, DatasetIdentity};
 use crate::faults::Site;
 use crate::memory::Memory;
 use crate::model::{ParamLayout, init_values};
@@ -16,7 +15,6 @@ use crate::ops::backend::ValuesMut;
 use crate::ops::gemm::Table;
 use crate::plan::{Origin, Plan};
 use crate::report::{MetricsLog, Reporter, Warning};
-use crate::tokenizer::{ModelTokenizer, Tokenizer};
 
 /// The source of the weights, and of everything else that a resumed run needs.
 pub enum Start {
@@ -148,44 +146,6 @@ impl Start {
         })
     }
 
-    /// Refuses data that the weights do not know. A checkpoint goes on with its own dataset alone, for training and for
-    /// evaluation. Other weights take any dataset whose ids stand for the same text.
-    ///
-    /// # Errors
-    /// [`CheckpointError::OtherDataset`], [`CheckpointError::OtherVocabulary`].
-    pub fn check_dataset(
-        &self,
-        dataset: &Dataset,
-        reporter: &mut Reporter,
-    ) -> Result<(), CheckpointError> {
-        let (folder, vocab_size) = match self {
-            Self::Scratch => return Ok(()),
-            Self::Pretrained(pretrained) => (&pretrained.path, pretrained.dims.vocab_size),
-            Self::Resume(resumed) => {
-                let checkpoint = &resumed.checkpoint;
-                if let Some(before) = &checkpoint.state.dataset {
-                    return check_identity(&checkpoint.path, dataset, before);
-                }
-                (&checkpoint.path, checkpoint.dims.vocab_size)
-            }
-        };
-        let Some(here) = &dataset.tokenizer else {
-            return Ok(());
-        };
-        match Tokenizer::of_model(folder, vocab_size) {
-            Ok(ModelTokenizer { tokenizer, .. }) => {
-                check_vocabulary(folder, &tokenizer, dataset, here)
-            }
-            Err(error) => {
-                reporter.note(&format!(
-                    "nothing tells whether the weights have the vocabulary of `{}`: {error}",
-                    dataset.info.name
-                ));
-                Ok(())
-            }
-        }
-    }
-
     /// Steps that are done.
     pub fn step(&self) -> u64 {
         match self {
@@ -285,48 +245,6 @@ fn newest_in(out_dir: &Path) -> Result<Option<FoundCheckpoint>, CheckpointError>
         Err(CheckpointError::NoneFound { skipped, .. }) if skipped.is_empty() => Ok(None),
         found => found.map(Some),
     }
-}
-
-fn check_identity(
-    checkpoint: &Path,
-    dataset: &Dataset,
-    before: &DatasetIdentity,
-) -> Result<(), CheckpointError> {
-    let differences = dataset.identity.differences_from(before);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(CheckpointError::OtherDataset {
-        checkpoint: checkpoint.to_owned(),
-        dataset: dataset.info.name.clone(),
-        differences,
-        same_vocabulary: dataset.identity.tokenizer == before.tokenizer,
-    })
-}
-
-fn check_vocabulary(
-    weights: &Path,
-    there: &Tokenizer,
-    dataset: &Dataset,
-    here: &Tokenizer,
-) -> Result<(), CheckpointError> {
-    let Some(id) = there.first_other_id(here) else {
-        return Ok(());
-    };
-    let shown = |tokenizer: &Tokenizer| {
-        if (id as usize) < tokenizer.vocab_size() {
-            format!("{:?}", tokenizer.decode(&[id]))
-        } else {
-            "nothing".into()
-        }
-    };
-    Err(CheckpointError::OtherVocabulary {
-        weights: weights.to_owned(),
-        dataset: dataset.info.name.clone(),
-        id,
-        there: shown(there),
-        here: shown(here),
-    })
 }
 
 impl Session<'_> {
