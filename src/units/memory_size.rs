@@ -2,11 +2,15 @@
 
 use bytesize::ByteSize;
 
+/// The least number of bytes that may be given without a unit.
+const FEWEST_BARE: u64 = 1 << 20;
+
 /// A size such as `2.68GiB`, `500MB` or `1073741824`, in bytes. Binary units (`GiB`) count in 1024s,
-/// decimal ones (`GB`, `G`) in 1000s. For clap's `value_parser`.
+/// decimal ones (`GB`, `G`) in 1000s. A bare number below 1 MiB is refused: the unit was forgotten. For clap's
+/// `value_parser`.
 ///
 /// # Errors
-/// A message when it is no size, or one that is not above 0 bytes or does not fit in 64 bits.
+/// A message when it is no size, or one that is not above 0 bytes or does not fit in 64 bits, or lacks its unit.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     if text.starts_with('-') {
@@ -17,6 +21,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         Ok(ByteSize(0)) => Err("expected more than 0 bytes".into()),
         // The parser saturates.
         Ok(ByteSize(u64::MAX)) => Err("more than 64 bits can count".into()),
+        Ok(ByteSize(bytes)) if bytes < FEWEST_BARE && text.parse::<f64>().is_ok() => Err(format!(
+            "`{text}` is {bytes} bytes without a unit; say `{text}GiB`, or `{bytes}B` if that is meant"
+        )),
         Ok(ByteSize(bytes)) => Ok(bytes),
         Err(_) => {
             Err("expected a number and a unit, such as `2.68GiB`, `500MB` or `1048576`".into())
@@ -40,6 +47,8 @@ mod tests {
             ("1073741824", 1 << 30),
             (" 64 MiB ", 64 << 20),
             ("1B", 1),
+            ("12B", 12),
+            ("1048576", 1 << 20),
         ];
         for (text, bytes) in cases {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
@@ -52,6 +61,9 @@ mod tests {
             ("-2GiB", "negative"),
             ("0", "more than 0"),
             ("0.2B", "more than 0"),
+            ("12", "say `12GiB`"),
+            ("11.69", "say `11.69GiB`"),
+            ("1048575", "1048575B"),
             ("99999999EiB", "64 bits"),
             ("99999999999999999999999B", "64 bits"),
             ("1e30", "such as"),
