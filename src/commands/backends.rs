@@ -3,21 +3,45 @@
 #[cfg(feature = "cuda")]
 use candle_core::CudaDevice;
 
-use indicatif::ProgressBar;
-
 use crate::device::{DeviceError, DeviceProfile};
+use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::ops::backend::Backend;
 use crate::ops::cpu::OnCpu;
-use crate::ops::gemm::{Cache, Cpu, Products, Table, cache_folder, cpu};
+use crate::ops::gemm::{Cache, Cpu, Products, Table, Watch, cache_folder, cpu};
 use crate::plan::Plan;
+use crate::report::Progress;
 use crate::terms::{Effort, GemmBackend, Inputs, Precision};
 
-/// Start of the search for the fastest GEMMs, and its progress bar.
+/// Start of the search for the fastest GEMMs, and its spectator.
 pub(super) struct Search {
     /// The winners that a checkpoint has stored.
     pub stored: Table,
-    pub progress: ProgressBar,
+    pub watch: Box<dyn Watch + Send>,
+}
+
+/// A person who looks at the progress of a search, and may interrupt it where the command listens.
+pub(super) struct Spectator {
+    pub progress: Progress,
+    pub interrupt: Option<Interrupt>,
+}
+
+impl Watch for Spectator {
+    fn begin(&self, problems: usize) {
+        self.progress.begin_search(problems);
+    }
+
+    fn reach(&self, index: usize, name: &str) {
+        self.progress.reach_in_search(index, name);
+    }
+
+    fn end(&self) {
+        self.progress.end_search();
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(Interrupt::requested)
+    }
 }
 
 /// The way in which a device computes.
@@ -82,7 +106,7 @@ pub(super) fn cpu(
     } = computing;
     let cache = cpu_cache(device, threads, gemm);
     let products = Products::new(Cpu::new(inputs), gemm, cache, search.stored);
-    let products = products.with_progress(search.progress);
+    let products = products.watched_by(search.watch);
     Box::new(OnCpu::<f32>::new(threads, products))
 }
 
@@ -176,7 +200,7 @@ mod gpu {
             let gpu = GpuGemm::on(&self.device, self.profile, gemm_backend).map_err(explained)?;
             let cache = cache(&gpu, gemm, self.ordinal, self.profile);
             let products = Dispatch::new(gpu, gemm, cache, search.stored);
-            let products = products.with_progress(search.progress);
+            let products = products.watched_by(search.watch);
             let backend = OnGpu::<T>::new(&self.device, products, inputs, cuda_graph);
             Ok(Box::new(backend.map_err(explained)?))
         }

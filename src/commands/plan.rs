@@ -4,11 +4,13 @@ use crate::commands::weights::{of_weights, weights};
 use crate::commands::{print_now, until_reader_leaves};
 use crate::config::{Config, DeviceRequest};
 use crate::data::{DataError, Dataset, DatasetInfo};
-use crate::device::{DeviceProfile, find};
+use crate::device::{DeviceError, DeviceProfile, find};
 use crate::error::{Error, Result};
-use crate::plan::{GPT2_VOCAB, Origin, Plan, Request};
-use crate::report::{PlanReport, plan_json, plan_text, say};
-use crate::terms::{Choice, Job};
+use crate::plan::{GPT2_VOCAB, Origin, Plan, PlanError, Request};
+use crate::report::{
+    PlanReport, PlanRow, Warning, plan_json, plan_text, plans_json, plans_text, say,
+};
+use crate::terms::{Choice, Job, ModelDims};
 use crate::trial::{self, Trial};
 use crate::units::{bytes, parse_bytes};
 
@@ -16,15 +18,16 @@ use crate::units::{bytes, parse_bytes};
 #[derive(Clone, Debug, clap::Args)]
 pub struct PlanArgs {
     /// A TOML file, or a preset's name such as `quickstart.toml`
-    #[arg(long, value_name = "FILE")]
-    pub config: String,
+    /// May be repeated, to compare
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Vec<String>,
     /// Change one key of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
     /// A card that is not here, such as `rtx3060`, or a device of this machine, `cpu`, `cuda` or `cuda:1`
-    /// [default: what the config asks for]
-    #[arg(long, value_name = "NAME")]
-    pub device: Option<String>,
+    /// [default: what the config asks for]. Several are compared: `rtx3060,rtx4090,t4`
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub device: Vec<String>,
     /// What is free on that card, such as `2.68GiB` [default: all of it]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, requires = "device")]
     pub free: Option<u64>,
@@ -37,22 +40,44 @@ pub struct PlanArgs {
     /// One row for every buffer
     #[arg(long)]
     pub buffers: bool,
-    /// Print one JSON object
+    /// Print one JSON object, or an array of them where several plans are compared
     #[arg(long, conflicts_with = "buffers")]
     pub json: bool,
 }
 
 pub fn run(args: PlanArgs) -> Result<()> {
+    match (args.config.as_slice(), args.device.as_slice()) {
+        ([source], []) => one(&args, source, None),
+        ([source], [device]) => one(&args, source, Some(device)),
+        _ => several(&args),
+    }
+}
+
+/// A config as `--set` and `--memory-limit` change it, and the sizes of the weights that it starts from.
+fn config(args: &PlanArgs, source: &str) -> Result<(Config, Option<ModelDims>)> {
     let limit = args.memory_limit.iter();
     let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
     let overrides: Vec<String> = args.overrides.iter().cloned().chain(limit).collect();
-    let (mut config, given) = Config::load_with_given(&args.config, &overrides)?;
-    let weights = weights(&config.train.init_from)?;
-    if let Some(weights) = &weights {
-        config = of_weights(&config, &given, weights)?;
+    let (config, given) = Config::load_with_given(source, &overrides)?;
+    Ok(match weights(&config.train.init_from)? {
+        Some(weights) => (of_weights(&config, &given, &weights)?, Some(weights)),
+        None => (config, None),
+    })
+}
+
+fn job(config: &Config) -> Job {
+    if config.eval.eval_only {
+        Job::Evaluate
+    } else {
+        Job::Train
     }
+}
+
+/// Prints the plan of one config on one device.
+fn one(args: &PlanArgs, source: &str, named: Option<&str>) -> Result<()> {
+    let (config, weights) = config(args, source)?;
     let dataset = dataset(&config)?;
-    let found = device(&args, &config)?;
+    let found = device(named, args.free, &config)?;
     let device = &found.profile;
     let request = Request {
         config: &config,
@@ -62,19 +87,15 @@ pub fn run(args: PlanArgs) -> Result<()> {
             weights: weights.as_ref(),
             ..Origin::default()
         },
-        job: if config.eval.eval_only {
-            Job::Evaluate
-        } else {
-            Job::Train
-        },
+        job: job(&config),
         because: &found.because,
     };
-    let plan = request.plan()?;
+    let plan = request.plan().map_err(for_plan)?;
     for doubt in config.doubts() {
         say(format_args!("warning: {doubt}"));
     }
     let report = PlanReport {
-        source: &args.config,
+        source,
         device,
         plan: &plan,
         trial: &if args.allocate {
@@ -88,7 +109,73 @@ pub fn run(args: PlanArgs) -> Result<()> {
     } else {
         plan_text(&report, args.buffers)
     };
+    until_reader_leaves(print_now(&(text + "\n")))?;
+    let time = plan.predicted_time(0);
+    if time.is_long() {
+        let warning = Warning::LongRun {
+            time: time.run(),
+            is_predicted: true,
+        };
+        say(format_args!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+/// Prints one row for each config on each device.
+fn several(args: &PlanArgs) -> Result<()> {
+    if args.free.is_some() || args.allocate || args.buffers {
+        return Err(Error::Usage {
+            what:
+                "`--free`, `--allocate` and `--buffers` are for one plan, and several are asked for"
+                    .into(),
+            hint: "name one `--config` and one `--device`, or leave these flags out".into(),
+        });
+    }
+    let mut rows = Vec::new();
+    for source in &args.config {
+        let (config, weights) = config(args, source)?;
+        let dataset = dataset(&config)?;
+        let names: Vec<Option<&str>> = match args.device.as_slice() {
+            [] => vec![None],
+            names => names.iter().map(|name| Some(name.as_str())).collect(),
+        };
+        for name in names {
+            let found = device(name, None, &config)?;
+            let request = Request {
+                config: &config,
+                device: &found.profile,
+                dataset: &dataset,
+                origin: Origin {
+                    weights: weights.as_ref(),
+                    ..Origin::default()
+                },
+                job: job(&config),
+                because: &found.because,
+            };
+            rows.push(PlanRow {
+                source: source.clone(),
+                plan: request.plan(),
+                device: found.profile,
+            });
+        }
+    }
+    let text = if args.json {
+        plans_json(&rows)
+    } else {
+        plans_text(&rows)
+    };
     until_reader_leaves(print_now(&(text + "\n")))
+}
+
+/// `--device cpu` is the flag of this verb.
+fn for_plan(error: PlanError) -> Error {
+    match error {
+        PlanError::Device(DeviceError::OldGpu { .. }) => Error::Usage {
+            what: error.to_string(),
+            hint: "name a newer card, or `--device cpu`".into(),
+        },
+        other => other.into(),
+    }
 }
 
 /// The device that a plan is asked for.
@@ -102,9 +189,8 @@ struct Wanted {
 }
 
 /// The device that `--device` names, else the one that `train` would run on.
-fn device(args: &PlanArgs, config: &Config) -> Result<Wanted> {
+fn device(named: Option<&str>, free: Option<u64>, config: &Config) -> Result<Wanted> {
     let because = "`--device` says so".to_owned();
-    let named = args.device.as_deref();
     let asked = named.and_then(|name| name.parse::<DeviceRequest>().ok());
     let mut wanted = match (named, asked) {
         (Some(name), None) => Wanted {
@@ -124,7 +210,7 @@ fn device(args: &PlanArgs, config: &Config) -> Result<Wanted> {
         }
     };
     let device = &mut wanted.profile;
-    if let (Some(free), Some(total)) = (args.free, device.total_bytes) {
+    if let (Some(free), Some(total)) = (free, device.total_bytes) {
         if free > total {
             return Err(Error::Usage {
                 what: format!(

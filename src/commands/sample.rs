@@ -1,7 +1,5 @@
 //! `taper sample`: text from a checkpoint.
 
-use indicatif::ProgressBar;
-
 use crate::checkpoint::{Pretrained, find_weights, hub_cache};
 use crate::commands::backends::{self, Computing};
 use crate::commands::{in_thread_pool, print_now, prompt, until_reader_leaves};
@@ -11,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
 use crate::memory::Memory;
 use crate::model::Program;
-use crate::ops::gemm::{Table, cpu};
+use crate::ops::gemm::{Table, Unwatched, cpu};
 use crate::plan::{check_kernels, memory_of};
 use crate::report::say;
 use crate::sampling::{Generator, SamplingError, SamplingSettings};
@@ -187,7 +185,7 @@ fn generator_on(
     };
     let search = backends::Search {
         stored: Table::default(),
-        progress: ProgressBar::hidden(),
+        watch: Box::new(Unwatched),
     };
     let memory = memory(profile, threads, &weights.dims, args);
     let (backend, memory) = backends::open(*ordinal, profile, computing, search, memory)?;

@@ -15,9 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::ops::backend::Backend;
 use crate::plan::{Plan, Request};
-use crate::report::{
-    DataSummary, ReportOptions, Reporter, Startup, only_stdout_is_redirected, search_bar,
-};
+use crate::report::{DataSummary, ReportOptions, Reporter, Startup, only_stdout_is_redirected};
 use crate::session::{Resume, Session, Start, evaluate_weights, hold_folder};
 use crate::terms::Job;
 
@@ -121,7 +119,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
     };
     let search = backends::Search {
         stored,
-        progress: search_bar(options),
+        watch: Box::new(backends::Spectator {
+            progress: reporter.progress(),
+            interrupt: Some(interrupt.clone()),
+        }),
     };
     in_thread_pool(plan.threads, || {
         let (ordinal, computing) = (found.ordinal, Computing::from(&plan));
@@ -158,6 +159,7 @@ impl PlannedRun<'_> {
         };
         start.refuse_to_overwrite(&plan.out_dir)?;
         reporter.startup(&startup(plan, self.device, self.dataset, start.step()));
+        reporter.predicted_time(&plan.predicted_time(start.step()));
         let mut session = Session::allocate(
             plan,
             self.dataset,

@@ -51,9 +51,10 @@ impl DeviceError {
     /// Text to type instead, or a remedy for the machine.
     pub fn hint(&self) -> String {
         match self {
-            DeviceError::UnknownCard { name } => match named::nearest(name) {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => {
+            DeviceError::UnknownCard { name } => match named::likely(name).as_slice() {
+                [one] => format!("did you mean `{one}`?"),
+                several @ [_, ..] => format!("there are `{}`", several.join("`, `")),
+                [] => {
                     let cards = named::all()
                         .iter()
                         .filter(|card| has_kernels(card.compute_capability));

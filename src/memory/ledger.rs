@@ -86,6 +86,7 @@ impl Memory {
                 limit: None,
             }),
             Refused::Device(reason) => AllocationError::Device { site, reason },
+            Refused::Interrupted => AllocationError::Interrupted,
         }
     }
 
@@ -145,6 +146,8 @@ impl Memory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     OutOfMemory,
+    /// Somebody asked to stop; nothing is wrong with the device.
+    Interrupted,
     /// Any other failure, in words.
     Device(String),
 }

@@ -117,6 +117,9 @@ pub enum AllocationError {
     /// Any failure but a lack of memory.
     #[error("the device failed at {site}: {reason}")]
     Device { site: Site, reason: String },
+    /// Somebody asked to stop in the middle of the work.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 impl AllocationError {
@@ -132,6 +135,7 @@ impl AllocationError {
                 "see what holds the memory with `taper doctor`, or raise `--memory-limit`, then run the \
                  same command again; checkpoints are as they were"
             }
+            Self::Interrupted => "run the same command again",
             Self::Device { .. } => {
                 "look at the device with `taper doctor`; checkpoints are as they were"
             }
@@ -154,7 +158,7 @@ impl Recoverable for AllocationError {
     fn into_out_of_memory(self) -> Result<OutOfMemory, Self> {
         match self {
             Self::OutOfMemory(refusal) => Ok(refusal),
-            device @ Self::Device { .. } => Err(device),
+            other @ (Self::Device { .. } | Self::Interrupted) => Err(other),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! A pure function. After it, no code reads `Config`, an environment variable or the machine. `request.rs` goes from
 //! one to the other. `resolve.rs` and `precision.rs` decide what memory has no say in. `ladder.rs` lists the launches
 //! that `throughput.rs` ranks; `draft.rs` measures them. `budget.rs` says how much memory there is, `reasons.rs` why
-//! a rung was chosen, and `refusal.rs` what to do when nothing fits.
+//! a rung was chosen, and `refusal.rs` what to do when nothing fits, with
+//! `standing.rs` where not even the state of training does.
 
 mod budget;
 mod draft;
@@ -14,9 +15,13 @@ mod reasons;
 mod refusal;
 mod request;
 mod resolve;
+mod standing;
 mod throughput;
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::memory::{Group, Row, total_bytes};
 use crate::model::Program;
@@ -31,6 +36,7 @@ pub use ladder::Launch;
 pub use refusal::{Edit, Refusal};
 pub use request::{Origin, Request};
 pub use resolve::{AUTOTUNE_MIN_SMS, GPT2_VOCAB, check_kernels};
+pub use standing::Standing;
 
 /// Everything a run needs to know, resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +81,62 @@ pub struct Plan {
     pub choices: Vec<NamedChoice>,
 }
 
+/// Time of a run, predicted from the rate of its launch. It ranks and warns; it promises nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PredictedTime {
+    /// `None` for an evaluation.
+    pub step_seconds: Option<f64>,
+    /// Every step that is left, with the evaluations in between; or both splits of an evaluation.
+    pub run_seconds: f64,
+}
+
+/// Runs that take longer are pointed out.
+pub const LONG_RUN: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Time of a token in an evaluation, of that in training: a forward without a backward (2 of 6 operations for each
+/// parameter).
+const EVALUATION_SHARE: f64 = 1.0 / 3.0;
+
+impl PredictedTime {
+    pub fn run(&self) -> Duration {
+        seconds(self.run_seconds)
+    }
+
+    pub fn step(&self) -> Option<Duration> {
+        self.step_seconds.map(seconds)
+    }
+
+    pub fn is_long(&self) -> bool {
+        self.run() > LONG_RUN
+    }
+}
+
+/// The longest time there is where there are more seconds.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
 impl Plan {
+    /// The time of the run after `done` steps.
+    pub fn predicted_time(&self, done: u64) -> PredictedTime {
+        let rate = self.launch().tokens_per_second;
+        let evaluated = 2.0 * (self.eval_sequences * self.model.block_size) as f64;
+        if self.job == Job::Evaluate {
+            return PredictedTime {
+                step_seconds: None,
+                run_seconds: evaluated / rate,
+            };
+        }
+        let step_seconds = self.tokens_per_step() as f64 / rate;
+        let steps = self.max_iters.saturating_sub(done);
+        let evaluations = steps.div_ceil(self.eval_interval.max(1)) as f64;
+        let evaluation_seconds = EVALUATION_SHARE * evaluated / rate;
+        PredictedTime {
+            step_seconds: Some(step_seconds),
+            run_seconds: steps as f64 * step_seconds + evaluations * evaluation_seconds,
+        }
+    }
+
     pub fn launch(&self) -> &Launch {
         &self.ladder[self.chosen]
     }

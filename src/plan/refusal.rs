@@ -6,8 +6,10 @@ use std::fmt::{self, Display};
 
 use super::budget::budget;
 use super::draft::Draft;
+use super::standing::Standing;
 use super::{Origin, PlanError, Request};
 use crate::config::{BatchSize, Config, RecomputeRequest};
+use crate::device::DeviceProfile;
 use crate::memory::{Group, OutOfMemory, Row, total_bytes};
 use crate::terms::Choice;
 use crate::units::bytes;
@@ -34,6 +36,8 @@ pub struct Refusal {
     pub because: String,
     /// The groups that take most.
     pub largest: Vec<(Group, u64)>,
+    /// Where not even the state of training fits, at launch.
+    pub standing: Option<Standing>,
     pub edits: Vec<Edit>,
     pub stage: Stage,
 }
@@ -78,7 +82,7 @@ impl Display for Refusal {
 }
 
 impl Refusal {
-    /// The edits, one per line, or what to do where none would help.
+    /// What stands in the way, and the edits, one per line, or what to do where none would help.
     pub fn hint(&self) -> String {
         let lines: Vec<String> = self
             .edits
@@ -93,6 +97,13 @@ impl Refusal {
             [one] => format!("{one} and fits"),
             _ => format!("each of these fits:\n  {}", lines.join("\n  ")),
         };
+        if let Some(standing) = &self.standing {
+            let standing = standing.lines().join("\n");
+            hint = match lines.as_slice() {
+                [] => format!("{hint}\n{standing}"),
+                _ => format!("{standing}\n{hint}"),
+            };
+        }
         if self.stage == (Stage::UnderWay { saved: true }) {
             hint += "\nas a run of its own; or make room and run the same command with `--resume`: \
                      everything trained is saved";
@@ -117,10 +128,13 @@ impl Request<'_> {
             request: *self,
             available: available.value,
         };
-        let mut edits: Vec<Edit> = [case.limit(), case.recompute()]
-            .into_iter()
-            .flatten()
-            .collect();
+        let limit = case.limit();
+        // A higher limit is all that it takes.
+        let standing = match limit {
+            None => Standing::new(&case, &draft.measure.model, &smallest),
+            Some(_) => None,
+        };
+        let mut edits: Vec<Edit> = [limit, case.recompute()].into_iter().flatten().collect();
         edits.extend(case.smaller_models());
         edits.truncate(LISTED);
         Refusal {
@@ -128,6 +142,7 @@ impl Request<'_> {
             available: available.value,
             because: available.because.clone(),
             largest,
+            standing,
             edits,
             stage: Stage::Launch,
         }
@@ -146,24 +161,34 @@ impl Request<'_> {
         };
         Ok(Refusal {
             stage: Stage::UnderWay { saved },
+            standing: None,
             ..self.refuse(&draft, &available)
         })
     }
 }
 
 /// A request that does not fit into what is available.
-struct Case<'a> {
-    request: Request<'a>,
-    available: u64,
+pub(super) struct Case<'a> {
+    pub request: Request<'a>,
+    pub available: u64,
 }
 
 impl Case<'_> {
     /// The memory of the smallest launch of `config`.
     fn smallest(&self, config: &Config) -> Option<u64> {
         let mut config = config.clone();
+        config.train.sequences_per_step = Some(self.request.config.sequences_per_step());
+        config.train.tokens_per_step = None;
+        self.smallest_of(&config, self.request.device)
+    }
+
+    /// The memory of the smallest launch of `config` on `device`.
+    pub fn smallest_of(&self, config: &Config, device: &DeviceProfile) -> Option<u64> {
+        let mut config = config.clone();
+        let sequences = config.sequences_per_step();
         // With one sequence at a time the ladder is short, and its last rung is the same.
         config.train.batch_size = BatchSize::Sequences(1);
-        config.train.sequences_per_step = Some(self.request.config.sequences_per_step());
+        config.train.sequences_per_step = Some(sequences);
         (
             config.train.gradient_accumulation_steps,
             config.train.tokens_per_step,
@@ -174,6 +199,7 @@ impl Case<'_> {
         };
         let draft = Draft::new(&Request {
             config: &config,
+            device,
             origin,
             ..self.request
         })

@@ -2,12 +2,13 @@
 //!
 //! Time of a step = micro-steps x (GEMMs at the device's rate, less the waste of a partly filled device +
 //! bytes that every operation moves + a fixed cost for each operation) + optimizer, summed over the operations of the
-//! program by the work that each says it does.
+//! program by the work that each says it does. A card that cannot sustain its peak is taken at the rate that was measured
+//! on it (`device::named::sustained_flops`).
 //! The estimate knows why larger micro-batches are faster: fuller devices, fewer kernels per token, and
 //! fewer passes over the fp32 gradients. It also knows why recompute is slower.
 
 use super::draft::Measure;
-use crate::device::{DeviceProfile, Hardware};
+use crate::device::{Cuda, DeviceProfile, Hardware, named};
 use crate::model::Program;
 use crate::ops::backend::{Op, Span, Work};
 use crate::ops::gemm::Problem;
@@ -57,7 +58,7 @@ impl Roofline {
                 }
             }
             Hardware::Cuda(cuda) => Self {
-                flops_per_second: GPU_EFFICIENCY * cuda.peak(inputs).unwrap_or(cuda.peak_fp32),
+                flops_per_second: gemm_rate(&device.name, cuda, inputs),
                 bytes_per_second: GPU_BANDWIDTH_EFFICIENCY * cuda.memory_bytes_per_second,
                 units: cuda.sm_count as usize,
                 tile: 128,
@@ -89,6 +90,13 @@ impl Roofline {
     fn moved(&self, bytes: u64) -> f64 {
         bytes as f64 / self.bytes_per_second
     }
+}
+
+/// Operations per second that GEMMs reach on the GPU called `name`: a share of its peak, or of what its power limit lets
+/// it hold.
+fn gemm_rate(name: &str, cuda: &Cuda, inputs: Inputs) -> f64 {
+    let peak = cuda.peak(inputs).unwrap_or(cuda.peak_fp32);
+    GPU_EFFICIENCY * named::sustained_flops(name).map_or(peak, |sustained| sustained.min(peak))
 }
 
 /// Predicts the throughput of rungs of one model on one device.

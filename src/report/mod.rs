@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 
 use crate::device::DeviceProfile;
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
+use crate::plan::{LONG_RUN, PredictedTime};
 use crate::schedule::Schedule;
 use crate::step::recovery::Recovery;
 use crate::terms::{FileError, ModelDims, NamedChoice};
@@ -26,6 +27,8 @@ mod bench;
 mod jsonl;
 mod metrics_log;
 mod plan;
+mod plan_table;
+mod progress;
 mod result;
 mod sink;
 mod streams;
@@ -36,8 +39,9 @@ mod warning;
 pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
 pub use metrics_log::MetricsLog;
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
+pub use plan_table::{PlanRow, plans_json, plans_text};
+pub use progress::Progress;
 pub use streams::{OutputError, only_stdout_is_redirected, print_now, say};
-pub use terminal::search_bar;
 pub use warning::Warning;
 
 use jsonl::JsonLines;
@@ -45,6 +49,7 @@ use result::ResultLine;
 use sink::{Event, Finish, Sink, Sinks};
 use streams::Patient;
 use terminal::Terminal;
+use text::time_text;
 
 /// Amount and form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,10 +154,13 @@ pub struct BestEval {
 /// Reports a run to every sink. No event fails: a closed pipe or a full disk must not stop a run.
 pub struct Reporter {
     sinks: Sinks,
+    progress: Progress,
     meter: Meter,
     flops_per_token: f64,
     log_interval: u64,
     choices: Vec<NamedChoice>,
+    /// Whether the user knows that the run takes more than a week.
+    knows_length: bool,
 }
 
 impl Reporter {
@@ -175,18 +183,27 @@ impl Reporter {
         } else {
             Box::new(ResultLine::new(options.quiet, stdout))
         };
+        let progress = Progress::new(options);
+        let terminal = Terminal::new(options, stderr, progress.clone());
         Self {
-            sinks: Sinks::new(vec![Box::new(Terminal::new(options, stderr)), stdout]),
+            sinks: Sinks::new(vec![Box::new(terminal), stdout]),
+            progress,
             meter: Meter::new(0, 0, 0),
             flops_per_token: 0.0,
             log_interval: 1,
             choices: Vec::new(),
+            knows_length: false,
         }
     }
 
     /// Appends steps, evaluations and recoveries to `log` from here on.
     pub fn record_in(&mut self, log: MetricsLog) {
         self.sinks.metrics = Some(log);
+    }
+
+    /// Progress of work that takes long.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// Length of the metrics file, for a checkpoint; 0 without one. See [`MetricsLog::bytes`].
@@ -215,9 +232,28 @@ impl Reporter {
         self.sinks.record(&Event::Startup(startup));
     }
 
-    /// Reports a step. Call it after every step; lines come every `log_interval` of them.
+    /// Reports the time that the run is predicted to take, with a warning if that is more than a week. It continues the
+    /// startup's block of text.
+    pub fn predicted_time(&mut self, predicted: &PredictedTime) {
+        self.note(&format!("  {:13}{}", "time", time_text(predicted)));
+        if predicted.is_long() {
+            self.warn_of_length(predicted.run(), true);
+        }
+    }
+
+    fn warn_of_length(&mut self, time: Duration, is_predicted: bool) {
+        self.knows_length = true;
+        self.warning(Warning::LongRun { time, is_predicted });
+    }
+
+    /// Reports a step. Call it after every step; lines come every `log_interval` of them, and about every minute at
+    /// least. A run that turns out to take more than a week is pointed out.
     pub fn step(&mut self, report: &StepReport) {
         self.meter.step(report);
+        let left = self.meter.eta().filter(|left| *left > LONG_RUN);
+        if let (Some(left), false) = (left, self.knows_length) {
+            self.warn_of_length(left, false);
+        }
         self.sinks.record(&Event::Step {
             report,
             is_due: report.step.is_multiple_of(self.log_interval),

@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::text::{choice_text, device_text};
+use super::text::{choice_text, device_text, time_text};
 use super::warning::recovery_text;
 use crate::device::DeviceProfile;
 use crate::memory::{Group, Row, total_bytes};
 use crate::model::ParamLayout;
-use crate::plan::{Launch, Plan};
+use crate::plan::{Launch, Plan, PredictedTime};
 use crate::terms::Job;
 use crate::trial::Trial;
 use crate::units::{bytes, count};
@@ -114,6 +114,7 @@ pub fn plan_summary(report: &PlanReport) -> String {
         "memory",
         format!("{} planned; {budget}", bytes(launch.bytes)),
     );
+    row("time", time_text(&plan.predicted_time(0)));
     text.push_str("\n\n");
     text.push_str(&rungs_table(plan));
     text
@@ -170,7 +171,7 @@ fn rung_line(plan: &Plan, launch: &Launch) -> String {
 }
 
 /// Rounds to two significant digits: the rate is an estimate. Only the ratio of rungs ranks them.
-fn rounded(rate: f64) -> String {
+pub(super) fn rounded(rate: f64) -> String {
     let unit = 10f64.powf((rate.max(1.0).log10().floor() - 1.0).max(0.0));
     let rate = (rate / unit).round() * unit;
     match rate {
@@ -244,6 +245,8 @@ pub fn plan_json(report: &PlanReport) -> String {
         eval_sequences: usize,
         budget_bytes: Option<u64>,
         launch: &'a Launch,
+        /// Predicted.
+        time: PredictedTime,
         chosen: usize,
         ladder: &'a [Launch],
         memory: &'a [Row],
@@ -263,6 +266,7 @@ pub fn plan_json(report: &PlanReport) -> String {
         eval_sequences: plan.eval_sequences,
         budget_bytes: plan.budget.value,
         launch: plan.launch(),
+        time: plan.predicted_time(0),
         chosen: plan.chosen,
         ladder: &plan.ladder,
         memory: &plan.memory,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::progress::{Progress, QUIET};
 use super::text::{choice_text, startup_block, summary_block};
 use super::{Event, ReportOptions, Sink, Warning};
 use crate::metrics::{EvalReport, Meter, StepReport};
@@ -24,32 +25,38 @@ pub(super) struct Terminal {
     color: bool,
     stderr: Box<dyn Write + Send>,
     bar: Option<ProgressBar>,
+    progress: Progress,
     /// Length of the bar; 0 before the startup.
     max_iters: u64,
 }
 
 impl Terminal {
-    pub fn new(options: ReportOptions, stderr: Box<dyn Write + Send>) -> Self {
+    pub fn new(options: ReportOptions, stderr: Box<dyn Write + Send>, progress: Progress) -> Self {
         Self {
             quiet: options.quiet,
             interactive: options.interactive && !options.quiet,
             color: options.color,
             stderr,
             bar: None,
+            progress,
             max_iters: 0,
         }
     }
 
-    /// Moves the bar, or prints a line if the step is due.
+    /// Moves the bar, or prints a line if the step is due or if there was none for about a minute.
     fn step(&mut self, report: &StepReport, is_due: bool, meter: &Meter) {
         if !self.interactive {
-            if is_due {
+            if is_due || self.progress.silence() > QUIET {
                 self.line(&step_line(report, meter));
             }
             return;
         }
-        let bar = self.bar.get_or_insert_with(|| new_bar(self.max_iters));
-        if is_due || meter.steps() == 1 {
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = new_bar(self.max_iters);
+            self.progress.show_beside(&bar);
+            bar
+        });
+        if is_due || meter.steps() == 1 || self.progress.took_the_message() {
             let resident = crate::device::resident_bytes();
             bar.set_message(bar_message(report, meter, resident));
         }
@@ -85,6 +92,7 @@ impl Terminal {
         let mut write = || {
             let _ = writeln!(stderr, "{text}").and_then(|()| stderr.flush());
         };
+        self.progress.spoke();
         match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),
@@ -130,7 +138,7 @@ fn new_bar(max_iters: u64) -> ProgressBar {
 }
 
 /// Progress bar of the search for the fastest matrix products, which takes seconds.
-pub fn search_bar(options: ReportOptions) -> ProgressBar {
+pub(super) fn search_bar(options: ReportOptions) -> ProgressBar {
     if options.quiet || !options.interactive {
         return ProgressBar::hidden();
     }

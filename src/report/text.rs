@@ -6,9 +6,10 @@ use super::{Finish, Startup, Summary};
 use crate::device::{DeviceProfile, Hardware};
 use crate::metrics::{Meter, perplexity};
 use crate::model::ParamLayout;
+use crate::plan::PredictedTime;
 use crate::schedule::Schedule;
 use crate::terms::{NamedChoice, VectorExtension, shell_word};
-use crate::units::{self, bytes, count, flops, learning_rate, rate, span};
+use crate::units::{self, bytes, count, flops, learning_rate, rate, short_time, span};
 
 /// Wide enough for the longest label, "checkpoints".
 const LABEL_WIDTH: usize = 13;
@@ -142,6 +143,18 @@ pub(super) fn device_text(device: &DeviceProfile) -> String {
         }
     }
     text
+}
+
+/// `about 37m 12s a step, 42y 118d in all (predicted; the first steps will tell)`.
+pub(super) fn time_text(predicted: &PredictedTime) -> String {
+    let run = span(predicted.run());
+    match predicted.step() {
+        Some(step) => format!(
+            "about {} a step, {run} in all (predicted; the first steps will tell)",
+            short_time(step)
+        ),
+        None => format!("about {run} for both splits (predicted)"),
+    }
 }
 
 fn memory_text(startup: &Startup) -> String {

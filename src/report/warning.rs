@@ -1,11 +1,12 @@
 //! All warnings of taper. A warning never stops a run; it is printed when it happens and again in the summary.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::Doubt;
 use crate::data::DataWarning;
 use crate::step::recovery::Recovery;
-use crate::units::bytes;
+use crate::units::{bytes, span};
 
 /// A problem that the user should know of although the run goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +97,13 @@ pub enum Warning {
     /// A setting that is probably a slip.
     #[error(transparent)]
     Doubt(#[from] Doubt),
+    /// The run would take more than a week.
+    #[error(
+        "the run {} {}: a smaller model, fewer steps (`train.max_iters`) or a faster device would make it shorter",
+        if *is_predicted { "is predicted to take" } else { "will take another" },
+        span(*time)
+    )]
+    LongRun { time: Duration, is_predicted: bool },
     /// Memory was refused; the work is repeated, at the same rung or at a smaller one.
     #[error("step {step}: {}", recovery_text(recovery))]
     MemoryRefused { step: u64, recovery: Recovery },

@@ -6,11 +6,11 @@ use super::{SessionError, Start};
 use crate::data::order::eval_window;
 use crate::data::{Dataset, Split};
 use crate::interrupt::Interrupt;
-use crate::memory::Memory;
+use crate::memory::{AllocationError, Memory};
 use crate::metrics::EvalReport;
 use crate::ops::backend::Backend;
 use crate::plan::Plan;
-use crate::report::Reporter;
+use crate::report::{Progress, Reporter};
 use crate::step::ReadSample;
 use crate::step::evaluation::Evaluator;
 
@@ -27,8 +27,10 @@ pub fn evaluate_weights(
     let mut evaluator = Evaluator::new(&plan.model, backend, &plan.rungs(), memory)?;
     evaluator.load(|weights, memory| start.load_weights(plan, weights, memory))?;
     let step = start.step();
+    let progress = reporter.progress();
     let report = evaluate_splits(step, |split| {
-        evaluator.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))
+        let read = reader(plan, dataset, interrupt, &progress, split);
+        evaluator.evaluate(plan.eval_sequences, read)
     });
     for recovery in evaluator.take_recoveries() {
         reporter.recovered(step, &recovery);
@@ -44,6 +46,12 @@ pub(super) fn evaluate_splits(
     mut evaluate: impl FnMut(Split) -> Result<f64, SessionError>,
 ) -> Result<EvalReport, SessionError> {
     let started = Instant::now();
+    let mut evaluate = |split| match evaluate(split) {
+        Err(SessionError::Allocation(AllocationError::Interrupted)) => {
+            Err(SessionError::EvaluationInterrupted)
+        }
+        done => done,
+    };
     Ok(EvalReport {
         step,
         train_loss: evaluate(Split::Train)?,
@@ -52,18 +60,21 @@ pub(super) fn evaluate_splits(
     })
 }
 
-/// Reads the samples of an evaluation: the same ones at every step, so that two compare.
+/// Reads the samples of an evaluation, and shows how many were read: the same ones at every step, so that two compare.
 pub(super) fn reader(
     plan: &Plan,
     dataset: &Dataset,
     interrupt: &Interrupt,
+    progress: &Progress,
     split: Split,
 ) -> impl ReadSample<SessionError> {
+    let work = progress.evaluation(split, plan.eval_sequences);
     let (seed, tokens) = (plan.step.seed, dataset.split(split));
     let windows = tokens.window_count(plan.model.block_size);
     move |sample: u32, inputs: &mut [u32], targets: &mut [u32]| {
+        work.reach(u64::from(sample));
         if interrupt.requested() {
-            return Err(SessionError::EvaluationInterrupted);
+            return Err(AllocationError::Interrupted.into());
         }
         let window = eval_window(seed, split, sample, windows);
         Ok(tokens.copy_window(window, inputs, targets)?)

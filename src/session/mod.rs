@@ -62,6 +62,12 @@ impl<'a> Session<'a> {
     ) -> Result<Self, SessionError> {
         let step = plan.step.clone();
         let trainer = Trainer::new(&plan.model, backend, plan.rungs(), step, memory)?;
+        // In the middle of tuning, perhaps.
+        if interrupt.requested() {
+            return Err(SessionError::InterruptedBeforeTraining {
+                signal: interrupt.signal(),
+            });
+        }
         Ok(Self {
             plan,
             dataset,
@@ -143,16 +149,27 @@ impl<'a> Session<'a> {
     fn step(&mut self) -> Result<(), SessionError> {
         let (step, started) = (self.state.step, Instant::now());
         let (seed, block_size) = (self.plan.step.seed, self.plan.model.block_size);
-        let tokens = &self.dataset.train;
+        let (tokens, interrupt) = (&self.dataset.train, self.interrupt);
         let windows = tokens.window_count(block_size);
+        let sequences = self.plan.step.sequences_per_step;
+        let work = self.reporter.progress().step(step + 1, sequences);
         let outcome = self.trainer.step(step, |sample, inputs, targets| {
+            work.reach(u64::from(sample));
+            if interrupt.requested() {
+                return Err(AllocationError::Interrupted.into());
+            }
             let window = train_window(seed, step, sample, windows);
             tokens
                 .copy_window(window, inputs, targets)
                 .map_err(SessionError::from)
         });
+        drop(work);
         self.tell_recoveries();
-        let outcome = outcome?;
+        let outcome = match outcome {
+            // Nothing of it counts: the resumed run makes this step from its beginning.
+            Err(SessionError::Allocation(AllocationError::Interrupted)) => return Ok(()),
+            outcome => outcome?,
+        };
         if !outcome.is_finite() {
             return Err(SessionError::Diverged {
                 step: step + 1,
@@ -186,8 +203,10 @@ impl<'a> Session<'a> {
     fn evaluate_and_report(&mut self) -> Result<bool, SessionError> {
         let (plan, dataset, interrupt) = (self.plan, self.dataset, self.interrupt);
         let (step, trainer) = (self.state.step, &mut self.trainer);
+        let progress = self.reporter.progress();
         let report = evaluate_splits(step, |split| {
-            trainer.evaluate(plan.eval_sequences, reader(plan, dataset, interrupt, split))
+            let read = reader(plan, dataset, interrupt, &progress, split);
+            trainer.evaluate(plan.eval_sequences, read)
         });
         self.tell_recoveries();
         let report = match report {

@@ -49,11 +49,13 @@ pub(crate) fn short_time(duration: Duration) -> String {
     }
 }
 
-/// The time of a run, in its two largest units: `42s`, `3m 07s`, `5h 02m`, `4d 11h`.
+/// The time of a run, in its two largest units: `42s`, `3m 07s`, `5h 02m`, `4d 11h`, `42y 118d`.
 pub(crate) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    if days > 0 {
+    if days > 365 {
+        format!("{}y {}d", count(days / 365), days % 365)
+    } else if days > 0 {
         format!("{days}d {:02}h", hours % 24)
     } else if hours > 0 {
         format!("{hours}h {:02}m", minutes % 60)
@@ -160,6 +162,7 @@ mod tests {
             (3_599.7, "1h 00m"),
             (18_120.0, "5h 02m"),
             (385_200.0, "4d 11h"),
+            (1.3e9, "41y 81d"),
         ];
         for (seconds, text) in spans {
             assert_eq!(span(Duration::from_secs_f64(seconds)), text);

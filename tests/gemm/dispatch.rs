@@ -14,7 +14,7 @@ use tempfile::tempdir;
 use super::fake::{Fake, Scripted, takes};
 use super::problems;
 
-const LIMITED: Effort = Effort::Limited;
+pub const LIMITED: Effort = Effort::Limited;
 
 fn named(name: &str, problem: Problem) -> TrainingGemm {
     TrainingGemm {
@@ -24,7 +24,7 @@ fn named(name: &str, problem: Problem) -> TrainingGemm {
     }
 }
 
-fn gemms() -> Vec<TrainingGemm> {
+pub fn gemms() -> Vec<TrainingGemm> {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let gemms = names.into_iter().zip(problems());
     gemms.map(|(name, problem)| named(name, problem)).collect()
@@ -37,7 +37,7 @@ fn prepared(fake: Fake) -> Dispatch<Fake> {
 }
 
 /// C of a product.
-fn product(dispatch: &Dispatch<Fake>, problem: &Problem) -> Result<Vec<f32>, AllocationError> {
+pub fn product(dispatch: &Dispatch<Fake>, problem: &Problem) -> Result<Vec<f32>, AllocationError> {
     let fake = Fake::default();
     let mut trial = fake.trial(&[*problem]).unwrap();
     for operand in [Operand::A, Operand::B, Operand::Bias, Operand::Aux] {
@@ -49,7 +49,7 @@ fn product(dispatch: &Dispatch<Fake>, problem: &Problem) -> Result<Vec<f32>, All
     Ok(fake.read(&mut trial, problem, Operand::C, &all).unwrap())
 }
 
-fn right(problem: &Problem) -> Vec<f32> {
+pub fn right(problem: &Problem) -> Vec<f32> {
     product(
         &Dispatch::untuned(Fake::new([takes("right", 1.0)])),
         problem,
@@ -57,7 +57,7 @@ fn right(problem: &Problem) -> Vec<f32> {
     .unwrap()
 }
 
-fn lines(dispatch: &Dispatch<Fake>) -> Vec<String> {
+pub fn lines(dispatch: &Dispatch<Fake>) -> Vec<String> {
     let line = |choice: NamedChoice| {
         let NamedChoice {
             name,

@@ -5,6 +5,7 @@ mod cache;
 mod cpu;
 mod dispatch;
 mod fake;
+mod interrupted;
 mod runs;
 mod tune;
 mod wrong;

@@ -52,6 +52,9 @@ fn a_card_may_be_written_in_many_ways() {
     let a100 = plan("openwebtext.toml --device a100-80").succeeded().stdout;
     assert!(a100.contains("NVIDIA A100-SXM4-80GB"));
     plan("openwebtext.toml --device rtx3061").refused(&["`rtx3061`", "did you mean `rtx3060`?"]);
+    plan("openwebtext.toml --device a100").refused(&["there are `a100-40`, `a100-80`"]);
+    let old = plan("openwebtext.toml --device v100");
+    old.refused(&["compute capability 7.0", "7.5", "`--device cpu`"]);
     plan("openwebtext.toml --device abacus").refused(&["`abacus`", "rtx4090", "h100"]);
 }
 
@@ -66,6 +69,9 @@ fn what_is_free_on_the_card_bounds_the_plan() {
     let alone = plan("openwebtext.toml --free 2GiB");
     assert_eq!(alone.code, Some(1));
     assert!(alone.stderr.contains("--device <NAME>"), "{}", alone.stderr);
+    let bare = plan("openwebtext.toml --device t4 --free=12");
+    assert_eq!(bare.code, Some(1));
+    assert!(bare.stderr.contains("say `12GiB`"), "{}", bare.stderr);
     for rubbish in ["lots", "0", "-1GiB"] {
         let outcome = plan(&format!("openwebtext.toml --device t4 --free={rubbish}"));
         assert_eq!(outcome.code, Some(1), "{rubbish}");
@@ -195,6 +201,71 @@ fn a_dataset_that_is_not_here_is_assumed_loudly() {
     ] {
         let text = plan(&format!("{source} --device t4")).succeeded().stdout;
         assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn the_time_of_a_run_is_predicted_and_more_than_a_week_is_pointed_out() {
+    let time = |object: &Value| object["time"]["run_seconds"].as_f64().unwrap();
+    let object = json("openwebtext.toml --device rtx3060");
+    let step = object["time"]["step_seconds"].as_f64().unwrap();
+    assert!(time(&object) > 600_000.0 * step);
+    let long = plan("openwebtext.toml --device rtx3060").succeeded();
+    let line = long.stdout.lines().find(|line| line.contains(" a step, "));
+    assert!(
+        line.unwrap().contains("in all (predicted"),
+        "{}",
+        long.stdout
+    );
+    let warning = "warning: the run is predicted to take ";
+    assert!(long.stderr.starts_with(warning), "{}", long.stderr);
+
+    let short = "openwebtext.toml --device rtx3060 --set train.max_iters=100";
+    assert_eq!(plan(short).succeeded().stderr, "");
+    // Evaluations count.
+    let with = |interval: u64| {
+        time(&json(&format!(
+            "{short} --set eval.eval_interval={interval}"
+        )))
+    };
+    assert!(with(10) > with(100));
+    let only = plan("eval_gpt2.toml --device h100").succeeded().stdout;
+    assert!(only.contains(" for both splits (predicted)"), "{only}");
+}
+
+#[test]
+fn several_configs_and_cards_are_compared_in_one_table() {
+    let arguments = "gpt2-xl.toml --config openwebtext.toml --device t4,rtx3060";
+    let text = plan(arguments).succeeded().stdout;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 6, "{text}");
+    for (line, [config, card]) in lines[1..].iter().zip([
+        ["gpt2-xl.toml", "Tesla T4"],
+        ["gpt2-xl.toml", "NVIDIA GeForce RTX 3060"],
+        ["openwebtext.toml", "Tesla T4"],
+        ["openwebtext.toml", "NVIDIA GeForce RTX 3060"],
+    ]) {
+        assert!(line.starts_with(config) && line.contains(card), "{line}");
+        let refused = line.contains("does not fit: 26.77 GiB needed");
+        assert_eq!(refused, config == "gpt2-xl.toml", "{line}");
+    }
+    let objects = json(arguments);
+    let objects = objects.as_array().unwrap();
+    assert_eq!(objects.len(), 4);
+    assert!(objects[1]["error"].is_string() && objects[1]["hint"].is_string());
+    // As one call says it.
+    assert_eq!(objects[3], json("openwebtext.toml --device rtx3060"));
+    plan("openwebtext.toml --device t4,rtx3061").refused(&["`rtx3061`"]);
+    plan("openwebtext.toml --device t4,rtx3060 --free 2GiB").refused(&["`--free`", "one plan"]);
+}
+
+#[test]
+fn hints_of_a_benchmark_name_flags_that_it_has() {
+    let folder = tempdir().unwrap();
+    for verb in ["gemm", "step"] {
+        let limited = ["bench", verb, "--memory-limit", "1MiB"];
+        taper(folder.path(), &limited)
+            .refused(&["the memory limit that was set", "--memory-limit "]);
     }
 }
 

@@ -56,7 +56,10 @@ fn a_model_too_large_for_the_card_is_refused_with_models_that_fit() {
     assert_edits_fit("gpt2-xl", "", &asked);
     insta::assert_snapshot!(shown(&asked.try_plan().unwrap_err()), @r"
     error: the smallest launch needs 26.77 GiB, 11.69 GiB may be used (free on the card); largest: moments 11.60 GiB, master weights 5.80 GiB, gradients 5.80 GiB
-    hint: each of these fits:
+    hint: 16 bytes x 1.56 B parameters = 23.20 GiB (fp32 weights, gradients, two moments), and 2.90 GiB of weights in 16 bits stand before any batch
+    presets that fit here: `gpt2-medium`, `openwebtext`
+    cards that this fits on: `a100-40`, `a100-80`, `l40s`, `h100`, `h200`, `b200`, `rtx5090`, `gb10`
+    each of these fits:
       `--set model.n_layer=18` needs 11.23 GiB
       `--set model.n_embd=1000` needs 11.11 GiB
       `--set model.n_layer=30 --set model.n_embd=1000` needs 7.45 GiB
@@ -111,6 +114,35 @@ fn a_higher_limit_is_proposed_only_where_the_device_has_as_much() {
         "{}",
         refusal.because
     );
+}
+
+/// Presets and cards of a refusal are no promise that breaks.
+#[test]
+fn what_is_said_to_fit_where_the_state_of_training_does_not_fits() {
+    let short = "batch_size=1 gradient_accumulation_steps=1";
+    let asked = on_card(config("gpt2-xl", short), "rtx4090");
+    let standing = asked.refusal().standing.unwrap();
+    assert_eq!(standing.state_bytes, 16 * standing.parameters);
+    assert_eq!(standing.rounded_bytes, 2 * standing.parameters);
+    for card in cards() {
+        let fits = Asked {
+            device: card.clone(),
+            ..asked.clone()
+        };
+        let named = standing.cards.iter().any(|name| self::card(name) == card);
+        assert_eq!(fits.try_plan().is_ok(), named, "{}", card.name);
+    }
+    assert_eq!(
+        standing.presets,
+        ["gpt2-large", "gpt2-medium", "openwebtext"]
+    );
+    for preset in standing.presets {
+        on_card(config(preset, short), "rtx4090").plan();
+    }
+    // Here the activations are in the way.
+    let mut small = on_card(config("openwebtext", "system.recompute=none"), "rtx3060");
+    small.device = with_free(small.device, 5 * GIB / 2);
+    assert_eq!(small.refusal().standing, None);
 }
 
 #[test]

@@ -45,6 +45,9 @@ pub struct SubjectArgs {
     /// A device of this machine, `cpu`, `cuda` or `cuda:1` [default: what the config asks for]
     #[arg(long, value_name = "NAME")]
     pub device: Option<DeviceRequest>,
+    /// The most memory to hold, such as `11.69GiB` [default: what is available]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<String>,
     /// Side of the square product whose rate is the ceiling [default: 2048, on a GPU 8192]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32768))]
     pub square: Option<u32>,
@@ -76,7 +79,10 @@ impl Subject {
     /// Finds what the arguments name. `defaults` count where `--set` says nothing else. A dataset need not be here.
     fn find(args: &SubjectArgs, defaults: &[&str]) -> Result<Self> {
         let defaults = defaults.iter().map(|&setting| setting.to_owned());
-        let overrides: Vec<String> = defaults.chain(args.overrides.iter().cloned()).collect();
+        let limit = args.memory_limit.iter();
+        let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
+        let overrides = defaults.chain(args.overrides.iter().cloned()).chain(limit);
+        let overrides: Vec<String> = overrides.collect();
         let (mut config, given) = Config::load_with_given(&args.config, &overrides)?;
         let weights = weights(&config.train.init_from)?;
         if let Some(weights) = &weights {

@@ -17,7 +17,7 @@ use crate::ops::backend::Backend;
 use crate::ops::gemm::gpu::GpuGemm;
 use crate::ops::gemm::{Cpu, Table};
 use crate::plan::Plan;
-use crate::report::{Measured, ReportOptions, StepBench, search_bar, step_bench_heading};
+use crate::report::{Measured, Progress, ReportOptions, StepBench, step_bench_heading};
 use crate::rng::{Seed, Stream};
 use crate::session::SessionError;
 use crate::step::Trainer;
@@ -122,7 +122,10 @@ impl StepBenchRun<'_> {
     fn search(&self) -> backends::Search {
         backends::Search {
             stored: Table::default(),
-            progress: search_bar(ReportOptions::detect(false, self.args.json)),
+            watch: Box::new(backends::Spectator {
+                progress: Progress::new(ReportOptions::detect(false, self.args.json)),
+                interrupt: None,
+            }),
         }
     }
 

@@ -16,6 +16,17 @@ const RTX_BLACKWELL: &str = "https://images.nvidia.com/aem-dam/Solutions/geforce
 // A100 Tensor Core GPU data sheet, SXM columns.
 const A100: &str = "https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf";
 
+/// Rates of large fp16 GEMMs in steady state, in TFLOP/s, of cards that their power limit keeps far below their peak: the
+/// vendor's name, the rate, and its source.
+pub(super) const SUSTAINED: &[(&str, f64, &str)] = &[
+    // cuBLAS, 4096 x 4096 x 4096, 100 times in a row: 24 of 65, for the 70 W of the card (an answer of NVIDIA's there).
+    (
+        "Tesla T4",
+        24.0,
+        "https://forums.developer.nvidia.com/t/about-gpu-peak-performance/264462",
+    ),
+];
+
 pub(super) static CARDS: &[Card] = &[
     Card {
         name: "Tesla V100-SXM2-16GB",

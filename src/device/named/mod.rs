@@ -8,13 +8,15 @@
 //!   none was found it is the nominal size, 2 to 5 % too much; [`CardMemory`] says which.
 //! - **Rates** are dense. bf16 and fp16 are tensor cores accumulating in fp32, as training needs:
 //!   GeForce cards run that at half the rate of fp16 accumulation. Both formats run at one rate.
+//! - **Sustained rates** are those of large GEMMs one after the other, where a power limit was seen to keep a card far
+//!   below its peak. Predictions use them; the utilization (MFU) is of the peak.
 //! - **Shared memory** and whether there is bf16 follow from the compute capability.
 
 mod cards;
 
-use super::capability::{has_bf16, shared_memory_per_block_bytes};
+use super::capability::{has_bf16, has_kernels, shared_memory_per_block_bytes};
 use super::{Cuda, DeviceError, DeviceProfile, Hardware};
-use cards::CARDS;
+use cards::{CARDS, SUSTAINED};
 
 /// Public facts of one card.
 #[derive(Debug)]
@@ -91,11 +93,43 @@ fn plain(name: &str) -> String {
     name
 }
 
-/// The name that somebody who typed `name` is likely to mean.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    let name = plain(name);
+/// Rate of large fp16 GEMMs in steady state, in operations per second, of a card that its power limit keeps far below
+/// its peak; `None` for all others.
+pub fn sustained_flops(name: &str) -> Option<f64> {
+    let found = SUSTAINED.iter().find(|(card, ..)| *card == name);
+    found.map(|(_, tera, _)| tera * 1e12)
+}
+
+/// The cards that there are kernels for, by the names that messages use.
+fn usable() -> impl Iterator<Item = &'static Card> {
     CARDS
         .iter()
+        .filter(|card| has_kernels(card.compute_capability))
+}
+
+/// Names that may be meant by `name`: the cards whose names begin with it, else the nearest name, else none.
+pub(super) fn likely(name: &str) -> Vec<&'static str> {
+    let typed = plain(name);
+    let begins = |card: &&Card| {
+        card.aliases
+            .iter()
+            .any(|alias| plain(alias).starts_with(&typed))
+    };
+    let family: Vec<_> = usable()
+        .filter(begins)
+        .map(|card| card.aliases[0])
+        .collect();
+    if typed.is_empty() || family.is_empty() {
+        nearest(name).into_iter().collect()
+    } else {
+        family
+    }
+}
+
+/// The name that is spelled most like `name`.
+fn nearest(name: &str) -> Option<&'static str> {
+    let name = plain(name);
+    usable()
         .flat_map(|card| card.aliases.iter().map(move |alias| (card, alias)))
         .map(|(card, alias)| (strsim::jaro_winkler(&name, &plain(alias)), card.aliases[0]))
         .filter(|(similarity, _)| *similarity >= 0.8)
@@ -152,7 +186,7 @@ impl Card {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::capability::{cores_per_sm, has_kernels};
+    use super::super::capability::cores_per_sm;
     use super::*;
 
     fn cuda(name: &str) -> Cuda {
@@ -197,6 +231,11 @@ mod tests {
     fn every_figure_has_a_source() {
         for card in all() {
             assert!(card.source.contains("https://"), "{}", card.name);
+        }
+        for (name, tera, source) in SUSTAINED {
+            assert!(source.contains("https://"), "{name}");
+            let card = find(name).unwrap_or_else(|| panic!("{name} is in no other table"));
+            assert!(*tera < card.fp16, "{name}");
         }
     }
 
@@ -281,6 +320,13 @@ mod tests {
         assert!(error.to_string().contains("`rtx3061`"), "{error}");
         assert_eq!(error.hint(), "did you mean `rtx3060`?");
         assert_eq!(nearest("H-1000"), Some("h100"));
+        let error = DeviceProfile::named("a100").unwrap_err();
+        assert_eq!(error.hint(), "there are `a100-40`, `a100-80`");
+        let error = DeviceProfile::named("RTX 40").unwrap_err();
+        let expected = "there are `rtx4060`, `rtx4070`, `rtx4090`";
+        assert_eq!(error.hint(), expected);
+        // A card without kernels is no advice.
+        assert_eq!(nearest("v1000"), None);
         let error = DeviceProfile::named("abacus").unwrap_err();
         let hint = error.hint();
         for card in all()

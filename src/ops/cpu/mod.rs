@@ -112,7 +112,11 @@ impl<T: Element> Backend for OnCpu<T> {
         Ok(())
     }
 
+    /// Looks for an interruption first: one operation of a large model takes a second.
     fn run(&self, op: &Op, frame: &Frame) -> Done {
+        if self.products.is_interrupted() {
+            return Err(Refused::Interrupted);
+        }
         self.compute(op, frame);
         Ok(())
     }

@@ -134,6 +134,9 @@ pub trait Device {
     /// Time of warm-up before the first timing: an idle card takes a while to reach its clock.
     const WARM_UP: Duration = Duration::ZERO;
 
+    /// Gives memory back that computing keeps for the next time.
+    fn rest(&self) {}
+
     /// Times the problem once.
     fn time(
         &self,

@@ -1,20 +1,17 @@
 //! Dispatch of GEMMs to candidates: the one decided on, and the next one after its failure.
 
 use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use rustc_hash::FxHashMap;
 
 use super::cache::{Cache, Entry, Record, Records, Table};
 use super::candidate::{Device, GemmFailure};
 use super::problem::{Problem, TrainingGemm};
 use super::tune::{Tuned, Tuner, tune};
+use super::watch::{Unwatched, Watch};
 use crate::terms::{Effort, NamedChoice};
 use crate::units;
-
-/// Interval of the progress display in a search: one problem may take seconds.
-const TICK: Duration = Duration::from_millis(100);
 
 /// Computes GEMMs on one device, each by the candidate that the table names for it.
 ///
@@ -23,8 +20,8 @@ pub struct Dispatch<D: Device> {
     device: D,
     effort: Effort,
     cache: Option<Cache>,
-    /// Progress of a search.
-    progress: ProgressBar,
+    /// Spectator of searches, and of the GEMMs that follow.
+    watch: Box<dyn Watch + Send>,
     decisions: RefCell<Decisions<D::Candidate>>,
 }
 
@@ -53,7 +50,7 @@ impl<D: Device> Dispatch<D> {
             device,
             effort,
             cache,
-            progress: ProgressBar::hidden(),
+            watch: Box::new(Unwatched),
             decisions: RefCell::new(Decisions {
                 stored: stored.0.iter().map(|entry| entry.problem).collect(),
                 table: stored,
@@ -64,13 +61,18 @@ impl<D: Device> Dispatch<D> {
         }
     }
 
-    /// Shows the progress of a search on `progress`.
-    pub fn with_progress(self, progress: ProgressBar) -> Self {
-        Self { progress, ..self }
+    /// Shows the progress of a search to `watch`, and ends the search when that is interrupted.
+    pub fn watched_by(self, watch: Box<dyn Watch + Send>) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// Whether the work under way is to end soon, with nothing to show for it.
+    pub fn is_interrupted(&self) -> bool {
+        self.watch.is_interrupted()
     }
 
     /// Decides on a candidate for each of `gemms` that has none yet: the checkpoint's, else the cache's, else the
-    /// winner of tuning in at most `room` bytes, where that is known.
+    /// winner of tuning in at most `room` bytes, where that is known. A search that is interrupted decides on no more.
     pub fn prepare(&self, gemms: &[TrainingGemm], room: Option<u64>) {
         if self.effort == Effort::Off {
             return;
@@ -82,7 +84,7 @@ impl<D: Device> Dispatch<D> {
         if !unknown.is_empty() {
             sources.tuned = self.search(&mut decisions, &unknown, room);
         }
-        if sources.total() > 0 {
+        if sources.total() > 0 && !self.is_interrupted() {
             let value = decisions.summary(gemms);
             let time = units::short_time(started.elapsed());
             decisions.tell("gemm", &value, sources.text(&time));
@@ -171,16 +173,16 @@ impl<D: Device> Dispatch<D> {
         room: Option<u64>,
     ) -> usize {
         let problems: Vec<Problem> = gemms.iter().map(|gemm| gemm.problem).collect();
-        let mut tuner = Tuner::new(&self.device, &problems, self.effort, room);
+        let tuner = Tuner::new(&self.device, &problems, self.effort, room);
+        let mut tuner = tuner.watched_by(&*self.watch);
         let (mut searched, mut unwritten) = (0, None);
-        self.progress.reset();
-        self.progress.set_length(problems.len() as u64);
-        if !self.progress.is_hidden() {
-            self.progress.enable_steady_tick(TICK);
-        }
-        for TrainingGemm { name, problem, .. } in gemms {
-            self.progress.set_message(name.clone());
+        self.watch.begin(problems.len());
+        for (index, TrainingGemm { name, problem, .. }) in gemms.iter().enumerate() {
+            self.watch.reach(index, name);
             let tuned = tuner.tune(problem);
+            if self.is_interrupted() {
+                break;
+            }
             let route = tuned.order();
             decisions.tell_passed_over(tuned.passed_over(), &route[0]);
             searched += usize::from(tuned.searched);
@@ -191,12 +193,8 @@ impl<D: Device> Dispatch<D> {
                 decisions.tell(&name, &value, tuned.because);
             }
             decisions.decide(*problem, route);
-            self.progress.inc(1);
         }
-        self.progress.disable_steady_tick();
-        self.progress.finish_and_clear();
-        // Another rung's search comes in the middle of a run, which has a bar of its own.
-        self.progress.set_draw_target(ProgressDrawTarget::hidden());
+        self.watch.end();
         if let Some(because) = unwritten {
             decisions.tell("gemm cache", "not written", because);
         }

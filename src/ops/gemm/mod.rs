@@ -25,6 +25,7 @@ pub mod problem;
 pub mod ptx;
 pub mod tune;
 mod verify;
+pub mod watch;
 
 use crate::device::Cuda;
 
@@ -41,3 +42,4 @@ pub use cache::{Cache, Table, cache_folder};
 pub use cpu::{Cpu, Products};
 pub use dispatch::Dispatch;
 pub use problem::{Epilogue, Layout, OutputType, Problem, TrainingGemm};
+pub use watch::{Unwatched, Watch};

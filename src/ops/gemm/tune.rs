@@ -12,6 +12,7 @@ use super::candidate::{Device, Offer, Operand, Unavailable};
 use super::check::Fill;
 use super::problem::Problem;
 use super::verify::Verifier;
+use super::watch::{Unwatched, Watch};
 use crate::terms::Effort;
 use crate::units;
 
@@ -156,6 +157,7 @@ pub struct Tuner<'a, D: Device> {
     room: u64,
     trial: Result<D::Trial, Unavailable>,
     is_warm: bool,
+    watch: &'a dyn Watch,
 }
 
 impl<'a, D: Device> Tuner<'a, D> {
@@ -177,11 +179,17 @@ impl<'a, D: Device> Tuner<'a, D> {
                 device.trial(&problems)
             },
             is_warm: false,
+            watch: &Unwatched,
         }
     }
 
+    /// The same search, which ends as soon as `watch` is interrupted.
+    pub fn watched_by(self, watch: &'a dyn Watch) -> Self {
+        Self { watch, ..self }
+    }
+
     /// Verifies and times every candidate that the device offers for one of the problems. Chooses the fallback when
-    /// out of memory.
+    /// out of memory, and when interrupted.
     pub fn tune(&mut self, problem: &Problem) -> Tuned<D::Candidate> {
         let (device, effort) = (self.device, self.effort);
         let offers = device.offers(problem, effort);
@@ -198,7 +206,11 @@ impl<'a, D: Device> Tuner<'a, D> {
             Ok(trial) => trial,
             Err(Unavailable(because)) => return without_search(offers, because),
         };
-        let (outcomes, mut right) = Verifier::new(device, problem).outcomes(trial, &offers);
+        let verifier = Verifier::new(device, problem, self.watch);
+        let (outcomes, mut right) = verifier.outcomes(trial, &offers);
+        if self.watch.is_interrupted() {
+            return without_search(offers, INTERRUPTED);
+        }
         if right.iter().any(|&index| !offers[index].is_spare) {
             right.retain(|&index| !offers[index].is_spare);
         }
@@ -208,14 +220,26 @@ impl<'a, D: Device> Tuner<'a, D> {
             warm_up(device, problem, outcomes[first].0, trial);
             self.is_warm = true;
         }
-        let seconds = seconds_allowed(effort);
-        time(device, problem, trial, &mut outcomes, right, seconds);
+        let race = Race {
+            device,
+            problem,
+            seconds_allowed: seconds_allowed(effort),
+            watch: self.watch,
+        };
+        race.run(trial, &mut outcomes, right);
+        device.rest();
+        if self.watch.is_interrupted() {
+            return without_search(device.offers(problem, effort), INTERRUPTED);
+        }
         Tuned {
             stand_in: (problem != asked).then_some(*problem),
             ..choose(outcomes)
         }
     }
 }
+
+/// Reason for a choice that a search did not get to.
+const INTERRUPTED: &str = "the search was interrupted";
 
 /// Computes the problem until the device is warm. Failures show when the candidate is timed.
 fn warm_up<D: Device>(
@@ -302,42 +326,51 @@ fn fallback<C>(outcomes: &[(C, TuneOutcome)]) -> usize {
     timed.unwrap_or_else(|| first_usable(outcomes))
 }
 
-/// Times the candidates whose indices are in `racing`, as far as time allows.
-fn time<D: Device>(
-    device: &D,
-    problem: &Problem,
-    trial: &mut D::Trial,
-    outcomes: &mut [(D::Candidate, TuneOutcome)],
-    mut racing: Vec<usize>,
+/// The timing of the candidates of one problem.
+struct Race<'a, D> {
+    device: &'a D,
+    problem: &'a Problem,
     seconds_allowed: f64,
-) {
-    let mut samples = vec![Vec::new(); outcomes.len()];
-    let (mut spent, mut best) = (0.0, f64::INFINITY);
-    'rounds: for _ in 0..ROUNDS {
-        for index in racing.clone() {
-            // The first candidate is timed in any case: the others are compared with it.
-            if spent > seconds_allowed {
-                break 'rounds;
-            }
-            let seconds = match device.time(problem, outcomes[index].0, trial) {
-                Ok(duration) => duration.as_secs_f64(),
-                Err(failure) => {
-                    outcomes[index].1 = TuneOutcome::Unavailable(Unavailable(failure.to_string()));
-                    racing.retain(|&other| other != index);
-                    continue;
+    watch: &'a dyn Watch,
+}
+
+impl<D: Device> Race<'_, D> {
+    /// Times the candidates whose indices are in `racing`, as far as time allows.
+    fn run(
+        &self,
+        trial: &mut D::Trial,
+        outcomes: &mut [(D::Candidate, TuneOutcome)],
+        mut racing: Vec<usize>,
+    ) {
+        let mut samples = vec![Vec::new(); outcomes.len()];
+        let (mut spent, mut best) = (0.0, f64::INFINITY);
+        'rounds: for _ in 0..ROUNDS {
+            for index in racing.clone() {
+                // The first candidate is timed in any case: the others are compared with it.
+                if spent > self.seconds_allowed || self.watch.is_interrupted() {
+                    break 'rounds;
                 }
-            };
-            spent += seconds;
-            best = f64::min(best, seconds);
-            samples[index].push(seconds);
-            if seconds > HOPELESS * best {
-                racing.retain(|&other| other != index);
+                let seconds = match self.device.time(self.problem, outcomes[index].0, trial) {
+                    Ok(duration) => duration.as_secs_f64(),
+                    Err(failure) => {
+                        let failure = Unavailable(failure.to_string());
+                        outcomes[index].1 = TuneOutcome::Unavailable(failure);
+                        racing.retain(|&other| other != index);
+                        continue;
+                    }
+                };
+                spent += seconds;
+                best = f64::min(best, seconds);
+                samples[index].push(seconds);
+                if seconds > HOPELESS * best {
+                    racing.retain(|&other| other != index);
+                }
             }
         }
-    }
-    for ((_, outcome), samples) in outcomes.iter_mut().zip(samples) {
-        if let (TuneOutcome::Untimed, Some(seconds)) = (&outcome, median(samples)) {
-            *outcome = TuneOutcome::Timed { seconds };
+        for ((_, outcome), samples) in outcomes.iter_mut().zip(samples) {
+            if let (TuneOutcome::Untimed, Some(seconds)) = (&outcome, median(samples)) {
+                *outcome = TuneOutcome::Timed { seconds };
+            }
         }
     }
 }

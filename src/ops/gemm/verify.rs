@@ -10,6 +10,7 @@ use super::candidate::{Device, MOST_READ, Offer, Operand, Unavailable};
 use super::check::{Fill, Tolerance, scramble};
 use super::problem::{Epilogue, Layout, Problem};
 use super::tune::TuneOutcome;
+use super::watch::Watch;
 use crate::ops::loops::gelu;
 use crate::terms::Precision;
 
@@ -27,6 +28,7 @@ const ACTIVATION: f64 = 1.0 / 1024.0;
 pub(super) struct Verifier<'a, D> {
     device: &'a D,
     problem: &'a Problem,
+    watch: &'a dyn Watch,
 }
 
 /// One pass of verification.
@@ -36,12 +38,16 @@ struct Pass {
 }
 
 impl<'a, D: Device> Verifier<'a, D> {
-    pub fn new(device: &'a D, problem: &'a Problem) -> Self {
-        Self { device, problem }
+    pub fn new(device: &'a D, problem: &'a Problem, watch: &'a dyn Watch) -> Self {
+        Self {
+            device,
+            problem,
+            watch,
+        }
     }
 
     /// Outcome of each offer, `Untimed` where it can be used, and the indices of those that are right. A spare one is
-    /// verified only where nothing before it, in the order of trust, is right.
+    /// verified only where nothing before it, in the order of trust, is right. Once interrupted, none counts as right.
     pub fn outcomes(
         &self,
         trial: &mut D::Trial,
@@ -71,6 +77,9 @@ impl<'a, D: Device> Verifier<'a, D> {
             let mut trusted = None;
             right.retain(|&index| {
                 let offer = &offers[index];
+                if self.watch.is_interrupted() {
+                    return false;
+                }
                 if offer.is_spare && trusted.is_some() {
                     return false;
                 }

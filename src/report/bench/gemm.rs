@@ -88,7 +88,10 @@ impl<'a> GemmBench<'a> {
     pub fn heading(&self) -> String {
         let threads = threads_text(self.device, self.threads);
         let ceiling = match self.ceiling {
-            Some(ceiling) => format!("{}, a large square product in this run", flops(ceiling)),
+            Some(ceiling) => format!(
+                "{}, a large square product in this run: an estimate that some shapes exceed",
+                flops(ceiling)
+            ),
             None => "unknown: a large square product could not be timed".into(),
         };
         format!(
@@ -231,7 +234,7 @@ impl ProblemBench {
                 candidate.name,
                 candidate.flops_per_second.map(flops).unwrap_or_default(),
                 percent(candidate.of_best, "the best"),
-                percent(candidate.of_ceiling, "the ceiling"),
+                percent(candidate.of_ceiling, "the square product"),
             );
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}", line.trim_end());
@@ -254,6 +257,6 @@ fn why_not(outcome: &TuneOutcome) -> Option<String> {
         TuneOutcome::Timed { .. } => None,
         TuneOutcome::Untimed => Some("not timed".into()),
         TuneOutcome::Unavailable(because) => Some(format!("unavailable: {because}")),
-        TuneOutcome::Wrong(because) => Some(format!("wrong: {because}")),
+        TuneOutcome::Wrong(because) => Some(format!("refused by the check, never used: {because}")),
     }
 }

@@ -108,8 +108,7 @@ impl Display for Candidate {
     }
 }
 
-/// Tiles that won somewhere: bands of rows for tall C, small tiles for weight gradients of small models, large ones
-/// where B is wide.
+/// Tiles that won somewhere: bands for tall C, small tiles for weight gradients of small models, large ones for wide B.
 const TILES: [Candidate; 5] = [
     tiles(96, None),
     tiles(192, None),
@@ -118,8 +117,7 @@ const TILES: [Candidate; 5] = [
     tiles(384, Some(512)),
 ];
 
-/// Tiles that are multiplied in bf16: small ones for small C and many threads, wide ones because every tile packs its
-/// rows. The first is the fallback.
+/// Tiles that are multiplied in bf16: small ones for small C, wide ones as every tile packs its rows; the fallback first.
 const BFLOAT16_TILES: [TileShape; 5] = [
     bfloat16_tile(128, 512),
     bfloat16_tile(128, 256),
@@ -207,8 +205,7 @@ impl<T: Element> Products<T> {
         self.device().inputs
     }
 
-    /// GEMMs of one thread, for operands that are not worth all threads. They do not multiply in pieces, which gains
-    /// nothing where the operands are as small as attention's.
+    /// GEMMs of one thread, for operands that are not worth all threads. They do not multiply in pieces.
     pub fn sequential(&self) -> Sequential {
         Sequential(match self.device().inputs {
             Inputs::Float32AsBfloat16 => bf16::Isa::probe(),
@@ -254,8 +251,7 @@ fn view<T>(data: &[T], shape: (usize, usize), layout: Layout) -> Matrix<'_, T> {
     }
 }
 
-/// M, N and K from which splitting the operands is paid for by the faster products: at 256 x 256 x 256 they
-/// were even on a Xeon with AMX, at 384 of each 1.3 to 1.5 times as fast.
+/// M, N and K from which pieces pay: at 256 of each they were even on a Xeon with AMX, at 384 1.3 to 1.5 times as fast.
 pub const SHORTEST_SIDE_IN_PIECES: usize = 256;
 
 /// Whether `problem` is multiplied in pieces: its inputs are, and none of its sides is shorter than `shortest_side`.
@@ -435,6 +431,10 @@ impl<T: Element> Device for Cpu<T> {
         tolerance: &Tolerance,
     ) -> Result<Comparison, Unavailable> {
         Ok(trial.compare(problem, operand, tolerance))
+    }
+
+    fn rest(&self) {
+        trial::return_spare_memory();
     }
 
     fn time(
