@@ -251,22 +251,7 @@ impl CheckpointError {
                 checkpoint,
                 same_vocabulary,
                 ..
-            } => {
-                let back = "point `data.data_dir` and `data.dataset` at the run's own data";
-                if *same_vocabulary {
-                    format!(
-                        "{back}; or start a new run on this dataset from those weights: in the place of `--resume`, \
-                         `--set train.init_from={} --set checkpoint.out_dir=NEW_FOLDER` (to evaluate them on it: \
-                         with `--eval-only`)",
-                        checkpoint.display()
-                    )
-                } else {
-                    format!(
-                        "{back}; weights are of no use with another vocabulary, so train on this dataset from scratch, \
-                         with `--set checkpoint.out_dir=NEW_FOLDER`"
-                    )
-                }
-            }
+            } => on_other_data(checkpoint, *same_vocabulary),
             Self::OtherVocabulary { .. } => {
                 "use a dataset made with the tokenizer of the weights; or train from scratch: \
                  `--set train.init_from=scratch`"
@@ -380,6 +365,23 @@ pub(super) fn hub_name(name: &str) -> String {
         name.to_owned()
     } else {
         format!("openai-community/{name}")
+    }
+}
+
+/// The ways on when the dataset is not the one that a checkpoint was trained on.
+fn on_other_data(checkpoint: &Path, same_vocabulary: bool) -> String {
+    let back = "point `data.data_dir` and `data.dataset` at the run's own data";
+    if same_vocabulary {
+        format!(
+            "{back}; or start a new run on this dataset from those weights: in the place of `--resume`, \
+             `--set train.init_from={} --set checkpoint.out_dir=NEW_FOLDER` (to evaluate them on it: with `--eval-only`)",
+            checkpoint.display()
+        )
+    } else {
+        format!(
+            "{back}; weights are of no use with another vocabulary, so train on this dataset from scratch, with \
+             `--set checkpoint.out_dir=NEW_FOLDER`"
+        )
     }
 }
 
