@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 
 /// The least number of bytes that may be given without a unit.
-const FEWEST_BARE: u64 = 1 << 20;
+const FEWEST_BARE: f64 = 1_048_576.0;
 
 /// A size such as `2.68GiB`, `500MB` or `1073741824`, in bytes. Binary units (`GiB`) count in 1024s,
 /// decimal ones (`GB`, `G`) in 1000s. A bare number below 1 MiB is refused: the unit was forgotten. For clap's
@@ -16,14 +16,18 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     if text.starts_with('-') {
         return Err("a size cannot be negative".into());
     }
+    let is_bare = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let number = text.parse::<f64>().ok().filter(|_| is_bare);
+    if number.is_some_and(|number| number > 0.0 && number < FEWEST_BARE) {
+        return Err(format!(
+            "`{text}` without a unit is {text} bytes; say `{text}GiB`, or `{text}B` if that is meant"
+        ));
+    }
     let parsed: Result<ByteSize, _> = text.parse();
     match parsed {
         Ok(ByteSize(0)) => Err("expected more than 0 bytes".into()),
         // The parser saturates.
         Ok(ByteSize(u64::MAX)) => Err("more than 64 bits can count".into()),
-        Ok(ByteSize(bytes)) if bytes < FEWEST_BARE && text.parse::<f64>().is_ok() => Err(format!(
-            "`{text}` is {bytes} bytes without a unit; say `{text}GiB`, or `{bytes}B` if that is meant"
-        )),
         Ok(ByteSize(bytes)) => Ok(bytes),
         Err(_) => {
             Err("expected a number and a unit, such as `2.68GiB`, `500MB` or `1048576`".into())
