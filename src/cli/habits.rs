@@ -78,20 +78,39 @@ fn of_word(verb: &str, word: &str) -> Option<String> {
             shell_word(Path::new(word))
         )),
         (_, Some((name, value))) => setting(name.rsplit('.').next().unwrap_or(name), Some(value)),
-        _ => Some(format!("write `--config {}`", config(word)?)),
+        _ => {
+            let config = config(word)?;
+            let is_translated = word.ends_with(".py") && preset(Path::new(word)).is_none();
+            let why = if is_translated {
+                "; taper reads TOML, and no Python"
+            } else {
+                ""
+            };
+            Some(format!("write `--config {config}`{why}"))
+        }
     }
 }
 
-/// The value of `--config` that a config's path stands for: a TOML file that is there, or a preset.
+/// The preset that a config of nanoGPT, or a name much like a preset's, stands for.
+fn preset(path: &Path) -> Option<&'static str> {
+    match path.file_name()?.to_str()? {
+        "train_gpt2.py" => Some("openwebtext"),
+        _ => nearest_preset(path.to_str()?),
+    }
+}
+
+/// The value of `--config` that a config's path stands for: a preset, or a TOML file of one's own.
 fn config(word: &str) -> Option<String> {
     let path = Path::new(word);
-    let is_toml = path
-        .extension()
-        .is_some_and(|extension| extension == "toml");
-    if is_toml && path.exists() {
+    let is = |ending| path.extension().is_some_and(|found| found == ending);
+    if is("toml") && path.exists() {
         return Some(shell_word(path));
     }
-    nearest_preset(word).map(|preset| format!("{preset}.toml"))
+    match preset(path) {
+        Some(preset) => Some(format!("{preset}.toml")),
+        None if is("py") => Some(shell_word(&path.with_extension("toml"))),
+        None => is("toml").then(|| shell_word(path)),
+    }
 }
 
 /// The value that was given to a flag: behind `=`, or the next word.
@@ -181,8 +200,13 @@ mod tests {
             ("taper train.py --batch_size=32", "run `taper train`"),
             (
                 "taper config/train_gpt2.py",
-                "run `taper train --config gpt2-xl.toml`",
+                "run `taper train --config openwebtext.toml`",
             ),
+            (
+                "taper train my/own_run.py",
+                "write `--config my/own_run.toml`; taper reads TOML, and no Python",
+            ),
+            ("taper plan own_run.toml", "write `--config own_run.toml`"),
             ("taper eval", "run `taper train --config FILE --eval-only`"),
         ] {
             answered(line, Some(expected));

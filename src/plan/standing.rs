@@ -2,7 +2,7 @@
 
 use super::refusal::Case;
 use crate::config::{Config, PRESETS};
-use crate::device::{has_kernels, named};
+use crate::device::{Hardware, has_kernels, named};
 use crate::memory::{Group, Row, total_bytes};
 use crate::model::ParamLayout;
 use crate::terms::ModelDims;
@@ -18,7 +18,7 @@ pub struct Standing {
     pub rounded_bytes: u64,
     /// Presets for the same dataset that fit where this model does not.
     pub presets: Vec<&'static str>,
-    /// Cards that this model fits on, by the names that `--device` takes.
+    /// Cards that this model fits on, by the names that `--device` takes; none if the plan is a CPU's.
     pub cards: Vec<&'static str>,
 }
 
@@ -100,6 +100,9 @@ fn presets(case: &Case) -> Vec<&'static str> {
 
 /// Cards that the model fits on. Its state takes `state_bytes`: most cards need no plan.
 fn cards(case: &Case, state_bytes: u64) -> Vec<&'static str> {
+    if matches!(case.request.device.hardware, Hardware::Cpu(_)) {
+        return Vec::new();
+    }
     let fits = |card: &&named::Card| {
         if card.memory.bytes() <= state_bytes {
             return false;
