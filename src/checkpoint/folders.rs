@@ -41,6 +41,15 @@ impl Folders {
             complete: out_dir.join(name),
         }
     }
+
+    /// Deletes the checkpoint that was set aside, or puts it back if nothing has taken its place.
+    pub(super) fn settle_aside(self) -> Result<(), Stuck> {
+        if self.complete.exists() {
+            return delete(&self.aside, self.doomed);
+        }
+        fs::rename(&self.aside, &self.complete)
+            .map_err(|error| Stuck::new("restore", self.aside, error))
+    }
 }
 
 /// The step in a checkpoint folder's name; None for any other name.
@@ -111,20 +120,11 @@ pub fn sweep(out_dir: &Path) -> Result<Vec<Stuck>, CheckpointError> {
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
-        if let Some(complete) = ours(&name, ASIDE).map(|name| out_dir.join(name)) {
-            if !complete.exists() {
-                let restored = fs::rename(&path, &complete);
-                stuck.extend(
-                    restored
-                        .err()
-                        .map(|error| Stuck::new("restore", path, error)),
-                );
-                continue;
-            }
-        } else if ours(&name, TEMPORARY).or(ours(&name, DOOMED)).is_none() {
-            continue;
+        if let Some(step) = ours(&name, ASIDE).and_then(step_of) {
+            stuck.extend(Folders::new(out_dir, step).settle_aside().err());
+        } else if ours(&name, TEMPORARY).or(ours(&name, DOOMED)).is_some() {
+            stuck.extend(remove(path).err());
         }
-        stuck.extend(remove(path).err());
     }
     Ok(stuck)
 }
@@ -191,8 +191,10 @@ pub fn prune(
     }
 }
 
-/// Renames a checkpoint to `doomed` first, so that a kill half-way leaves no torn one.
+/// Renames a checkpoint to `doomed` first, so that a kill half-way leaves no torn one, and a reader finds it gone.
 fn delete(path: &Path, doomed: PathBuf) -> Result<(), Stuck> {
+    // What an earlier deletion left is in the way.
+    let _ = fs::remove_dir_all(&doomed);
     fs::rename(path, &doomed).map_err(|error| Stuck::new("remove", path.to_owned(), error))?;
     remove(doomed)
 }

@@ -68,8 +68,9 @@ pub fn save(out_dir: &Path, snapshot: &Snapshot) -> Result<PathBuf, CheckpointEr
         return Err(error);
     }
     // The checkpoint is there; of a replaced one that cannot be removed, `prune` tells.
-    let _ = fs::remove_dir_all(&folders.aside);
-    Ok(folders.complete)
+    let complete = folders.complete.clone();
+    let _ = folders.settle_aside();
+    Ok(complete)
 }
 
 fn is_free(name: &str) -> bool {

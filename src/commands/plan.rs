@@ -76,8 +76,10 @@ fn job(config: &Config) -> Job {
 /// Prints the plan of one config on one device.
 fn one(args: &PlanArgs, source: &str, named: Option<&str>) -> Result<()> {
     let (config, weights) = config(args, source)?;
-    let dataset = dataset(&config)?;
+    let dataset = open_dataset(&config)?;
+    // While the dataset is held, as `train` holds it: what that takes counts as the process's.
     let found = device(named, args.free, &config)?;
+    let dataset = info(&config, dataset);
     let device = &found.profile;
     let request = Request {
         config: &config,
@@ -245,22 +247,29 @@ fn allocate(plan: &Plan, wanted: &Wanted) -> Result<Trial> {
 /// Vocabularies of nanoGPT's datasets by the end of their name, for a dataset that is not here.
 const ASSUMED_VOCAB: [(&str, usize); 2] = [("_char", 65), ("", GPT2_VOCAB)];
 
-/// Facts about the dataset. A plan does not need it to be here: then its vocabulary is assumed.
-pub(super) fn dataset(config: &Config) -> Result<DatasetInfo> {
+/// The dataset of a config; `None` if it is not here.
+fn open_dataset(config: &Config) -> Result<Option<Dataset>> {
     match Dataset::open(&config.data) {
         Ok(dataset) => {
             for warning in &dataset.warnings {
                 say(format_args!("warning: {warning}"));
             }
-            return Ok(dataset.info);
+            Ok(Some(dataset))
         }
-        Err(DataError::Missing { .. }) => {}
-        Err(damaged) => return Err(damaged.into()),
+        Err(DataError::Missing { .. }) => Ok(None),
+        Err(damaged) => Err(damaged.into()),
+    }
+}
+
+/// Facts of a dataset. Those of one that is not here are assumed.
+fn info(config: &Config, dataset: Option<Dataset>) -> DatasetInfo {
+    if let Some(dataset) = dataset {
+        return dataset.info;
     }
     let name = &config.data.dataset;
     let assumed = ASSUMED_VOCAB.iter().find(|(end, _)| name.ends_with(end));
     let value = assumed.map_or(0, |(_, size)| *size);
-    Ok(DatasetInfo {
+    DatasetInfo {
         name: name.clone(),
         train_tokens: 0,
         val_tokens: 0,
@@ -268,5 +277,13 @@ pub(super) fn dataset(config: &Config) -> Result<DatasetInfo> {
             value,
             because: format!("assumed: the dataset `{name}` is not here"),
         },
-    })
+    }
+}
+
+/// Facts of the dataset of a config, which need not be here.
+///
+/// # Errors
+/// When it is here, and damaged.
+pub(super) fn dataset(config: &Config) -> Result<DatasetInfo> {
+    Ok(info(config, open_dataset(config)?))
 }

@@ -19,6 +19,9 @@ use crate::report::{DataSummary, ReportOptions, Reporter, Startup, only_stdout_i
 use crate::session::{Resume, Session, Start, evaluate_weights, hold_folder};
 use crate::terms::Job;
 
+const WHERE_TEXT_GOES: &str = "this text goes to standard error, which `2> FILE` keeps; standard output gets results: \
+    those of `--eval-only`, `--quiet` and `--json`";
+
 /// Train GPT-2
 ///
 /// Text for people goes to stderr, results to stdout: the losses of `--eval-only`, the last evaluation of `--quiet`, the
@@ -57,10 +60,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut reporter = Reporter::new(options);
 
     if !args.json && only_stdout_is_redirected() {
-        reporter.note(
-            "this text goes to standard error, which `2> FILE` keeps; standard output gets results: those of \
-             `--eval-only`, `--quiet` and `--json`",
-        );
+        reporter.note(WHERE_TEXT_GOES);
     }
     let (config, given) = Config::load_with_given(&args.config, &overrides(&args))?;
     let mut dataset = Dataset::open(&config.data)?;

@@ -4,14 +4,15 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Amx, Avx512Bf16, Cpu, DeviceProfile, Hardware, mappable_bytes};
+use super::{Amx, Avx512Bf16, Cpu, DeviceProfile, Hardware, mappable_bytes, return_freed_memory};
 use crate::terms::VectorExtension;
 
 const KIB: u64 = 1024;
 
 impl DeviceProfile {
-    /// Probes the CPU of this machine. Takes well under a millisecond.
+    /// Probes the CPU of this machine, and what this process holds without what was freed. Takes well under a millisecond.
     pub fn cpu() -> Self {
+        return_freed_memory();
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let memory = HostMemory::probe(Path::new("/"));
         Self {

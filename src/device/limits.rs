@@ -19,13 +19,3 @@ pub fn mappable_bytes() -> Option<u64> {
     let limits = [left(Resource::As, "VmSize"), left(Resource::Data, "VmData")];
     limits.into_iter().flatten().min()
 }
-
-/// Lets every thread allocate from one heap where address space is limited. glibc would map 64 MiB for each thread,
-/// of which a run uses little. Call it before there are threads.
-pub fn share_one_heap_where_limited() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    if mappable_bytes().is_some() {
-        // SAFETY: sets a number of glibc's allocator, which takes its own lock for it.
-        unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
-    }
-}

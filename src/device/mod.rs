@@ -11,6 +11,7 @@ mod driver;
 mod error;
 mod find;
 mod gpu;
+mod heap;
 mod instructions;
 mod libraries;
 mod limits;
@@ -32,11 +33,12 @@ pub use driver::{device_count, missing, supported_version};
 pub use error::DeviceError;
 pub use find::{FoundDevice, find};
 pub use gpu::{GpuProcess, Gpus, InstalledGpu};
+pub use heap::{return_freed_memory, share_one_heap_where_limited};
 pub use instructions::{Amx, Avx512Bf16};
 #[cfg(feature = "cuda")]
 pub use libraries::load as load_libraries;
 pub use libraries::{FoundLibrary, Libraries, MissingLibrary};
-pub use limits::{mappable_bytes, share_one_heap_where_limited};
+pub use limits::mappable_bytes;
 pub use nvml::gpus;
 pub use requirements::{OLDEST_CUDA, REQUIREMENTS, Requirement};
 

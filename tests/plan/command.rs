@@ -220,7 +220,8 @@ fn the_time_of_a_run_is_predicted_and_more_than_a_week_is_pointed_out() {
     let warning = "warning: the run is predicted to take ";
     assert!(long.stderr.starts_with(warning), "{}", long.stderr);
 
-    let short = "openwebtext.toml --device rtx3060 --set train.max_iters=100";
+    let short = "openwebtext.toml --device rtx3060 --set train.max_iters=100 \
+        --set optimizer.warmup_iters=5";
     assert_eq!(plan(short).succeeded().stderr, "");
     // Evaluations count.
     let with = |interval: u64| {

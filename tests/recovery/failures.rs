@@ -19,7 +19,7 @@ fn assert_failed(outcome: Outcome, site: &str) {
         "{stderr}"
     );
     for recovery in [
-        "warning",
+        "warning: step",
         "trying once more",
         "going on with",
         "out of memory",

@@ -434,7 +434,7 @@ impl<T: Element> Device for Cpu<T> {
     }
 
     fn rest(&self) {
-        trial::return_spare_memory();
+        crate::device::return_freed_memory();
     }
 
     fn time(

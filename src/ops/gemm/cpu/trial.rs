@@ -50,17 +50,6 @@ pub(super) fn bytes<T>(problem: &Problem) -> u64 {
     (size_of::<T>() * lengths(problem).iter().sum::<usize>()) as u64
 }
 
-/// Returns what the allocator keeps of freed memory to the system. Every thread has packed for every candidate in blocks of
-/// other sizes, and glibc keeps up to 64 MiB of them for each thread (malloc_trim(3)), on top of what a run is planned
-/// to hold.
-pub(super) fn return_spare_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it takes no pointer, and may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// The problem with its longest side halved until a trial of it takes no more than `room` bytes.
 pub(super) fn stand_in<T>(problem: &Problem, room: u64) -> Option<Problem> {
     let mut smaller = *problem;
