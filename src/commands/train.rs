@@ -64,9 +64,6 @@ pub fn run(args: TrainArgs) -> Result<()> {
     }
     let (config, given) = Config::load_with_given(&args.config, &overrides(&args))?;
     let mut dataset = Dataset::open(&config.data)?;
-    for warning in &dataset.warnings {
-        reporter.warning(warning.clone().into());
-    }
     let job = if args.eval_only || config.eval.eval_only {
         Job::Evaluate
     } else {
@@ -98,11 +95,6 @@ pub fn run(args: TrainArgs) -> Result<()> {
     };
     let plan = request.plan()?;
     start.check_dataset(&dataset, &mut reporter)?;
-    if job == Job::Train {
-        for doubt in config.doubts() {
-            reporter.warning(doubt.into());
-        }
-    }
     dataset.require(plan.model.block_size, plan.model.vocab_size)?;
 
     let memory = Memory::limited(
@@ -111,6 +103,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         Faults::new(args.inject),
     );
     let run = PlannedRun {
+        config: &config,
         start: &start,
         plan: &plan,
         device,
@@ -137,6 +130,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
 
 /// Everything that is decided before a backend is there.
 struct PlannedRun<'a> {
+    config: &'a Config,
     start: &'a Start,
     plan: &'a Plan,
     device: &'a DeviceProfile,
@@ -159,6 +153,10 @@ impl PlannedRun<'_> {
         };
         start.refuse_to_overwrite(&plan.out_dir)?;
         reporter.startup(&startup(plan, self.device, self.dataset, start.step()));
+        self.warn_of_oddities(reporter);
+        for doubt in self.config.doubts() {
+            reporter.warning(doubt.into());
+        }
         reporter.predicted_time(&plan.predicted_time(start.step()));
         let mut session = Session::allocate(
             plan,
@@ -181,6 +179,12 @@ impl PlannedRun<'_> {
         Ok(reporter.results_written()?)
     }
 
+    fn warn_of_oddities(&self, reporter: &mut Reporter) {
+        for warning in &self.dataset.warnings {
+            reporter.warning(warning.clone().into());
+        }
+    }
+
     /// Prints the losses of both splits, and changes nothing.
     fn evaluate(
         &self,
@@ -196,6 +200,7 @@ impl PlannedRun<'_> {
             ..
         } = self;
         start.refuse_untrained_in_run(&plan.out_dir)?;
+        self.warn_of_oddities(reporter);
         if matches!(start, Start::Scratch) {
             reporter.note("evaluating untrained weights; add `--resume` for a run's newest");
         }

@@ -13,10 +13,8 @@ use crate::{ENDLESS, ended, held, send, started, train, wait_until};
 fn every_signal_that_asks_for_an_end_saves_first() {
     for signal in ["INT", "TERM", "HUP", "USR1", "USR2", "XCPU"] {
         let folder = tempdir().unwrap();
-        let run = started(
-            folder.path(),
-            command(folder.path(), &tiny(ENDLESS, &["--quiet"])),
-        );
+        let taper = command(folder.path(), &tiny(ENDLESS, &["--quiet"]));
+        let run = started(folder.path(), with_default_signals(&taper));
         send(&run, signal);
         let stopped = ended(run);
         assert_eq!(stopped.code, Some(130), "{signal}: {}", stopped.stderr);
@@ -30,6 +28,23 @@ fn every_signal_that_asks_for_an_end_saves_first() {
         assert!(stopped.stderr.starts_with(&line), "{}", stopped.stderr);
         assert!(!stopped.stderr.contains("error: "), "{}", stopped.stderr);
     }
+}
+
+/// `taper` that ignores no signal, whatever this process was started to ignore, as a shell's background jobs are.
+fn with_default_signals(taper: &Command) -> Command {
+    let mut env = Command::new("env");
+    env.arg("--default-signal")
+        .arg(taper.get_program())
+        .args(taper.get_args())
+        .stderr(Stdio::piped());
+    let set = taper
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    env.envs(set);
+    if let Some(folder) = taper.get_current_dir() {
+        env.current_dir(folder);
+    }
+    env
 }
 
 #[test]
