@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::ParamLayout;
 use crate::ops::backend::ValuesMut;
-use crate::terms::{FileId, ModelDims, Precision};
+use crate::terms::{FileId, ModelDims};
 
 /// How often a reader looks again when a running job deletes or replaces what it reads. Each time, the job has saved a
 /// newer checkpoint meanwhile.
@@ -229,16 +229,6 @@ impl Checkpoint {
         weights: &mut dyn ValuesMut,
     ) -> Result<(), CheckpointError> {
         self.weights.load_weights(target, weights)
-    }
-
-    /// [`Checkpoint::load_weights`] for use: see [`super::Pretrained::load_usable_weights`].
-    pub fn load_usable_weights(
-        &self,
-        target: &ModelDims,
-        precision: Precision,
-        weights: &mut dyn ValuesMut,
-    ) -> Result<(), CheckpointError> {
-        self.weights.load_usable_weights(target, precision, weights)
     }
 }
 

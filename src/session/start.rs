@@ -203,11 +203,8 @@ impl Start {
             Self::Pretrained(pretrained) => {
                 pretrained.load_usable_weights(&plan.model, plan.precision, weights)?
             }
-            Self::Resume(resumed) => {
-                resumed
-                    .checkpoint
-                    .load_usable_weights(&plan.model, plan.precision, weights)?
-            }
+            // Whatever they are, training made them.
+            Self::Resume(resumed) => resumed.checkpoint.load_weights(&plan.model, weights)?,
         }
         Ok(())
     }

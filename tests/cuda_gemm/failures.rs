@@ -162,7 +162,7 @@ fn a_product_that_fails_or_is_wrong_is_never_chosen() {
             "\"cublasLtMatmul\"",
             "unavailable: cuBLASLt did not multiply",
         ),
-        ("\"cublasLtMatmul.wrong\"", "wrong: "),
+        ("\"cublasLtMatmul.wrong\"", "refused by the check"),
     ] {
         let Some(report) = bench(failure) else { return };
         let found = cublaslt(&report);
