@@ -92,7 +92,7 @@ impl Display for ForeignFormat {
     }
 }
 
-/// What nanoGPT's checkpoint is in Hugging Face's layout. `nn.GELU()` is the exact form.
+/// Lines of Python that write nanoGPT's checkpoint in Hugging Face's layout. `nn.GELU()` is the exact form.
 const EXPORT_NANOGPT: &str = r#"import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 saved = torch.load("CKPT", map_location="cpu")

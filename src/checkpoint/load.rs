@@ -14,7 +14,7 @@ use crate::model::ParamLayout;
 use crate::ops::backend::ValuesMut;
 use crate::terms::{FileId, ModelDims};
 
-/// How often a reader looks again when a running job deletes or replaces what it reads. Each time, the job has saved a
+/// Number of looks that a reader takes when a running job deletes or replaces what it reads. Each time, the job has saved a
 /// newer checkpoint meanwhile.
 const LOOKS: u32 = 50;
 

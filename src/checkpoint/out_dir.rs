@@ -130,7 +130,7 @@ fn unusable(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError + use<> {
     move |source| CheckpointError::OutDir { path, source }
 }
 
-/// What the holder wrote about itself.
+/// The holder's words about itself.
 fn holder(lock: &Path) -> String {
     for _ in 0..LOOKS {
         let text = fs::read_to_string(lock).unwrap_or_default();

@@ -11,7 +11,7 @@ use super::Cli;
 use crate::config::{nearest_preset, setting};
 use crate::terms::shell_word;
 
-/// What was probably meant by `typed`, the words of a command line that clap refused with `error`.
+/// The likely meaning of `typed`, the words of a command line that clap refused with `error`.
 pub fn hint(error: &clap::Error, typed: &[String]) -> Option<String> {
     let context = match error.kind() {
         ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,

@@ -65,11 +65,26 @@ fn config(args: &PlanArgs, source: &str) -> Result<(Config, Option<ModelDims>)> 
     })
 }
 
-fn job(config: &Config) -> Job {
-    if config.eval.eval_only {
-        Job::Evaluate
-    } else {
-        Job::Train
+fn request<'a>(
+    config: &'a Config,
+    wanted: &'a Wanted,
+    dataset: &'a DatasetInfo,
+    weights: Option<&'a ModelDims>,
+) -> Request<'a> {
+    Request {
+        config,
+        device: &wanted.profile,
+        dataset,
+        origin: Origin {
+            weights,
+            ..Origin::default()
+        },
+        job: if config.eval.eval_only {
+            Job::Evaluate
+        } else {
+            Job::Train
+        },
+        because: &wanted.because,
     }
 }
 
@@ -81,17 +96,7 @@ fn one(args: &PlanArgs, source: &str, named: Option<&str>) -> Result<()> {
     let found = device(named, args.free, &config)?;
     let dataset = info(&config, dataset);
     let device = &found.profile;
-    let request = Request {
-        config: &config,
-        device,
-        dataset: &dataset,
-        origin: Origin {
-            weights: weights.as_ref(),
-            ..Origin::default()
-        },
-        job: job(&config),
-        because: &found.because,
-    };
+    let request = request(&config, &found, &dataset, weights.as_ref());
     let plan = request.plan().map_err(for_plan)?;
     for doubt in config.doubts() {
         say(format_args!("warning: {doubt}"));
@@ -143,17 +148,7 @@ fn several(args: &PlanArgs) -> Result<()> {
         };
         for name in names {
             let found = device(name, None, &config)?;
-            let request = Request {
-                config: &config,
-                device: &found.profile,
-                dataset: &dataset,
-                origin: Origin {
-                    weights: weights.as_ref(),
-                    ..Origin::default()
-                },
-                job: job(&config),
-                because: &found.because,
-            };
+            let request = request(&config, &found, &dataset, weights.as_ref());
             rows.push(PlanRow {
                 source: source.clone(),
                 plan: request.plan(),

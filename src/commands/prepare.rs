@@ -182,7 +182,7 @@ fn summary(request: &PrepareRequest, prepared: &Prepared) -> Result<String> {
     ))
 }
 
-/// How the documents are divided and set apart.
+/// The division of the documents, and their separator.
 fn division(request: &PrepareRequest, prepared: &Prepared) -> String {
     if prepared.documents == 1 {
         return "val is its end".into();

@@ -53,7 +53,7 @@ impl Config {
 /// Steps for one of warm-up at least; nanoGPT's presets have 20 to 300.
 const WARMUP_SHARE: u64 = 20;
 
-/// Of the learning rate, in the last step of a run that is all warm-up.
+/// Share of the learning rate that the last step of a run reaches which is all warm-up.
 fn percent_reached(warmup_iters: u64, max_iters: u64) -> f64 {
     100.0 * max_iters as f64 / (warmup_iters as f64 + 1.0)
 }

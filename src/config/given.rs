@@ -111,7 +111,7 @@ impl GivenSizes {
 }
 
 impl Config {
-    /// What two keys contradict each other in, and what is expected of them.
+    /// Two keys that contradict each other, and the expectation.
     pub fn conflict(&self) -> Option<(String, String)> {
         let conflict = rules::conflicts(self, None).into_iter().next()?;
         Some((conflict.what, conflict.expected))

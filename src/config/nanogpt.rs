@@ -52,13 +52,13 @@ const VALUES: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// What takes the place of a key that taper does not have.
+/// The substitute of a key that taper does not have.
 pub(super) fn answer(name: &str) -> Option<&'static str> {
     let (_, answer) = KEYS.iter().find(|(key, _)| *key == name)?;
     Some(answer)
 }
 
-/// What takes the place of a value that taper does not have.
+/// The substitute of a value that taper does not have.
 pub(super) fn value_answer(key: &Key, value: &str) -> Option<&'static str> {
     // nanoGPT's devices may carry an index, `cuda:0`.
     let value = value.split(':').next().unwrap_or_default();

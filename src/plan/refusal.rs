@@ -36,7 +36,7 @@ pub struct Refusal {
     pub because: String,
     /// The groups that take most.
     pub largest: Vec<(Group, u64)>,
-    /// Where not even the state of training fits, at launch.
+    /// Present if not even the state of training fits, at launch.
     pub standing: Option<Standing>,
     pub edits: Vec<Edit>,
     pub stage: Stage,
@@ -82,7 +82,7 @@ impl Display for Refusal {
 }
 
 impl Refusal {
-    /// What stands in the way, and the edits, one per line, or what to do where none would help.
+    /// The obstacle, and the edits, one per line, or what to do where none would help.
     pub fn hint(&self) -> String {
         let lines: Vec<String> = self
             .edits

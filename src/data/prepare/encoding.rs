@@ -213,7 +213,7 @@ pub(super) fn first_fault(path: &Path) -> io::Result<Option<Fault>> {
 #[derive(Default)]
 struct Lines {
     before: u64,
-    /// Where the line begins.
+    /// Offset of the line's first byte.
     start: u64,
     after_return: bool,
 }

@@ -48,7 +48,7 @@ pub enum PrepareError {
         path: PathBuf,
         line: u64,
         field: String,
-        /// What there is instead.
+        /// The thing that is there instead.
         found: String,
         /// The field that may be meant.
         other: Option<String>,

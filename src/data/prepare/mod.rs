@@ -58,7 +58,7 @@ pub struct Prepared {
     pub vocab_size: usize,
     pub documents: u64,
     pub bytes: u64,
-    /// What was guessed, changed, left out or replaced.
+    /// Things that were guessed, changed, left out or replaced.
     pub notes: Vec<Note>,
 }
 
