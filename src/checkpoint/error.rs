@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::foreign::{ForeignError, ForeignFormat, format_of};
+use super::weights::foreign::{ForeignError, ForeignFormat, format_of};
 use super::{FETCH, MODEL};
 use crate::faults::Site;
 use crate::memory::OutOfMemory;

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, json_flaw, unreadable};
-use super::pretrained::{Fit, Pretrained, differences};
-use super::tensor_file::{Limit, TensorFile};
+use super::weights::pretrained::{Fit, Pretrained, differences};
+use super::weights::tensor_file::{Limit, TensorFile};
+use super::weights::{gpt2_config, pretrained, safetensors};
 use super::{
     CheckpointError, Damage, Flaw, Lineage, MANIFEST, MODEL, MODEL_CONFIG, OPTIMIZER, RUN_CONFIG,
-    STATE, Skipped, TrainState, folders, gpt2_config, pretrained,
+    STATE, Skipped, TrainState, folders,
 };
 use crate::model::ParamLayout;
 use crate::ops::backend::ValuesMut;
@@ -182,7 +183,7 @@ impl Checkpoint {
             dims,
             config_toml: read(RUN_CONFIG)?,
             weights: pretrained::open_verified(path).map_err(unopened(MODEL))?,
-            moments: TensorFile::open(&moments).map_err(unopened(OPTIMIZER))?,
+            moments: safetensors::open(&moments).map_err(unopened(OPTIMIZER))?,
         })
     }
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::foreign::{ForeignError, ForeignFormat, format_of, weights_of_others};
-use super::hub::{newest_snapshot, resolve_pretrained};
+use super::weights::foreign::{ForeignError, ForeignFormat, format_of, weights_of_others};
+use super::weights::hub::{newest_snapshot, resolve_pretrained};
 use super::{
     CheckpointError, MANIFEST, MODEL_CONFIG, Pretrained, Skipped, folders, open, open_pretrained,
 };

@@ -20,39 +20,31 @@
 
 mod error;
 mod folders;
-mod foreign;
-mod gpt2_config;
-mod hub;
-mod huggingface;
 mod lineage;
 mod load;
 mod locate;
 mod manifest;
 mod out_dir;
-mod pretrained;
 mod resume;
 mod save;
 mod state;
-mod tensor_file;
-mod tensor_names;
-mod tensors;
-mod transpose;
+mod weights;
 
 pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped, Stuck};
 pub use folders::{prune, sweep};
-pub use foreign::{ForeignError, ForeignFormat};
-pub use hub::{hub_cache, resolve_pretrained};
 pub use lineage::{Ancestor, Branch, Lineage};
 pub use load::{Checkpoint, FoundCheckpoint, find_latest, open};
 pub use locate::{FoundWeights, find_weights};
 pub use out_dir::OutDir;
-pub use pretrained::{Pretrained, open_pretrained};
 pub use resume::{
     asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable, check_resumable_data_aside,
     stored_config,
 };
 pub use save::{Snapshot, save};
 pub use state::TrainState;
+pub use weights::foreign::{ForeignError, ForeignFormat};
+pub use weights::hub::{hub_cache, resolve_pretrained};
+pub use weights::pretrained::{Pretrained, open_pretrained};
 
 const MODEL: &str = "model.safetensors";
 const MODEL_CONFIG: &str = "config.json";

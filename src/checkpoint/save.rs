@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::folders::{self, Folders};
 use super::manifest::{FileDigest, HashedFile, Manifest, is_plain};
-use super::tensors::{self, Failure, TensorOut, TensorSource};
+use super::weights::huggingface;
+use super::weights::safetensors::{self, Failure, TensorOut, TensorSource};
 use super::{
     CheckpointError, FETCH, MANIFEST, MODEL, MODEL_CONFIG, OPTIMIZER, REQUIRED, RUN_CONFIG, STATE,
-    TrainState, huggingface,
+    TrainState,
 };
 use crate::model::ParamLayout;
 use crate::ops::backend::Values;
@@ -106,11 +107,11 @@ where
     let (model, optimizer) = rayon::join(
         || {
             let tensors = huggingface::tensors(&layout, snapshot.weights);
-            write(MODEL, &mut |file| tensors::write(file, &tensors))
+            write(MODEL, &mut |file| safetensors::write(file, &tensors))
         },
         || {
             let tensors = moments(&layout, snapshot.m, snapshot.v);
-            write(OPTIMIZER, &mut |file| tensors::write(file, &tensors))
+            write(OPTIMIZER, &mut |file| safetensors::write(file, &tensors))
         },
     );
     let mut files = BTreeMap::from([model?, optimizer?]);

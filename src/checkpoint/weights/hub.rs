@@ -4,10 +4,10 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::error::hub_name;
 use super::foreign::{ForeignError, weights_of_others};
 use super::pretrained::INDEX;
-use super::{CheckpointError, MODEL, MODEL_CONFIG};
+use crate::checkpoint::error::hub_name;
+use crate::checkpoint::{CheckpointError, MODEL, MODEL_CONFIG};
 use crate::terms::expand_home;
 
 /// The cache of Hugging Face's tools, from `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` or
@@ -57,7 +57,7 @@ pub fn resolve_pretrained(name: &str, hub_cache: &Path) -> Result<PathBuf, Check
 
 /// The snapshot of a model's folder in the cache to read: one with weights, else one whose weights are in another
 /// format, so that its error can say so.
-pub(super) fn newest_snapshot(folder: &Path) -> Option<PathBuf> {
+pub(in crate::checkpoint) fn newest_snapshot(folder: &Path) -> Option<PathBuf> {
     let snapshots = snapshots(folder);
     let readable = snapshots.iter().find(|snapshot| holds_weights(snapshot));
     let any = || {

@@ -1,90 +1,60 @@
-//! Reading a safetensors file, a chunk at a time.
+//! An open file of weights: the table of its tensors, and their values, a chunk at a time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::CheckpointError;
 use super::foreign::ForeignError;
 use super::transpose::{row_blocks, transpose};
+use crate::checkpoint::CheckpointError;
 use crate::ops::backend::{CHUNK, ValuesMut, chunks, room};
 
-/// Size of the header's length, a little-endian u64 at the start of the file.
-const LENGTH_BYTES: u64 = 8;
-
-/// Limit on the header. No real header comes near this; a larger one is damage, not a reason to allocate.
-const MAX_HEADER_BYTES: u64 = 100 << 20;
-
-/// The first bytes of the pointer that Git LFS leaves in place of a large file.
-const GIT_LFS: &[u8; LENGTH_BYTES as usize] = b"version ";
-
-/// An open safetensors file whose header was checked against its length.
+/// An open file and the table of its tensors, of whatever format. Whoever made the table has held it against the length
+/// of the file.
 #[derive(Debug)]
-pub(super) struct TensorFile {
-    pub(super) path: PathBuf,
+pub(in crate::checkpoint) struct TensorFile {
+    pub(in crate::checkpoint) path: PathBuf,
     file: File,
-    metadata: Metadata,
-    data_start: u64,
+    tensors: BTreeMap<String, StoredTensor>,
+}
+
+/// Type, shape and place of a tensor in a file. Its elements are little-endian, in row-major order, without gaps.
+#[derive(Clone, Debug)]
+pub(in crate::checkpoint) struct StoredTensor {
+    pub(in crate::checkpoint) dtype: Dtype,
+    pub(in crate::checkpoint) shape: Vec<usize>,
+    /// Offset of the first element in the file, in bytes.
+    pub(in crate::checkpoint) offset: u64,
 }
 
 impl TensorFile {
-    pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let read = || CheckpointError::io("read", path);
-        let mut file = File::open(path).map_err(read())?;
-        let file_bytes = file.metadata().map_err(read())?.len();
-        let damaged = |reason: String| CheckpointError::Unreadable {
-            path: path.to_owned(),
-            reason,
-        };
-        let mut length = [0; LENGTH_BYTES as usize];
-        if file_bytes < LENGTH_BYTES {
-            return Err(damaged("it is too short for a safetensors file".into()));
-        }
-        file.read_exact(&mut length).map_err(read())?;
-        let length = u64::from_le_bytes(length);
-        if length.to_le_bytes() == *GIT_LFS {
-            return Err(damaged(
-                "it is Git LFS's pointer to the file; fetch the file itself with `git lfs pull`"
-                    .into(),
-            ));
-        }
-        if length > MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES) {
-            return Err(damaged("it is not a safetensors file".into()));
-        }
-        let mut header = vec![0; length as usize];
-        file.read_exact(&mut header).map_err(read())?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|error| damaged(format!("its header is malformed: {error}")))?;
-        let data_start = LENGTH_BYTES + length;
-        let expected = data_start + metadata.data_len() as u64;
-        if file_bytes != expected {
-            return Err(damaged(format!(
-                "it has {file_bytes} bytes, its header says {expected}"
-            )));
-        }
-        Ok(Self {
+    pub(in crate::checkpoint) fn new(
+        path: &Path,
+        file: File,
+        tensors: BTreeMap<String, StoredTensor>,
+    ) -> Self {
+        Self {
             path: path.to_owned(),
             file,
-            metadata,
-            data_start,
-        })
+            tensors,
+        }
     }
 
-    pub(super) fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.metadata.info(name)
+    pub(in crate::checkpoint) fn info(&self, name: &str) -> Option<&StoredTensor> {
+        self.tensors.get(name)
     }
 
     /// The names of all tensors.
-    pub(super) fn names(&self) -> impl Iterator<Item = String> {
-        self.metadata.offset_keys().into_iter()
+    pub(in crate::checkpoint) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
     }
 
     /// Refuses a tensor that is absent or has another shape.
-    pub(super) fn expect_shape(
+    pub(in crate::checkpoint) fn expect_shape(
         &self,
         name: &str,
         expected: &[usize],
@@ -103,7 +73,7 @@ impl TensorFile {
     }
 
     /// Fills `range` of `to` with the first elements of a tensor, widened to f32 and none beyond `limit`.
-    pub(super) fn read(
+    pub(in crate::checkpoint) fn read(
         &self,
         name: &str,
         to: &mut dyn ValuesMut,
@@ -120,7 +90,7 @@ impl TensorFile {
 
     /// Fills `range` of `to`, a matrix (cols, rows), with the transpose of a whole tensor (rows, cols), none of whose
     /// elements is beyond `limit`. It goes by way of `copy` where `to` is not in the host's memory.
-    pub(super) fn read_transposed(
+    pub(in crate::checkpoint) fn read_transposed(
         &self,
         name: &str,
         [rows, cols]: [usize; 2],
@@ -142,7 +112,7 @@ impl TensorFile {
     }
 
     /// Fills `range` of `to`, for which the file has no elements, with zeros.
-    pub(super) fn pad(
+    pub(in crate::checkpoint) fn pad(
         &self,
         to: &mut dyn ValuesMut,
         range: Range<usize>,
@@ -161,7 +131,7 @@ impl TensorFile {
     }
 
     /// The first position at which a tensor and one of the same shape, in this or another file, differ in a bit.
-    pub(super) fn first_difference(
+    pub(in crate::checkpoint) fn first_difference(
         &self,
         name: &str,
         (other_file, other): (&TensorFile, &str),
@@ -201,7 +171,7 @@ impl TensorFile {
             file: self,
             name: name.to_owned(),
             shape: info.shape.clone(),
-            start: self.data_start + info.data_offsets.0 as u64,
+            start: info.offset,
             read: 0,
             element_bytes: info.dtype.bitsize() / 8,
             decode,
@@ -214,13 +184,13 @@ impl TensorFile {
 
 /// The largest magnitude that elements may have. NaN has none.
 #[derive(Clone, Copy)]
-pub(super) struct Limit(Option<f32>);
+pub(in crate::checkpoint) struct Limit(Option<f32>);
 
 impl Limit {
     /// Elements of any kind, NaN and infinities among them.
-    pub(super) const NONE: Self = Self(None);
+    pub(in crate::checkpoint) const NONE: Self = Self(None);
 
-    pub(super) fn of(largest: f32) -> Self {
+    pub(in crate::checkpoint) fn of(largest: f32) -> Self {
         Self(Some(largest))
     }
 

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::tensors::{TensorOut, TensorSource};
+use super::safetensors::{TensorOut, TensorSource};
 use crate::model::{ParamLayout, ParamRole, ParamSpec};
 use crate::ops::backend::Values;
 use crate::terms::{Gelu, ModelDims};
@@ -14,7 +14,7 @@ use crate::terms::{Gelu, ModelDims};
 /// `<|endoftext|>` in GPT-2's vocabulary.
 const END_OF_TEXT: usize = 50256;
 
-pub(super) const LAYER_NORM_EPSILON: f64 = 1e-5;
+pub(in crate::checkpoint) const LAYER_NORM_EPSILON: f64 = 1e-5;
 
 /// The keys of `GPT2Config` that decide which function a model is; the defaults are transformers'.
 #[derive(Serialize)]
@@ -77,7 +77,7 @@ impl Default for Gpt2Config {
 }
 
 /// The `config.json` of a model.
-pub(super) fn config_json(dims: &ModelDims) -> serde_json::Result<String> {
+pub(in crate::checkpoint) fn config_json(dims: &ModelDims) -> serde_json::Result<String> {
     let end_of_text = (dims.vocab_size > END_OF_TEXT).then_some(END_OF_TEXT);
     let activation = match dims.gelu {
         Gelu::Tanh => "gelu_new",
@@ -102,7 +102,10 @@ pub(super) fn config_json(dims: &ModelDims) -> serde_json::Result<String> {
 }
 
 /// The tensors of `model.safetensors`, from flat values in the order of `layout`.
-pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a dyn Values) -> Vec<TensorOut<'a>> {
+pub(in crate::checkpoint) fn tensors<'a>(
+    layout: &ParamLayout,
+    weights: &'a dyn Values,
+) -> Vec<TensorOut<'a>> {
     assert_eq!(weights.len(), layout.len, "`weights` has another layout");
     let mut tensors = Vec::new();
     for param in &layout.params {
@@ -130,7 +133,7 @@ pub(super) fn tensors<'a>(layout: &ParamLayout, weights: &'a dyn Values) -> Vec<
 }
 
 /// The shape of a parameter in Hugging Face's file.
-pub(super) fn shape(param: &ParamSpec) -> Vec<usize> {
+pub(in crate::checkpoint) fn shape(param: &ParamSpec) -> Vec<usize> {
     let mut shape = param.shape.clone();
     if param.role == ParamRole::Linear {
         shape.reverse();
@@ -139,7 +142,7 @@ pub(super) fn shape(param: &ParamSpec) -> Vec<usize> {
 }
 
 /// The module of a weight that has a bias in GPT-2: all but the embeddings.
-pub(super) fn bias_owner(param: &ParamSpec) -> Option<&str> {
+pub(in crate::checkpoint) fn bias_owner(param: &ParamSpec) -> Option<&str> {
     match param.role {
         ParamRole::Linear | ParamRole::Norm => param.name.strip_suffix(".weight"),
         ParamRole::Embedding | ParamRole::Bias => None,

@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::foreign::{ForeignError, weights_of_others};
-use super::manifest::{Manifest, is_plain};
 use super::tensor_file::{Limit, TensorFile};
 use super::tensor_names::{TensorNames, check_all};
-use super::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG, gpt2_config, huggingface};
+use super::{gpt2_config, huggingface, safetensors};
+use crate::checkpoint::manifest::{Manifest, is_plain};
+use crate::checkpoint::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG};
 use crate::model::{ParamLayout, ParamRole, ParamSpec};
 use crate::ops::backend::ValuesMut;
 use crate::terms::{ModelDims, Precision};
 
 /// Lists the files of a model that is stored in several.
-pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(in crate::checkpoint) const INDEX: &str = "model.safetensors.index.json";
 
 /// transformers' settings for generating text.
 const GENERATION_CONFIG: &str = "generation_config.json";
@@ -32,6 +33,26 @@ pub struct Pretrained {
     pub end_of_text: Vec<u32>,
     files: Vec<TensorFile>,
     names: TensorNames,
+    matrices: Matrices,
+}
+
+/// The layout of the four matrices of a block in the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::checkpoint) enum Matrices {
+    /// (in, out): transformers' `Conv1D`.
+    InOut,
+    /// (out, in): PyTorch's `Linear`, as in nanoGPT and llm.c; taper's own.
+    OutIn,
+}
+
+impl Matrices {
+    /// The shape of a parameter in the files.
+    pub(in crate::checkpoint) fn shape(self, param: &ParamSpec) -> Vec<usize> {
+        match self {
+            Self::InOut => huggingface::shape(param),
+            Self::OutIn => param.shape.clone(),
+        }
+    }
 }
 
 /// Opens a folder with `config.json` and `model.safetensors` (or the shards its index lists). A
@@ -53,7 +74,7 @@ pub fn open_pretrained(folder: &Path) -> Result<Pretrained, CheckpointError> {
 }
 
 /// Opens a folder whose checksums are known to be right, as [`open_pretrained`] does.
-pub(super) fn open_verified(folder: &Path) -> Result<Pretrained, CheckpointError> {
+pub(in crate::checkpoint) fn open_verified(folder: &Path) -> Result<Pretrained, CheckpointError> {
     let path = folder.join(MODEL_CONFIG);
     let config = read_text(&path)?;
     let dims = gpt2_config::parse_config(&path, &config)?;
@@ -62,19 +83,12 @@ pub(super) fn open_verified(folder: &Path) -> Result<Pretrained, CheckpointError
     let files = weight_files(folder)?;
     let files: Vec<TensorFile> = files
         .iter()
-        .map(|path| TensorFile::open(path))
+        .map(|path| safetensors::open(path))
         .collect::<Result<_, _>>()?;
-    let names = TensorNames::of(&files)?;
-    check_all(&files, &names, folder, &dims)?;
-    Ok(Pretrained {
-        path: folder.to_owned(),
-        dims,
-        end_of_text: end_of_text
-            .or_else(|| gpt2_config::end_of_text_ids(&config))
-            .unwrap_or_default(),
-        files,
-        names,
-    })
+    let end_of_text = end_of_text.or_else(|| gpt2_config::end_of_text_ids(&config));
+    let mut pretrained = Pretrained::new(folder, dims, files, Matrices::InOut)?;
+    pretrained.end_of_text = end_of_text.unwrap_or_default();
+    Ok(pretrained)
 }
 
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
@@ -117,6 +131,28 @@ fn read_text(path: &Path) -> Result<String, CheckpointError> {
 }
 
 impl Pretrained {
+    /// The model of sizes `dims` whose tensors are in `files`; `path` is what a user would call it.
+    ///
+    /// # Errors
+    /// `Tensor` for a parameter that is absent or of another shape, `Foreign` for one that is there twice.
+    pub(in crate::checkpoint) fn new(
+        path: &Path,
+        dims: ModelDims,
+        files: Vec<TensorFile>,
+        matrices: Matrices,
+    ) -> Result<Self, CheckpointError> {
+        let names = TensorNames::of(&files)?;
+        check_all(&files, &names, path, &dims, matrices)?;
+        Ok(Self {
+            path: path.to_owned(),
+            dims,
+            end_of_text: Vec::new(),
+            files,
+            names,
+            matrices,
+        })
+    }
+
     /// Fills `weights`, flat in the layout of `target`, from the folder's tensors.
     ///
     /// `target` must be the folder's architecture, dropout aside, with two exceptions: a shorter
@@ -197,13 +233,13 @@ impl Pretrained {
         copy: &mut Vec<f32>,
         limit: Limit,
     ) -> Result<(), CheckpointError> {
-        let expected = huggingface::shape(param);
+        let expected = self.matrices.shape(param);
         // Opening has found every parameter.
         let Some((name, file)) = self.find(&param.name) else {
             return Ok(());
         };
         match expected[..] {
-            [rows, cols] if param.role == ParamRole::Linear => {
+            [rows, cols] if param.role == ParamRole::Linear && self.matrices == Matrices::InOut => {
                 file.read_transposed(name, [rows, cols], to, range, copy, limit)
             }
             _ => {
@@ -263,14 +299,18 @@ impl Pretrained {
 
 /// Required likeness of a model to the stored one.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Fit {
+pub(in crate::checkpoint) enum Fit {
     Exact,
     /// A shorter `block_size` and a padded vocabulary are fine.
     CropOrPad,
 }
 
 /// Every key of `current` that a model of dims `stored` cannot satisfy.
-pub(super) fn differences(stored: &ModelDims, current: &ModelDims, fit: Fit) -> Vec<Difference> {
+pub(in crate::checkpoint) fn differences(
+    stored: &ModelDims,
+    current: &ModelDims,
+    fit: Fit,
+) -> Vec<Difference> {
     let loose = fit == Fit::CropOrPad;
     let block_fits =
         stored.block_size == current.block_size || loose && current.block_size < stored.block_size;

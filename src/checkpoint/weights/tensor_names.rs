@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::foreign::ForeignError;
 use super::huggingface::bias_owner;
+use super::pretrained::Matrices;
 use super::tensor_file::TensorFile;
-use super::{CheckpointError, huggingface};
+use crate::checkpoint::CheckpointError;
 use crate::model::{ParamLayout, ParamSpec};
 use crate::terms::ModelDims;
 
@@ -20,12 +21,12 @@ const WRAPPERS: [&str; 5] = [
 ];
 
 /// The token embedding, and the head that is tied to it.
-pub(super) const EMBEDDING: &str = "wte.weight";
-pub(super) const HEAD: &str = "lm_head.weight";
+pub(in crate::checkpoint) const EMBEDDING: &str = "wte.weight";
+pub(in crate::checkpoint) const HEAD: &str = "lm_head.weight";
 
 /// The tensors of a model's files by their bare names, such as `h.0.ln_1.weight`.
 #[derive(Debug)]
-pub(super) struct TensorNames {
+pub(in crate::checkpoint) struct TensorNames {
     by_name: HashMap<String, (usize, String)>,
     /// Wrappers that are in the names.
     wrappers: BTreeSet<&'static str>,
@@ -34,23 +35,23 @@ pub(super) struct TensorNames {
 impl TensorNames {
     /// # Errors
     /// When two tensors are the same weight.
-    pub(super) fn of(files: &[TensorFile]) -> Result<Self, CheckpointError> {
+    pub(in crate::checkpoint) fn of(files: &[TensorFile]) -> Result<Self, CheckpointError> {
         let mut names = Self {
             by_name: HashMap::new(),
             wrappers: BTreeSet::new(),
         };
         for (index, file) in files.iter().enumerate() {
             for name in file.names() {
-                let bare = names.bare(&name);
+                let bare = names.bare(name);
                 if let Some((_, first)) = names.by_name.get(&bare) {
                     return Err(ForeignError::TwoTensors {
                         path: file.path.clone(),
                         one: first.clone(),
-                        other: name,
+                        other: name.to_owned(),
                     }
                     .into());
                 }
-                names.by_name.insert(bare, (index, name));
+                names.by_name.insert(bare, (index, name.to_owned()));
             }
         }
         Ok(names)
@@ -75,7 +76,7 @@ impl TensorNames {
 
     /// The number of the file that holds a parameter, and its name there. A file may hold the tied matrix as the head
     /// alone: `save_model` of safetensors keeps one name of two.
-    pub(super) fn find(&self, name: &str) -> Option<(usize, &str)> {
+    pub(in crate::checkpoint) fn find(&self, name: &str) -> Option<(usize, &str)> {
         let bare = name.strip_prefix("transformer.").unwrap_or(name);
         let tied = (bare == EMBEDDING).then_some(HEAD);
         [Some(bare), tied]
@@ -86,7 +87,7 @@ impl TensorNames {
     }
 
     /// The head and the embedding that it is tied to, where the files hold both.
-    pub(super) fn head_and_embedding(&self) -> Option<[(usize, &str); 2]> {
+    pub(in crate::checkpoint) fn head_and_embedding(&self) -> Option<[(usize, &str); 2]> {
         let stored = |name| {
             let (file, name) = self.by_name.get(name)?;
             Some((*file, name.as_str()))
@@ -95,7 +96,7 @@ impl TensorNames {
     }
 
     /// Sentences about names that are read in another way than they are written, and tensors that are not read.
-    pub(super) fn notes(&self, dims: &ModelDims) -> Vec<String> {
+    pub(in crate::checkpoint) fn notes(&self, dims: &ModelDims) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.wrappers.is_empty() {
             let wrappers: Vec<String> = self.wrappers.iter().map(|w| format!("`{w}.`")).collect();
@@ -154,14 +155,15 @@ fn few<'a>(names: impl ExactSizeIterator<Item = &'a &'a str>) -> String {
 }
 
 /// Refuses files that lack a parameter of `dims`, or have one of another shape.
-pub(super) fn check_all(
+pub(in crate::checkpoint) fn check_all(
     files: &[TensorFile],
     names: &TensorNames,
     folder: &std::path::Path,
     dims: &ModelDims,
+    matrices: Matrices,
 ) -> Result<(), CheckpointError> {
     for param in &ParamLayout::new(dims).params {
-        let expected = huggingface::shape(param);
+        let expected = matrices.shape(param);
         let Some((file, name)) = names.find(&param.name) else {
             return Err(CheckpointError::Tensor {
                 path: folder.to_owned(),

@@ -1,25 +1,86 @@
-//! Writing a safetensors file, a chunk at a time.
+//! safetensors files: the table of one, and writing one, a chunk at a time.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
+use super::tensor_file::{StoredTensor, TensorFile};
 use super::transpose::{row_blocks, transpose};
+use crate::checkpoint::CheckpointError;
 use crate::ops::backend::{CHUNK, Values, chunks, on_host, room};
 
+/// Size of the header's length, a little-endian u64 at the start of the file.
+const LENGTH_BYTES: u64 = 8;
+
+/// Limit on the header. No real header comes near this; a larger one is damage, not a reason to allocate.
+const MAX_HEADER_BYTES: u64 = 100 << 20;
+
+/// The first bytes of the pointer that Git LFS leaves in place of a large file.
+const GIT_LFS: &[u8; LENGTH_BYTES as usize] = b"version ";
+
+/// Opens a safetensors file and holds its header against its length.
+///
+/// # Errors
+/// `Io`, and `Unreadable` for a file that is cut short or no safetensors file.
+pub(in crate::checkpoint) fn open(path: &Path) -> Result<TensorFile, CheckpointError> {
+    let read = || CheckpointError::io("read", path);
+    let mut file = File::open(path).map_err(read())?;
+    let file_bytes = file.metadata().map_err(read())?.len();
+    let damaged = |reason: String| CheckpointError::Unreadable {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut length = [0; LENGTH_BYTES as usize];
+    if file_bytes < LENGTH_BYTES {
+        return Err(damaged("it is too short for a safetensors file".into()));
+    }
+    file.read_exact(&mut length).map_err(read())?;
+    if length == *GIT_LFS {
+        return Err(damaged(
+            "it is Git LFS's pointer to the file; fetch the file itself with `git lfs pull`".into(),
+        ));
+    }
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES) {
+        return Err(damaged("it is not a safetensors file".into()));
+    }
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header).map_err(read())?;
+    let metadata: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| damaged(format!("its header is malformed: {error}")))?;
+    let data_start = LENGTH_BYTES + length;
+    let expected = data_start + metadata.data_len() as u64;
+    if file_bytes != expected {
+        return Err(damaged(format!(
+            "it has {file_bytes} bytes, its header says {expected}"
+        )));
+    }
+    let tensors = metadata.tensors().into_iter().map(|(name, info)| {
+        let stored = StoredTensor {
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            offset: data_start + info.data_offsets.0 as u64,
+        };
+        (name, stored)
+    });
+    Ok(TensorFile::new(path, file, tensors.collect()))
+}
+
 /// An f32 tensor to be written.
-pub(super) struct TensorOut<'a> {
-    pub(super) name: String,
+pub(in crate::checkpoint) struct TensorOut<'a> {
+    pub(in crate::checkpoint) name: String,
     /// Shape in the file.
-    pub(super) shape: Vec<usize>,
-    pub(super) source: TensorSource<'a>,
+    pub(in crate::checkpoint) shape: Vec<usize>,
+    pub(in crate::checkpoint) source: TensorSource<'a>,
 }
 
 /// Source of a tensor's elements; a range is that of its values.
-pub(super) enum TensorSource<'a> {
+pub(in crate::checkpoint) enum TensorSource<'a> {
     /// Values in the order of the file.
     Same(&'a dyn Values, Range<usize>),
     /// A matrix (rows, cols) that the file holds as (cols, rows).
@@ -28,7 +89,7 @@ pub(super) enum TensorSource<'a> {
 }
 
 /// Failure to write a file.
-pub(super) enum Failure {
+pub(in crate::checkpoint) enum Failure {
     /// Writing to the file failed.
     File(io::Error),
     /// Fetching the values failed.
@@ -42,7 +103,10 @@ impl From<io::Error> for Failure {
 }
 
 /// Writes a complete safetensors file, tensors in the order given.
-pub(super) fn write(out: &mut impl Write, tensors: &[TensorOut]) -> Result<(), Failure> {
+pub(in crate::checkpoint) fn write(
+    out: &mut impl Write,
+    tensors: &[TensorOut],
+) -> Result<(), Failure> {
     let mut end = 0;
     let infos = tensors.iter().map(|tensor| {
         let start = end;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::MODEL;
+use crate::checkpoint::MODEL;
 
 /// Weights of another program that cannot be used as they are.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +116,7 @@ AutoPeftModelForCausalLM.from_pretrained("FROM").merge_and_unload().save_pretrai
 
 impl ForeignError {
     /// A literal edit or command that would help.
-    pub(super) fn hint(&self) -> String {
+    pub(in crate::checkpoint) fn hint(&self) -> String {
         match self {
             Self::Format { path, format } => format.hint(path),
             Self::NoWeights { folder, others } => {
@@ -193,7 +193,7 @@ fn numbers_up_to(largest: f32) -> String {
 }
 
 /// The format of a file that somebody names as a model; it need not be there.
-pub(super) fn format_of(path: &Path) -> ForeignFormat {
+pub(in crate::checkpoint) fn format_of(path: &Path) -> ForeignFormat {
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     match extension.to_ascii_lowercase().as_str() {
         "pt" | "pth" | "ckpt" => ForeignFormat::NanoGpt,
@@ -229,7 +229,7 @@ const FILES: [(&str, ForeignFormat); 8] = [
 
 /// The reason why a folder without `model.safetensors` has no weights that can be read; `None` if nothing in it looks
 /// like weights.
-pub(super) fn weights_of_others(folder: &Path) -> Option<ForeignError> {
+pub(in crate::checkpoint) fn weights_of_others(folder: &Path) -> Option<ForeignError> {
     let known = FILES
         .into_iter()
         .find(|(name, _)| folder.join(name).is_file());

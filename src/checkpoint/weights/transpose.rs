@@ -5,7 +5,10 @@ use std::ops::Range;
 use crate::ops::backend::CHUNK;
 
 /// Ranges of whole rows, about a chunk of values each.
-pub(super) fn row_blocks(rows: usize, cols: usize) -> impl Iterator<Item = Range<usize>> {
+pub(in crate::checkpoint) fn row_blocks(
+    rows: usize,
+    cols: usize,
+) -> impl Iterator<Item = Range<usize>> {
     let step = (CHUNK / cols.max(1)).max(1);
     (0..rows)
         .step_by(step)
@@ -13,7 +16,7 @@ pub(super) fn row_blocks(rows: usize, cols: usize) -> impl Iterator<Item = Range
 }
 
 /// Sets `to[c][r] = from[r][c]` for r < rows, c < cols; a stride is the distance between two rows.
-pub(super) fn transpose(
+pub(in crate::checkpoint) fn transpose(
     from: &[f32],
     from_stride: usize,
     to: &mut [f32],

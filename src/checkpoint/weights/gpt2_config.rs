@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::CheckpointError;
 use super::huggingface::LAYER_NORM_EPSILON;
+use crate::checkpoint::CheckpointError;
 use crate::terms::{Gelu, ModelDims};
 
 /// Names that transformers' `GPT2Config` has for four of its keys (its `attribute_map`), with the key.
@@ -44,7 +44,10 @@ const SIZES: RangeInclusive<usize> = 1..=1 << 20;
 ///
 /// # Errors
 /// `Unreadable`, and `UnsupportedModel` with the first key whose value is none that taper can compute with.
-pub(super) fn parse_config(path: &Path, json: &str) -> Result<ModelDims, CheckpointError> {
+pub(in crate::checkpoint) fn parse_config(
+    path: &Path,
+    json: &str,
+) -> Result<ModelDims, CheckpointError> {
     let entries = serde_json::from_str(json).map_err(|error| CheckpointError::Unreadable {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -222,7 +225,7 @@ fn expected(range: &RangeInclusive<usize>) -> String {
 }
 
 /// The ids that end a text, of `generation_config.json` or else `config.json`: transformers stops at any of them.
-pub(super) fn end_of_text_ids(json: &str) -> Option<Vec<u32>> {
+pub(in crate::checkpoint) fn end_of_text_ids(json: &str) -> Option<Vec<u32>> {
     let entries: Value = serde_json::from_str(json).ok()?;
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
     match entries.get("eos_token_id")? {
