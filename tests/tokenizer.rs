@@ -170,6 +170,26 @@ fn library_ids(text: &str) -> Vec<u32> {
     LIBRARY.encode(text, false).unwrap().get_ids().to_vec()
 }
 
+/// Pieces of up to 512 bytes are merged by taper, longer ones by the library.
+#[test]
+fn long_pieces_have_the_ids_of_the_library() {
+    let alphabet: Vec<char> = "theandéß日本語сло".chars().collect();
+    for length in [1, 2, 100, 169, 170, 171, 300, 510, 511, 512, 513, 514, 2000] {
+        for stride in 1..4 {
+            let letters =
+                (0..length).map(|at| alphabet[(at * stride * stride + at / 7) % alphabet.len()]);
+            let word: String = letters.collect();
+            for text in [
+                word.clone(),
+                format!(" {word}"),
+                format!("{word}  {word}'ll\n\n "),
+            ] {
+                assert_eq!(GPT2.encode(&text).unwrap(), library_ids(&text), "{text:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 

@@ -7,13 +7,15 @@
 //! there encodes to the same ids. That one rule is used twice: to cut files into blocks, and to
 //! cut blocks into words whose ids are looked up.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
+use rustc_hash::FxHashMap;
+
+use super::bpe::{Merges, Part};
 use super::{Tokenizer, TokenizerError, Vocabulary};
 
 /// Longest word that is remembered, in bytes; longer ones seldom come back.
-const MEMORY_WORD_BYTES: usize = 64;
+const MEMORY_WORD_BYTES: usize = 32;
 /// Most words in the memory of one encoder, about 10 MB; then it starts anew.
 const MEMORY_WORDS: usize = 1 << 16;
 
@@ -43,16 +45,19 @@ pub fn last_boundary(text: &str) -> Option<usize> {
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     /// Range of a word's ids in `remembered`.
-    words: HashMap<Box<str>, Range<usize>>,
+    words: FxHashMap<Box<str>, Range<usize>>,
     remembered: Vec<u32>,
+    /// Scratch of [`Merges::encode`].
+    parts: Vec<Part>,
 }
 
 impl<'a> Encoder<'a> {
     pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
         Encoder {
             tokenizer,
-            words: HashMap::new(),
+            words: FxHashMap::default(),
             remembered: Vec::new(),
+            parts: Vec::new(),
         }
     }
 
@@ -60,25 +65,35 @@ impl<'a> Encoder<'a> {
     pub fn encode(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
         match &self.tokenizer.vocabulary {
             Vocabulary::Char(characters) => characters.encode(text, ids),
-            Vocabulary::Gpt2 { .. } => words(text).try_for_each(|word| self.encode_word(word, ids)),
+            Vocabulary::Gpt2 { merges, .. } => {
+                words(text).try_for_each(|word| self.encode_word(word, merges.as_deref(), ids))
+            }
         }
     }
 
-    fn encode_word(&mut self, word: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    fn encode_word(
+        &mut self,
+        word: &str,
+        merges: Option<&Merges>,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
         if let Some(known) = self.words.get(word) {
             ids.extend_from_slice(&self.remembered[known.clone()]);
             return Ok(());
         }
-        let encoding = self.tokenizer.inner.encode_fast(word, false);
-        let encoding = encoding.map_err(TokenizerError::Library)?;
-        ids.extend_from_slice(encoding.get_ids());
+        let first = ids.len();
+        if !merges.is_some_and(|merges| merges.encode(word, &mut self.parts, ids)) {
+            let encoding = self.tokenizer.inner.encode_fast(word, false);
+            let encoding = encoding.map_err(TokenizerError::Library)?;
+            ids.extend_from_slice(encoding.get_ids());
+        }
         if word.len() <= MEMORY_WORD_BYTES {
             if self.words.len() == MEMORY_WORDS {
                 self.words.clear();
                 self.remembered.clear();
             }
             let start = self.remembered.len();
-            self.remembered.extend_from_slice(encoding.get_ids());
+            self.remembered.extend_from_slice(&ids[first..]);
             self.words.insert(word.into(), start..self.remembered.len());
         }
         Ok(())

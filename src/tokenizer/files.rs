@@ -153,7 +153,10 @@ fn from_inner(mut inner: Inner) -> Result<Tokenizer, String> {
                 .with_truncation(None)
                 .map_err(|error| error.to_string())?;
             Ok(Tokenizer {
-                vocabulary: Vocabulary::Gpt2 { end_of_text },
+                vocabulary: Vocabulary::Gpt2 {
+                    end_of_text,
+                    merges: None,
+                },
                 inner,
                 pieces,
             })

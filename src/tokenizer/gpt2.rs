@@ -6,12 +6,14 @@
 //! two parts that its own merge joins.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
+use super::bpe::Merges;
 use super::{END_OF_TEXT, Tokenizer, TokenizerError, Vocabulary};
 
 const END_OF_TEXT_ID: u32 = 50_256;
@@ -22,7 +24,9 @@ impl Tokenizer {
         let mut pieces = embedded_pieces()?;
         let byte_chars = byte_to_char();
         let spell = |bytes: &[u8]| bytes.iter().map(|&b| byte_chars[b as usize]).collect();
-        let merges = merges(&pieces)
+        let pairs = merges(&pieces);
+        let fast = Merges::new(&pieces, &pairs).map(Arc::new);
+        let merges = pairs
             .into_iter()
             .map(|(left, right)| (spell(left), spell(right)))
             .collect();
@@ -44,6 +48,7 @@ impl Tokenizer {
         Ok(Tokenizer {
             vocabulary: Vocabulary::Gpt2 {
                 end_of_text: Some(END_OF_TEXT_ID),
+                merges: fast,
             },
             inner,
             pieces,

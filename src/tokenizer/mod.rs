@@ -3,6 +3,7 @@
 //! The vocabularies are those of the tokenizers crate, so that the files beside the data and in a
 //! checkpoint load in Hugging Face as they are.
 
+mod bpe;
 mod characters;
 mod encoder;
 mod files;
@@ -11,8 +12,11 @@ mod identity;
 mod stream;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use bpe::Merges;
 
 pub use encoder::{Encoder, is_boundary, last_boundary};
 pub use files::ModelTokenizer;
@@ -46,7 +50,11 @@ pub struct Tokenizer {
 
 #[derive(Clone, Debug)]
 enum Vocabulary {
-    Gpt2 { end_of_text: Option<u32> },
+    Gpt2 {
+        end_of_text: Option<u32>,
+        /// Those of GPT-2 itself; the library has those of other vocabularies.
+        merges: Option<Arc<Merges>>,
+    },
     Char(characters::Ids),
 }
 
@@ -66,7 +74,7 @@ impl Tokenizer {
     /// The id of [`END_OF_TEXT`], where the vocabulary has one.
     pub fn end_of_text(&self) -> Option<u32> {
         match self.vocabulary {
-            Vocabulary::Gpt2 { end_of_text } => end_of_text,
+            Vocabulary::Gpt2 { end_of_text, .. } => end_of_text,
             Vocabulary::Char(_) => None,
         }
     }

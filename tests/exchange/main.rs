@@ -2,6 +2,11 @@
 //!
 //! They need Python: `TAPER_PYTHON="$(scripts/python_peers)" cargo test --release --test exchange -- --ignored`.
 
+#[path = "../common/mod.rs"]
+mod common;
+mod losses;
 #[path = "../process/mod.rs"]
 mod process;
 mod python;
+mod tokens;
+mod transformers;
