@@ -12,6 +12,8 @@ pub mod rng;
 pub mod schedule;
 pub mod units;
 
+pub mod hub;
+
 pub mod config;
 pub mod memory;
 pub mod tokenizer;

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::config::{CheckpointConfig, Config, DataConfig};
 use crate::data::Dataset;
 use crate::model::ParamLayout;
-use crate::terms::ModelDims;
+use crate::terms::{ModelDims, free_bytes, nearest_existing};
 
 /// GPT-2's vocabulary as nanoGPT pads it, for a dataset that is not there to ask.
 const GPT2_ROWS: usize = 50_304;
@@ -173,7 +173,7 @@ fn checkpoint_bytes(config: &Config) -> Option<u64> {
 
 /// Tries to write to the folder, or to the one that it would be made in; the reason of a failure.
 fn obstacle(folder: &Path) -> Option<String> {
-    let existing = existing(folder);
+    let existing = nearest_existing(folder);
     if existing.exists() && !existing.is_dir() {
         return Some(format!("`{}` is a file", existing.display()));
     }
@@ -197,26 +197,6 @@ fn held_bytes(folder: &Path) -> u64 {
         .flat_map(|checkpoint| entries(&checkpoint.path()).collect::<Vec<_>>())
         .filter_map(|file| file.metadata().ok())
         .fold(0, |sum: u64, file| sum.saturating_add(file.len()))
-}
-
-/// The folder, or the nearest one above it that exists.
-fn existing(folder: &Path) -> &Path {
-    let mut ancestors = folder.ancestors().filter(|path| *path != Path::new(""));
-    ancestors
-        .find(|path| path.symlink_metadata().is_ok())
-        .unwrap_or(Path::new("."))
-}
-
-/// Bytes that this user can still write to the folder's file system.
-#[cfg(unix)]
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let status = rustix::fs::statvfs(existing(folder)).ok()?;
-    status.f_bavail.checked_mul(status.f_frsize)
-}
-
-#[cfg(not(unix))]
-fn free_bytes(_: &Path) -> Option<u64> {
-    None
 }
 
 fn with_causes(error: &dyn Error) -> String {

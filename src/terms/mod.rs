@@ -4,6 +4,7 @@
 //! do not import each other need it; everything that acts on it belongs to a room above.
 
 mod choice;
+mod disk;
 mod file_error;
 mod file_id;
 mod gemm;
@@ -16,6 +17,7 @@ mod text_file;
 mod vector_extension;
 
 pub use choice::{Choice, NamedChoice};
+pub use disk::{free_bytes, nearest_existing};
 pub use file_error::FileError;
 pub use file_id::FileId;
 pub use gemm::{Effort, GemmBackend};

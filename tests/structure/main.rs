@@ -28,6 +28,7 @@ const FLOORS: Floors = Floors {
     order: &[
         ("terms", "the words that every room speaks"),
         ("units", "bytes and counts as people write them"),
+        ("hub", "downloads from the Hugging Face hub, and its cache"),
         ("rng", "random numbers by counter"),
         ("faults", "injected failures, for tests"),
         ("schedule", "the learning rate of a step"),
