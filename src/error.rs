@@ -10,6 +10,7 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::data::prepare::PrepareError;
 use crate::device::DeviceError;
+use crate::hub::HubError;
 use crate::interrupt::InterruptError;
 use crate::memory::{AllocationError, OutOfMemory, Recoverable};
 use crate::plan::PlanError;
@@ -32,6 +33,8 @@ pub enum Error {
     Data(#[from] DataError),
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    #[error(transparent)]
+    Hub(#[from] HubError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
@@ -102,6 +105,7 @@ impl Error {
             Error::Device(e) => Some(e.hint()),
             Error::Data(e) => e.hint(),
             Error::Prepare(e) => e.hint(),
+            Error::Hub(e) => e.hint(),
             Error::Tokenizer(e) => e.hint(),
             Error::Checkpoint(e) => e.hint(),
             Error::Interrupt(_) => None,
@@ -140,6 +144,8 @@ impl Error {
         match self {
             Error::Prepare(error) => matches!(error, PrepareError::Interrupted { .. }),
             Error::Session(error) => error.is_interrupt(),
+            Error::Checkpoint(error) => error.is_interrupt(),
+            Error::Hub(error) => matches!(error, HubError::Interrupted),
             _ => false,
         }
     }

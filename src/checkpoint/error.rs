@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::weights::foreign::{ForeignError, ForeignFormat, format_of};
 use super::{FETCH, MODEL};
 use crate::faults::Site;
+use crate::hub::{HubError, Repository};
 use crate::memory::OutOfMemory;
 
 /// Failure to write, read or use a checkpoint or a pretrained model.
@@ -103,6 +104,11 @@ pub enum CheckpointError {
     },
     #[error("the run config stored in the checkpoint cannot be read: {reason}")]
     StoredConfig { reason: String },
+    #[error("cannot download the weights of `{name}`")]
+    Download { name: String, source: Box<HubError> },
+    /// A repository of the hub without a GPT-2.
+    #[error("the model `{id}` of the hub has no `{lacks}`")]
+    NoModel { id: String, lacks: &'static str },
     #[error("no weights for `{name}`: looked at{}", indented(looked_at.iter().map(|p| format!("`{}`", p.display()))))]
     PretrainedNotFound {
         name: String,
@@ -200,6 +206,11 @@ impl CheckpointError {
         }
     }
 
+    /// Whether a signal ended a download.
+    pub fn is_interrupt(&self) -> bool {
+        matches!(self, Self::Download { source, .. } if matches!(**source, HubError::Interrupted))
+    }
+
     /// The hint of a run that has no earlier checkpoint.
     pub fn hint_without_checkpoint(&self) -> Option<String> {
         let Self::Save { action, source, .. } = self else {
@@ -265,10 +276,23 @@ impl CheckpointError {
                  is there how to convert it"
                     .into()
             }
+            Self::PretrainedNotFound { name, .. } if is_in_a_folder(name) => {
+                "check the path: its first part is a folder here, so that it is taken for no name of the hub".into()
+            }
             Self::PretrainedNotFound { name, .. } if may_be_on_the_hub(name) => format!(
-                "where there is a network: `hf download {} config.json model.safetensors`; or name a folder that holds both files",
+                "`taper train` and `taper sample` download it, as does `hf download {} config.json model.safetensors`; or \
+                 name a folder that holds both files",
                 hub_name(name)
             ),
+            Self::Download { name, source } => match (&**source, source.hint()) {
+                (HubError::NoRepository { .. }, Some(hint)) => {
+                    format!("{hint}; if `{name}` is a folder, check its path")
+                }
+                (_, hint) => return hint,
+            },
+            Self::NoModel { .. } => "use a repository with a GPT-2 in Hugging Face's layout: `config.json`, and \
+                 `model.safetensors` or `pytorch_model.bin`"
+                .into(),
             Self::PretrainedNotFound { .. } => {
                 "name a run's folder, a checkpoint, a folder with `config.json` and `model.safetensors`, or a model of \
                  the hub as `owner/model`"
@@ -344,16 +368,20 @@ fn is_file_of_weights(path: &Path) -> bool {
     format_of(path) != ForeignFormat::Unknown
 }
 
-/// Whether `name` is that of a model on the hub: `owner/model`, or one of the first models, which have no owner.
-fn may_be_on_the_hub(name: &str) -> bool {
-    let is_part = |part: &str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !part.starts_with(['.', '-']) && !part.is_empty() && part.chars().all(plain)
-    };
-    match name.split_once('/') {
-        Some((owner, model)) => is_part(owner) && is_part(model),
-        None => OPENAI_MODELS.contains(&name),
-    }
+/// Whether `name` may be that of a model on the hub: `owner/model`, or one of the first models, which have no owner. A
+/// file's name is none.
+pub(super) fn may_be_on_the_hub(name: &str) -> bool {
+    let is_file = format_of(Path::new(name)) != ForeignFormat::Unknown
+        || [".json", ".toml", ".txt", ".py"]
+            .iter()
+            .any(|end| name.ends_with(end));
+    !is_file && (Repository::is_name(name) || OPENAI_MODELS.contains(&name))
+}
+
+/// Whether a folder is there that `name` would be in.
+pub(super) fn is_in_a_folder(name: &str) -> bool {
+    let parent = Path::new(name).parent();
+    parent.is_some_and(|parent| parent != Path::new("") && parent.is_dir())
 }
 
 /// OpenAI's models. The hub keeps them under `openai-community`.

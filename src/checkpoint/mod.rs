@@ -42,8 +42,9 @@ pub use resume::{
 };
 pub use save::{Snapshot, save};
 pub use state::TrainState;
+pub use weights::download::find_or_download;
 pub use weights::foreign::{ForeignError, ForeignFormat};
-pub use weights::hub::{hub_cache, resolve_pretrained};
+pub use weights::hub::resolve_pretrained;
 pub use weights::pretrained::{Pretrained, open_pretrained};
 
 const MODEL: &str = "model.safetensors";

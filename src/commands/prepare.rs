@@ -1,5 +1,7 @@
 //! `taper prepare`: text to token files.
 
+mod datasets;
+
 use std::fmt::Display;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -11,15 +13,19 @@ use crate::config::Config;
 use crate::data::prepare::{ExpectedText, PrepareRequest, Prepared, fetch, prepare};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::report::say;
+use crate::report::{DownloadProgress, ReportOptions, say};
 use crate::terms::shell_word;
 use crate::tokenizer::TokenizerKind;
+use datasets::Wanted;
+
+/// Part of the documents for val, unless the input is a dataset of the hub.
+const VAL_FRACTION: f64 = 0.1;
 
 /// Make token files (train.bin, val.bin) from text
 #[derive(Clone, Debug, clap::Args)]
 pub struct PrepareArgs {
-    /// `shakespeare_char` or `shakespeare` (downloaded), or files: UTF-8 text, or .jsonl (or .json) with
-    /// one document per line
+    /// `openwebtext`, `fineweb`, `fineweb-edu`, `tinystories`, `shakespeare_char`, `shakespeare` or any dataset of the
+    /// Hugging Face hub, `owner/name` (downloaded); or files: UTF-8 text, or .jsonl (or .json) with one document per line
     #[arg(required = true, value_name = "DATASET|FILE", value_parser = path_argument())]
     pub inputs: Vec<PathBuf>,
     /// How to encode files [default: gpt2]
@@ -33,8 +39,15 @@ pub struct PrepareArgs {
     pub from: Option<PathBuf>,
     /// The part that becomes val.bin: of the characters of a single text, else of the documents,
     /// however long each is
-    #[arg(long, default_value_t = 0.1, value_name = "FRACTION")]
-    pub val_fraction: f64,
+    /// [default: 0.1, for a dataset of the hub 0.0005]
+    #[arg(long, value_name = "FRACTION")]
+    pub val_fraction: Option<f64>,
+    /// The subset of a dataset of the hub, which the hub calls config
+    #[arg(long, value_name = "NAME")]
+    pub subset: Option<String>,
+    /// The split of a dataset of the hub to make both splits from [default: train]
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
     /// The field of a .jsonl line that holds the text
     #[arg(long, default_value = "text", value_name = "NAME")]
     pub field: String,
@@ -44,9 +57,9 @@ pub struct PrepareArgs {
 }
 
 pub fn run(args: PrepareArgs) -> Result<()> {
-    let request = resolve(&args)?;
-    let progress = progress_bar(args.quiet);
     let interrupt = Interrupt::install()?;
+    let request = resolve(&args, &interrupt)?;
+    let progress = progress_bar(args.quiet);
     let prepared = prepare(&request, &progress, interrupt.flag())?;
     for note in &prepared.notes {
         say(format_args!("note: {note}"));
@@ -58,16 +71,23 @@ pub fn run(args: PrepareArgs) -> Result<()> {
 }
 
 /// Turns the arguments into a request. The text of a dataset is downloaded if needed.
-fn resolve(args: &PrepareArgs) -> Result<PrepareRequest> {
-    if !(args.val_fraction > 0.0 && args.val_fraction < 1.0) {
+fn resolve(args: &PrepareArgs, interrupt: &Interrupt) -> Result<PrepareRequest> {
+    if let Some(fraction) = args.val_fraction
+        && !(fraction > 0.0 && fraction < 1.0)
+    {
         return Err(usage(
-            format!(
-                "`--val-fraction {}` leaves a split empty",
-                args.val_fraction
-            ),
+            format!("`--val-fraction {fraction}` leaves a split empty"),
             "give a number between 0 and 1, such as `--val-fraction 0.1`",
         ));
     }
+    let mut wanted = args
+        .inputs
+        .iter()
+        .filter_map(|input| Wanted::of(input, args));
+    if let Some(wanted) = wanted.next() {
+        return resolve_hub_dataset(args, &wanted, interrupt);
+    }
+    datasets::refuse_hub_flags(args)?;
     match args.inputs.iter().find_map(|input| dataset(input)) {
         Some((dataset, kind)) => resolve_dataset(args, dataset, kind),
         None => resolve_files(args),
@@ -117,8 +137,33 @@ fn resolve_dataset(
         field: args.field.clone(),
         tokenizer: kind,
         out,
-        val_fraction: args.val_fraction,
+        val_fraction: args.val_fraction.unwrap_or(VAL_FRACTION),
         expected: Some(ExpectedText::shakespeare(dataset)),
+    })
+}
+
+/// A dataset of the hub, downloaded; or its files, where `--from` gives them.
+fn resolve_hub_dataset(
+    args: &PrepareArgs,
+    wanted: &Wanted,
+    interrupt: &Interrupt,
+) -> Result<PrepareRequest> {
+    datasets::refuse_company(args, wanted)?;
+    let out = args.out.clone().unwrap_or_else(|| wanted.default_folder());
+    let mut files: Vec<PathBuf> = args.from.iter().cloned().collect();
+    if files.is_empty() {
+        let options = ReportOptions::detect(args.quiet, false);
+        let progress = DownloadProgress::new(options, interrupt.flag());
+        let downloaded = wanted.download(&out, args.quiet, &progress)?;
+        files = downloaded.into_iter().map(|file| file.path).collect();
+    }
+    Ok(PrepareRequest {
+        files,
+        field: args.field.clone(),
+        tokenizer: args.tokenizer.unwrap_or(TokenizerKind::Gpt2),
+        out,
+        val_fraction: args.val_fraction.unwrap_or(datasets::VAL_FRACTION),
+        expected: None,
     })
 }
 
@@ -140,7 +185,7 @@ fn resolve_files(args: &PrepareArgs) -> Result<PrepareRequest> {
         field: args.field.clone(),
         tokenizer: args.tokenizer.unwrap_or(TokenizerKind::Gpt2),
         out,
-        val_fraction: args.val_fraction,
+        val_fraction: args.val_fraction.unwrap_or(VAL_FRACTION),
         expected: None,
     })
 }

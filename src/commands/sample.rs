@@ -1,6 +1,8 @@
 //! `taper sample`: text from a checkpoint.
 
-use crate::checkpoint::{Pretrained, find_weights, hub_cache};
+use std::sync::atomic::AtomicBool;
+
+use crate::checkpoint::{Pretrained, find_or_download};
 use crate::commands::backends::{self, Computing};
 use crate::commands::{in_thread_pool, print_now, prompt, until_reader_leaves};
 use crate::config::DeviceRequest;
@@ -11,7 +13,7 @@ use crate::memory::Memory;
 use crate::model::Program;
 use crate::ops::gemm::{Table, Unwatched, cpu};
 use crate::plan::{check_kernels, memory_of};
-use crate::report::say;
+use crate::report::{DownloadProgress, ReportOptions, say};
 use crate::sampling::{Generator, SamplingError, SamplingSettings};
 use crate::step::recovery::Recovery;
 use crate::terms::{
@@ -23,7 +25,8 @@ use crate::units::parse_bytes;
 /// Generate text from a checkpoint
 #[derive(Clone, Debug, clap::Args)]
 pub struct SampleArgs {
-    /// A checkpoint, a run's folder (its newest checkpoint), a Hugging Face GPT-2, or a model of the hub's cache
+    /// A checkpoint, a run's folder (its newest checkpoint), a Hugging Face GPT-2, or a model of the hub (`gpt2`,
+    /// `owner/model`), which is downloaded if it is not in its cache
     #[arg(long, value_name = "FOLDER")]
     pub checkpoint: String,
     /// The text to continue, special tokens in it included; `FILE:PATH` reads it from a file [default: a line feed]
@@ -250,7 +253,10 @@ fn settings(args: &SampleArgs) -> Result<SamplingSettings> {
 /// Finds the weights that `--checkpoint` names, and says what there is to know about them.
 fn weights(asked: &str) -> Result<Pretrained> {
     let asked = expand_home(asked);
-    let found = find_weights(&asked.to_string_lossy(), &hub_cache())?;
+    // Ctrl-C ends this verb at once.
+    let uninterrupted = AtomicBool::new(false);
+    let progress = DownloadProgress::new(ReportOptions::detect(false, false), &uninterrupted);
+    let found = find_or_download(&asked.to_string_lossy(), &progress)?;
     for skipped in &found.skipped {
         say(format_args!(
             "warning: skipped the damaged checkpoint {skipped}"

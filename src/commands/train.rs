@@ -15,7 +15,9 @@ use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::ops::backend::Backend;
 use crate::plan::{Plan, Request};
-use crate::report::{DataSummary, ReportOptions, Reporter, Startup, only_stdout_is_redirected};
+use crate::report::{
+    DataSummary, DownloadProgress, ReportOptions, Reporter, Startup, only_stdout_is_redirected,
+};
 use crate::session::{Resume, Session, Start, evaluate_weights, hold_folder};
 use crate::terms::Job;
 
@@ -78,7 +80,8 @@ pub fn run(args: TrainArgs) -> Result<()> {
         .resume
         .as_ref()
         .map(|path| Resume::parse(path.as_deref()));
-    let start = Start::find(&config, resume.as_ref(), &mut reporter)?;
+    let download = DownloadProgress::new(options, interrupt.flag());
+    let start = Start::find(&config, resume.as_ref(), &mut reporter, &download)?;
     let config = settled(config, &given, &start)?;
     let stored = start.stored_products(&config)?;
     // Last, so that what dataset and tokenizer take counts as the process's.

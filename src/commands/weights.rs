@@ -1,10 +1,11 @@
 //! The sizes of a run that starts from weights: theirs, and not another model's.
 
 use crate::checkpoint::{
-    Checkpoint, check_resumable, check_resumable_data_aside, find_weights, hub_cache, stored_config,
+    Checkpoint, check_resumable, check_resumable_data_aside, find_weights, stored_config,
 };
 use crate::config::{Config, GivenSizes};
 use crate::error::{Error, Result};
+use crate::hub::cache_folder;
 use crate::plan::{GPT2_VOCAB, PlanError};
 use crate::session::Start;
 use crate::terms::{Gelu, ModelDims};
@@ -104,6 +105,6 @@ pub(super) fn weights(init_from: &str) -> Result<Option<ModelDims>> {
     }
     match init_from {
         "scratch" | "resume" => Ok(None),
-        name => Ok(Some(find_weights(name, &hub_cache())?.pretrained.dims)),
+        name => Ok(Some(find_weights(name, &cache_folder())?.pretrained.dims)),
     }
 }

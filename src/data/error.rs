@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::known::make_dataset;
 use super::numbers::Numbers;
 use crate::tokenizer::{MAX_VOCAB_SIZE, TokenizerError};
 
@@ -266,23 +267,5 @@ impl DataError {
             Io { path, .. } => format!("check the permissions of `{}`", path.display()),
             Tokenizer(e) => return e.hint(),
         })
-    }
-}
-
-/// The command that makes the missing file of a dataset.
-fn make_dataset(dataset: &str, missing: &Path) -> String {
-    let folder = missing.parent().unwrap_or(Path::new(".")).display();
-    match dataset {
-        "shakespeare_char" | "shakespeare" => {
-            format!("run `taper prepare {dataset} --out {folder}`")
-        }
-        "openwebtext" => format!(
-            "run nanoGPT's `data/openwebtext/prepare.py` and copy its .bin files to `{folder}`, or \
-             `taper prepare openwebtext.jsonl --tokenizer gpt2 --out {folder}` on a copy of the text"
-        ),
-        _ => format!(
-            "run `taper prepare FILES... --out {folder}`, or set `data.dataset` to a folder below \
-             `data.data_dir` (or to `quickstart`, which needs no file)"
-        ),
     }
 }

@@ -7,6 +7,7 @@
 mod error;
 mod find;
 mod identity;
+mod known;
 mod layout;
 mod numbers;
 pub mod order;
@@ -23,6 +24,7 @@ use serde::Serialize;
 
 pub use error::DataError;
 pub use identity::{DatasetIdentity, SplitIdentity};
+pub use known::{KNOWN, KnownDataset, KnownOrigin};
 pub use order::Split;
 pub use tokens::SplitTokens;
 pub use warning::DataWarning;

@@ -82,12 +82,51 @@ pub enum HubError {
         free: u64,
         needed: u64,
     },
+    #[error("the {repository} has {}", missing("subset", asked.as_deref()))]
+    NoSubset {
+        repository: Repository,
+        /// `None` where one of several must be named.
+        asked: Option<String>,
+        there: Vec<String>,
+    },
+    #[error("the {repository} has {}", missing("split", Some(asked)))]
+    NoSplit {
+        repository: Repository,
+        asked: String,
+        there: Vec<String>,
+    },
+    #[error("the {repository} has no Parquet, JSON lines or text in this split")]
+    NoDocuments { repository: Repository },
+    #[error("the hub has converted only the beginning of the split `{split}` of the {repository}")]
+    Partial {
+        repository: Repository,
+        split: String,
+    },
     #[error("`HF_HUB_OFFLINE` is set, and the cache `{}` does not hold {what}", cache.display())]
     Offline { what: String, cache: PathBuf },
     #[error("interrupted; what was downloaded is kept")]
     Interrupted,
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+fn missing(noun: &str, asked: Option<&str>) -> String {
+    match asked {
+        Some(asked) => format!("no {noun} `{asked}`"),
+        None => format!("several {noun}s"),
+    }
+}
+
+/// The first names of many, to choose from.
+fn choice(flag: &str, there: &[String]) -> String {
+    const MOST: usize = 20;
+    let shown = there.iter().take(MOST).map(|name| format!("`{name}`"));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match there.len() {
+        0 => "look at its files on the hub".into(),
+        n if n > MOST => format!("name one with `{flag}`: {shown} and {} more", n - MOST),
+        _ => format!("name one with `{flag}`: {shown}"),
+    }
 }
 
 fn after(tries: u32) -> String {
@@ -162,6 +201,11 @@ impl HubError {
             }
             Self::NoRoom { .. } => {
                 "free some disk space, or name another folder in `HF_HUB_CACHE`".into()
+            }
+            Self::NoSubset { there, .. } => choice("--subset", there),
+            Self::NoSplit { there, .. } => choice("--split", there),
+            Self::NoDocuments { .. } | Self::Partial { .. } => {
+                "download it with the tools of its own, and name the files: `taper prepare FILES... --out DIR`".into()
             }
             Self::Offline { .. } => {
                 "unset `HF_HUB_OFFLINE`, or copy the cache of a machine that has it, and name its folder in `HF_HUB_CACHE`"

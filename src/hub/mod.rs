@@ -13,6 +13,7 @@
 //! (`docs/source/en/guides/manage-cache.md`, `package_reference/environment_variables.md` there).
 
 mod cache;
+mod dataset;
 mod download;
 mod environment;
 mod error;
@@ -23,6 +24,7 @@ mod retry;
 mod watch;
 
 pub use cache::CachedFile;
+pub use dataset::{CONVERSION, SplitFiles};
 pub use download::Selection;
 pub use environment::{Hub, cache_folder};
 pub use error::HubError;

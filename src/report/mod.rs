@@ -24,6 +24,7 @@ use crate::terms::{FileError, ModelDims, NamedChoice};
 
 mod bench;
 
+mod download;
 mod jsonl;
 mod metrics_log;
 mod plan;
@@ -37,6 +38,7 @@ mod text;
 mod warning;
 
 pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
+pub use download::DownloadProgress;
 pub use metrics_log::MetricsLog;
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
 pub use plan_table::{PlanRow, plans_json, plans_text};

@@ -141,11 +141,12 @@ impl SessionError {
 
     /// A signal ended the run, with the work saved.
     pub fn is_interrupt(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Interrupted { .. }
-                | Self::InterruptedBeforeTraining { .. }
-                | Self::EvaluationInterrupted
-        )
+            | Self::InterruptedBeforeTraining { .. }
+            | Self::EvaluationInterrupted => true,
+            Self::Checkpoint(error) => error.is_interrupt(),
+            _ => false,
+        }
     }
 }

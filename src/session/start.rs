@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use super::{Session, SessionError, folder};
 use crate::checkpoint::{
     Branch, Checkpoint, CheckpointError, FoundCheckpoint, Pretrained, Skipped, TrainState,
-    asks_for_the_same_gemm, asks_for_the_same_launch, find_latest, find_weights, hub_cache, open,
+    asks_for_the_same_gemm, asks_for_the_same_launch, find_latest, find_or_download, open,
 };
 use crate::config::Config;
 use crate::faults::Site;
+use crate::hub::Watch;
 use crate::memory::Memory;
 use crate::model::{ParamLayout, init_values};
 use crate::ops::backend::ValuesMut;
@@ -52,7 +53,8 @@ impl Resume {
 }
 
 impl Start {
-    /// Finds what the flags and `train.init_from` ask for. Damaged checkpoints are passed over, with a warning.
+    /// Finds what the flags and `train.init_from` ask for. Damaged checkpoints are passed over, with a warning. A model of
+    /// the hub that is not in its cache is downloaded, which `watch` shows.
     ///
     /// # Errors
     /// When there is no usable checkpoint or model of that name.
@@ -60,6 +62,7 @@ impl Start {
         config: &Config,
         resume: Option<&Resume>,
         reporter: &mut Reporter,
+        watch: &dyn Watch,
     ) -> Result<Self, SessionError> {
         if resume == Some(&Resume::Auto) && Path::new("auto").exists() {
             reporter
@@ -79,11 +82,12 @@ impl Start {
                     return Self::begin_with(
                         if is_resume { "scratch" } else { init_from },
                         reporter,
+                        watch,
                     );
                 }
             },
             (None, "resume") => find_latest(out_dir).map_err(SessionError::NothingToResume)?,
-            (None, init_from) => return Self::begin_with(init_from, reporter),
+            (None, init_from) => return Self::begin_with(init_from, reporter, watch),
         };
         Ok(Self::Resume(Box::new(Resumed::new(
             config, found, reporter,
@@ -91,11 +95,15 @@ impl Start {
     }
 
     /// Begins at step 0, from scratch or with the weights of a model.
-    fn begin_with(init_from: &str, reporter: &mut Reporter) -> Result<Self, SessionError> {
+    fn begin_with(
+        init_from: &str,
+        reporter: &mut Reporter,
+        watch: &dyn Watch,
+    ) -> Result<Self, SessionError> {
         if init_from == "scratch" {
             return Ok(Self::Scratch);
         }
-        let found = find_weights(init_from, &hub_cache())?;
+        let found = find_or_download(init_from, watch)?;
         let path = &found.pretrained.path;
         tell_skipped(found.skipped, path, reporter);
         if path != Path::new(init_from) {

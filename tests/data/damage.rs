@@ -136,10 +136,7 @@ fn a_missing_dataset_says_which_command_makes_it() {
     let cases = [
         ("shakespeare_char", "taper prepare shakespeare_char --out"),
         ("shakespeare", "taper prepare shakespeare --out"),
-        (
-            "openwebtext",
-            "taper prepare openwebtext.jsonl --tokenizer gpt2 --out",
-        ),
+        ("openwebtext", "taper prepare openwebtext --out"),
         ("mine", "taper prepare FILES... --out"),
     ];
     for (dataset, command) in cases {

@@ -1,32 +1,22 @@
 //! The weights that `init_from = "gpt2"` names: a folder, or a download of Hugging Face's tools.
 
-use std::env;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
 
 use super::foreign::{ForeignError, weights_of_others};
 use super::pretrained::INDEX;
 use crate::checkpoint::error::hub_name;
 use crate::checkpoint::{CheckpointError, MODEL, MODEL_CONFIG};
-use crate::terms::expand_home;
+use crate::terms::read_text;
 
-/// The cache of Hugging Face's tools, from `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` or
-/// the home folder, in their order. The only place where this room reads the environment; call it at launch.
-pub fn hub_cache() -> PathBuf {
-    let named = |key| {
-        env::var_os(key)
-            .filter(|value| !value.is_empty())
-            .map(expand_home)
-    };
-    named("HF_HUB_CACHE")
-        .or_else(|| named("HUGGINGFACE_HUB_CACHE"))
-        .or_else(|| named("HF_HOME").map(|home| home.join("hub")))
-        .or_else(|| named("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
-        .unwrap_or_else(|| {
-            let home = env::home_dir().unwrap_or_default();
-            home.join(".cache/huggingface/hub")
-        })
-}
+/// Lists the files of a model whose weights are PyTorch's, in several.
+pub(super) const PICKLES_INDEX: &str = "pytorch_model.bin.index.json";
+
+/// The most bytes of an index of shards.
+const LARGEST_INDEX: u64 = 64 << 20;
 
 /// The folder with the weights that `name` stands for: a path, or the name of a model (`gpt2`,
 /// `gpt2-medium`, `owner/model`) that lies in `hub_cache`.
@@ -69,10 +59,12 @@ pub(in crate::checkpoint) fn newest_snapshot(folder: &Path) -> Option<PathBuf> {
 }
 
 fn holds_weights_of_others(snapshot: &Path) -> bool {
-    matches!(
+    let is_of_others = matches!(
         weights_of_others(snapshot),
         Some(ForeignError::Format { .. })
-    )
+    );
+    let has_pickles = snapshot.join(PICKLES_INDEX).is_file();
+    is_of_others && (!has_pickles || holds_shards(snapshot, PICKLES_INDEX))
 }
 
 /// The snapshot that `main` points to, then any others in the order of their hashes.
@@ -88,5 +80,19 @@ fn snapshots(folder: &Path) -> Vec<PathBuf> {
 /// A download of the tokenizer alone leaves a snapshot without weights.
 fn holds_weights(snapshot: &Path) -> bool {
     let has = |name| snapshot.join(name).is_file();
-    has(MODEL_CONFIG) && (has(MODEL) || has(INDEX))
+    has(MODEL_CONFIG) && (has(MODEL) || holds_shards(snapshot, INDEX))
+}
+
+/// Whether every file that an index lists is there: a download that was stopped leaves some of them.
+fn holds_shards(snapshot: &Path, index: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = read_text("read", &snapshot.join(index), LARGEST_INDEX);
+    let index = text.ok().and_then(|text| serde_json::from_str(&text).ok());
+    index.is_some_and(|index: Index| {
+        let mut shards = index.weight_map.values();
+        shards.all(|shard| snapshot.join(shard).is_file())
+    })
 }

@@ -4,6 +4,7 @@
 //! shape and offset of each. [`Pretrained`] is a model whose files are listed and whose sizes are known; it alone turns
 //! what a file holds into taper's layout.
 
+pub(in crate::checkpoint) mod download;
 pub(in crate::checkpoint) mod foreign;
 pub(in crate::checkpoint) mod gpt2_config;
 pub(in crate::checkpoint) mod hub;

@@ -1,0 +1,360 @@
+//! The verbs that download, as a user runs them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::{TempDir, tempdir};
+
+use crate::gpt2_folder;
+use crate::process::{self, Outcome};
+use crate::server::{Answer, COMMIT, Contents, End, Server, Stored, large, noise, sha256, small};
+
+/// `taper` with the served hub and a cache in the folder.
+fn command(folder: &Path, server: &Server, arguments: &[&str]) -> Command {
+    let mut command = process::command(folder, arguments);
+    for proxy in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env_remove(proxy);
+    }
+    command
+        .env("HF_ENDPOINT", &server.endpoint)
+        .env("HF_HUB_CACHE", folder.join("cache"))
+        .env("HF_HUB_OFFLINE", "0")
+        .env("HF_TOKEN", "hf_secret");
+    command
+}
+
+fn outcome(child: Child) -> Outcome {
+    let output = child.wait_with_output().unwrap();
+    Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn taper(folder: &Path, server: &Server, arguments: &[&str]) -> Outcome {
+    outcome(command(folder, server, arguments).spawn().unwrap())
+}
+
+/// Waits until a file has so many bytes.
+fn wait_for(path: &Path, bytes: u64) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while fs::metadata(path).map_or(0, |metadata| metadata.len()) < bytes {
+        assert!(Instant::now() < until, "{} does not grow", path.display());
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// 40 documents as JSON lines.
+fn documents(name: &str) -> Vec<u8> {
+    let line = |n| format!("{{\"id\": {n}, \"text\": \"{name} {n} says hello\"}}\n");
+    (0..40).map(line).collect::<String>().into()
+}
+
+fn stories() -> [Stored; 3] {
+    [
+        large("data/train-00000.jsonl", documents("first")),
+        large("data/train-00001.jsonl", documents("second")),
+        large("data/validation-00000.jsonl", documents("third")),
+    ]
+}
+
+const PREPARE: [&str; 4] = ["prepare", "o/n", "--val-fraction", "0.1"];
+
+#[test]
+fn a_dataset_of_the_hub_is_prepared_by_its_name_and_equals_its_files() {
+    let server = Server::start(Contents::default().with("datasets/o/n", &stories()));
+    let folder = tempdir().unwrap();
+    let path = folder.path();
+    let said = taper(path, &server, &PREPARE).succeeded().stderr;
+    for words in [
+        "`o/n`, split `train`, commit 0123456789abcdef0123456789abcdef01234567: 2 files of ",
+        "to download to `",
+        "the tokens take 2 bytes each in `data/n`",
+        "leaves out `validation`",
+        "from 80 documents in 2 files",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    for (at, stored) in stories()[..2].iter().enumerate() {
+        fs::write(path.join(format!("{at}.jsonl")), &stored.bytes).unwrap();
+    }
+    let local = ["prepare", "0.jsonl", "1.jsonl", "--out", "local", "--val-fraction", "0.1"];
+    process::taper(path, &local).succeeded();
+    for split in ["train.bin", "val.bin"] {
+        let read = |folder: &str| fs::read(path.join(folder).join(split)).unwrap();
+        assert_eq!(read("data/n"), read("local"), "{split}");
+    }
+    // Once more, without a network.
+    let sent = server.sent();
+    let offline = command(path, &server, &PREPARE).env("HF_HUB_OFFLINE", "1").spawn();
+    outcome(offline.unwrap()).succeeded();
+    assert_eq!(server.sent(), sent);
+}
+
+#[test]
+fn subsets_and_splits_that_are_not_there_are_answered_with_those_that_are() {
+    let card = json!({"configs": [
+        {"config_name": "small", "data_files": [{"split": "train", "path": "s/*"}]},
+        {"config_name": "tall", "data_files": [{"split": "train", "path": "t/*"}, {"split": "dev", "path": "d/*"}]},
+    ], "dataset_info": [{"config_name": "tall", "splits": [{"name": "train", "num_bytes": 8_388_608}]}]});
+    let files = [large("s/a.jsonl", documents("s")), large("t/b.jsonl", documents("t"))];
+    let server = Server::start(Contents::default().with_card("datasets/o/n", &files, card));
+    let folder = tempdir().unwrap();
+    let prepare = |further: &[&str]| taper(folder.path(), &server, &[&PREPARE, further].concat());
+    prepare(&[]).refused(&["several subsets", "--subset", "`small`, `tall`"]);
+    prepare(&["--subset", "big"]).refused(&["no subset `big`", "`small`, `tall`"]);
+    prepare(&["--subset", "small", "--split", "dev"]).refused(&["no split `dev`", "`train`"]);
+    let said = prepare(&["--subset", "tall"]).succeeded().stderr;
+    assert!(said.contains("subset `tall`, split `train`, commit "), "{said}");
+    assert!(said.contains("about 4.0 MiB in `data/n-tall`"), "{said}");
+    assert!(folder.path().join("data/n-tall/train.bin").exists());
+    let local = ["prepare", "x.txt", "--out", "y", "--subset", "tall"];
+    process::taper(folder.path(), &local).refused(&["--subset tall", "none is named"]);
+}
+
+#[test]
+fn a_dataset_of_another_format_is_taken_from_the_hubs_conversion() {
+    let converted = [
+        large("default/train/0000.jsonl", documents("c")),
+        large("default/test/0000.jsonl", documents("t")),
+    ];
+    let contents = Contents::default()
+        .with("datasets/o/n", &[small("load.py", "pass")])
+        .with("datasets/o/n@refs%2Fconvert%2Fparquet", &converted);
+    let server = Server::start(contents);
+    let folder = tempdir().unwrap();
+    let said = taper(folder.path(), &server, &PREPARE).succeeded().stderr;
+    assert!(said.contains("the hub's conversion to Parquet"), "{said}");
+    assert!(said.contains("from 40 documents in 1 file"), "{said}");
+}
+
+#[test]
+fn a_path_that_exists_wins_over_the_hub() {
+    let server = Server::start(Contents::default());
+    let folder = tempdir().unwrap();
+    fs::create_dir(folder.path().join("o")).unwrap();
+    fs::write(folder.path().join("o/n"), "plain text of many words ".repeat(40)).unwrap();
+    let said = taper(folder.path(), &server, &["prepare", "o/n", "--out", "out"]).succeeded().stderr;
+    assert!(said.contains("note: reading the path `o/n`, which exists here"), "{said}");
+    assert!(server.seen().is_empty());
+}
+
+#[test]
+fn a_killed_download_goes_on_where_it_was() {
+    let bytes = [documents("a"), b"{\"text\": \"".to_vec(), vec![b'x'; 400_000], b"\"}\n".to_vec()].concat();
+    let file = large("train.jsonl", &*bytes);
+    let server = Server::with_rule(
+        Contents::default().with("datasets/o/n", &[file]),
+        |request, mut answer: Answer| {
+            if request.is_storage && request.earlier == 0 {
+                answer.end = End::StallAfter(250_000);
+            }
+            answer
+        },
+    );
+    let folder = tempdir().unwrap();
+    let partial = format!("cache/datasets--o--n/blobs/{}.incomplete", sha256(&bytes));
+    let mut killed = command(folder.path(), &server, &PREPARE).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&folder.path().join(&partial), 250_000);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    taper(folder.path(), &server, &PREPARE).succeeded();
+    assert_eq!(server.sent(), bytes.len());
+    let ranges: Vec<_> = server.seen().iter().filter(|seen| seen.is_storage).map(|seen| seen.from).collect();
+    assert_eq!(ranges, [None, Some(250_000)]);
+    assert!(folder.path().join("data/n/train.bin").exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_signal_ends_a_download_at_once_and_keeps_it() {
+    let server = Server::with_rule(
+        Contents::default().with("datasets/o/n", &[large("train.jsonl", noise(400_000))]),
+        |request, mut answer: Answer| {
+            if request.is_storage {
+                answer.end = End::StallAfter(250_000);
+            }
+            answer
+        },
+    );
+    let folder = tempdir().unwrap();
+    let partial = format!("cache/datasets--o--n/blobs/{}.incomplete", sha256(&noise(400_000)));
+    let partial = folder.path().join(partial);
+    let child = command(folder.path(), &server, &PREPARE).spawn().unwrap();
+    wait_for(&partial, 250_000);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let stopped = outcome(child);
+    assert_eq!(stopped.code, Some(130), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("stopped: interrupted; what was downloaded is kept"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("hint: run the same command again"), "{}", stopped.stderr);
+    assert_eq!(fs::metadata(partial).unwrap().len(), 250_000);
+}
+
+#[test]
+fn two_processes_download_a_file_once() {
+    let file = large("train.jsonl", documents("a"));
+    let server = Server::with_rule(
+        Contents::default().with("datasets/o/n", std::slice::from_ref(&file)),
+        |request, answer| {
+            if request.is_storage {
+                sleep(Duration::from_millis(500));
+            }
+            answer
+        },
+    );
+    let folder = tempdir().unwrap();
+    let run = |out| {
+        let arguments = [&PREPARE, &["--out", out][..]].concat();
+        command(folder.path(), &server, &arguments).spawn().unwrap()
+    };
+    let (one, other) = (run("one"), run("other"));
+    outcome(one).succeeded();
+    outcome(other).succeeded();
+    assert_eq!(server.sent(), file.bytes.len());
+    for split in ["train.bin", "val.bin"] {
+        let read = |out: &str| fs::read(folder.path().join(out).join(split)).unwrap();
+        assert_eq!(read("one"), read("other"));
+    }
+}
+
+/// The files of a tiny GPT-2, which says one token only.
+fn model() -> Vec<Stored> {
+    let folder = tempdir().unwrap();
+    gpt2_folder::write(folder.path(), &gpt2_folder::config(), &gpt2_folder::tensors(4));
+    let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    vec![
+        small("config.json", read("config.json")),
+        large("model.safetensors", read("model.safetensors")),
+        small("tokenizer.json", gpt2_folder::tokenizer().to_string()),
+        large("pytorch_model.bin", noise(1000)),
+        small("README.md", "a model"),
+    ]
+}
+
+/// A folder with a config that trains for two steps.
+fn training() -> TempDir {
+    let folder = tempdir().unwrap();
+    fs::write(
+        folder.path().join("tune.toml"),
+        "[data]\ndataset = \"quickstart\"\n[train]\nsequences_per_step = 2\nmax_iters = 2\n\
+         [optimizer]\nwarmup_iters = 0\n[eval]\neval_iters = 1\neval_batch_size = 1\n",
+    )
+    .unwrap();
+    folder
+}
+
+fn train<'a>(init_from: &'a str) -> Vec<&'a str> {
+    vec!["train", "--config", "tune.toml", "--set", init_from]
+}
+
+#[test]
+fn weights_of_the_hub_are_downloaded_once_and_trained() {
+    // Without its tokenizer it can be trained on any text.
+    let files: Vec<Stored> = model().into_iter().filter(|file| file.path != "tokenizer.json").collect();
+    let server = Server::start(Contents::default().with("o/tiny", &files));
+    let folder = training();
+    let said = taper(folder.path(), &server, &train("train.init_from=o/tiny")).succeeded().stderr;
+    assert!(said.contains("downloading the model `o/tiny`: "), "{said}");
+    assert!(folder.path().join("out/ckpt-00000002/model.safetensors").exists(), "{said}");
+    let snapshot = folder.path().join("cache/models--o--tiny/snapshots").join(COMMIT);
+    let mut names: Vec<_> = fs::read_dir(snapshot).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["config.json", "model.safetensors"]);
+    let requests = server.seen().len();
+    let again = [train("train.init_from=o/tiny"), vec!["--set", "checkpoint.out_dir=again"]].concat();
+    taper(folder.path(), &server, &again).succeeded();
+    assert_eq!(server.seen().len(), requests);
+}
+
+#[test]
+fn a_model_of_the_hub_is_sampled_with_its_tokenizer_and_openais_names_have_an_owner() {
+    let server = Server::start(Contents::default().with("openai-community/gpt2", &model()));
+    let folder = tempdir().unwrap();
+    let sample = ["sample", "--checkpoint", "gpt2", "--prompt", "a", "--max-new-tokens", "3", "--temperature", "0"];
+    let sampled = taper(folder.path(), &server, &sample).succeeded();
+    assert_eq!(sampled.stdout, "abbb\n", "{}", sampled.stderr);
+    assert!(folder.path().join("cache/models--openai-community--gpt2/refs/main").exists());
+}
+
+#[test]
+fn names_of_paths_are_not_looked_up_on_the_hub() {
+    let server = Server::start(Contents::default().with("out/ckpt", &model()));
+    let folder = training();
+    fs::create_dir(folder.path().join("out")).unwrap();
+    for name in ["out/ckpt", "./o/n", "/o/n", "o/n/x", "o/model.safetensors", "o/ckpt.pt", "gpt3", "o/my.json"] {
+        let sample = ["sample", "--checkpoint", name];
+        taper(folder.path(), &server, &sample).refused(&[name]);
+    }
+    let sample = ["sample", "--checkpoint", "out/ckpt"];
+    taper(folder.path(), &server, &sample).refused(&["check the path", "a folder here"]);
+    assert!(server.seen().is_empty());
+    let plan = ["plan", "--config", "tune.toml", "--set", "train.init_from=gpt2"];
+    taper(folder.path(), &server, &plan).succeeded();
+    assert!(server.seen().is_empty());
+}
+
+#[test]
+fn models_that_cannot_be_had_or_used_are_refused_before_their_weights_come() {
+    let mut llama = model();
+    llama[0] = small("config.json", "{\"model_type\": \"llama\"}");
+    let contents = Contents::default()
+        .with("o/llama", &llama)
+        .with("o/empty", &[small("README.md", "nothing")]);
+    let server = Server::start(contents);
+    let folder = training();
+    let cases: [(&str, &[&str]); 3] = [
+        ("o/llama", &["`model_type` is", "llama"]),
+        ("o/empty", &["the model `o/empty` of the hub has no `config.json`"]),
+        ("o/absent", &["cannot download the weights of `o/absent`", "no model `o/absent`", "check its path"]),
+    ];
+    for (name, words) in cases {
+        taper(folder.path(), &server, &["sample", "--checkpoint", name]).refused(words);
+        taper(folder.path(), &server, &train(&format!("train.init_from={name}"))).refused(words);
+    }
+    assert_eq!(server.sent(), 0);
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn a_model_in_parts_is_complete_only_with_all_of_them() {
+    let whole = model().remove(1).bytes;
+    let index = json!({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}});
+    let files = [
+        model().remove(0),
+        small("model.safetensors.index.json", index.to_string()),
+        large("model-00001-of-00002.safetensors", &*whole),
+        large("model-00002-of-00002.safetensors", noise(100)),
+    ];
+    let server = Server::start(Contents::default().with("o/parts", &files));
+    let folder = tempdir().unwrap();
+    let snapshot = folder.path().join("cache/models--o--parts/snapshots").join(COMMIT);
+    fs::create_dir_all(&snapshot).unwrap();
+    // As a download that was stopped leaves it.
+    for stored in &files[..3] {
+        fs::write(snapshot.join(&stored.path), &stored.bytes).unwrap();
+    }
+    let sample = ["sample", "--checkpoint", "o/parts"];
+    // The second part is no safetensors file, which shows that it came.
+    taper(folder.path(), &server, &sample).refused(&["model-00002-of-00002.safetensors"]);
+    assert_eq!(server.sent(), 100);
+}
+
+#[test]
+fn training_without_data_names_the_command_that_makes_it() {
+    let folder = tempdir().unwrap();
+    let train = ["train", "--config", "openwebtext.toml"];
+    process::taper(folder.path(), &train).refused(&[
+        "`data/openwebtext/train.bin` does not exist",
+        "hint: run `taper prepare openwebtext`, which downloads about 22.54 GiB",
+        "an estimate",
+        "`taper train --config quickstart.toml`",
+    ]);
+    let fineweb = [&train[..], &["--set", "data.dataset=fineweb-edu"]].concat();
+    process::taper(folder.path(), &fineweb).refused(&["`taper prepare fineweb-edu`"]);
+}
