@@ -2,11 +2,14 @@
 //! verbs that download.
 
 mod client;
+#[path = "../gpt2_folder/mod.rs"]
+mod gpt2_folder;
 #[path = "../process/mod.rs"]
 #[allow(dead_code)]
 mod process;
 mod server;
 mod trouble;
+mod verbs;
 
 use std::path::Path;
 use std::sync::Mutex;

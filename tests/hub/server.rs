@@ -12,6 +12,10 @@ use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
+/// The commit of a dataset's conversion, and the place of its files: `datasets/owner/name@converted`.
+const CONVERTED: &str = "fedcba9876543210fedcba9876543210fedcba98";
+const CONVERSION: &str = "refs%2Fconvert%2Fparquet";
+
 pub fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -283,20 +287,22 @@ impl Shared {
             let parts: Vec<&str> = path.splitn(4, '/').collect();
             let prefix = if kind == "datasets" { "datasets/" } else { "" };
             let place = format!("{prefix}{}/{}", parts[0], parts[1]);
-            let (files, card) = self.contents.repositories.get(&place)?;
-            return match *parts.get(2)? {
-                "revision" if *parts.get(3)? != "main" && place.starts_with("datasets/") => {
-                    Some(self.conversion(&place, parts[3]))
-                }
-                "revision" => Some(revision(files, card)),
-                "tree" => Some(self.tree(request, parts[3], files)),
+            self.contents.repositories.get(&place)?;
+            let (action, of) = (*parts.get(2)?, *parts.get(3)?);
+            let (revision, folder) = of.split_once('/').unwrap_or((of, ""));
+            let Some((files, card)) = self.commit(&place, revision) else {
+                return Some(Answer::status(404).header("X-Error-Code", "RevisionNotFound"));
+            };
+            return match action {
+                "revision" => Some(answer_revision(revision, files, card)),
+                "tree" => Some(self.tree(request, folder, files)),
                 _ => None,
             };
         }
         let (place, file) = request.path.split_once("/resolve/")?;
-        let (_, path) = file.split_once('/')?;
+        let (commit, path) = file.split_once('/')?;
         let place = place.trim_start_matches('/');
-        let (files, _) = self.contents.repositories.get(place)?;
+        let (files, _) = self.commit(place, commit)?;
         let Some(stored) = files.iter().find(|file| file.path == path) else {
             return Some(Answer::status(404).header("X-Error-Code", "EntryNotFound"));
         };
@@ -308,16 +314,17 @@ impl Shared {
         })
     }
 
-    /// The branch of a dataset that the hub converts to Parquet, kept as a repository `place@branch`.
-    fn conversion(&self, place: &str, branch: &str) -> Answer {
-        match self.contents.repositories.get(&format!("{place}@{branch}")) {
-            Some((files, card)) => revision(files, card),
-            None => Answer::status(404).header("X-Error-Code", "RevisionNotFound"),
+    /// Files and card of a branch or a commit.
+    fn commit(&self, place: &str, revision: &str) -> Option<&(Vec<Stored>, Value)> {
+        let repositories = &self.contents.repositories;
+        match revision {
+            "main" | COMMIT => repositories.get(place),
+            CONVERSION | CONVERTED => repositories.get(&format!("{place}@converted")),
+            _ => None,
         }
     }
 
-    fn tree(&self, request: &Request, place: &str, files: &[Stored]) -> Answer {
-        let folder = place.split_once('/').map_or("", |(_, folder)| folder);
+    fn tree(&self, request: &Request, folder: &str, files: &[Stored]) -> Answer {
         let inside = |file: &&Stored| {
             let parent = file.path.rsplit_once('/').map_or("", |(parent, _)| parent);
             parent == folder || request.query.contains("recursive=true")
@@ -343,7 +350,8 @@ impl Shared {
         let path = request.path.trim_start_matches('/');
         let mut repositories = self.contents.repositories.iter();
         let file = repositories.find_map(|(place, (files, _))| {
-            let path = path.strip_prefix(place.as_str())?.strip_prefix('/')?;
+            let place = place.trim_end_matches("@converted");
+            let path = path.strip_prefix(place)?.strip_prefix('/')?;
             files.iter().find(|file| file.path == path)
         })?;
         let bytes = &file.bytes;
@@ -358,12 +366,17 @@ impl Shared {
     }
 }
 
-fn revision(files: &[Stored], card: &Value) -> Answer {
+fn answer_revision(revision: &str, files: &[Stored], card: &Value) -> Answer {
     let siblings: Vec<Value> = files
         .iter()
         .map(|file| json!({"rfilename": file.path}))
         .collect();
-    let mut answer = json!({"sha": COMMIT, "siblings": siblings, "gated": false});
+    let commit = if revision == CONVERSION {
+        CONVERTED
+    } else {
+        COMMIT
+    };
+    let mut answer = json!({"sha": commit, "siblings": siblings, "gated": false});
     if !card.is_null() {
         answer["cardData"] = card.clone();
     }

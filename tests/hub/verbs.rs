@@ -83,7 +83,15 @@ fn a_dataset_of_the_hub_is_prepared_by_its_name_and_equals_its_files() {
     for (at, stored) in stories()[..2].iter().enumerate() {
         fs::write(path.join(format!("{at}.jsonl")), &stored.bytes).unwrap();
     }
-    let local = ["prepare", "0.jsonl", "1.jsonl", "--out", "local", "--val-fraction", "0.1"];
+    let local = [
+        "prepare",
+        "0.jsonl",
+        "1.jsonl",
+        "--out",
+        "local",
+        "--val-fraction",
+        "0.1",
+    ];
     process::taper(path, &local).succeeded();
     for split in ["train.bin", "val.bin"] {
         let read = |folder: &str| fs::read(path.join(folder).join(split)).unwrap();
@@ -91,7 +99,9 @@ fn a_dataset_of_the_hub_is_prepared_by_its_name_and_equals_its_files() {
     }
     // Once more, without a network.
     let sent = server.sent();
-    let offline = command(path, &server, &PREPARE).env("HF_HUB_OFFLINE", "1").spawn();
+    let offline = command(path, &server, &PREPARE)
+        .env("HF_HUB_OFFLINE", "1")
+        .spawn();
     outcome(offline.unwrap()).succeeded();
     assert_eq!(server.sent(), sent);
 }
@@ -102,7 +112,10 @@ fn subsets_and_splits_that_are_not_there_are_answered_with_those_that_are() {
         {"config_name": "small", "data_files": [{"split": "train", "path": "s/*"}]},
         {"config_name": "tall", "data_files": [{"split": "train", "path": "t/*"}, {"split": "dev", "path": "d/*"}]},
     ], "dataset_info": [{"config_name": "tall", "splits": [{"name": "train", "num_bytes": 8_388_608}]}]});
-    let files = [large("s/a.jsonl", documents("s")), large("t/b.jsonl", documents("t"))];
+    let files = [
+        large("s/a.jsonl", documents("s")),
+        large("t/b.jsonl", documents("t")),
+    ];
     let server = Server::start(Contents::default().with_card("datasets/o/n", &files, card));
     let folder = tempdir().unwrap();
     let prepare = |further: &[&str]| taper(folder.path(), &server, &[&PREPARE, further].concat());
@@ -110,7 +123,10 @@ fn subsets_and_splits_that_are_not_there_are_answered_with_those_that_are() {
     prepare(&["--subset", "big"]).refused(&["no subset `big`", "`small`, `tall`"]);
     prepare(&["--subset", "small", "--split", "dev"]).refused(&["no split `dev`", "`train`"]);
     let said = prepare(&["--subset", "tall"]).succeeded().stderr;
-    assert!(said.contains("subset `tall`, split `train`, commit "), "{said}");
+    assert!(
+        said.contains("subset `tall`, split `train`, commit "),
+        "{said}"
+    );
     assert!(said.contains("about 4.0 MiB in `data/n-tall`"), "{said}");
     assert!(folder.path().join("data/n-tall/train.bin").exists());
     let local = ["prepare", "x.txt", "--out", "y", "--subset", "tall"];
@@ -125,7 +141,7 @@ fn a_dataset_of_another_format_is_taken_from_the_hubs_conversion() {
     ];
     let contents = Contents::default()
         .with("datasets/o/n", &[small("load.py", "pass")])
-        .with("datasets/o/n@refs%2Fconvert%2Fparquet", &converted);
+        .with("datasets/o/n@converted", &converted);
     let server = Server::start(contents);
     let folder = tempdir().unwrap();
     let said = taper(folder.path(), &server, &PREPARE).succeeded().stderr;
@@ -138,15 +154,30 @@ fn a_path_that_exists_wins_over_the_hub() {
     let server = Server::start(Contents::default());
     let folder = tempdir().unwrap();
     fs::create_dir(folder.path().join("o")).unwrap();
-    fs::write(folder.path().join("o/n"), "plain text of many words ".repeat(40)).unwrap();
-    let said = taper(folder.path(), &server, &["prepare", "o/n", "--out", "out"]).succeeded().stderr;
-    assert!(said.contains("note: reading the path `o/n`, which exists here"), "{said}");
+    fs::write(
+        folder.path().join("o/n"),
+        "plain text of many words ".repeat(40),
+    )
+    .unwrap();
+    let said = taper(folder.path(), &server, &["prepare", "o/n", "--out", "out"])
+        .succeeded()
+        .stderr;
+    assert!(
+        said.contains("note: reading the path `o/n`, which exists here"),
+        "{said}"
+    );
     assert!(server.seen().is_empty());
 }
 
 #[test]
 fn a_killed_download_goes_on_where_it_was() {
-    let bytes = [documents("a"), b"{\"text\": \"".to_vec(), vec![b'x'; 400_000], b"\"}\n".to_vec()].concat();
+    let bytes = [
+        documents("a"),
+        b"{\"text\": \"".to_vec(),
+        vec![b'x'; 400_000],
+        b"\"}\n".to_vec(),
+    ]
+    .concat();
     let file = large("train.jsonl", &*bytes);
     let server = Server::with_rule(
         Contents::default().with("datasets/o/n", &[file]),
@@ -159,13 +190,21 @@ fn a_killed_download_goes_on_where_it_was() {
     );
     let folder = tempdir().unwrap();
     let partial = format!("cache/datasets--o--n/blobs/{}.incomplete", sha256(&bytes));
-    let mut killed = command(folder.path(), &server, &PREPARE).stderr(Stdio::null()).spawn().unwrap();
+    let mut killed = command(folder.path(), &server, &PREPARE)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     wait_for(&folder.path().join(&partial), 250_000);
     killed.kill().unwrap();
     killed.wait().unwrap();
     taper(folder.path(), &server, &PREPARE).succeeded();
     assert_eq!(server.sent(), bytes.len());
-    let ranges: Vec<_> = server.seen().iter().filter(|seen| seen.is_storage).map(|seen| seen.from).collect();
+    let ranges: Vec<_> = server
+        .seen()
+        .iter()
+        .filter(|seen| seen.is_storage)
+        .map(|seen| seen.from)
+        .collect();
     assert_eq!(ranges, [None, Some(250_000)]);
     assert!(folder.path().join("data/n/train.bin").exists());
 }
@@ -183,7 +222,10 @@ fn a_signal_ends_a_download_at_once_and_keeps_it() {
         },
     );
     let folder = tempdir().unwrap();
-    let partial = format!("cache/datasets--o--n/blobs/{}.incomplete", sha256(&noise(400_000)));
+    let partial = format!(
+        "cache/datasets--o--n/blobs/{}.incomplete",
+        sha256(&noise(400_000))
+    );
     let partial = folder.path().join(partial);
     let child = command(folder.path(), &server, &PREPARE).spawn().unwrap();
     wait_for(&partial, 250_000);
@@ -191,8 +233,18 @@ fn a_signal_ends_a_download_at_once_and_keeps_it() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let stopped = outcome(child);
     assert_eq!(stopped.code, Some(130), "{}", stopped.stderr);
-    assert!(stopped.stderr.contains("stopped: interrupted; what was downloaded is kept"), "{}", stopped.stderr);
-    assert!(stopped.stderr.contains("hint: run the same command again"), "{}", stopped.stderr);
+    assert!(
+        stopped
+            .stderr
+            .contains("stopped: interrupted; what was downloaded is kept"),
+        "{}",
+        stopped.stderr
+    );
+    assert!(
+        stopped.stderr.contains("hint: run the same command again"),
+        "{}",
+        stopped.stderr
+    );
     assert_eq!(fs::metadata(partial).unwrap().len(), 250_000);
 }
 
@@ -226,7 +278,11 @@ fn two_processes_download_a_file_once() {
 /// The files of a tiny GPT-2, which says one token only.
 fn model() -> Vec<Stored> {
     let folder = tempdir().unwrap();
-    gpt2_folder::write(folder.path(), &gpt2_folder::config(), &gpt2_folder::tensors(4));
+    gpt2_folder::write(
+        folder.path(),
+        &gpt2_folder::config(),
+        &gpt2_folder::tensors(4),
+    );
     let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
     vec![
         small("config.json", read("config.json")),
@@ -256,18 +312,39 @@ fn train<'a>(init_from: &'a str) -> Vec<&'a str> {
 #[test]
 fn weights_of_the_hub_are_downloaded_once_and_trained() {
     // Without its tokenizer it can be trained on any text.
-    let files: Vec<Stored> = model().into_iter().filter(|file| file.path != "tokenizer.json").collect();
+    let files: Vec<Stored> = model()
+        .into_iter()
+        .filter(|file| file.path != "tokenizer.json")
+        .collect();
     let server = Server::start(Contents::default().with("o/tiny", &files));
     let folder = training();
-    let said = taper(folder.path(), &server, &train("train.init_from=o/tiny")).succeeded().stderr;
+    let said = taper(folder.path(), &server, &train("train.init_from=o/tiny"))
+        .succeeded()
+        .stderr;
     assert!(said.contains("downloading the model `o/tiny`: "), "{said}");
-    assert!(folder.path().join("out/ckpt-00000002/model.safetensors").exists(), "{said}");
-    let snapshot = folder.path().join("cache/models--o--tiny/snapshots").join(COMMIT);
-    let mut names: Vec<_> = fs::read_dir(snapshot).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        folder
+            .path()
+            .join("out/ckpt-00000002/model.safetensors")
+            .exists(),
+        "{said}"
+    );
+    let snapshot = folder
+        .path()
+        .join("cache/models--o--tiny/snapshots")
+        .join(COMMIT);
+    let mut names: Vec<_> = fs::read_dir(snapshot)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     names.sort();
     assert_eq!(names, ["config.json", "model.safetensors"]);
     let requests = server.seen().len();
-    let again = [train("train.init_from=o/tiny"), vec!["--set", "checkpoint.out_dir=again"]].concat();
+    let again = [
+        train("train.init_from=o/tiny"),
+        vec!["--set", "checkpoint.out_dir=again"],
+    ]
+    .concat();
     taper(folder.path(), &server, &again).succeeded();
     assert_eq!(server.seen().len(), requests);
 }
@@ -276,10 +353,25 @@ fn weights_of_the_hub_are_downloaded_once_and_trained() {
 fn a_model_of_the_hub_is_sampled_with_its_tokenizer_and_openais_names_have_an_owner() {
     let server = Server::start(Contents::default().with("openai-community/gpt2", &model()));
     let folder = tempdir().unwrap();
-    let sample = ["sample", "--checkpoint", "gpt2", "--prompt", "a", "--max-new-tokens", "3", "--temperature", "0"];
+    let sample = [
+        "sample",
+        "--checkpoint",
+        "gpt2",
+        "--prompt",
+        "a",
+        "--max-new-tokens",
+        "3",
+        "--temperature",
+        "0",
+    ];
     let sampled = taper(folder.path(), &server, &sample).succeeded();
     assert_eq!(sampled.stdout, "abbb\n", "{}", sampled.stderr);
-    assert!(folder.path().join("cache/models--openai-community--gpt2/refs/main").exists());
+    assert!(
+        folder
+            .path()
+            .join("cache/models--openai-community--gpt2/refs/main")
+            .exists()
+    );
 }
 
 #[test]
@@ -287,14 +379,29 @@ fn names_of_paths_are_not_looked_up_on_the_hub() {
     let server = Server::start(Contents::default().with("out/ckpt", &model()));
     let folder = training();
     fs::create_dir(folder.path().join("out")).unwrap();
-    for name in ["out/ckpt", "./o/n", "/o/n", "o/n/x", "o/model.safetensors", "o/ckpt.pt", "gpt3", "o/my.json"] {
+    for name in [
+        "out/ckpt",
+        "./o/n",
+        "/o/n",
+        "o/n/x",
+        "o/model.safetensors",
+        "o/ckpt.pt",
+        "gpt3",
+        "o/my.json",
+    ] {
         let sample = ["sample", "--checkpoint", name];
         taper(folder.path(), &server, &sample).refused(&[name]);
     }
     let sample = ["sample", "--checkpoint", "out/ckpt"];
     taper(folder.path(), &server, &sample).refused(&["check the path", "a folder here"]);
     assert!(server.seen().is_empty());
-    let plan = ["plan", "--config", "tune.toml", "--set", "train.init_from=gpt2"];
+    let plan = [
+        "plan",
+        "--config",
+        "tune.toml",
+        "--set",
+        "train.init_from=gpt2",
+    ];
     taper(folder.path(), &server, &plan).succeeded();
     assert!(server.seen().is_empty());
 }
@@ -310,12 +417,27 @@ fn models_that_cannot_be_had_or_used_are_refused_before_their_weights_come() {
     let folder = training();
     let cases: [(&str, &[&str]); 3] = [
         ("o/llama", &["`model_type` is", "llama"]),
-        ("o/empty", &["the model `o/empty` of the hub has no `config.json`"]),
-        ("o/absent", &["cannot download the weights of `o/absent`", "no model `o/absent`", "check its path"]),
+        (
+            "o/empty",
+            &["the model `o/empty` of the hub has no `config.json`"],
+        ),
+        (
+            "o/absent",
+            &[
+                "cannot download the weights of `o/absent`",
+                "no model `o/absent`",
+                "check its path",
+            ],
+        ),
     ];
     for (name, words) in cases {
         taper(folder.path(), &server, &["sample", "--checkpoint", name]).refused(words);
-        taper(folder.path(), &server, &train(&format!("train.init_from={name}"))).refused(words);
+        taper(
+            folder.path(),
+            &server,
+            &train(&format!("train.init_from={name}")),
+        )
+        .refused(words);
     }
     assert_eq!(server.sent(), 0);
     assert!(!folder.path().join("out").exists());
@@ -333,7 +455,10 @@ fn a_model_in_parts_is_complete_only_with_all_of_them() {
     ];
     let server = Server::start(Contents::default().with("o/parts", &files));
     let folder = tempdir().unwrap();
-    let snapshot = folder.path().join("cache/models--o--parts/snapshots").join(COMMIT);
+    let snapshot = folder
+        .path()
+        .join("cache/models--o--parts/snapshots")
+        .join(COMMIT);
     fs::create_dir_all(&snapshot).unwrap();
     // As a download that was stopped leaves it.
     for stored in &files[..3] {

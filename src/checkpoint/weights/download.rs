@@ -85,30 +85,34 @@ impl From<FileError> for Failure {
 fn download(hub: &Hub, model: &Repository, watch: &dyn Watch) -> Result<PathBuf, Failure> {
     let listing = hub.revision(model, "main", watch)?;
     let weights = weight_files(model, &listing)?;
-    let fetch = |paths: &[String]| {
-        let selection = hub.select(model, &listing.commit, paths, watch)?;
-        let missing = hub.missing_bytes(&selection);
-        if missing > 0 && paths.len() > 1 {
-            watch.note(&format!(
-                "downloading the {model}: {} of {} files, to `{}`",
-                bytes(missing),
-                count(selection.count() as u64),
-                hub.cache().display()
-            ));
-        }
-        hub.download(&selection, watch)
-    };
-    let config = fetch(&[MODEL_CONFIG.into()])?;
+    let is_companion = |path: &&String| COMPANIONS.contains(&path.as_str());
+    let companions = listing.files.iter().filter(is_companion).cloned();
+    let config = vec![MODEL_CONFIG.to_owned()];
+    let all: Vec<String> = config
+        .iter()
+        .cloned()
+        .chain(companions)
+        .chain(weights)
+        .collect();
+    let all = hub.select(model, &listing.commit, &all, watch)?;
+    watch.note(&format!(
+        "downloading the {model}: {} in {}, to `{}`",
+        bytes(hub.missing_bytes(&all)),
+        match all.missing().count() {
+            1 => "1 file".into(),
+            files => format!("{} files", count(files as u64)),
+        },
+        hub.cache().display()
+    ));
+    let config = hub.select(model, &listing.commit, &config, watch)?;
+    let config = hub.download(&config, watch)?;
     let config = config.into_iter().next().ok_or_else(|| HubError::NoFile {
         repository: model.clone(),
         file: MODEL_CONFIG.into(),
     })?;
     let text = read_text("read", &config.path, LARGEST_CONFIG)?;
     gpt2_config::parse_config(&config.path, &text)?;
-    let is_companion = |path: &&String| COMPANIONS.contains(&path.as_str());
-    let companions = listing.files.iter().filter(is_companion).cloned();
-    let all: Vec<String> = companions.chain(weights).collect();
-    fetch(&all)?;
+    hub.download(&all, watch)?;
     Ok(config.path.parent().unwrap_or(Path::new("")).to_owned())
 }
 
