@@ -5,6 +5,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod losses;
+#[path = "../gpt2_folder/mod.rs"]
+mod gpt2_folder;
+mod hub;
+#[path = "../hub/server.rs"]
+#[allow(dead_code)]
+mod hub_server;
 #[path = "../process/mod.rs"]
 mod process;
 mod python;

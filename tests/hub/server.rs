@@ -78,6 +78,8 @@ impl Stored {
 pub struct Request {
     /// Whether it came to the storage.
     pub is_storage: bool,
+    /// Whether it asks for no body, as huggingface_hub does before a download.
+    is_head: bool,
     pub path: String,
     pub query: String,
     pub token: Option<String>,
@@ -231,6 +233,7 @@ impl Shared {
         let mut seen = self.seen.lock().unwrap();
         let request = Request {
             is_storage,
+            is_head: line.starts_with("HEAD "),
             path: path.into(),
             query: query.into(),
             token: headers.get("authorization").cloned(),
@@ -240,10 +243,10 @@ impl Shared {
         seen.push(request.clone());
         drop(seen);
         let answer = (self.rule)(&request, self.answer(&request));
-        self.send(stream, answer, is_storage)
+        self.send(stream, answer, &request)
     }
 
-    fn send(&self, mut stream: TcpStream, answer: Answer, is_storage: bool) -> Option<()> {
+    fn send(&self, mut stream: TcpStream, answer: Answer, request: &Request) -> Option<()> {
         let length = answer.body.len();
         let mut head = format!(
             "HTTP/1.1 {} Status\r\nContent-Length: {length}\r\nConnection: close\r\n",
@@ -253,11 +256,14 @@ impl Shared {
             head += &format!("{name}: {value}\r\n");
         }
         stream.write_all((head + "\r\n").as_bytes()).ok()?;
+        if request.is_head {
+            return Some(());
+        }
         let until = match answer.end {
             End::Whole => length,
             End::CloseAfter(bytes) | End::StallAfter(bytes) => bytes.min(length),
         };
-        if is_storage {
+        if request.is_storage {
             *self.sent.lock().unwrap() += until;
         }
         stream.write_all(&answer.body[..until]).ok()?;
@@ -306,12 +312,17 @@ impl Shared {
         let Some(stored) = files.iter().find(|file| file.path == path) else {
             return Some(Answer::status(404).header("X-Error-Code", "EntryNotFound"));
         };
-        Some(if stored.is_large {
+        let answer = if stored.is_large {
             let to = format!("{}/{place}/{path}", self.storage);
-            Answer::status(302).header("Location", &to)
+            Answer::status(302)
+                .header("Location", &to)
+                .header("X-Linked-Size", &stored.bytes.len().to_string())
+                .header("X-Linked-Etag", &format!("\"{}\"", sha256(&stored.bytes)))
         } else {
-            Answer::ok(200, stored.bytes.clone())
-        })
+            let etag = format!("\"{}\"", stored.oid());
+            Answer::ok(200, stored.bytes.clone()).header("ETag", &etag)
+        };
+        Some(answer.header("X-Repo-Commit", COMMIT))
     }
 
     /// Files and card of a branch or a commit.
