@@ -57,8 +57,14 @@ pub struct PrepareArgs {
 }
 
 pub fn run(args: PrepareArgs) -> Result<()> {
-    let interrupt = Interrupt::install()?;
-    let request = resolve(&args, &interrupt)?;
+    let (request, interrupt) = match hub_dataset(&args)? {
+        Some(wanted) => {
+            let interrupt = Interrupt::install()?;
+            (resolve_hub_dataset(&args, &wanted, &interrupt)?, interrupt)
+        }
+        // Until then Ctrl-C ends the process, and with it the download of a text.
+        None => (resolve(&args)?, Interrupt::install()?),
+    };
     let progress = progress_bar(args.quiet);
     let prepared = prepare(&request, &progress, interrupt.flag())?;
     for note in &prepared.notes {
@@ -70,8 +76,8 @@ pub fn run(args: PrepareArgs) -> Result<()> {
     Ok(())
 }
 
-/// Turns the arguments into a request. The text of a dataset is downloaded if needed.
-fn resolve(args: &PrepareArgs, interrupt: &Interrupt) -> Result<PrepareRequest> {
+/// The dataset of the hub that is asked for, if any, after a check of the flags.
+fn hub_dataset(args: &PrepareArgs) -> Result<Option<Wanted>> {
     if let Some(fraction) = args.val_fraction
         && !(fraction > 0.0 && fraction < 1.0)
     {
@@ -84,10 +90,15 @@ fn resolve(args: &PrepareArgs, interrupt: &Interrupt) -> Result<PrepareRequest> 
         .inputs
         .iter()
         .filter_map(|input| Wanted::of(input, args));
-    if let Some(wanted) = wanted.next() {
-        return resolve_hub_dataset(args, &wanted, interrupt);
+    let wanted = wanted.next();
+    if wanted.is_none() || args.from.is_some() {
+        datasets::refuse_hub_flags(args)?;
     }
-    datasets::refuse_hub_flags(args)?;
+    Ok(wanted)
+}
+
+/// Turns the arguments into a request. The text of a dataset is downloaded if needed.
+fn resolve(args: &PrepareArgs) -> Result<PrepareRequest> {
     match args.inputs.iter().find_map(|input| dataset(input)) {
         Some((dataset, kind)) => resolve_dataset(args, dataset, kind),
         None => resolve_files(args),

@@ -130,7 +130,7 @@ fn subsets_and_splits_that_are_not_there_are_answered_with_those_that_are() {
     assert!(said.contains("about 4.0 MiB in `data/n-tall`"), "{said}");
     assert!(folder.path().join("data/n-tall/train.bin").exists());
     let local = ["prepare", "x.txt", "--out", "y", "--subset", "tall"];
-    process::taper(folder.path(), &local).refused(&["--subset tall", "none is named"]);
+    process::taper(folder.path(), &local).refused(&["--subset tall", "none are downloaded"]);
 }
 
 #[test]

@@ -52,7 +52,8 @@ impl Wanted {
             return None;
         }
         Some(Self {
-            known,
+            // Its figures are those of its own subset and split.
+            known: known.filter(|_| args.subset.is_none() && args.split.is_none()),
             id: id.to_owned(),
             subset: args.subset.clone().or(subset.map(str::to_owned)),
             split: args.split.clone().unwrap_or(SPLIT.into()),
@@ -184,14 +185,14 @@ fn is_file_name(name: &str) -> bool {
     endings.iter().any(|ending| name.ends_with(ending))
 }
 
-/// Refuses flags of the hub for inputs that are none of its datasets.
+/// Refuses flags that choose files of the hub where none are downloaded.
 pub(super) fn refuse_hub_flags(args: &PrepareArgs) -> Result<()> {
     for (flag, value) in [("--subset", &args.subset), ("--split", &args.split)] {
         if let Some(value) = value {
             return Err(usage(
-                format!("`{flag} {value}` is for a dataset of the hub, and none is named"),
+                format!("`{flag} {value}` chooses files of the hub, and none are downloaded"),
                 format!(
-                    "leave it out, or name a dataset: `taper prepare OWNER/NAME {flag} {value}`"
+                    "leave it out, or name a dataset of the hub: `taper prepare OWNER/NAME {flag} {value}`"
                 ),
             ));
         }
