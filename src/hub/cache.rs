@@ -177,10 +177,21 @@ fn make(folder: &Path) -> Result<(), HubError> {
 fn replace(path: &Path, contents: &[u8]) -> Result<(), HubError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     make(folder)?;
-    let written = NamedTempFile::new_in(folder).and_then(|mut file| {
+    let written = temporary(folder).and_then(|mut file| {
         file.write_all(contents)?;
         file.persist(path).map_err(|error| error.error)
     });
     written.map_err(FileError::at("write", path))?;
     Ok(())
+}
+
+/// A file that others may read as they may read any other: a cache is often shared.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
 }
