@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::weights::foreign::{ForeignError, ForeignFormat, format_of};
+use super::weights::torch::TorchError;
 use super::{FETCH, MODEL};
 use crate::faults::Site;
 use crate::memory::OutOfMemory;
@@ -70,6 +71,8 @@ pub enum CheckpointError {
     },
     #[error(transparent)]
     Foreign(#[from] ForeignError),
+    #[error(transparent)]
+    Torch(#[from] TorchError),
     #[error("the config asks for another model than `{}` holds{}", path.display(), indented(differences))]
     OtherModel {
         path: PathBuf,
@@ -240,6 +243,7 @@ impl CheckpointError {
             }
             Self::NotACheckpoint { hint, .. } => hint.clone(),
             Self::Foreign(error) => error.hint(),
+            Self::Torch(error) => error.hint(),
             Self::OtherModel { differences, .. } => {
                 format!("use the model's own values: {}", edits(differences))
             }

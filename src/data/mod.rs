@@ -25,6 +25,7 @@ pub use error::DataError;
 pub use identity::{DatasetIdentity, SplitIdentity};
 pub use order::Split;
 pub use tokens::SplitTokens;
+pub use vocabulary::tokenizer_of_meta_pickle;
 pub use warning::DataWarning;
 
 use find::find_files;

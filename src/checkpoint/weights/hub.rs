@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::foreign::{ForeignError, weights_of_others};
-use super::pretrained::INDEX;
+use super::pretrained::{INDEX, PYTORCH, PYTORCH_INDEX};
 use crate::checkpoint::error::hub_name;
 use crate::checkpoint::{CheckpointError, MODEL, MODEL_CONFIG};
 use crate::terms::expand_home;
@@ -88,5 +88,5 @@ fn snapshots(folder: &Path) -> Vec<PathBuf> {
 /// A download of the tokenizer alone leaves a snapshot without weights.
 fn holds_weights(snapshot: &Path) -> bool {
     let has = |name| snapshot.join(name).is_file();
-    has(MODEL_CONFIG) && (has(MODEL) || has(INDEX))
+    has(MODEL_CONFIG) && [MODEL, INDEX, PYTORCH, PYTORCH_INDEX].into_iter().any(has)
 }
