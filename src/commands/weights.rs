@@ -31,7 +31,7 @@ fn of_checkpoint(config: Config, given: &GivenSizes, checkpoint: &Checkpoint) ->
         Some(_) => check_resumable_data_aside,
         None => check_resumable,
     };
-    if config.train.init_from == "scratch" && !checkpoint.is_of_nanogpt {
+    if config.train.init_from == "scratch" {
         check(&config, stored)?;
         return Ok(config);
     }

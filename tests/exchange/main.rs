@@ -3,6 +3,7 @@
 //! They need Python: `TAPER_PYTHON="$(scripts/python_peers)" cargo test --release --test exchange -- --ignored`.
 
 mod nanogpt;
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../process/mod.rs"]
 mod process;
 mod python;

@@ -27,6 +27,13 @@ fn settings(bias: bool) -> Value {
     })
 }
 
+/// The sizes of that run in a config of taper's.
+fn sizes(bias: bool) -> String {
+    format!(
+        "n_layer = 2\nn_head = 2\nn_embd = 16\nblock_size = {BLOCK_SIZE}\nbias = {bias}\ngelu = \"erf\""
+    )
+}
+
 /// One window of tokens in both splits, with a vocabulary of numbers, and the config of the same run.
 fn prepare(folder: &Path, model: &str) {
     let data = folder.join("data/window");
@@ -56,7 +63,7 @@ fn losses(folder: &Path) -> Vec<f64> {
     let lines = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let steps = lines.filter(|line| line["event"] == "step" && line["step"].as_u64() > Some(5));
+    let steps = lines.filter(|line| line["kind"] == "step" && line["step"].as_u64() > Some(5));
     steps.map(|line| line["loss"].as_f64().unwrap()).collect()
 }
 
@@ -79,35 +86,40 @@ fn assert_same(found: &[f64], expected: &Value) {
 #[test]
 #[ignore = "needs PyTorch"]
 fn a_run_of_pytorch_goes_on_in_taper_with_the_same_losses() {
-    for (bias, prefix, in_the_runs_folder) in [(false, "", false), (true, "_orig_mod.", true)] {
+    // A file that is named, with a config that repeats its sizes; and nanoGPT's own way to go on, in its folder.
+    let cases = [
+        (false, "", "ckpt.pt", "--resume=ckpt.pt"),
+        (
+            true,
+            "_orig_mod.",
+            "out/ckpt.pt",
+            "--set=train.init_from=resume",
+        ),
+    ];
+    for (bias, prefix, checkpoint, resume) in cases {
         let folder = tempdir().unwrap();
         let path = folder.path();
-        prepare(path, "");
+        let repeats = checkpoint == "ckpt.pt";
+        prepare(path, &if repeats { sizes(bias) } else { String::new() });
         let mut settings = settings(bias);
         settings["prefix"] = prefix.into();
-        let checkpoint = if in_the_runs_folder {
-            "out/ckpt.pt"
-        } else {
-            "ckpt.pt"
-        };
         fs::create_dir_all(path.join("out")).unwrap();
         let settings = settings.to_string();
         let program = ["write", checkpoint, "data/window/train.bin", &settings];
         let expected = python(path, "nanogpt.py", &program);
         let before = fs::read(path.join(checkpoint)).unwrap();
-        let mut arguments = vec!["train", "--config", "run.toml", "--resume"];
-        if !in_the_runs_folder {
-            arguments.push(checkpoint);
-        }
-        let stderr = taper(path, &arguments).succeeded().stderr;
+        let train = ["train", "--config", "run.toml"];
+        let stderr = taper(path, &[&train[..], &[resume]].concat())
+            .succeeded()
+            .stderr;
         assert!(stderr.contains("goes on at step 5"), "{stderr}");
         assert_same(&losses(path), &expected);
         assert_eq!(fs::read(path.join(checkpoint)).unwrap(), before);
         assert!(path.join("out/ckpt-00000015").exists());
         // From here on, the run is taper's own.
         let longer = ["--set", "max_iters=16", "--quiet"];
-        let arguments = ["train", "--config", "run.toml", "--resume"];
-        taper(path, &[&arguments[..], &longer[..]].concat()).succeeded();
+        let resume = if repeats { "--resume" } else { resume };
+        taper(path, &[&train[..], &[resume], &longer].concat()).succeeded();
         assert!(path.join("out/ckpt-00000016").exists());
     }
 }
@@ -118,10 +130,7 @@ fn a_run_of_taper_goes_on_in_pytorch_with_the_same_losses() {
     for bias in [false, true] {
         let folder = tempdir().unwrap();
         let path = folder.path();
-        let model = format!(
-            "n_layer = 2\nn_head = 2\nn_embd = 16\nblock_size = {BLOCK_SIZE}\nbias = {bias}\ngelu = \"erf\""
-        );
-        prepare(path, &model);
+        prepare(path, &sizes(bias));
         let train = ["train", "--config", "run.toml", "--quiet"];
         taper(path, &[&train[..], &["--set", "max_iters=5"]].concat()).succeeded();
         export(
