@@ -26,7 +26,8 @@ use crate::units::parse_bytes;
 /// Generate text from a checkpoint
 #[derive(Clone, Debug, clap::Args)]
 pub struct SampleArgs {
-    /// A checkpoint, a run's folder (its newest checkpoint), a Hugging Face GPT-2, or a model of the hub's cache
+    /// A checkpoint, a run's folder (its newest checkpoint), nanoGPT's `ckpt.pt`, a Hugging Face GPT-2, or a model of the
+    /// hub's cache
     #[arg(long, value_name = "FOLDER")]
     pub checkpoint: String,
     /// The text to continue, special tokens in it included; `FILE:PATH` reads it from a file [default: a line feed]

@@ -35,7 +35,7 @@ fn text(text: &str) -> Vec<u8> {
 }
 
 fn int(number: usize) -> Vec<u8> {
-    [&b"J"[..], &(number as u32).to_le_bytes()].concat()
+    [&b"\x8a\x08"[..], &(number as u64).to_le_bytes()].concat()
 }
 
 fn tuple(numbers: &[usize]) -> Vec<u8> {
@@ -281,7 +281,7 @@ fn tensors_that_are_not_whole_rows_of_the_file_are_refused_by_name() {
             "FloatStorage",
             6,
             0,
-            [&[1 << 31, 1 << 31, 4], &[1 << 31, 4, 1]],
+            [&[1 << 31, 1 << 31, 4], &[1 << 33, 4, 1]],
         ),
         ("ComplexFloatStorage", 2, 0, [&[2], &[1]]),
     ];

@@ -319,7 +319,11 @@ impl Pretrained {
             path: file.path.clone(),
             name: name.to_owned(),
             found: "not zero".into(),
-            expected: "zeros, because `config.json` says that `taper.bias` is false".into(),
+            expected: match self.matrices {
+                Matrices::InOut => "zeros, because `config.json` says that `taper.bias` is false",
+                Matrices::OutIn => "zeros, because the model says that it has no biases",
+            }
+            .into(),
         })
     }
 
