@@ -12,6 +12,7 @@ use taper::checkpoint::{
 use taper::config::{BatchSize, Config};
 use taper::terms::{Gelu, ModelDims};
 
+use super::torch::with_pickle;
 use super::{Run, bits, names_in, temp_dir, tiny};
 
 fn state() -> NanoGptState {
@@ -229,6 +230,72 @@ fn a_file_without_moments_gives_weights_and_no_run() {
         hint.contains(&format!("train.init_from={name}")),
         "{error}: {hint}"
     );
+}
+
+/// What `--resume` makes of a checkpoint in whose pickle the first `from` is `to`: the notes, or the error.
+fn resumed(from: &[u8], to: &[u8]) -> Result<String, CheckpointError> {
+    let folder = temp_dir();
+    let file = folder.path().join("ckpt.pt");
+    let changed = with_pickle(&written(true).1, |pickle| {
+        let mut windows = pickle.windows(from.len());
+        let at = windows.position(|window| window == from).unwrap();
+        [&pickle[..at], to, &pickle[at + from.len()..]].concat()
+    });
+    fs::write(&file, changed).unwrap();
+    open_to_resume(&file).map(|found| found.checkpoint.notes().join("\n"))
+}
+
+#[test]
+fn parts_that_are_not_as_nanogpt_writes_them_are_told_or_refused() {
+    // Keys after their lengths, and a value.
+    let told: [(&[u8], &[u8], &str); 3] = [
+        (
+            b"iter_numJ\xfa\0\0\0",
+            b"iter_numJ\xfb\0\0\0",
+            "250 updates in 251 steps",
+        ),
+        (b"X\x07\0\0\0dropout", b"X\x07\0\0\0rotated", "`rotated`"),
+        (
+            b"X\x06\0\0\0config",
+            b"X\x06\0\0\0CONFIG",
+            "`learning_rate`",
+        ),
+    ];
+    for (from, to, words) in told {
+        let notes = resumed(from, to).unwrap();
+        assert!(notes.contains(words), "`{words}` is not in {notes}");
+    }
+    let refused: [(&[u8], &[u8], &str); 9] = [
+        (
+            b"iter_numJ\xfa\0\0\0",
+            b"iter_numJ\xff\xff\xff\xff",
+            "-1 as `iter_num`",
+        ),
+        (b"iter_num", b"iter_NUM", "absent as `iter_num`"),
+        (
+            b"model_args",
+            b"model_ARGS",
+            "a dictionary without `model_args`",
+        ),
+        (b"params](J", b"params](NJ", "groups of"),
+        (b"amsgrad\x89", b"amsgrad\x88", "an AdamW with `amsgrad`"),
+        (b"exp_avg_sq", b"exp_avg_SQ", "`exp_avg_sq` of"),
+        (
+            b"weight_decayG\0\0\0\0\0\0\0\0",
+            b"weight_decayG?\xf0\0\0\0\0\0\0",
+            "layer norms by 1",
+        ),
+        (b"n_headJ\x02", b"n_headJ\x03", "`n_head` is 3"),
+        (b"bias\x88", b"biasN", "`bias` is None"),
+    ];
+    for (from, to, words) in refused {
+        let error = resumed(from, to).unwrap_err();
+        assert!(
+            error.to_string().contains(words),
+            "`{words}` is not in {error}"
+        );
+        assert!(error.hint().is_some());
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
 
+use proptest::prelude::*;
 use safetensors::tensor::Dtype;
 use serde_json::json;
 use taper::checkpoint::{CheckpointError, TorchFlaw, find_weights, open_pretrained};
@@ -302,7 +303,7 @@ fn tensors_that_are_not_whole_rows_of_the_file_are_refused_by_name() {
 }
 
 /// The file with another pickle.
-fn with_pickle(bytes: &[u8], change: impl Fn(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
+pub fn with_pickle(bytes: &[u8], change: impl Fn(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
     let mut zip = ZipArchive::new(Cursor::new(bytes)).unwrap();
     let mut entries = Vec::new();
     for index in 0..zip.len() {
@@ -408,5 +409,32 @@ fn a_file_that_is_cut_or_changed_anywhere_is_read_or_refused() {
         let mut bytes = good.clone();
         bytes[at] ^= 0x5b;
         let _ = find(folder.path(), &bytes);
+    }
+}
+
+#[test]
+fn written_entries_are_aligned_as_pytorch_aligns_them() {
+    let (_, bytes) = written(true);
+    let mut zip = ZipArchive::new(Cursor::new(&bytes)).unwrap();
+    for index in 0..zip.len() {
+        let entry = zip.by_index(index).unwrap();
+        assert_eq!(entry.data_start().unwrap() % 64, 0);
+        assert!(entry.name().unwrap().starts_with("ckpt/"));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_pickle_is_read_or_refused(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        codes in r"[\]\}()NacetubdlQRXKq\x00\x01hs2\.\u{80}-\u{96}]{0,80}",
+    ) {
+        let codes: Vec<u8> = codes.chars().map(|code| code as u8).collect();
+        let folder = temp_dir();
+        for pickle in [bytes, [&b"ctorch._utils\n_rebuild_tensor_v2\n"[..], &codes].concat()] {
+            let _ = find(folder.path(), &archive(&[("m/data.pkl", &pickle), ("m/data/0", b"1234")]));
+        }
     }
 }

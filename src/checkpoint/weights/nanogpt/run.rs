@@ -146,7 +146,10 @@ impl<'a> Optimizer<'a> {
             .collect();
         let numbers = groups.iter().map(|group| {
             let numbers = group.get("params").into_iter().flat_map(View::list);
-            numbers.filter_map(View::int).collect::<Vec<i64>>()
+            numbers
+                .map(View::int)
+                .collect::<Option<Vec<i64>>>()
+                .unwrap_or_default()
         });
         let numbers: Vec<Vec<i64>> = numbers.collect();
         let decaying = layout.params.iter().filter(|param| param.decays()).count();

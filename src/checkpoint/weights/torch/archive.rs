@@ -27,12 +27,14 @@ const TAR: (usize, &[u8]) = (257, b"ustar");
 
 const GIT_LFS: &[u8] = b"version https://git-lfs";
 
+/// Bytes of entries in the file, by their names.
+type Entries = BTreeMap<String, Range<u64>>;
+
 /// An open file and its entries, by their names in the one folder of the archive.
 #[derive(Debug)]
 pub(super) struct Archive {
     pub(super) file: File,
-    /// Bytes of each entry in the file.
-    pub(super) entries: BTreeMap<String, Range<u64>>,
+    pub(super) entries: Entries,
     pub(super) pickle: Vec<u8>,
 }
 
@@ -109,7 +111,7 @@ fn other_format(start: &[u8]) -> Option<TorchFlaw> {
 }
 
 /// The pickle, and the entries beside it.
-fn read(file: &File) -> Result<(Vec<u8>, BTreeMap<String, Range<u64>>), Failure> {
+fn read(file: &File) -> Result<(Vec<u8>, Entries), Failure> {
     let mut zip = ZipArchive::new(BufReader::new(file))?;
     if zip.has_duplicate_names() {
         return Err(TorchFlaw::Overlap.into());
