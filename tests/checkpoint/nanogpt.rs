@@ -171,7 +171,8 @@ fn settings_that_change_the_numbers_must_be_those_of_the_file() {
     same.train.seed = 5;
     same.data.dataset = "elsewhere".into();
     assert_eq!(differing(&same, &stored), [""; 0]);
-    let changes: [(&str, fn(&mut Config)); 10] = [
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 10] = [
         ("model.n_layer", |c| c.model.n_layer = 3),
         ("model.gelu", |c| c.model.gelu = Gelu::Tanh),
         ("model.dropout", |c| c.model.dropout = 0.2),
