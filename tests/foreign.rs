@@ -53,7 +53,7 @@ fn weights_that_cannot_be_used_are_named_by_every_verb() {
     }
     fs::create_dir(path.join("pickle")).unwrap();
     fs::write(path.join("pickle/config.json"), config().to_string()).unwrap();
-    fs::write(path.join("pickle/pytorch_model.bin"), "PK").unwrap();
+    fs::write(path.join("pickle/pytorch_model.bin"), "PK\x03\x04").unwrap();
     fs::create_dir(path.join("nanogpt")).unwrap();
     fs::write(path.join("nanogpt/ckpt.pt"), "PK").unwrap();
     let cases: [(&str, &[&str]); 8] = [
@@ -61,21 +61,9 @@ fn weights_that_cannot_be_used_are_named_by_every_verb() {
         ("layers", &["`num_hidden_layers` is 2000000000", "4096"]),
         ("broken", &["c_attn.weight", "NaN at [1, 1]"]),
         ("untied", &["`lm_head.weight`", "another matrix"]),
-        (
-            "pickle",
-            &[
-                "pytorch_model.bin",
-                "save_pretrained(\"pickle-safetensors\")",
-            ],
-        ),
-        (
-            "nanogpt",
-            &["ckpt.pt", "torch.load(\"nanogpt/ckpt.pt\"", ".t()"],
-        ),
-        (
-            "nanogpt/ckpt.pt",
-            &["ckpt.pt", "torch.load(\"nanogpt/ckpt.pt\""],
-        ),
+        ("pickle", &["pytorch_model.bin", "ends early"]),
+        ("nanogpt", &["nanogpt/ckpt.pt", "no file of `torch.save`"]),
+        ("nanogpt/ckpt.pt", &["nanogpt/ckpt.pt", "no file"]),
         ("absent/ckpt.pt", &["`absent/ckpt.pt`", "check the path"]),
     ];
     for (name, words) in cases {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::weights::foreign::{ForeignError, ForeignFormat, format_of};
+use super::weights::torch::TorchError;
 use super::{FETCH, MODEL};
 use crate::faults::Site;
 use crate::hub::{HubError, Repository};
@@ -71,6 +72,8 @@ pub enum CheckpointError {
     },
     #[error(transparent)]
     Foreign(#[from] ForeignError),
+    #[error(transparent)]
+    Torch(#[from] TorchError),
     #[error("the config asks for another model than `{}` holds{}", path.display(), indented(differences))]
     OtherModel {
         path: PathBuf,
@@ -251,6 +254,7 @@ impl CheckpointError {
             }
             Self::NotACheckpoint { hint, .. } => hint.clone(),
             Self::Foreign(error) => error.hint(),
+            Self::Torch(error) => error.hint(),
             Self::OtherModel { differences, .. } => {
                 format!("use the model's own values: {}", edits(differences))
             }
@@ -272,8 +276,8 @@ impl CheckpointError {
                 "resume with the version of taper that wrote the checkpoint".into()
             }
             Self::PretrainedNotFound { name, .. } if is_file_of_weights(Path::new(name)) => {
-                "check the path; taper reads folders with `config.json` and `model.safetensors`, and says of a file that \
-                 is there how to convert it"
+                "check the path; taper reads nanoGPT's `ckpt.pt`, and folders with `config.json` and `model.safetensors` or \
+                 `pytorch_model.bin`"
                     .into()
             }
             Self::PretrainedNotFound { name, .. } if is_in_a_folder(name) => {

@@ -89,7 +89,8 @@ impl Checkpoint {
         let mut listed = folders::list(out_dir).map_err(CheckpointError::io("read", out_dir))?;
         listed.retain(|other| skipped.iter().all(|skipped| skipped.path != other.path));
         let folder = self.path.parent().and_then(folder_id);
-        let is_inside = folder.is_some() && folder == folder_id(out_dir);
+        // A file of nanoGPT's is of no branch, wherever it lies.
+        let is_inside = !self.is_of_nanogpt && folder.is_some() && folder == folder_id(out_dir);
         let own = Place {
             branch: self.lineage.branch,
             step: self.state.step,

@@ -29,8 +29,10 @@ pub struct Checkpoint {
     pub dims: ModelDims,
     /// The run config as it was saved, valid for `--config` and for [`super::check_resumable`].
     pub config_toml: String,
-    weights: Pretrained,
-    moments: TensorFile,
+    /// Whether it is nanoGPT's `ckpt.pt`. Its `config_toml` holds the settings that the file knows, and no others.
+    pub is_of_nanogpt: bool,
+    pub(super) weights: Pretrained,
+    pub(super) moments: TensorFile,
 }
 
 /// A checkpoint that was found, and the damaged ones that were passed over. Tell the user about those.
@@ -123,7 +125,7 @@ pub fn open(path: &Path) -> Result<FoundCheckpoint, CheckpointError> {
     if !path.is_dir() {
         return Err(refuse(
             "it is a file",
-            "name the folder that holds it".into(),
+            "name the folder that holds it, or nanoGPT's `ckpt.pt`".into(),
         ));
     }
     let name = path.file_name().and_then(|name| name.to_str());
@@ -182,9 +184,15 @@ impl Checkpoint {
             lineage: Lineage::read(path)?,
             dims,
             config_toml: read(RUN_CONFIG)?,
+            is_of_nanogpt: false,
             weights: pretrained::open_verified(path).map_err(unopened(MODEL))?,
             moments: safetensors::open(&moments).map_err(unopened(OPTIMIZER))?,
         })
+    }
+
+    /// Sentences about what is read in another way than written, or left out. Tell the user about those.
+    pub fn notes(&self) -> Vec<String> {
+        self.weights.notes()
     }
 
     /// The weights alone, for sampling and fine-tuning.

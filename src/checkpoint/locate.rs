@@ -1,9 +1,11 @@
-//! The weights that a user names: a checkpoint, a run's folder, a Hugging Face folder, or a model of the hub.
+//! The weights that a user names: a checkpoint, a run's folder, nanoGPT's file, a Hugging Face folder, or a model of the
+//! hub.
 
 use std::path::Path;
 
 use super::weights::foreign::{ForeignError, ForeignFormat, format_of, weights_of_others};
 use super::weights::hub::{newest_snapshot, resolve_pretrained};
+use super::weights::nanogpt;
 use super::{
     CheckpointError, MANIFEST, MODEL_CONFIG, Pretrained, Skipped, folders, open, open_pretrained,
 };
@@ -18,15 +20,20 @@ pub struct FoundWeights {
 }
 
 /// Finds the weights that `--checkpoint` or `train.init_from` name: one checkpoint, a run's folder (its newest intact
-/// checkpoint), a Hugging Face GPT-2 folder, or a model that lies in `hub_cache`. A path wins over the hub.
+/// checkpoint, else nanoGPT's `ckpt.pt`), such a file, a Hugging Face GPT-2 folder, or a model that lies in `hub_cache`. A
+/// path wins over the hub.
 ///
 /// # Errors
 /// `Foreign` for weights in a format that taper does not read, with the lines that convert them;
-/// `PretrainedNotFound`; and the errors of [`open`] and [`open_pretrained`].
+/// `PretrainedNotFound`; and the errors of [`open`] and [`open_pretrained`]. `Torch` for a file of PyTorch's that is
+/// damaged, or holds something else.
 pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, CheckpointError> {
     let path = Path::new(name);
     if !path.is_dir() {
         let format = format_of(path);
+        if path.exists() && format == ForeignFormat::NanoGpt {
+            return Ok(told(nanogpt::open_weights(path)?));
+        }
         if path.exists() || format != ForeignFormat::Unknown {
             return Err(not_a_folder(path, format));
         }
@@ -40,6 +47,10 @@ pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, Checkp
     }
     let found = match open(path) {
         Err(CheckpointError::NoneFound { skipped, .. }) if skipped.is_empty() => {
+            let of_nanogpt = path.join(nanogpt::CHECKPOINT);
+            if of_nanogpt.is_file() {
+                return Ok(told(nanogpt::open_weights(&of_nanogpt)?));
+            }
             if let Some(error) = weights_of_others(path) {
                 return Err(error.into());
             }
@@ -47,11 +58,9 @@ pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, Checkp
         }
         found => found?,
     };
-    let pretrained = found.checkpoint.into_pretrained();
     Ok(FoundWeights {
-        notes: pretrained.notes(),
-        pretrained,
         skipped: found.skipped,
+        ..told(found.checkpoint.into_pretrained())
     })
 }
 
@@ -63,12 +72,15 @@ fn is_of_hugging_face(path: &Path) -> bool {
 }
 
 fn foreign(folder: &Path) -> Result<FoundWeights, CheckpointError> {
-    let pretrained = open_pretrained(folder)?;
-    Ok(FoundWeights {
+    Ok(told(open_pretrained(folder)?))
+}
+
+fn told(pretrained: Pretrained) -> FoundWeights {
+    FoundWeights {
         notes: pretrained.notes(),
         pretrained,
         skipped: Vec::new(),
-    })
+    }
 }
 
 fn not_a_folder(path: &Path, format: ForeignFormat) -> CheckpointError {

@@ -24,6 +24,7 @@ mod lineage;
 mod load;
 mod locate;
 mod manifest;
+mod of_nanogpt;
 mod out_dir;
 mod resume;
 mod save;
@@ -35,17 +36,20 @@ pub use folders::{prune, sweep};
 pub use lineage::{Ancestor, Branch, Lineage};
 pub use load::{Checkpoint, FoundCheckpoint, find_latest, open};
 pub use locate::{FoundWeights, find_weights};
+pub use of_nanogpt::{find_latest_to_resume, open_to_resume};
 pub use out_dir::OutDir;
 pub use resume::{
     asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable, check_resumable_data_aside,
-    stored_config,
+    check_stored_keys, stored_config,
 };
 pub use save::{Snapshot, save};
 pub use state::TrainState;
 pub use weights::download::find_or_download;
 pub use weights::foreign::{ForeignError, ForeignFormat};
 pub use weights::hub::resolve_pretrained;
+pub use weights::nanogpt::{AdamWState, NanoGptState, write_nanogpt};
 pub use weights::pretrained::{Pretrained, open_pretrained};
+pub use weights::torch::{TorchError, TorchFlaw};
 
 const MODEL: &str = "model.safetensors";
 const MODEL_CONFIG: &str = "config.json";

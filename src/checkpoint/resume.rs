@@ -28,6 +28,9 @@ const BATCH_KEYS: [&str; 4] = [
     "train.tokens_per_step",
 ];
 
+/// The key that stands for the size of a step, however it is spelled.
+const STEP_SIZE: &str = "train.sequences_per_step";
+
 /// Key that is derived from the dataset when absent on either side; loading compares the derived sizes.
 const DERIVED_KEY: &str = "model.vocab_size";
 
@@ -39,7 +42,7 @@ const DERIVED_KEY: &str = "model.vocab_size";
 /// `Contradiction` lists every differing key with both values and the edit that makes it match;
 /// `StoredConfig` when the stored text is no config of this version.
 pub fn check_resumable(current: &Config, stored_toml: &str) -> Result<(), CheckpointError> {
-    compare(current, stored_toml, &[])
+    compare(current, stored_toml, &[], |_| true)
 }
 
 /// As [`check_resumable`], for a dataset that is compared by its contents: it may lie elsewhere, under other names.
@@ -50,10 +53,31 @@ pub fn check_resumable_data_aside(
     current: &Config,
     stored_toml: &str,
 ) -> Result<(), CheckpointError> {
-    compare(current, stored_toml, &DATA_KEYS)
+    compare(current, stored_toml, &DATA_KEYS, |_| true)
 }
 
-fn compare(current: &Config, stored_toml: &str, also_free: &[&str]) -> Result<(), CheckpointError> {
+/// As [`check_resumable`], for a run of another program, of which only the keys in `stored_toml` are known.
+///
+/// # Errors
+/// As [`check_resumable`].
+pub fn check_stored_keys(current: &Config, stored_toml: &str) -> Result<(), CheckpointError> {
+    let sections: BTreeMap<String, toml::Table> =
+        toml::from_str(stored_toml).map_err(unreadable)?;
+    compare(current, stored_toml, &[], |key| {
+        let (section, key) = key.split_once('.').unwrap_or_default();
+        sections
+            .get(section)
+            .is_some_and(|keys| keys.contains_key(key))
+    })
+}
+
+/// Refuses a config that differs from the stored one in a key that counts, and that is known.
+fn compare(
+    current: &Config,
+    stored_toml: &str,
+    also_free: &[&str],
+    is_known: impl Fn(&str) -> bool,
+) -> Result<(), CheckpointError> {
     let stored = stored_config(stored_toml)?;
     let stored_keys = flat(&stored)?;
     let current_keys = flat(current)?;
@@ -61,7 +85,7 @@ fn compare(current: &Config, stored_toml: &str, also_free: &[&str]) -> Result<()
     let mut keys: Vec<&String> = stored_keys.keys().chain(current_keys.keys()).collect();
     keys.sort();
     keys.dedup();
-    let is_free = |key: &str| is_free(key) || also_free.contains(&key);
+    let is_free = |key: &str| is_free(key) || also_free.contains(&key) || !is_known(key);
     for key in keys.into_iter().filter(|key| !is_free(key)) {
         let (stored, current) = (stored_keys.get(key), current_keys.get(key));
         let derived = key == DERIVED_KEY && (stored.is_none() || current.is_none());
@@ -74,7 +98,9 @@ fn compare(current: &Config, stored_toml: &str, also_free: &[&str]) -> Result<()
             });
         }
     }
-    differences.extend(step_size_difference(current, &stored));
+    if is_known(STEP_SIZE) {
+        differences.extend(step_size_difference(current, &stored));
+    }
     if differences.is_empty() {
         Ok(())
     } else {
@@ -156,7 +182,7 @@ fn step_size_difference(current: &Config, stored: &Config) -> Option<Difference>
         format!("`--set train.sequences_per_step={wanted}`")
     };
     (wanted != found).then(|| Difference {
-        key: "train.sequences_per_step".into(),
+        key: STEP_SIZE.into(),
         stored: Some(wanted.to_string()),
         current: Some(found.to_string()),
         edit,

@@ -1,11 +1,13 @@
 //! `taper sample`: text from a checkpoint.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use crate::checkpoint::{Pretrained, find_or_download};
 use crate::commands::backends::{self, Computing};
 use crate::commands::{in_thread_pool, print_now, prompt, until_reader_leaves};
 use crate::config::DeviceRequest;
+use crate::data::tokenizer_of_meta_pickle;
 use crate::device::{DeviceProfile, FoundDevice, Hardware, find};
 use crate::error::{Error, Result};
 use crate::faults::{Faults, Injection};
@@ -25,8 +27,8 @@ use crate::units::parse_bytes;
 /// Generate text from a checkpoint
 #[derive(Clone, Debug, clap::Args)]
 pub struct SampleArgs {
-    /// A checkpoint, a run's folder (its newest checkpoint), a Hugging Face GPT-2, or a model of the hub (`gpt2`,
-    /// `owner/model`), which is downloaded if it is not in its cache
+    /// A checkpoint, a run's folder (its newest checkpoint), nanoGPT's `ckpt.pt`, a Hugging Face GPT-2, or a model of the
+    /// hub (`gpt2`, `owner/model`), which is downloaded if it is not in its cache
     #[arg(long, value_name = "FOLDER")]
     pub checkpoint: String,
     /// The text to continue, special tokens in it included; `FILE:PATH` reads it from a file [default: a line feed]
@@ -107,9 +109,12 @@ pub fn run(args: SampleArgs) -> Result<()> {
     until_reader_leaves(done)
 }
 
-/// The tokenizer of a model. One that is taken for GPT-2's is said to be.
+/// The tokenizer of a model. One that lies elsewhere, or that is taken for GPT-2's, is said to be.
 fn tokenizer(weights: &Pretrained) -> Result<Tokenizer> {
     let (folder, vocab_size) = (&weights.path, weights.dims.vocab_size);
+    if let Some(characters) = characters(weights)? {
+        return Ok(characters);
+    }
     let found = Tokenizer::of_model(folder, vocab_size)?;
     if found.is_assumed {
         let folder = folder.display();
@@ -118,6 +123,30 @@ fn tokenizer(weights: &Pretrained) -> Result<Tokenizer> {
         ));
     }
     Ok(found.tokenizer)
+}
+
+/// The characters of the dataset that nanoGPT trained a model on, from where its `sample.py` looks for them.
+fn characters(weights: &Pretrained) -> Result<Option<Tokenizer>> {
+    let Some(dataset) = &weights.dataset else {
+        return Ok(None);
+    };
+    let path = Path::new("data").join(dataset).join("meta.pkl");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let found = tokenizer_of_meta_pickle(&path)?;
+    let (path, vocab_size) = (path.display(), weights.dims.vocab_size);
+    let found = found.filter(|tokenizer| tokenizer.vocab_size() <= vocab_size);
+    if found.is_some() {
+        say(format_args!(
+            "note: its tokens are the characters of `{path}`, as nanoGPT has it"
+        ));
+    } else {
+        say(format_args!(
+            "note: `{path}` has no characters for its {vocab_size} tokens"
+        ));
+    }
+    Ok(found)
 }
 
 /// Threads to compute in: as many as asked for, but not more than there are cores, where they would wait for one another.

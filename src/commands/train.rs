@@ -36,7 +36,8 @@ pub struct TrainArgs {
     /// Change one key of the config; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Continue exactly where a run stopped: its newest checkpoint, or the one named. `auto`: if there is one, else begin
+    /// Continue exactly where a run stopped: its newest checkpoint, or the one named, nanoGPT's `ckpt.pt` too. `auto`: if
+    /// there is one, else begin
     #[arg(long, value_name = "CHECKPOINT|auto", num_args = 0..=1, value_parser = path_argument())]
     pub resume: Option<Option<PathBuf>>,
     /// Only print the loss and perplexity of both splits

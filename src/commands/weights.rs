@@ -1,7 +1,8 @@
 //! The sizes of a run that starts from weights: theirs, and not another model's.
 
 use crate::checkpoint::{
-    Checkpoint, check_resumable, check_resumable_data_aside, find_weights, stored_config,
+    Checkpoint, check_resumable, check_resumable_data_aside, check_stored_keys, find_weights,
+    stored_config,
 };
 use crate::config::{Config, GivenSizes};
 use crate::error::{Error, Result};
@@ -27,6 +28,7 @@ fn of_checkpoint(config: Config, given: &GivenSizes, checkpoint: &Checkpoint) ->
     let stored = &checkpoint.config_toml;
     // A dataset that is known by its contents may have another name: [`Start::check_dataset`].
     let check = match checkpoint.state.dataset {
+        _ if checkpoint.is_of_nanogpt => check_stored_keys,
         Some(_) => check_resumable_data_aside,
         None => check_resumable,
     };

@@ -170,7 +170,7 @@ pub struct DataConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// `scratch`, `resume`, `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`, or a folder with a
-    /// Hugging Face GPT-2 or a taper checkpoint.
+    /// Hugging Face GPT-2 or a taper checkpoint, or nanoGPT's `ckpt.pt`.
     pub init_from: String,
     /// Seed of the initial weights, the order of samples and the dropout. taper's own key: nanoGPT
     /// fixes 1337.

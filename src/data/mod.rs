@@ -27,6 +27,7 @@ pub use identity::{DatasetIdentity, SplitIdentity};
 pub use known::{KNOWN, KnownDataset, KnownOrigin};
 pub use order::Split;
 pub use tokens::SplitTokens;
+pub use vocabulary::tokenizer_of_meta_pickle;
 pub use warning::DataWarning;
 
 use find::find_files;

@@ -188,6 +188,14 @@ fn read_meta(
     })
 }
 
+/// The characters of nanoGPT's `meta.pkl`; `None` if it says only how many there are.
+///
+/// # Errors
+/// When it cannot be read, or is another pickle.
+pub fn tokenizer_of_meta_pickle(path: &Path) -> Result<Option<Tokenizer>, DataError> {
+    Ok(read_pickle(path)?.tokenizer)
+}
+
 /// nanoGPT's `meta.pkl`: `vocab_size`, `itos` (id to character) and `stoi`.
 fn read_pickle(path: &Path) -> Result<DatasetVocabulary, DataError> {
     let fail = |why: String| unreadable(path, why);

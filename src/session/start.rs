@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use super::{Session, SessionError, folder};
 use crate::checkpoint::{
     Branch, Checkpoint, CheckpointError, FoundCheckpoint, Pretrained, Skipped, TrainState,
-    asks_for_the_same_gemm, asks_for_the_same_launch, find_latest, find_or_download, open,
+    asks_for_the_same_gemm, asks_for_the_same_launch, find_latest, find_latest_to_resume,
+    find_or_download, open_to_resume,
 };
 use crate::config::Config;
 use crate::faults::Site;
@@ -71,9 +72,9 @@ impl Start {
         let out_dir = &config.checkpoint.out_dir;
         let init_from = config.train.init_from.as_str();
         let found = match (resume, init_from) {
-            (Some(Resume::From(path)), _) => open(path)?,
-            (Some(Resume::Newest), _) => find_latest(out_dir)?,
-            (Some(Resume::Auto), init_from) => match newest_in(out_dir)? {
+            (Some(Resume::From(path)), _) => open_to_resume(path)?,
+            (Some(Resume::Newest), _) => find_latest_to_resume(out_dir)?,
+            (Some(Resume::Auto), init_from) => match any(find_latest_to_resume(out_dir))? {
                 Some(found) => found,
                 None => {
                     reporter.note("nothing to resume: a new run begins");
@@ -86,7 +87,9 @@ impl Start {
                     );
                 }
             },
-            (None, "resume") => find_latest(out_dir).map_err(SessionError::NothingToResume)?,
+            (None, "resume") => {
+                find_latest_to_resume(out_dir).map_err(SessionError::NothingToResume)?
+            }
             (None, init_from) => return Self::begin_with(init_from, reporter, watch),
         };
         Ok(Self::Resume(Box::new(Resumed::new(
@@ -184,7 +187,7 @@ impl Start {
     /// # Errors
     /// [`SessionError::UntrainedInRun`], or the error of `out_dir`.
     pub fn refuse_untrained_in_run(&self, out_dir: &Path) -> Result<(), SessionError> {
-        if matches!(self, Self::Scratch) && newest_in(out_dir)?.is_some() {
+        if matches!(self, Self::Scratch) && any(find_latest_to_resume(out_dir))?.is_some() {
             return Err(SessionError::UntrainedInRun {
                 out_dir: out_dir.to_owned(),
             });
@@ -230,6 +233,9 @@ impl Resumed {
         } = found;
         let branch = checkpoint.branch_in(&config.checkpoint.out_dir, &skipped)?;
         tell_skipped(skipped, &checkpoint.path, reporter);
+        for note in checkpoint.notes() {
+            reporter.note(&note);
+        }
         Ok(Self { checkpoint, branch })
     }
 }
@@ -246,7 +252,14 @@ fn tell_skipped(skipped: Vec<Skipped>, used: &Path, reporter: &mut Reporter) {
 
 /// The newest checkpoint of a folder; `None` where there are none, intact or not.
 fn newest_in(out_dir: &Path) -> Result<Option<FoundCheckpoint>, CheckpointError> {
-    match find_latest(out_dir) {
+    any(find_latest(out_dir))
+}
+
+/// `None` where there are no checkpoints, intact or not.
+fn any(
+    found: Result<FoundCheckpoint, CheckpointError>,
+) -> Result<Option<FoundCheckpoint>, CheckpointError> {
+    match found {
         Err(CheckpointError::NoneFound { skipped, .. }) if skipped.is_empty() => Ok(None),
         found => found.map(Some),
     }
@@ -290,6 +303,8 @@ impl Session<'_> {
         })?;
         self.trainer.loss_scale.resume(checkpoint.state.loss_scale);
         self.state = TrainState {
+            seed: self.state.seed,
+            sequences_per_step: self.state.sequences_per_step,
             dataset: self.state.dataset.clone(),
             rung: Some(self.trainer.rung()),
             choices: self.plan.choices.clone(),

@@ -252,29 +252,17 @@ fn values_that_no_gpt2_of_tapers_has_are_refused_by_key() {
 }
 
 #[test]
-fn weights_in_other_formats_are_named_with_the_lines_that_convert_them() {
+fn weights_in_other_formats_are_named_with_the_way_to_use_them() {
     use ForeignFormat::*;
     let llm_c = 20_240_326i32.to_le_bytes();
-    let cases: [(&str, &[u8], ForeignFormat, &str); 8] = [
-        (
-            "pytorch_model.bin",
-            b"PK",
-            PyTorch,
-            "AutoModelForCausalLM.from_pretrained(\"FOLDER\")",
-        ),
-        (
-            "pytorch_model.bin.index.json",
-            b"{}",
-            PyTorch,
-            "save_pretrained",
-        ),
-        ("ckpt.pt", b"PK", NanoGpt, "torch.load(\"FOLDER/ckpt.pt\""),
+    let cases: [(&str, &[u8], ForeignFormat, &str); 6] = [
         (
             "model.pth",
             b"PK",
             NanoGpt,
-            "torch.load(\"FOLDER/model.pth\"",
+            "name the file: `FOLDER/model.pth`",
         ),
+        ("weights.bin", b"PK", PyTorch, "name the folder, `FOLDER`"),
         (
             "gpt2.Q8_0.gguf",
             b"GGUF",

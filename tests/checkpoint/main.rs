@@ -7,10 +7,12 @@ mod elsewhere;
 mod folder;
 mod foreign;
 mod huggingface;
+mod nanogpt;
 mod pretrained;
 mod resume;
 mod retention;
 mod round_trip;
+mod torch;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,13 +4,15 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-mod losses;
 #[path = "../gpt2_folder/mod.rs"]
 mod gpt2_folder;
 mod hub;
 #[path = "../hub/server.rs"]
 #[allow(dead_code)]
 mod hub_server;
+mod losses;
+mod nanogpt;
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../process/mod.rs"]
 mod process;
 mod python;

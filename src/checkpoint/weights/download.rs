@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::gpt2_config;
-use super::hub::PICKLES_INDEX;
-use super::pretrained::INDEX;
+use super::pretrained::{INDEX, PYTORCH, PYTORCH_INDEX};
 use crate::checkpoint::error::{hub_name, is_in_a_folder, may_be_on_the_hub};
 use crate::checkpoint::{CheckpointError, FoundWeights, MODEL, MODEL_CONFIG, find_weights};
 use crate::hub::{Hub, HubError, Listing, Repository, RepositoryKind, Watch, cache_folder};
@@ -20,8 +19,6 @@ const COMPANIONS: [&str; 6] = [
     "special_tokens_map.json",
     "generation_config.json",
 ];
-
-const PICKLE: &str = "pytorch_model.bin";
 
 /// The most bytes of a `config.json`.
 const LARGEST_CONFIG: u64 = 16 << 20;
@@ -131,10 +128,10 @@ fn weight_files(model: &Repository, listing: &Listing) -> Result<Vec<String>, Ch
         vec![MODEL.to_owned()]
     } else if has(INDEX) {
         shards(INDEX, "model-", ".safetensors")
-    } else if has(PICKLE) {
-        vec![PICKLE.to_owned()]
-    } else if has(PICKLES_INDEX) {
-        shards(PICKLES_INDEX, "pytorch_model-", ".bin")
+    } else if has(PYTORCH) {
+        vec![PYTORCH.to_owned()]
+    } else if has(PYTORCH_INDEX) {
+        shards(PYTORCH_INDEX, "pytorch_model-", ".bin")
     } else {
         Vec::new()
     };

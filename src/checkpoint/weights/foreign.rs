@@ -40,6 +40,11 @@ pub enum ForeignError {
         at: Vec<usize>,
     },
     #[error(
+        "`{}` is not written: nanoGPT computes GELU in its exact form, `erf`, and this model has the form `tanh`",
+        path.display()
+    )]
+    GeluOfNanoGpt { path: PathBuf },
+    #[error(
         "the weights are damaged: tensor `{name}` in `{}` is {value} at {at:?}, expected {}",
         path.display(),
         numbers_up_to(*largest)
@@ -57,9 +62,9 @@ pub enum ForeignError {
 /// A format of weights that taper does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignFormat {
-    /// transformers' `pytorch_model.bin`.
+    /// A file of transformers, `pytorch_model.bin`, alone.
     PyTorch,
-    /// A pickle of `torch.save`, as nanoGPT's `ckpt.pt`.
+    /// A file of `torch.save`, as nanoGPT's `ckpt.pt`, in a folder.
     NanoGpt,
     /// A LoRA adapter of PEFT.
     Adapter,
@@ -76,9 +81,11 @@ pub enum ForeignFormat {
 impl Display for ForeignFormat {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
-            Self::PyTorch => "a pickle of transformers: it reads safetensors",
+            Self::PyTorch => {
+                "a file of transformers: it reads a folder with `config.json` and the file"
+            }
             Self::NanoGpt => {
-                "a checkpoint of PyTorch's `torch.save`, as nanoGPT's: it reads safetensors"
+                "a file of `torch.save`: it reads nanoGPT's by its name, `ckpt.pt` also by its folder"
             }
             Self::Adapter => "an adapter without the model that it changes",
             Self::Gguf => "a GGUF file: it reads safetensors",
@@ -91,21 +98,6 @@ impl Display for ForeignFormat {
         })
     }
 }
-
-/// Lines of Python that write nanoGPT's checkpoint in Hugging Face's layout. `nn.GELU()` is the exact form.
-const EXPORT_NANOGPT: &str = r#"import torch
-from transformers import GPT2Config, GPT2LMHeadModel
-saved = torch.load("CKPT", map_location="cpu")
-a = saved["model_args"]
-turned = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-state = {k.removeprefix("_orig_mod."): v for k, v in saved["model"].items()}
-state = {k: v.t() if k.endswith(turned) else v for k, v in state.items() if not k.endswith(".attn.bias")}
-config = GPT2Config(n_layer=a["n_layer"], n_head=a["n_head"], n_embd=a["n_embd"], n_positions=a["block_size"],
-                    vocab_size=a["vocab_size"], activation_function="gelu", taper={"bias": a["bias"]},
-                    bos_token_id=None, eos_token_id=None)
-model = GPT2LMHeadModel(config)
-model.load_state_dict(state, strict=False)
-model.save_pretrained("FOLDER")"#;
 
 const CONVERT: &str = r#"from transformers import AutoModelForCausalLM, AutoTokenizer
 AutoModelForCausalLM.from_pretrained("FROM"MORE).save_pretrained("FOLDER")
@@ -131,6 +123,11 @@ impl ForeignError {
                  out of the file to use the embedding for it, which is another model"
                     .into()
             }
+            Self::GeluOfNanoGpt { .. } => {
+                "write a Hugging Face folder, which says the form; in nanoGPT, the model would need \
+                 `nn.GELU(approximate=\"tanh\")`"
+                    .into()
+            }
             Self::Value { value, .. } if value.is_finite() => {
                 "compute in a wider format: `--set system.dtype=float32`".into()
             }
@@ -148,7 +145,6 @@ impl ForeignFormat {
         let folder = format!("{}-safetensors", name.display());
         let python = |lines: &str, from: &Path| {
             let lines = lines.replace("FROM", &from.display().to_string());
-            let lines = lines.replace("CKPT", &path.display().to_string());
             let lines = lines.replace("FOLDER", &folder);
             format!("convert it once, in Python, and use `{folder}`:\n\n{lines}\n")
         };
@@ -158,8 +154,15 @@ impl ForeignFormat {
             parent
         };
         match self {
-            Self::PyTorch => python(&CONVERT.replace("MORE", ""), parent),
-            Self::NanoGpt => python(EXPORT_NANOGPT, path),
+            Self::PyTorch => format!(
+                "name the folder, `{}`, with the model's `config.json` and the file as `pytorch_model.bin` in it",
+                parent.display()
+            ),
+            Self::NanoGpt => format!(
+                "if it is nanoGPT's checkpoint, name the file: `{}`; weights of transformers are read as \
+                 `pytorch_model.bin`, with their `config.json` beside them",
+                path.display()
+            ),
             Self::Adapter => python(MERGE, parent),
             Self::Gguf => {
                 let name = path.file_name().unwrap_or_default().display();
@@ -216,11 +219,8 @@ fn is_of_llm_c(path: &Path) -> bool {
 }
 
 /// Files of others that a folder without taper's may hold, the likeliest first.
-const FILES: [(&str, ForeignFormat); 8] = [
+const FILES: [(&str, ForeignFormat); 5] = [
     ("adapter_config.json", ForeignFormat::Adapter),
-    ("pytorch_model.bin", ForeignFormat::PyTorch),
-    ("pytorch_model.bin.index.json", ForeignFormat::PyTorch),
-    ("ckpt.pt", ForeignFormat::NanoGpt),
     ("tf_model.h5", ForeignFormat::OtherFramework),
     ("flax_model.msgpack", ForeignFormat::OtherFramework),
     ("model.gguf", ForeignFormat::Gguf),

@@ -7,13 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::foreign::{ForeignError, weights_of_others};
-use super::pretrained::INDEX;
+use super::pretrained::{INDEX, PYTORCH, PYTORCH_INDEX};
 use crate::checkpoint::error::hub_name;
 use crate::checkpoint::{CheckpointError, MODEL, MODEL_CONFIG};
 use crate::terms::read_text;
-
-/// Lists the files of a model whose weights are PyTorch's, in several.
-pub(super) const PICKLES_INDEX: &str = "pytorch_model.bin.index.json";
 
 /// The most bytes of an index of shards.
 const LARGEST_INDEX: u64 = 64 << 20;
@@ -59,12 +56,10 @@ pub(in crate::checkpoint) fn newest_snapshot(folder: &Path) -> Option<PathBuf> {
 }
 
 fn holds_weights_of_others(snapshot: &Path) -> bool {
-    let is_of_others = matches!(
+    matches!(
         weights_of_others(snapshot),
         Some(ForeignError::Format { .. })
-    );
-    let has_pickles = snapshot.join(PICKLES_INDEX).is_file();
-    is_of_others && (!has_pickles || holds_shards(snapshot, PICKLES_INDEX))
+    )
 }
 
 /// The snapshot that `main` points to, then any others in the order of their hashes.
@@ -80,7 +75,9 @@ fn snapshots(folder: &Path) -> Vec<PathBuf> {
 /// A download of the tokenizer alone leaves a snapshot without weights.
 fn holds_weights(snapshot: &Path) -> bool {
     let has = |name| snapshot.join(name).is_file();
-    has(MODEL_CONFIG) && (has(MODEL) || holds_shards(snapshot, INDEX))
+    let has_shards = |index| holds_shards(snapshot, index);
+    has(MODEL_CONFIG)
+        && (has(MODEL) || has(PYTORCH) || has_shards(INDEX) || has_shards(PYTORCH_INDEX))
 }
 
 /// Whether every file that an index lists is there: a download that was stopped leaves some of them.

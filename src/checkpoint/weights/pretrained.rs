@@ -1,4 +1,4 @@
-//! Weights from any Hugging Face GPT-2 folder; a checkpoint's own are read the same way.
+//! A model's weights in files of any format; a Hugging Face GPT-2 folder, as which a checkpoint's own are read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::foreign::{ForeignError, weights_of_others};
 use super::tensor_file::{Limit, TensorFile};
-use super::tensor_names::{TensorNames, check_all};
-use super::{gpt2_config, huggingface, safetensors};
+use super::tensor_names::{TensorNames, check_all, few};
+use super::{gpt2_config, huggingface, safetensors, torch};
 use crate::checkpoint::manifest::{Manifest, is_plain};
 use crate::checkpoint::{CheckpointError, Difference, MANIFEST, MODEL, MODEL_CONFIG};
 use crate::model::{ParamLayout, ParamRole, ParamSpec};
@@ -19,6 +19,10 @@ use crate::terms::{ModelDims, Precision};
 
 /// Lists the files of a model that is stored in several.
 pub(in crate::checkpoint) const INDEX: &str = "model.safetensors.index.json";
+
+/// PyTorch's file of transformers, and the list of its shards.
+pub(in crate::checkpoint) const PYTORCH: &str = "pytorch_model.bin";
+pub(in crate::checkpoint) const PYTORCH_INDEX: &str = "pytorch_model.bin.index.json";
 
 /// transformers' settings for generating text.
 const GENERATION_CONFIG: &str = "generation_config.json";
@@ -31,6 +35,10 @@ pub struct Pretrained {
     pub dims: ModelDims,
     /// Ids that end a text, where the folder says so.
     pub end_of_text: Vec<u32>,
+    /// Name of the dataset that the model was trained on, where a checkpoint of nanoGPT says so.
+    pub dataset: Option<String>,
+    /// Sentences about what the files hold and taper leaves out.
+    pub(in crate::checkpoint) told: Vec<String>,
     files: Vec<TensorFile>,
     names: TensorNames,
     matrices: Matrices,
@@ -55,14 +63,14 @@ impl Matrices {
     }
 }
 
-/// Opens a folder with `config.json` and `model.safetensors` (or the shards its index lists). A
-/// taper checkpoint is one; its checksums are verified first.
+/// Opens a folder with `config.json` and `model.safetensors`, or else `pytorch_model.bin` (or the shards that the index
+/// of one lists). A taper checkpoint is one; its checksums are verified first.
 ///
 /// Every tensor is there and has the shape that the config says; their values are not read yet.
 ///
 /// # Errors
 /// `Damaged`, `UnsupportedModel` (another architecture, or a GPT-2 with options that taper does not
-/// have), `Foreign` (weights in another format), `Tensor`, `Unreadable`, `Io`.
+/// have), `Foreign` (weights in another format), `Torch`, `Tensor`, `Unreadable`, `Io`.
 pub fn open_pretrained(folder: &Path) -> Result<Pretrained, CheckpointError> {
     if folder.join(MANIFEST).exists() {
         Manifest::verify(folder).map_err(|damage| CheckpointError::Damaged {
@@ -81,36 +89,58 @@ pub(in crate::checkpoint) fn open_verified(folder: &Path) -> Result<Pretrained, 
     let generation = fs::read_to_string(folder.join(GENERATION_CONFIG)).ok();
     let end_of_text = generation.as_deref().and_then(gpt2_config::end_of_text_ids);
     let files = weight_files(folder)?;
-    let files: Vec<TensorFile> = files
-        .iter()
-        .map(|path| safetensors::open(path))
-        .collect::<Result<_, _>>()?;
+    let mut told = Vec::new();
+    let files = files.iter().map(|path| open_file(path, &mut told));
+    let files = files.collect::<Result<Vec<TensorFile>, _>>()?;
     let end_of_text = end_of_text.or_else(|| gpt2_config::end_of_text_ids(&config));
     let mut pretrained = Pretrained::new(folder, dims, files, Matrices::InOut)?;
     pretrained.end_of_text = end_of_text.unwrap_or_default();
+    pretrained.told = told;
     Ok(pretrained)
 }
 
+/// Opens a file of weights by its extension: PyTorch's `.bin`, or safetensors.
+fn open_file(path: &Path, told: &mut Vec<String>) -> Result<TensorFile, CheckpointError> {
+    if path.extension().is_none_or(|extension| extension != "bin") {
+        return safetensors::open(path);
+    }
+    let (file, left_out) = torch::tensors::open_state(path)?;
+    if !left_out.is_empty() {
+        told.push(format!(
+            "what is no tensor is left out: {}",
+            few(left_out.iter())
+        ));
+    }
+    Ok(file)
+}
+
+/// The files of a folder's weights: safetensors, else PyTorch's; one, else the shards that an index lists.
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    for (single, index) in [(MODEL, INDEX), (PYTORCH, PYTORCH_INDEX)] {
+        if folder.join(single).exists() {
+            return Ok(vec![folder.join(single)]);
+        }
+        if folder.join(index).exists() {
+            return shards(folder, &folder.join(index));
+        }
+    }
+    match weights_of_others(folder) {
+        Some(error) => Err(error.into()),
+        None => Ok(vec![folder.join(MODEL)]),
+    }
+}
+
+/// The files that an index lists, all of which are there.
+fn shards(folder: &Path, index_path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let (single, index_path) = (folder.join(MODEL), folder.join(INDEX));
-    if single.exists() {
-        return Ok(vec![single]);
-    }
-    if !index_path.exists() {
-        return match weights_of_others(folder) {
-            Some(error) => Err(error.into()),
-            None => Ok(vec![single]),
-        };
-    }
     let unreadable = |reason| CheckpointError::Unreadable {
-        path: index_path.clone(),
+        path: index_path.to_owned(),
         reason,
     };
-    let index: Index = serde_json::from_str(&read_text(&index_path)?)
+    let index: Index = serde_json::from_str(&read_text(index_path)?)
         .map_err(|error| unreadable(error.to_string()))?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
     if let Some(name) = names.iter().find(|name| !is_plain(name)) {
@@ -118,7 +148,7 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     }
     match names.iter().find(|name| !folder.join(name).exists()) {
         Some(shard) => Err(ForeignError::MissingShard {
-            index: index_path,
+            index: index_path.to_owned(),
             shard: shard.clone(),
         }
         .into()),
@@ -147,6 +177,8 @@ impl Pretrained {
             path: path.to_owned(),
             dims,
             end_of_text: Vec::new(),
+            dataset: None,
+            told: Vec::new(),
             files,
             names,
             matrices,
@@ -195,6 +227,7 @@ impl Pretrained {
     pub fn notes(&self) -> Vec<String> {
         let notes = self.names.notes(&self.dims).into_iter();
         notes
+            .chain(self.told.iter().cloned())
             .map(|note| format!("`{}`: {note}", self.path.display()))
             .collect()
     }
@@ -286,7 +319,11 @@ impl Pretrained {
             path: file.path.clone(),
             name: name.to_owned(),
             found: "not zero".into(),
-            expected: "zeros, because `config.json` says that `taper.bias` is false".into(),
+            expected: match self.matrices {
+                Matrices::InOut => "zeros, because `config.json` says that `taper.bias` is false",
+                Matrices::OutIn => "zeros, because the model says that it has no biases",
+            }
+            .into(),
         })
     }
 

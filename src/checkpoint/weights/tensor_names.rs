@@ -1,6 +1,7 @@
 //! Names of tensors in files of others: wrappers around the model, and what is no weight of GPT-2.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
 
 use super::foreign::ForeignError;
 use super::huggingface::bias_owner;
@@ -136,15 +137,13 @@ fn known(layout: &ParamLayout) -> BTreeSet<String> {
 }
 
 /// Whether a tensor is a causal mask, which old files hold.
-fn is_buffer(bare: &str) -> bool {
-    let [block, _, "attn", "bias" | "masked_bias"] = bare.split('.').collect::<Vec<_>>()[..] else {
-        return false;
-    };
-    block == "h"
+pub(in crate::checkpoint) fn is_buffer(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('.').collect();
+    matches!(parts[..], [.., "h", _, "attn", "bias" | "masked_bias"])
 }
 
 /// The first few names, and how many more there are.
-fn few<'a>(names: impl ExactSizeIterator<Item = &'a &'a str>) -> String {
+pub(in crate::checkpoint) fn few(names: impl ExactSizeIterator<Item = impl Display>) -> String {
     const SHOWN: usize = 3;
     let more = names.len().saturating_sub(SHOWN);
     let shown: Vec<String> = names.take(SHOWN).map(|name| format!("`{name}`")).collect();
