@@ -5,6 +5,7 @@ mod habits;
 use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare::PrepareArgs;
@@ -26,6 +27,7 @@ pub enum Command {
     Train(TrainArgs),
     Sample(SampleArgs),
     Prepare(PrepareArgs),
+    Convert(ConvertArgs),
     Doctor(DoctorArgs),
     Plan(PlanArgs),
     Bench(BenchArgs),

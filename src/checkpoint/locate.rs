@@ -1,9 +1,11 @@
-//! The weights that a user names: a checkpoint, a run's folder, a Hugging Face folder, or a model of the hub.
+//! The weights that a user names: a checkpoint, a run's folder, a Hugging Face folder, a model of llm.c, or one of the
+//! hub.
 
 use std::path::Path;
 
 use super::weights::foreign::{ForeignError, ForeignFormat, format_of, weights_of_others};
 use super::weights::hub::{newest_snapshot, resolve_pretrained};
+use super::weights::llmc;
 use super::{
     CheckpointError, MANIFEST, MODEL_CONFIG, Pretrained, Skipped, folders, open, open_pretrained,
 };
@@ -11,6 +13,8 @@ use super::{
 /// Weights that were found under a name.
 pub struct FoundWeights {
     pub pretrained: Pretrained,
+    /// Steps that they were trained for, where the files say so.
+    pub step: Option<u64>,
     /// Damaged checkpoints that were passed over, newest first. Tell the user about those.
     pub skipped: Vec<Skipped>,
     /// Sentences about what is read in another way than written, or left out. Tell the user about those, too.
@@ -18,15 +22,19 @@ pub struct FoundWeights {
 }
 
 /// Finds the weights that `--checkpoint` or `train.init_from` name: one checkpoint, a run's folder (its newest intact
-/// checkpoint), a Hugging Face GPT-2 folder, or a model that lies in `hub_cache`. A path wins over the hub.
+/// checkpoint), a Hugging Face GPT-2 folder, a model file of llm.c, or a model that lies in `hub_cache`. A path wins over the hub.
 ///
 /// # Errors
 /// `Foreign` for weights in a format that taper does not read, with the lines that convert them;
-/// `PretrainedNotFound`; and the errors of [`open`] and [`open_pretrained`].
+/// `PretrainedNotFound`; `Unreadable`, `Tensor` and `Io` for a model of llm.c; and the errors of [`open`] and
+/// [`open_pretrained`].
 pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, CheckpointError> {
     let path = Path::new(name);
     if !path.is_dir() {
         let format = format_of(path);
+        if format == ForeignFormat::LlmC {
+            return Ok(FoundWeights::of(llmc::open(path)?));
+        }
         if path.exists() || format != ForeignFormat::Unknown {
             return Err(not_a_folder(path, format));
         }
@@ -47,12 +55,23 @@ pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, Checkp
         }
         found => found?,
     };
-    let pretrained = found.checkpoint.into_pretrained();
+    let step = found.checkpoint.state.step;
     Ok(FoundWeights {
-        notes: pretrained.notes(),
-        pretrained,
+        step: Some(step),
         skipped: found.skipped,
+        ..FoundWeights::of(found.checkpoint.into_pretrained())
     })
+}
+
+impl FoundWeights {
+    fn of(pretrained: Pretrained) -> Self {
+        Self {
+            notes: pretrained.notes(),
+            pretrained,
+            step: None,
+            skipped: Vec::new(),
+        }
+    }
 }
 
 /// Whether a folder is a Hugging Face GPT-2, and no checkpoint of taper's.
@@ -63,12 +82,7 @@ fn is_of_hugging_face(path: &Path) -> bool {
 }
 
 fn foreign(folder: &Path) -> Result<FoundWeights, CheckpointError> {
-    let pretrained = open_pretrained(folder)?;
-    Ok(FoundWeights {
-        notes: pretrained.notes(),
-        pretrained,
-        skipped: Vec::new(),
-    })
+    Ok(FoundWeights::of(open_pretrained(folder)?))
 }
 
 fn not_a_folder(path: &Path, format: ForeignFormat) -> CheckpointError {

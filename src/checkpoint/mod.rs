@@ -19,6 +19,7 @@
 //! any memory: [`Values`](crate::ops::backend::Values), [`ValuesMut`](crate::ops::backend::ValuesMut).
 
 mod error;
+mod export;
 mod folders;
 mod lineage;
 mod load;
@@ -31,6 +32,7 @@ mod state;
 mod weights;
 
 pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped, Stuck};
+pub use export::{Export, ExportError, ExportTarget, export};
 pub use folders::{prune, sweep};
 pub use lineage::{Ancestor, Branch, Lineage};
 pub use load::{Checkpoint, FoundCheckpoint, find_latest, open};
@@ -42,6 +44,7 @@ pub use resume::{
 };
 pub use save::{Snapshot, save};
 pub use state::TrainState;
+pub use weights::encode::WeightsDtype;
 pub use weights::foreign::{ForeignError, ForeignFormat};
 pub use weights::hub::{hub_cache, resolve_pretrained};
 pub use weights::pretrained::{Pretrained, open_pretrained};

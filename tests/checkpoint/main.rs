@@ -7,6 +7,7 @@ mod elsewhere;
 mod folder;
 mod foreign;
 mod huggingface;
+mod llmc;
 mod pretrained;
 mod resume;
 mod retention;
