@@ -164,7 +164,9 @@ fn companions(pretrained: &Pretrained) -> Result<Vec<(String, Vec<u8>)>> {
                 format!("the tokenizer in `{folder}` is taken for that of the weights")
             };
             say(format_args!("note: {source}"));
-            files.extend(found.tokenizer.files()?);
+            let own = found.tokenizer.files()?;
+            files.retain(|(name, _)| own.iter().all(|(other, _)| name != other));
+            files.extend(own);
         }
         Err(error) => say(format_args!("note: no tokenizer is written: {error}")),
     }
