@@ -1,6 +1,7 @@
 //! The command line: its verbs, and the list of presets.
 
 mod habits;
+mod nanogpt;
 
 use clap::{Parser, Subcommand};
 
@@ -13,6 +14,7 @@ use crate::commands::sample::SampleArgs;
 use crate::commands::train::TrainArgs;
 
 pub use habits::hint;
+pub use nanogpt::{Understood, understood};
 
 /// Trains GPT-2 on whatever machine you have
 #[derive(Debug, Parser)]

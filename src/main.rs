@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Parser;
-use taper::cli::{Cli, Command, hint};
+use taper::cli::{Cli, Command, hint, understood};
 use taper::commands::{bench, convert, doctor, on_every_core, plan, prepare, sample, train};
 use taper::error::{Error, Result};
 use taper::interrupt::survive_file_size_limit;
@@ -18,10 +18,14 @@ fn main() -> ExitCode {
     unsafe {
         taper::device::load_code_lazily()
     };
-    let cli = match Cli::try_parse() {
+    let typed = understood(env::args_os());
+    let cli = match Cli::try_parse_from(typed.words) {
         Ok(cli) => cli,
         Err(message) => return answer(&message),
     };
+    for note in typed.notes {
+        say(format_args!("note: {note}"));
+    }
     // Where the system refuses the handler, a file beyond the limit ends the program as it ever did.
     let _ = survive_file_size_limit();
     ended(on_every_core(|| match cli.command {

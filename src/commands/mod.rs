@@ -2,6 +2,7 @@
 
 mod backends;
 pub mod bench;
+mod config;
 pub mod convert;
 pub mod doctor;
 pub mod plan;
