@@ -80,6 +80,7 @@ fn last_of_each(all: Vec<Assignment>) -> Vec<Assignment> {
     last
 }
 
+/// A translation in the making.
 struct Work<'a> {
     file: &'a SourceText,
     /// One for each name.
@@ -147,6 +148,11 @@ impl Work<'_> {
             }
         }
         self.add_step_size();
+        if of_openai {
+            let note =
+                "`gelu` is that of the weights, tanh, where nanoGPT computes with erf on them";
+            self.done.notes.push(note.into());
+        }
         if init_from == "scratch" {
             self.add(
                 "gelu",

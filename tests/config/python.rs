@@ -179,6 +179,7 @@ fn devices_precisions_and_weights_get_their_meaning() {
     assert_eq!(loaded.config.model.block_size, 512);
     let words = "`n_layer`, `bias` (the weights of `init_from` decide it";
     assert!(told(text).contains(words));
+    assert!(told(text).contains("`gelu` is that of the weights, tanh"));
 }
 
 #[test]

@@ -26,7 +26,10 @@ fn write_model(folder: &Path) {
     gpt2_folder::write(folder, &config, &tensors());
 }
 
-fn tensors() -> Vec<(String, Vec<usize>, Vec<f32>)> {
+/// Name, shape and values.
+type Tensor = (String, Vec<usize>, Vec<f32>);
+
+fn tensors() -> Vec<Tensor> {
     let first = gpt2_folder::tensors(0);
     let second = first.iter().filter(|(name, ..)| name.contains("h.0."));
     let second = second

@@ -6,7 +6,7 @@ use std::process::Command;
 use tempfile::tempdir;
 
 use super::process::{taper, tiny};
-use super::{convert, gpt2_folder, names_in, tensors, write_model};
+use super::{Tensor, convert, gpt2_folder, names_in, tensors, write_model};
 
 #[test]
 fn a_place_that_is_taken_stays_as_it_is() {
@@ -42,7 +42,7 @@ fn weights_that_must_not_be_used_leave_nothing_behind() {
     let folder = tempdir().unwrap();
     let path = folder.path();
     let config = gpt2_folder::config;
-    let broken = |change: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)| {
+    let broken = |change: &dyn Fn(&mut Vec<Tensor>)| {
         let mut tensors = gpt2_folder::tensors(0);
         change(&mut tensors);
         tensors

@@ -174,11 +174,13 @@ impl Lexer<'_> {
     /// A number: 12, 1_000, 0xff, 1e-3, .5, 5. and the like.
     fn number(&mut self) -> Result<(), Defect> {
         let rest = self.rest();
+        let is_hexadecimal = rest.starts_with("0x") || rest.starts_with("0X");
         let mut end = 0;
         for (at, c) in rest.char_indices() {
-            let after_exponent = rest[..at].ends_with(['e', 'E']) && !rest.starts_with("0x");
+            let after_exponent = rest[..at].ends_with(['e', 'E']) && !is_hexadecimal;
             let is_part = c.is_ascii_alphanumeric() || "_.".contains(c);
-            if !is_part && !("+-".contains(c) && after_exponent) {
+            let is_sign = "+-".contains(c) && after_exponent;
+            if !(is_part || is_sign) {
                 break;
             }
             end = at + 1;
