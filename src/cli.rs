@@ -1,10 +1,12 @@
 //! The command line: its verbs, and the list of presets.
 
 mod habits;
+mod nanogpt;
 
 use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare::PrepareArgs;
@@ -12,6 +14,7 @@ use crate::commands::sample::SampleArgs;
 use crate::commands::train::TrainArgs;
 
 pub use habits::hint;
+pub use nanogpt::{Understood, understood};
 
 /// Trains GPT-2 on whatever machine you have
 #[derive(Debug, Parser)]
@@ -26,6 +29,7 @@ pub enum Command {
     Train(TrainArgs),
     Sample(SampleArgs),
     Prepare(PrepareArgs),
+    Convert(ConvertArgs),
     Doctor(DoctorArgs),
     Plan(PlanArgs),
     Bench(BenchArgs),

@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Parser;
-use taper::cli::{Cli, Command, hint};
-use taper::commands::{bench, doctor, on_every_core, plan, prepare, sample, train};
+use taper::cli::{Cli, Command, hint, understood};
+use taper::commands::{bench, convert, doctor, on_every_core, plan, prepare, sample, train};
 use taper::error::{Error, Result};
 use taper::interrupt::survive_file_size_limit;
 use taper::report::{OutputError, say};
@@ -18,16 +18,21 @@ fn main() -> ExitCode {
     unsafe {
         taper::device::load_code_lazily()
     };
-    let cli = match Cli::try_parse() {
+    let typed = understood(env::args_os());
+    let cli = match Cli::try_parse_from(typed.words) {
         Ok(cli) => cli,
         Err(message) => return answer(&message),
     };
+    for note in typed.notes {
+        say(format_args!("note: {note}"));
+    }
     // Where the system refuses the handler, a file beyond the limit ends the program as it ever did.
     let _ = survive_file_size_limit();
     ended(on_every_core(|| match cli.command {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Prepare(args) => prepare::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Bench(args) => bench::run(args),

@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::export::ExportError;
 use super::weights::foreign::{ForeignError, ForeignFormat, format_of};
 use super::weights::torch::TorchError;
 use super::{FETCH, MODEL};
@@ -74,6 +75,8 @@ pub enum CheckpointError {
     Foreign(#[from] ForeignError),
     #[error(transparent)]
     Torch(#[from] TorchError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
     #[error("the config asks for another model than `{}` holds{}", path.display(), indented(differences))]
     OtherModel {
         path: PathBuf,
@@ -255,6 +258,7 @@ impl CheckpointError {
             Self::NotACheckpoint { hint, .. } => hint.clone(),
             Self::Foreign(error) => error.hint(),
             Self::Torch(error) => error.hint(),
+            Self::Export(error) => return error.hint(),
             Self::OtherModel { differences, .. } => {
                 format!("use the model's own values: {}", edits(differences))
             }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, json_flaw, unreadable};
+use super::weights::foreign::{ForeignFormat, format_of};
 use super::weights::pretrained::{Fit, Pretrained, differences};
 use super::weights::tensor_file::{Limit, TensorFile};
 use super::weights::{gpt2_config, pretrained, safetensors};
@@ -125,7 +126,13 @@ pub fn open(path: &Path) -> Result<FoundCheckpoint, CheckpointError> {
     if !path.is_dir() {
         return Err(refuse(
             "it is a file",
-            "name the folder that holds it, or nanoGPT's `ckpt.pt`".into(),
+            match format_of(path) {
+                ForeignFormat::LlmC => format!(
+                    "start from its weights: `--set train.init_from={}`; llm.c's optimizer state is not taken over",
+                    path.display()
+                ),
+                _ => "name the folder that holds it, or nanoGPT's `ckpt.pt`".into(),
+            },
         ));
     }
     let name = path.file_name().and_then(|name| name.to_str());

@@ -1,11 +1,12 @@
-//! The weights that a user names: a checkpoint, a run's folder, nanoGPT's file, a Hugging Face folder, or a model of the
+//! The weights that a user names: a checkpoint, a run's folder, nanoGPT's or llm.c's file, a Hugging Face folder, or a
+//! model of the
 //! hub.
 
 use std::path::Path;
 
 use super::weights::foreign::{ForeignError, ForeignFormat, format_of, weights_of_others};
 use super::weights::hub::{newest_snapshot, resolve_pretrained};
-use super::weights::nanogpt;
+use super::weights::{llmc, nanogpt};
 use super::{
     CheckpointError, MANIFEST, MODEL_CONFIG, Pretrained, Skipped, folders, open, open_pretrained,
 };
@@ -13,6 +14,8 @@ use super::{
 /// Weights that were found under a name.
 pub struct FoundWeights {
     pub pretrained: Pretrained,
+    /// Steps that they were trained for, where the files say so.
+    pub step: Option<u64>,
     /// Damaged checkpoints that were passed over, newest first. Tell the user about those.
     pub skipped: Vec<Skipped>,
     /// Sentences about what is read in another way than written, or left out. Tell the user about those, too.
@@ -20,19 +23,22 @@ pub struct FoundWeights {
 }
 
 /// Finds the weights that `--checkpoint` or `train.init_from` name: one checkpoint, a run's folder (its newest intact
-/// checkpoint, else nanoGPT's `ckpt.pt`), such a file, a Hugging Face GPT-2 folder, or a model that lies in `hub_cache`. A
-/// path wins over the hub.
+/// checkpoint, else nanoGPT's `ckpt.pt`), such a file, a model file of llm.c, a Hugging Face GPT-2 folder, or a model that
+/// lies in `hub_cache`. A path wins over the hub.
 ///
 /// # Errors
 /// `Foreign` for weights in a format that taper does not read, with the lines that convert them;
-/// `PretrainedNotFound`; and the errors of [`open`] and [`open_pretrained`]. `Torch` for a file of PyTorch's that is
-/// damaged, or holds something else.
+/// `PretrainedNotFound`; `Unreadable`, `Tensor` and `Io` for a model of llm.c; `Torch` for a file of PyTorch's that is
+/// damaged, or holds something else; and the errors of [`open`] and [`open_pretrained`].
 pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, CheckpointError> {
     let path = Path::new(name);
     if !path.is_dir() {
         let format = format_of(path);
+        if format == ForeignFormat::LlmC {
+            return Ok(FoundWeights::of(llmc::open(path)?));
+        }
         if path.exists() && format == ForeignFormat::NanoGpt {
-            return Ok(told(nanogpt::open_weights(path)?));
+            return Ok(FoundWeights::of(nanogpt::open_weights(path)?));
         }
         if path.exists() || format != ForeignFormat::Unknown {
             return Err(not_a_folder(path, format));
@@ -49,7 +55,7 @@ pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, Checkp
         Err(CheckpointError::NoneFound { skipped, .. }) if skipped.is_empty() => {
             let of_nanogpt = path.join(nanogpt::CHECKPOINT);
             if of_nanogpt.is_file() {
-                return Ok(told(nanogpt::open_weights(&of_nanogpt)?));
+                return Ok(FoundWeights::of(nanogpt::open_weights(&of_nanogpt)?));
             }
             if let Some(error) = weights_of_others(path) {
                 return Err(error.into());
@@ -58,10 +64,23 @@ pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, Checkp
         }
         found => found?,
     };
+    let step = found.checkpoint.state.step;
     Ok(FoundWeights {
+        step: Some(step),
         skipped: found.skipped,
-        ..told(found.checkpoint.into_pretrained())
+        ..FoundWeights::of(found.checkpoint.into_pretrained())
     })
+}
+
+impl FoundWeights {
+    fn of(pretrained: Pretrained) -> Self {
+        Self {
+            notes: pretrained.notes(),
+            pretrained,
+            step: None,
+            skipped: Vec::new(),
+        }
+    }
 }
 
 /// Whether a folder is a Hugging Face GPT-2, and no checkpoint of taper's.
@@ -72,15 +91,7 @@ fn is_of_hugging_face(path: &Path) -> bool {
 }
 
 fn foreign(folder: &Path) -> Result<FoundWeights, CheckpointError> {
-    Ok(told(open_pretrained(folder)?))
-}
-
-fn told(pretrained: Pretrained) -> FoundWeights {
-    FoundWeights {
-        notes: pretrained.notes(),
-        pretrained,
-        skipped: Vec::new(),
-    }
+    Ok(FoundWeights::of(open_pretrained(folder)?))
 }
 
 fn not_a_folder(path: &Path, format: ForeignFormat) -> CheckpointError {

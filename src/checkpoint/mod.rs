@@ -19,6 +19,7 @@
 //! any memory: [`Values`](crate::ops::backend::Values), [`ValuesMut`](crate::ops::backend::ValuesMut).
 
 mod error;
+mod export;
 mod folders;
 mod lineage;
 mod load;
@@ -32,6 +33,7 @@ mod state;
 mod weights;
 
 pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped, Stuck};
+pub use export::{Export, ExportError, ExportTarget, export};
 pub use folders::{prune, sweep};
 pub use lineage::{Ancestor, Branch, Lineage};
 pub use load::{Checkpoint, FoundCheckpoint, find_latest, open};
@@ -45,6 +47,7 @@ pub use resume::{
 pub use save::{Snapshot, save};
 pub use state::TrainState;
 pub use weights::download::find_or_download;
+pub use weights::encode::WeightsDtype;
 pub use weights::foreign::{ForeignError, ForeignFormat};
 pub use weights::hub::resolve_pretrained;
 pub use weights::nanogpt::{AdamWState, NanoGptState, write_nanogpt};

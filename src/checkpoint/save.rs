@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::folders::{self, Folders};
 use super::manifest::{FileDigest, HashedFile, Manifest, is_plain};
+use super::weights::encode::WeightsDtype;
 use super::weights::huggingface;
 use super::weights::safetensors::{self, Failure, TensorOut, TensorSource};
 use super::{
@@ -107,11 +108,15 @@ where
     let (model, optimizer) = rayon::join(
         || {
             let tensors = huggingface::tensors(&layout, snapshot.weights);
-            write(MODEL, &mut |file| safetensors::write(file, &tensors))
+            write(MODEL, &mut |file| {
+                safetensors::write(file, &tensors, WeightsDtype::Float32)
+            })
         },
         || {
             let tensors = moments(&layout, snapshot.m, snapshot.v);
-            write(OPTIMIZER, &mut |file| safetensors::write(file, &tensors))
+            write(OPTIMIZER, &mut |file| {
+                safetensors::write(file, &tensors, WeightsDtype::Float32)
+            })
         },
     );
     let mut files = BTreeMap::from([model?, optimizer?]);
@@ -119,7 +124,10 @@ where
         text.map_err(io::Error::from)
             .map_err(failed("write", &folder.join(name)))
     };
-    let model_config = json(MODEL_CONFIG, huggingface::config_json(snapshot.dims))?;
+    let model_config = json(
+        MODEL_CONFIG,
+        huggingface::config_json(snapshot.dims, &[], WeightsDtype::Float32),
+    )?;
     let state = json(STATE, serde_json::to_string_pretty(snapshot.state))?;
     let own = [
         (MODEL_CONFIG, model_config.as_bytes()),

@@ -2,6 +2,8 @@
 
 mod backends;
 pub mod bench;
+mod config;
+pub mod convert;
 pub mod doctor;
 pub mod plan;
 pub mod prepare;

@@ -1,5 +1,6 @@
 //! `taper plan`: the plan of a run, on this machine or on a card that is not here.
 
+use crate::commands::config::load;
 use crate::commands::weights::{of_weights, weights};
 use crate::commands::{print_now, until_reader_leaves};
 use crate::config::{Config, DeviceRequest};
@@ -17,7 +18,7 @@ use crate::units::{bytes, parse_bytes};
 /// Print what `train` would do: the launch, its memory, every choice
 #[derive(Clone, Debug, clap::Args)]
 pub struct PlanArgs {
-    /// A TOML file, or a preset's name such as `quickstart.toml`
+    /// A TOML file, a preset's name such as `quickstart.toml`, or a config of nanoGPT's, such as `my_config.py`
     /// May be repeated, to compare
     #[arg(long, value_name = "FILE", required = true)]
     pub config: Vec<String>,
@@ -58,7 +59,7 @@ fn config(args: &PlanArgs, source: &str) -> Result<(Config, Option<ModelDims>)> 
     let limit = args.memory_limit.iter();
     let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
     let overrides: Vec<String> = args.overrides.iter().cloned().chain(limit).collect();
-    let (config, given) = Config::load_with_given(source, &overrides)?;
+    let (config, given) = load(source, &overrides, |told| say(format_args!("note: {told}")))?;
     Ok(match weights(&config.train.init_from)? {
         Some(weights) => (of_weights(&config, &given, &weights)?, Some(weights)),
         None => (config, None),

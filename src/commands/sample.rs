@@ -111,7 +111,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
 
 /// The tokenizer of a model. One that lies elsewhere, or that is taken for GPT-2's, is said to be.
 fn tokenizer(weights: &Pretrained) -> Result<Tokenizer> {
-    let (folder, vocab_size) = (&weights.path, weights.dims.vocab_size);
+    let (folder, vocab_size) = (weights.folder(), weights.dims.vocab_size);
     if let Some(characters) = characters(weights)? {
         return Ok(characters);
     }

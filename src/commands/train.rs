@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint::{OutDir, find_latest};
 use crate::commands::backends::{self, Computing};
+use crate::commands::config::load_and_keep;
 use crate::commands::weights::settled;
 use crate::commands::{explain, in_thread_pool, path_argument};
 use crate::config::Config;
@@ -30,7 +31,7 @@ const WHERE_TEXT_GOES: &str = "this text goes to standard error, which `2> FILE`
 /// objects of `--json`. `2> FILE` keeps the text.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TrainArgs {
-    /// A TOML file, or a preset's name such as `quickstart.toml`
+    /// A TOML file, a preset's name such as `quickstart.toml`, or a config of nanoGPT's, such as `my_config.py`
     #[arg(long, value_name = "FILE")]
     pub config: String,
     /// Change one key of the config; may be repeated
@@ -65,7 +66,8 @@ pub fn run(args: TrainArgs) -> Result<()> {
     if !args.json && only_stdout_is_redirected() {
         reporter.note(WHERE_TEXT_GOES);
     }
-    let (config, given) = Config::load_with_given(&args.config, &overrides(&args))?;
+    let note = |told: &str| reporter.note(told);
+    let (config, given) = load_and_keep(&args.config, &overrides(&args), note)?;
     let mut dataset = Dataset::open(&config.data)?;
     let job = if args.eval_only || config.eval.eval_only {
         Job::Evaluate

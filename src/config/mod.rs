@@ -1,4 +1,4 @@
-//! The request: a TOML file, presets compiled in, and `--set section.key=value`.
+//! The request: a TOML file, presets compiled in, a config of nanoGPT, and `--set section.key=value`.
 //!
 //! `Config` holds the request as written, with nanoGPT's key names in a few flat sections. Values that are
 //! resolved from it (derived numbers, paths, reasons) are in `plan::Plan`.
@@ -20,7 +20,7 @@ pub use machine::{
     SystemConfig,
 };
 pub use memory_limit::{MemoryLimit, NotASize};
-pub use nanogpt::setting;
+pub use nanogpt::{Setting, setting};
 pub use presets::{PRESETS, Preset, nearest as nearest_preset};
 
 mod doubts;
@@ -31,8 +31,10 @@ mod machine;
 mod memory_limit;
 mod nanogpt;
 mod presets;
+mod python;
 mod reader;
 mod rules;
+mod translation;
 
 /// The whole request. A key that is not given has the default of nanoGPT's `train.py`, except
 /// where its documentation says otherwise.
@@ -57,33 +59,14 @@ impl Config {
     /// The request in a file or preset, with every `--set` on top of it.
     ///
     /// `source` is the value of `--config`: a path, or a preset's name with or without `.toml`; a
-    /// file of that name wins. An override is `section.key=value` or `key=value`, its value TOML or
+    /// file of that name wins. A file `*.py` is a config of nanoGPT. An override is `section.key=value` or `key=value`, its value TOML or
     /// plain text. The last of several counts, and a `--set` of one way to give the step's size
     /// replaces the file's.
     ///
     /// # Errors
     /// [`ConfigError`] when there is no such file or preset, or with every defect of it and of the overrides.
     pub fn load(source: &str, overrides: &[String]) -> Result<Self, ConfigError> {
-        Self::load_with_given(source, overrides).map(|(config, _)| config)
-    }
-
-    /// [`Config::load`], and the sizes of the model that are not defaults.
-    ///
-    /// # Errors
-    /// As [`Config::load`].
-    pub fn load_with_given(
-        source: &str,
-        overrides: &[String],
-    ) -> Result<(Self, GivenSizes), ConfigError> {
-        let file = presets::locate(source)?;
-        let sets: Vec<SourceText> = overrides.iter().map(|text| SourceText::set(text)).collect();
-        let mut reader = ConfigReader::default();
-        reader.read_file(&file);
-        for set in &sets {
-            reader.read_set(set);
-        }
-        let given = GivenSizes::of(reader.given_keys());
-        Ok((reader.resolve()?, given))
+        LoadedConfig::load(source, overrides).map(|loaded| loaded.config)
     }
 
     /// Every key that has a value, in a form that `--config` reads back as the same request.
@@ -117,6 +100,57 @@ impl Config {
         let batch_size = batch_size.or(self.train.batch_size.pinned());
         let batch_size = batch_size.unwrap_or(NANOGPT_BATCH_SIZE);
         self.eval.eval_iters.saturating_mul(batch_size)
+    }
+}
+
+/// A request, and what there is to know about its reading.
+pub struct LoadedConfig {
+    pub config: Config,
+    /// The sizes of the model that are not defaults.
+    pub given: GivenSizes,
+    /// A config of nanoGPT that it was read from.
+    pub python: Option<PythonConfig>,
+}
+
+/// A config of nanoGPT in taper's words.
+pub struct PythonConfig {
+    /// Sentences about what was read, added and left out. Tell the user about those.
+    pub notes: Vec<String>,
+    /// The same request for `--config`, without any `--set`.
+    pub toml: String,
+}
+
+impl LoadedConfig {
+    /// Reads what [`Config::load`] reads.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load(source: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        let file = presets::locate(source)?;
+        let is_python = Path::new(source).extension().is_some_and(|is| is == "py");
+        let translation = is_python
+            .then(|| translation::translated(&file))
+            .transpose()?;
+        let sets: Vec<SourceText> = overrides.iter().map(|text| SourceText::set(text)).collect();
+        let mut reader = ConfigReader::default();
+        match &translation {
+            Some(translation) => reader.read_translation(&file, translation),
+            None => reader.read_file(&file),
+        }
+        for set in &sets {
+            reader.read_set(set);
+        }
+        let given = GivenSizes::of(reader.given_keys());
+        let config = reader.resolve()?;
+        let python = translation.map(|translation| PythonConfig {
+            toml: translation.to_toml(source),
+            notes: translation.notes,
+        });
+        Ok(Self {
+            config,
+            given,
+            python,
+        })
     }
 }
 

@@ -68,20 +68,52 @@ pub(super) fn value_answer(key: &Key, value: &str) -> Option<&'static str> {
     Some(answer)
 }
 
-/// `--batch_size=32`, as nanoGPT's command line has it, in words of taper: a `--set`, or what takes its place.
-/// `None` for a name that is no key of either.
-pub fn setting(name: &str, value: Option<&str>) -> Option<String> {
-    let name = name.replace('-', "_");
-    let Some(key) = keys::find(&name) else {
-        return answer(&name).map(String::from);
-    };
-    if let Some(answer) = value.and_then(|value| value_answer(key, value)) {
-        return Some(answer.into());
+/// The meaning of a setting in nanoGPT's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `section.key=value`, for `--set`.
+    Set(String),
+    /// A setting that taper needs no word for, and the reason.
+    Superfluous(&'static str),
+    /// What to write in its place.
+    Elsewhere(&'static str),
+}
+
+impl Setting {
+    /// The advice to somebody whose line was refused.
+    pub fn advice(&self) -> String {
+        match self {
+            Self::Set(set) => format!("write `--set {set}`"),
+            Self::Superfluous(reason) => format!("{REMOVE}{reason}"),
+            Self::Elsewhere(advice) => (*advice).into(),
+        }
     }
-    let (section, value) = (key.section, value.unwrap_or("VALUE"));
+}
+
+/// The start of the answers that say that a setting is superfluous.
+const REMOVE: &str = "remove it: ";
+
+/// `--batch_size=32`, as nanoGPT's command line has it, in words of taper. `None` for a name that is no key of either.
+pub fn setting(name: &str, value: Option<&str>) -> Option<Setting> {
+    let name = name.replace('-', "_");
+    let answered = |answer: &'static str| match answer.strip_prefix(REMOVE) {
+        Some(reason) => Setting::Superfluous(reason),
+        None => Setting::Elsewhere(answer),
+    };
+    let Some(key) = keys::find(&name) else {
+        return answer(&name).map(answered);
+    };
+    let section = key.section;
+    match value.and_then(|value| value_answer(key, value)) {
+        // The best device that taper can use is what such a device was asked for as.
+        Some(_) if name == "device" => return Some(Setting::Set(format!("{section}.device=auto"))),
+        Some(answer) => return Some(answered(answer)),
+        None => {}
+    }
+    let value = value.unwrap_or("VALUE");
     let meant = key.domain.meant(&DeValue::String(value.into()), value);
     let value = meant
         .as_deref()
         .map_or(value, |toml| toml.trim_matches('"'));
-    Some(format!("write `--set {section}.{name}={value}`"))
+    Some(Setting::Set(format!("{section}.{name}={value}")))
 }

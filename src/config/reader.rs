@@ -12,6 +12,7 @@ use super::error::{ConfigError, Diagnostic, SET, SourceText};
 use super::keys::{self, Domain, Key, STEP_SIZE};
 use super::nanogpt;
 use super::rules::{self, Conflict};
+use super::translation::{Translated, Translation};
 use crate::terms::expand_home;
 
 /// The values read so far, in the order given, and their defects.
@@ -75,6 +76,16 @@ impl<'a> ConfigReader<'a> {
                     self.find(file, None, name, span, value.as_str().unwrap_or_default());
                 }
             }
+        }
+    }
+
+    /// Reads the values of a Python file, which `file` is.
+    pub fn read_translation(&mut self, file: &'a SourceText, translation: &'a Translation) {
+        for Translated { key, value, span } in &translation.values {
+            // What TOML does not have no key admits, and no key admits an empty text.
+            let value = DeValue::parse(value).map(Spanned::into_inner);
+            let value = value.unwrap_or(DeValue::String("".into()));
+            self.give(key, file, Spanned::new(span.clone(), value));
         }
     }
 

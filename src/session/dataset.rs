@@ -21,10 +21,13 @@ impl Start {
     ) -> Result<(), CheckpointError> {
         let (folder, vocab_size) = match self {
             Self::Scratch => return Ok(()),
-            Self::Pretrained(pretrained) => (&pretrained.path, pretrained.dims.vocab_size),
+            Self::Pretrained(pretrained) => (pretrained.folder(), pretrained.dims.vocab_size),
             Self::Resume(resumed) => match &resumed.checkpoint.state.dataset {
                 Some(before) => return check_identity(&resumed.checkpoint.path, dataset, before),
-                None => (&resumed.checkpoint.path, resumed.checkpoint.dims.vocab_size),
+                None => (
+                    resumed.checkpoint.path.as_path(),
+                    resumed.checkpoint.dims.vocab_size,
+                ),
             },
         };
         let Some(here) = &dataset.tokenizer else {

@@ -271,7 +271,12 @@ fn weights_in_other_formats_are_named_with_the_way_to_use_them() {
         ),
         ("adapter_config.json", b"{}", Adapter, "merge_and_unload"),
         ("tf_model.h5", b"", OtherFramework, "model.safetensors"),
-        ("gpt2_124M.bin", &llm_c, LlmC, "export_hf.py"),
+        (
+            "gpt2_124M.bin",
+            &llm_c,
+            LlmC,
+            "name the file: `FOLDER/gpt2_124M.bin`",
+        ),
     ];
     for (file, bytes, expected, line) in cases {
         for with_config in [true, false] {

@@ -7,6 +7,7 @@ mod elsewhere;
 mod folder;
 mod foreign;
 mod huggingface;
+mod llmc;
 mod nanogpt;
 mod pretrained;
 mod resume;

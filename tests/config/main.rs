@@ -7,6 +7,7 @@ use taper::config::ConfigError;
 
 mod messages;
 mod presets;
+mod python;
 mod round_trip;
 mod slips;
 mod values;

@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::llmc;
 use crate::checkpoint::MODEL;
+use crate::terms::shell_word;
 
 /// Weights of another program that cannot be used as they are.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +17,10 @@ pub enum ForeignError {
         path: PathBuf,
         format: ForeignFormat,
     },
+    #[error(
+        "`{}` is a model of llm.c in version {version}, expected 3 (f32) or 5 (bf16)", path.display()
+    )]
+    LlmCVersion { path: PathBuf, version: i32 },
     #[error("`{}` has no `model.safetensors`, but `{}`", folder.display(), others.join("`, `"))]
     NoWeights {
         folder: PathBuf,
@@ -71,8 +77,14 @@ pub enum ForeignFormat {
     Gguf,
     /// TensorFlow or Flax weights of transformers.
     OtherFramework,
-    /// llm.c's model file.
+    /// llm.c's model file, which is read by its own name only.
     LlmC,
+    /// The moments and the position of a run of llm.c.
+    LlmCState,
+    /// llm.c's vocabulary.
+    LlmCTokenizer,
+    /// llm.c's Llama.
+    LlmCLlama,
     /// A safetensors file alone.
     Safetensors,
     Unknown,
@@ -90,7 +102,12 @@ impl Display for ForeignFormat {
             Self::Adapter => "an adapter without the model that it changes",
             Self::Gguf => "a GGUF file: it reads safetensors",
             Self::OtherFramework => "weights for TensorFlow or Flax: it reads safetensors",
-            Self::LlmC => "a model of llm.c: it reads safetensors",
+            Self::LlmC => "a model of llm.c among other files: it reads the one that is named",
+            Self::LlmCState => {
+                "the optimizer's state of llm.c: moments, position and data order of its runs are not taken over"
+            }
+            Self::LlmCTokenizer => "llm.c's tokenizer: the weights are in another file",
+            Self::LlmCLlama => "a Llama of llm.c: taper runs GPT-2",
             Self::Safetensors => {
                 "a file: it reads a folder with `config.json` and `model.safetensors`"
             }
@@ -116,6 +133,9 @@ impl ForeignError {
                 let to = folder.join(MODEL);
                 format!("if these are the weights: `mv {} {}`", from.display(), to.display())
             }
+            Self::LlmCVersion { .. } => {
+                "write it again with llm.c as it is now, whose `train_gpt2.py` writes both versions".into()
+            }
             Self::MissingShard { .. } => "download the model again, with all of its files".into(),
             Self::TwoTensors { .. } => "save the model again, with one of them".into(),
             Self::UntiedHead { .. } => {
@@ -129,7 +149,7 @@ impl ForeignError {
                     .into()
             }
             Self::Value { value, .. } if value.is_finite() => {
-                "compute in a wider format: `--set system.dtype=float32`".into()
+                "use a wider format: `--set system.dtype=float32`, or `--dtype float32` of `taper convert`".into()
             }
             Self::Value { .. } => "a training that diverged, or a conversion to float16, leaves such weights: use an \
                  earlier checkpoint, or convert again from float32"
@@ -171,11 +191,13 @@ impl ForeignFormat {
             Self::OtherFramework => {
                 "download the model's `model.safetensors`, which is beside such files on the hub".into()
             }
-            Self::LlmC => {
-                "llm.c's `dev/eval/export_hf.py` writes a Hugging Face folder: `python dev/eval/export_hf.py \
-                 --input FILE.bin --output FOLDER`"
+            Self::LlmC => format!("name the file: `{}`", shell_word(path)),
+            Self::LlmCState | Self::LlmCTokenizer => {
+                "name the model's file, such as `model_00001000.bin` beside a `state_*.bin`; a new run starts from its \
+                 weights with `--set train.init_from=FILE`"
                     .into()
             }
+            Self::LlmCLlama => "use the weights of a GPT-2, such as llm.c's `gpt2_124M.bin`".into(),
             Self::Safetensors => format!(
                 "name the folder, `{}`, with the model's `config.json` and the file as `model.safetensors` in it",
                 parent.display()
@@ -200,8 +222,7 @@ pub(in crate::checkpoint) fn format_of(path: &Path) -> ForeignFormat {
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     match extension.to_ascii_lowercase().as_str() {
         "pt" | "pth" | "ckpt" => ForeignFormat::NanoGpt,
-        "bin" if is_of_llm_c(path) => ForeignFormat::LlmC,
-        "bin" => ForeignFormat::PyTorch,
+        "bin" => of_llm_c(path).unwrap_or(ForeignFormat::PyTorch),
         "gguf" => ForeignFormat::Gguf,
         "h5" | "msgpack" => ForeignFormat::OtherFramework,
         "safetensors" => ForeignFormat::Safetensors,
@@ -209,13 +230,22 @@ pub(in crate::checkpoint) fn format_of(path: &Path) -> ForeignFormat {
     }
 }
 
-/// The number at the start of llm.c's model files (`llmc/gpt2.cuh`).
-const LLM_C: i32 = 20_240_326;
+/// The integer that llm.c's files begin with, and what they are: its models, the state of its runs and of its tests, its
+/// vocabulary, and the models of `train_llama3.py`.
+const OF_LLM_C: [(i32, ForeignFormat); 5] = [
+    (llmc::MODEL_MAGIC, ForeignFormat::LlmC),
+    (20_240_527, ForeignFormat::LlmCState),
+    (20_240_327, ForeignFormat::LlmCState),
+    (20_240_328, ForeignFormat::LlmCTokenizer),
+    (20_240_803, ForeignFormat::LlmCLlama),
+];
 
-fn is_of_llm_c(path: &Path) -> bool {
+fn of_llm_c(path: &Path) -> Option<ForeignFormat> {
     let mut magic = [0; 4];
-    File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
-        && i32::from_le_bytes(magic) == LLM_C
+    File::open(path).ok()?.read_exact(&mut magic).ok()?;
+    let magic = i32::from_le_bytes(magic);
+    let (_, format) = OF_LLM_C.into_iter().find(|(known, _)| *known == magic)?;
+    Some(format)
 }
 
 /// Files of others that a folder without taper's may hold, the likeliest first.

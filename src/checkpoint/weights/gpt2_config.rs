@@ -36,8 +36,8 @@ const SWITCHES: [(&str, bool); 4] = [
 ];
 
 /// Limits on the sizes, those of `[model]`; the vocabulary of weights may be larger. No product of sizes overflows.
-pub(super) const LAYERS: RangeInclusive<usize> = 0..=4096;
-pub(super) const SIZES: RangeInclusive<usize> = 1..=1 << 20;
+pub(in crate::checkpoint) const LAYERS: RangeInclusive<usize> = 0..=4096;
+pub(in crate::checkpoint) const SIZES: RangeInclusive<usize> = 1..=1 << 20;
 
 /// Reads the architecture that a `config.json` describes. Keys that are absent have the defaults of transformers.
 /// Dropout is its `resid_pdrop`.

@@ -6,13 +6,14 @@
 
 use serde::Serialize;
 
+use super::encode::WeightsDtype;
 use super::safetensors::{TensorOut, TensorSource};
 use crate::model::{ParamLayout, ParamRole, ParamSpec};
 use crate::ops::backend::Values;
 use crate::terms::{Gelu, ModelDims};
 
 /// `<|endoftext|>` in GPT-2's vocabulary.
-const END_OF_TEXT: usize = 50256;
+const END_OF_TEXT: u32 = 50256;
 
 pub(in crate::checkpoint) const LAYER_NORM_EPSILON: f64 = 1e-5;
 
@@ -35,11 +36,29 @@ struct Gpt2Config {
     layer_norm_epsilon: f64,
     scale_attn_weights: bool,
     scale_attn_by_inverse_layer_idx: bool,
-    bos_token_id: Option<usize>,
-    eos_token_id: Option<usize>,
+    bos_token_id: Option<u32>,
+    eos_token_id: Option<EndOfText>,
     tie_word_embeddings: bool,
     torch_dtype: Option<String>,
     taper: Extension,
+}
+
+/// One id that ends a text, or several.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum EndOfText {
+    One(u32),
+    Any(Vec<u32>),
+}
+
+impl EndOfText {
+    fn of(ids: &[u32]) -> Option<Self> {
+        match ids {
+            [] => None,
+            [one] => Some(Self::One(*one)),
+            several => Some(Self::Any(several.into())),
+        }
+    }
 }
 
 /// Properties of a model that `GPT2Config` has no key for.
@@ -68,7 +87,7 @@ impl Default for Gpt2Config {
             scale_attn_weights: true,
             scale_attn_by_inverse_layer_idx: false,
             bos_token_id: Some(END_OF_TEXT),
-            eos_token_id: Some(END_OF_TEXT),
+            eos_token_id: Some(EndOfText::One(END_OF_TEXT)),
             tie_word_embeddings: true,
             torch_dtype: Some("float32".into()),
             taper: Extension { bias: true },
@@ -76,9 +95,16 @@ impl Default for Gpt2Config {
     }
 }
 
-/// The `config.json` of a model.
-pub(in crate::checkpoint) fn config_json(dims: &ModelDims) -> serde_json::Result<String> {
-    let end_of_text = (dims.vocab_size > END_OF_TEXT).then_some(END_OF_TEXT);
+/// The `config.json` of a model whose numbers are of type `dtype`. The ids that end a text are GPT-2's where none are
+/// given and the vocabulary has it.
+pub(in crate::checkpoint) fn config_json(
+    dims: &ModelDims,
+    end_of_text: &[u32],
+    dtype: WeightsDtype,
+) -> serde_json::Result<String> {
+    let own = (dims.vocab_size > END_OF_TEXT as usize).then_some(END_OF_TEXT);
+    let begin_of_text = own.filter(|id| end_of_text.is_empty() || end_of_text.contains(id));
+    let end_of_text = EndOfText::of(end_of_text).or(own.map(EndOfText::One));
     let activation = match dims.gelu {
         Gelu::Tanh => "gelu_new",
         Gelu::Erf => "gelu",
@@ -94,8 +120,9 @@ pub(in crate::checkpoint) fn config_json(dims: &ModelDims) -> serde_json::Result
         resid_pdrop: dims.dropout,
         embd_pdrop: dims.dropout,
         attn_pdrop: dims.dropout,
-        bos_token_id: end_of_text,
+        bos_token_id: begin_of_text,
         eos_token_id: end_of_text,
+        torch_dtype: Some(dtype.name().into()),
         taper: Extension { bias: dims.bias },
         ..Gpt2Config::default()
     })

@@ -5,13 +5,16 @@
 //! what a file holds into taper's layout.
 
 pub(in crate::checkpoint) mod download;
+pub(in crate::checkpoint) mod encode;
 pub(in crate::checkpoint) mod foreign;
 pub(in crate::checkpoint) mod gpt2_config;
 pub(in crate::checkpoint) mod hub;
 pub(in crate::checkpoint) mod huggingface;
+pub(in crate::checkpoint) mod llmc;
 pub(in crate::checkpoint) mod nanogpt;
 pub(in crate::checkpoint) mod pretrained;
 pub(in crate::checkpoint) mod safetensors;
+pub(in crate::checkpoint) mod stored_values;
 pub(in crate::checkpoint) mod tensor_file;
 mod tensor_names;
 pub(in crate::checkpoint) mod torch;

@@ -223,6 +223,16 @@ impl Pretrained {
         self.load(target, weights, Limit::of(precision.largest()))
     }
 
+    /// The folder with the files that belong to the weights, such as a tokenizer: `path`, or the folder that it is in.
+    pub fn folder(&self) -> &Path {
+        match self.path.parent() {
+            _ if self.path.is_dir() => &self.path,
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => &self.path,
+        }
+    }
+
     /// Sentences about names that are read in another way than written, and about tensors that are not read.
     pub fn notes(&self) -> Vec<String> {
         let notes = self.names.notes(&self.dims).into_iter();
@@ -251,14 +261,23 @@ impl Pretrained {
         let mut copy = Vec::new();
         for (stored, wanted) in stored.params.iter().zip(&wanted.params) {
             self.load_tensor(stored, weights, wanted.range(), &mut copy, limit)?;
-            if !self.dims.bias {
-                self.check_bias_is_zero(stored)?;
+        }
+        self.check_left_out()
+    }
+
+    /// Refuses values that are not read, and without which the model would be another: a head of its own, and biases
+    /// of a model that has none.
+    pub(in crate::checkpoint) fn check_left_out(&self) -> Result<(), CheckpointError> {
+        if !self.dims.bias {
+            for param in &ParamLayout::new(&self.dims).params {
+                self.check_bias_is_zero(param)?;
             }
         }
         self.check_head_is_tied()
     }
 
-    fn load_tensor(
+    /// Fills `range` of `to` with a parameter of this model, and what the file has no elements for with zeros.
+    pub(in crate::checkpoint) fn load_tensor(
         &self,
         param: &ParamSpec,
         to: &mut dyn ValuesMut,

@@ -9,10 +9,10 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
+use super::encode::{Encoder, WeightsDtype};
 use super::tensor_file::{StoredTensor, TensorFile};
-use super::transpose::{row_blocks, transpose};
 use crate::checkpoint::CheckpointError;
-use crate::ops::backend::{CHUNK, Values, chunks, on_host, room};
+use crate::ops::backend::{Values, chunks, on_host};
 
 /// Size of the header's length, a little-endian u64 at the start of the file.
 const LENGTH_BYTES: u64 = 8;
@@ -71,7 +71,7 @@ pub(in crate::checkpoint) fn open(path: &Path) -> Result<TensorFile, CheckpointE
     Ok(TensorFile::new(path, file, tensors.collect()))
 }
 
-/// An f32 tensor to be written.
+/// A tensor to be written.
 pub(in crate::checkpoint) struct TensorOut<'a> {
     pub(in crate::checkpoint) name: String,
     /// Shape in the file.
@@ -106,13 +106,18 @@ impl From<io::Error> for Failure {
 pub(in crate::checkpoint) fn write(
     out: &mut impl Write,
     tensors: &[TensorOut],
+    dtype: WeightsDtype,
 ) -> Result<(), Failure> {
+    let stored_as = match dtype {
+        WeightsDtype::Float32 => Dtype::F32,
+        WeightsDtype::Bfloat16 => Dtype::BF16,
+    };
     let mut end = 0;
     let infos = tensors.iter().map(|tensor| {
         let start = end;
-        end += 4 * tensor.shape.iter().product::<usize>();
+        end += dtype.bytes() * tensor.shape.iter().product::<usize>();
         let info = TensorInfo {
-            dtype: Dtype::F32,
+            dtype: stored_as,
             shape: tensor.shape.clone(),
             data_offsets: (start, end),
         };
@@ -126,7 +131,7 @@ pub(in crate::checkpoint) fn write(
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
-    let mut encode = F32Encoder::default();
+    let mut encode = Encoder::new(dtype);
     let mut copy = Vec::new();
     for tensor in tensors {
         match &tensor.source {
@@ -140,47 +145,8 @@ pub(in crate::checkpoint) fn write(
                 let matrix = on_host(*values, range.clone(), &mut copy).map_err(Failure::Values)?;
                 encode.write_transposed(out, matrix, &tensor.shape)?;
             }
-            TensorSource::Zeros => encode.write(out, &vec![0.0; tensor.shape.iter().product()])?,
+            TensorSource::Zeros => encode.write_zeros(out, tensor.shape.iter().product())?,
         }
     }
     Ok(())
-}
-
-/// Writes f32 as little-endian bytes, a chunk at a time.
-#[derive(Default)]
-struct F32Encoder {
-    block: Vec<f32>,
-    bytes: Vec<u8>,
-}
-
-impl F32Encoder {
-    fn write(&mut self, out: &mut impl Write, values: &[f32]) -> io::Result<()> {
-        for chunk in values.chunks(CHUNK) {
-            self.bytes.clear();
-            self.bytes
-                .extend(chunk.iter().flat_map(|x| x.to_le_bytes()));
-            out.write_all(&self.bytes)?;
-        }
-        Ok(())
-    }
-
-    /// `values` is (cols, rows) for a file tensor (rows, cols).
-    fn write_transposed(
-        &mut self,
-        out: &mut impl Write,
-        values: &[f32],
-        file_shape: &[usize],
-    ) -> io::Result<()> {
-        let &[rows, cols] = file_shape else {
-            return Err(io::Error::other("only a matrix has a transpose"));
-        };
-        let mut buffer = std::mem::take(&mut self.block);
-        for at in row_blocks(rows, cols) {
-            let block = room(&mut buffer, at.len() * cols)?;
-            transpose(&values[at.start..], rows, block, cols, [cols, at.len()]);
-            self.write(out, block)?;
-        }
-        self.block = buffer;
-        Ok(())
-    }
 }

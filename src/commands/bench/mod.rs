@@ -3,6 +3,7 @@
 mod gemm;
 mod step;
 
+use crate::commands::config::load;
 use crate::commands::plan::dataset;
 use crate::commands::until_reader_leaves;
 use crate::commands::weights::{of_weights, weights};
@@ -15,6 +16,7 @@ use crate::ops::gemm::candidate::Device;
 use crate::ops::gemm::tune::{TuneOutcome, Tuned, Tuner, rate_of};
 use crate::ops::gemm::{Cache, Epilogue, Problem};
 use crate::plan::{Origin, Plan, Request};
+use crate::report::say;
 use crate::terms::{Effort, Job, ModelDims};
 
 pub use gemm::GemmArgs;
@@ -36,7 +38,7 @@ pub enum BenchCommand {
 /// Subject of a measurement: a config, and a device.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SubjectArgs {
-    /// A TOML file, or a preset's name
+    /// A TOML file, a preset's name, or a config of nanoGPT's, such as `my_config.py`
     #[arg(long, value_name = "FILE", default_value = "quickstart.toml")]
     pub config: String,
     /// Change one key of the config; may be repeated
@@ -83,7 +85,8 @@ impl Subject {
         let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
         let overrides = defaults.chain(args.overrides.iter().cloned()).chain(limit);
         let overrides: Vec<String> = overrides.collect();
-        let (mut config, given) = Config::load_with_given(&args.config, &overrides)?;
+        let note = |told: &str| say(format_args!("note: {told}"));
+        let (mut config, given) = load(&args.config, &overrides, note)?;
         let weights = weights(&config.train.init_from)?;
         if let Some(weights) = &weights {
             config = of_weights(&config, &given, weights)?;

@@ -1,0 +1,314 @@
+//! Weights written in the layout of another program, whole or not at all.
+//!
+//! Everything is written into `.NAME.convert` beside the target, synced, and renamed into place. A killed process leaves
+//! that folder, which the next one clears.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::weights::encode::WeightsDtype;
+use super::weights::pretrained::Pretrained;
+use super::weights::safetensors::{self, Failure};
+use super::weights::stored_values::{StoredValues, from_io};
+use super::weights::{huggingface, llmc};
+use super::{CheckpointError, MODEL, MODEL_CONFIG, folders};
+use crate::model::ParamLayout;
+use crate::terms::{FileError, Gelu, ModelDims, shell_word};
+
+/// A program that weights are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportTarget {
+    /// A Hugging Face folder: config.json, model.safetensors, tokenizer files
+    Hf,
+    /// A model file of llm.c
+    Llmc,
+}
+
+/// Weights and the form that they are wanted in.
+pub struct Export<'a> {
+    pub pretrained: &'a Pretrained,
+    pub target: ExportTarget,
+    pub dtype: WeightsDtype,
+    /// Files of the tokenizer and the like, for a folder: (plain file name, contents).
+    pub extra_files: &'a [(String, Vec<u8>)],
+}
+
+/// Failure to write weights for another program.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("`{}` exists, and nothing is overwritten", out.display())]
+    Taken { out: PathBuf },
+    #[error("`{}` is being written by another `taper convert`", out.display())]
+    Busy { out: PathBuf },
+    #[error("`{}` does not exist, where `{}` is to be written", folder.display(), out.display())]
+    NoFolder { folder: PathBuf, out: PathBuf },
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A target that is one file, and the name of a folder.
+    #[error("`{}` is a folder, and a model of llm.c is a file", out.display())]
+    Folder { out: PathBuf },
+    #[error("{program} has no such model: `{key}` is {found}, expected {expected}")]
+    Unlike {
+        program: &'static str,
+        key: &'static str,
+        found: &'static str,
+        expected: &'static str,
+    },
+}
+
+impl ExportError {
+    /// A literal edit or command that would help.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::File(error) => return error.hint(),
+            Self::NoFolder { folder, .. } => format!("make it: `mkdir -p {}`", shell_word(folder)),
+            Self::Taken { out } => {
+                let word = shell_word(out);
+                format!("name another place, or remove it: `rm -r {word}`")
+            }
+            Self::Busy { .. } => "wait for it, or name another place".into(),
+            Self::Folder { out } => {
+                let file = out.join("gpt2.bin");
+                format!("name the file, such as `{}`", shell_word(&file))
+            }
+            Self::Unlike { .. } => {
+                "with `--to hf` the model stays what it is; one that is to be used there is trained with that \
+                 program's own: `--set model.gelu=tanh` for OpenAI's GPT-2 and llm.c"
+                    .into()
+            }
+        })
+    }
+}
+
+impl ExportTarget {
+    /// Refuses a model that the program would compute something else with.
+    ///
+    /// # Errors
+    /// `Unlike` with the first key.
+    fn check(self, dims: &ModelDims) -> Result<(), ExportError> {
+        match (self, dims.gelu) {
+            (Self::Llmc, Gelu::Erf) => Err(ExportError::Unlike {
+                program: "llm.c",
+                key: "gelu",
+                found: "erf, the exact form",
+                expected: "tanh, its approximation",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sentences about what the program's form adds to a model, or has no room for.
+    pub fn notes(self, dims: &ModelDims) -> Vec<String> {
+        let mut notes = Vec::new();
+        let zeros =
+            "the model has no biases: they are written as zeros, which is the same function";
+        match self {
+            Self::Hf if !dims.bias => {
+                notes.push(format!("{zeros}; `taper.bias` in config.json remembers it"));
+            }
+            Self::Hf => {}
+            Self::Llmc => {
+                if !dims.bias {
+                    notes.push(format!("{zeros}; llm.c trains them along with the rest"));
+                }
+                let padded = llmc::padded_vocab(dims.vocab_size);
+                if padded != dims.vocab_size {
+                    notes.push(format!(
+                        "the vocabulary of {} is padded to {padded} rows with zeros",
+                        dims.vocab_size
+                    ));
+                }
+                if dims.dropout > 0.0 {
+                    notes.push(format!(
+                        "a dropout of {} is left out: llm.c has none",
+                        dims.dropout
+                    ));
+                }
+            }
+        }
+        notes
+    }
+
+    fn is_folder(self) -> bool {
+        match self {
+            Self::Hf => true,
+            Self::Llmc => false,
+        }
+    }
+}
+
+/// Writes weights to `out`, a folder or a file as the target has it, which must not exist. One tensor of the model is in
+/// memory at a time.
+///
+/// # Errors
+/// `Export` for a place that is taken and a model that the program does not have; `Foreign` and `Tensor` for weights that
+/// cannot be used, or that the model would be another without. Then nothing is at `out`.
+pub fn export(export: &Export, out: &Path) -> Result<(), CheckpointError> {
+    export.target.check(&export.pretrained.dims)?;
+    export.pretrained.check_left_out()?;
+    let place = Place::begin(out, export.target.is_folder())?;
+    // The error at hand matters more than one of the clean-up, which the next conversion repeats.
+    let written = export.write(&place).and_then(|()| place.publish());
+    let cleared = fs::remove_dir_all(&place.staged);
+    match written {
+        Ok(()) if !place.is_folder => cleared.map_err(failed("remove", &place.staged)),
+        other => other,
+    }
+}
+
+impl Export<'_> {
+    fn write(&self, place: &Place) -> Result<(), CheckpointError> {
+        let dims = &self.pretrained.dims;
+        let values = StoredValues::new(self.pretrained, self.dtype.largest());
+        match self.target {
+            ExportTarget::Llmc => place.write(&place.name(), |file| {
+                llmc::write(file, dims, &values, self.dtype)
+            }),
+            ExportTarget::Hf => {
+                let tensors = huggingface::tensors(&ParamLayout::new(dims), &values);
+                place.write(MODEL, |file| safetensors::write(file, &tensors, self.dtype))?;
+                let config = self.config_json(&place.staged)?;
+                place.write(MODEL_CONFIG, |file| Ok(file.write_all(config.as_bytes())?))?;
+                for (name, bytes) in self.extra_files {
+                    place.write(name, |file| Ok(file.write_all(bytes)?))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn config_json(&self, folder: &Path) -> Result<String, CheckpointError> {
+        let (dims, ends) = (&self.pretrained.dims, &self.pretrained.end_of_text);
+        huggingface::config_json(dims, ends, self.dtype)
+            .map_err(io::Error::from)
+            .map_err(failed("write", &folder.join(MODEL_CONFIG)))
+    }
+}
+
+/// The place of what is written, and the hidden folder that it is written into.
+struct Place {
+    out: PathBuf,
+    is_folder: bool,
+    staged: PathBuf,
+    /// Keeps another process away until the end.
+    _lock: File,
+}
+
+impl Place {
+    fn begin(out: &Path, is_folder: bool) -> Result<Self, CheckpointError> {
+        let ends_as_folder = out.as_os_str().to_string_lossy().ends_with('/');
+        let out = out.to_owned();
+        if !is_folder && (out.is_dir() || ends_as_folder) {
+            return Err(ExportError::Folder { out }.into());
+        }
+        let Some(name) = out.file_name().filter(|_| out.symlink_metadata().is_err()) else {
+            return Err(ExportError::Taken { out }.into());
+        };
+        let folder = parent(&out);
+        if !folder.is_dir() {
+            let folder = folder.to_owned();
+            return Err(ExportError::NoFolder { folder, out }.into());
+        }
+        let staged = out.with_file_name(format!(".{}.convert", name.to_string_lossy()));
+        match fs::create_dir(&staged) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(failed("create", &staged)(error));
+            }
+            _ => {}
+        }
+        let lock = File::open(&staged).map_err(failed("open", &staged))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ExportError::Busy { out }.into()),
+            Err(TryLockError::Error(error)) => {
+                return Err(failed("lock", &staged)(error));
+            }
+        }
+        clear(&staged).map_err(failed("clear", &staged))?;
+        Ok(Self {
+            out,
+            is_folder,
+            staged,
+            _lock: lock,
+        })
+    }
+
+    fn name(&self) -> String {
+        let name = self.out.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Writes a file of the hidden folder, and waits until it is on the disk.
+    fn write(
+        &self,
+        name: &str,
+        body: impl FnOnce(&mut File) -> Result<(), Failure>,
+    ) -> Result<(), CheckpointError> {
+        let path = self.staged.join(name);
+        let io = |error| failed("write", &path)(error);
+        let mut file = File::create_new(&path).map_err(io)?;
+        match body(&mut file) {
+            Ok(()) => file.sync_all().map_err(io),
+            Err(Failure::File(error)) => Err(io(error)),
+            Err(Failure::Values(error)) => Err(from_io(error).unwrap_or_else(io)),
+        }
+    }
+
+    /// Renames what was written to its name, which nobody may have taken meanwhile.
+    fn publish(&self) -> Result<(), CheckpointError> {
+        let io = |error| failed("rename", &self.staged)(error);
+        let from = if self.is_folder {
+            folders::sync(&self.staged).map_err(io)?;
+            self.staged.clone()
+        } else {
+            self.staged.join(self.name())
+        };
+        match rename_to_new(&from, &self.out) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let out = self.out.clone();
+                return Err(ExportError::Taken { out }.into());
+            }
+            renamed => renamed.map_err(io)?,
+        }
+        folders::sync(parent(&self.out)).map_err(io)
+    }
+}
+
+/// The error of an operation on a file, for `map_err`.
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError + use<> {
+    let at = FileError::at(action, path);
+    move |source| ExportError::from(at(source)).into()
+}
+
+/// The folder that a path is in.
+fn parent(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// Empties a folder that a killed process left.
+fn clear(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        fs::remove_file(entry?.path())?;
+    }
+    Ok(())
+}
+
+/// Renames, and overwrites nothing.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // Some file systems cannot do it in one step.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
+            done => return Ok(done?),
+        }
+    }
+    if to.symlink_metadata().is_ok() {
+        return Err(ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(from, to)
+}
