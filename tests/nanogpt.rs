@@ -51,10 +51,9 @@ fn write(path: &Path, vocab_size: usize, dataset: &str) {
             eps: 1e-8,
             weight_decay: 0.1,
         },
-        any_gelu: false,
     };
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    write_nanogpt(path, &dims, &weights, Some((&m, &v)), &state).unwrap();
+    write_nanogpt(path, &dims, &weights, Some([&m, &v]), &state).unwrap();
 }
 
 fn characters() -> usize {

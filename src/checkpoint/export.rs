@@ -7,13 +7,16 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::to_nanogpt::nanogpt_state;
 use super::weights::encode::WeightsDtype;
+use super::weights::nanogpt::write_nanogpt;
 use super::weights::pretrained::Pretrained;
 use super::weights::safetensors::{self, Failure};
 use super::weights::stored_values::{StoredValues, from_io};
 use super::weights::{huggingface, llmc};
-use super::{CheckpointError, MODEL, MODEL_CONFIG, folders};
+use super::{CheckpointError, MODEL, MODEL_CONFIG, TrainedRun, folders};
 use crate::model::ParamLayout;
+use crate::ops::backend::Values;
 use crate::terms::{FileError, Gelu, ModelDims, shell_word};
 
 /// A program that weights are written for.
@@ -21,6 +24,8 @@ use crate::terms::{FileError, Gelu, ModelDims, shell_word};
 pub enum ExportTarget {
     /// A Hugging Face folder: config.json, model.safetensors, tokenizer files
     Hf,
+    /// nanoGPT's ckpt.pt, with the optimizer's state if FROM is a checkpoint
+    Nanogpt,
     /// A model file of llm.c
     Llmc,
 }
@@ -30,6 +35,10 @@ pub struct Export<'a> {
     pub pretrained: &'a Pretrained,
     pub target: ExportTarget,
     pub dtype: WeightsDtype,
+    /// The form of GELU that the model is written with, if not its own.
+    pub gelu: Option<Gelu>,
+    /// The run that the weights are of.
+    pub run: Option<&'a TrainedRun>,
     /// Files of the tokenizer and the like, for a folder: (plain file name, contents).
     pub extra_files: &'a [(String, Vec<u8>)],
 }
@@ -46,8 +55,18 @@ pub enum ExportError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A target that is one file, and the name of a folder.
-    #[error("`{}` is a folder, and a model of llm.c is a file", out.display())]
-    Folder { out: PathBuf },
+    #[error("`{}` is a folder, and {program} reads a file", out.display())]
+    Folder {
+        out: PathBuf,
+        program: &'static str,
+        name: &'static str,
+    },
+    /// Numbers that a program's file does not have.
+    #[error("{program}'s file holds float32 alone, asked for is {}", dtype.name())]
+    Dtype {
+        program: &'static str,
+        dtype: WeightsDtype,
+    },
     #[error("{program} has no such model: `{key}` is {found}, expected {expected}")]
     Unlike {
         program: &'static str,
@@ -68,13 +87,15 @@ impl ExportError {
                 format!("name another place, or remove it: `rm -r {word}`")
             }
             Self::Busy { .. } => "wait for it, or name another place".into(),
-            Self::Folder { out } => {
-                let file = out.join("gpt2.bin");
+            Self::Dtype { .. } => "leave `--dtype` out".into(),
+            Self::Folder { out, name, .. } => {
+                let file = out.join(name);
                 format!("name the file, such as `{}`", shell_word(&file))
             }
             Self::Unlike { .. } => {
-                "with `--to hf` the model stays what it is; one that is to be used there is trained with that \
-                 program's own: `--set model.gelu=tanh` for OpenAI's GPT-2 and llm.c"
+                "with `--to hf` the model stays what it is. `--gelu` writes it with the other form, whose logits are a \
+                 little different: nanoGPT does so with OpenAI's weights. One that is to be used there is best trained with \
+                 that program's own: `--set model.gelu=erf` for nanoGPT, `tanh` for llm.c"
                     .into()
             }
         })
@@ -87,14 +108,26 @@ impl ExportTarget {
     /// # Errors
     /// `Unlike` with the first key.
     fn check(self, dims: &ModelDims) -> Result<(), ExportError> {
+        let unlike = |program, found, expected| ExportError::Unlike {
+            program,
+            key: "gelu",
+            found,
+            expected,
+        };
+        let (exact, approximate) = ("erf, the exact form", "tanh, its approximation");
         match (self, dims.gelu) {
-            (Self::Llmc, Gelu::Erf) => Err(ExportError::Unlike {
-                program: "llm.c",
-                key: "gelu",
-                found: "erf, the exact form",
-                expected: "tanh, its approximation",
-            }),
+            (Self::Llmc, Gelu::Erf) => Err(unlike("llm.c", exact, approximate)),
+            (Self::Nanogpt, Gelu::Tanh) => Err(unlike("nanoGPT", approximate, exact)),
             _ => Ok(()),
+        }
+    }
+
+    /// The program, and the usual name of its file; `None` for a folder.
+    fn file(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Hf => None,
+            Self::Nanogpt => Some(("nanoGPT", "ckpt.pt")),
+            Self::Llmc => Some(("llm.c", "gpt2.bin")),
         }
     }
 
@@ -107,7 +140,7 @@ impl ExportTarget {
             Self::Hf if !dims.bias => {
                 notes.push(format!("{zeros}; `taper.bias` in config.json remembers it"));
             }
-            Self::Hf => {}
+            Self::Hf | Self::Nanogpt => {}
             Self::Llmc => {
                 if !dims.bias {
                     notes.push(format!("{zeros}; llm.c trains them along with the rest"));
@@ -129,13 +162,6 @@ impl ExportTarget {
         }
         notes
     }
-
-    fn is_folder(self) -> bool {
-        match self {
-            Self::Hf => true,
-            Self::Llmc => false,
-        }
-    }
 }
 
 /// Writes weights to `out`, a folder or a file as the target has it, which must not exist. One tensor of the model is in
@@ -145,9 +171,13 @@ impl ExportTarget {
 /// `Export` for a place that is taken and a model that the program does not have; `Foreign` and `Tensor` for weights that
 /// cannot be used, or that the model would be another without. Then nothing is at `out`.
 pub fn export(export: &Export, out: &Path) -> Result<(), CheckpointError> {
-    export.target.check(&export.pretrained.dims)?;
+    export.target.check(&export.dims())?;
+    if export.target == ExportTarget::Nanogpt && export.dtype != WeightsDtype::default() {
+        let (program, dtype) = ("nanoGPT", export.dtype);
+        return Err(ExportError::Dtype { program, dtype }.into());
+    }
     export.pretrained.check_left_out()?;
-    let place = Place::begin(out, export.target.is_folder())?;
+    let place = Place::begin(out, export.target)?;
     // The error at hand matters more than one of the clean-up, which the next conversion repeats.
     let written = export.write(&place).and_then(|()| place.publish());
     let cleared = fs::remove_dir_all(&place.staged);
@@ -158,13 +188,36 @@ pub fn export(export: &Export, out: &Path) -> Result<(), CheckpointError> {
 }
 
 impl Export<'_> {
-    fn write(&self, place: &Place) -> Result<(), CheckpointError> {
+    /// The sizes of the model that is written.
+    fn dims(&self) -> ModelDims {
         let dims = &self.pretrained.dims;
+        ModelDims {
+            gelu: self.gelu.unwrap_or(dims.gelu),
+            ..dims.clone()
+        }
+    }
+
+    fn write(&self, place: &Place) -> Result<(), CheckpointError> {
+        let dims = &self.dims();
         let values = StoredValues::new(self.pretrained, self.dtype.largest());
         match self.target {
             ExportTarget::Llmc => place.write(&place.name(), |file| {
                 llmc::write(file, dims, &values, self.dtype)
             }),
+            ExportTarget::Nanogpt => {
+                let state = nanogpt_state(self.run)?;
+                let moments = self.run.map(|run| {
+                    ["m", "v"].map(|moment| StoredValues::of_moment(&run.moments, moment, dims))
+                });
+                let moments = moments.as_ref().map(|[m, v]| [m as &dyn Values, v]);
+                write_nanogpt(
+                    &place.staged.join(place.name()),
+                    dims,
+                    &values,
+                    moments,
+                    &state,
+                )
+            }
             ExportTarget::Hf => {
                 let tensors = huggingface::tensors(&ParamLayout::new(dims), &values);
                 place.write(MODEL, |file| safetensors::write(file, &tensors, self.dtype))?;
@@ -179,8 +232,7 @@ impl Export<'_> {
     }
 
     fn config_json(&self, folder: &Path) -> Result<String, CheckpointError> {
-        let (dims, ends) = (&self.pretrained.dims, &self.pretrained.end_of_text);
-        huggingface::config_json(dims, ends, self.dtype)
+        huggingface::config_json(&self.dims(), &self.pretrained.end_of_text, self.dtype)
             .map_err(io::Error::from)
             .map_err(failed("write", &folder.join(MODEL_CONFIG)))
     }
@@ -196,11 +248,14 @@ struct Place {
 }
 
 impl Place {
-    fn begin(out: &Path, is_folder: bool) -> Result<Self, CheckpointError> {
+    fn begin(out: &Path, target: ExportTarget) -> Result<Self, CheckpointError> {
         let ends_as_folder = out.as_os_str().to_string_lossy().ends_with('/');
         let out = out.to_owned();
-        if !is_folder && (out.is_dir() || ends_as_folder) {
-            return Err(ExportError::Folder { out }.into());
+        let file = target.file();
+        if let Some((program, name)) = file
+            && (out.is_dir() || ends_as_folder)
+        {
+            return Err(ExportError::Folder { out, program, name }.into());
         }
         let Some(name) = out.file_name().filter(|_| out.symlink_metadata().is_err()) else {
             return Err(ExportError::Taken { out }.into());
@@ -228,7 +283,7 @@ impl Place {
         clear(&staged).map_err(failed("clear", &staged))?;
         Ok(Self {
             out,
-            is_folder,
+            is_folder: file.is_none(),
             staged,
             _lock: lock,
         })

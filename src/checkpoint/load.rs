@@ -18,7 +18,7 @@ use crate::terms::{FileId, ModelDims};
 
 /// Number of looks that a reader takes when a running job deletes or replaces what it reads. Each time, the job has saved a
 /// newer checkpoint meanwhile.
-const LOOKS: u32 = 50;
+const LOOKS: u32 = 500;
 
 /// A checkpoint whose files were all held against their checksums. Its tensors stay open, so that a job that deletes it
 /// later does no harm.
@@ -33,6 +33,16 @@ pub struct Checkpoint {
     /// Whether it is nanoGPT's `ckpt.pt`. Its `config_toml` holds the settings that the file knows, and no others.
     pub is_of_nanogpt: bool,
     pub(super) weights: Pretrained,
+    pub(super) moments: TensorFile,
+}
+
+/// A checkpoint's run, aside from its weights.
+#[derive(Debug)]
+pub struct TrainedRun {
+    pub state: TrainState,
+    /// The run config as it was saved.
+    pub config_toml: String,
+    /// Tensors `m.*` and `v.*`, in taper's layout.
     pub(super) moments: TensorFile,
 }
 
@@ -202,9 +212,14 @@ impl Checkpoint {
         self.weights.notes()
     }
 
-    /// The weights alone, for sampling and fine-tuning.
-    pub fn into_pretrained(self) -> Pretrained {
-        self.weights
+    /// The weights, for sampling, fine-tuning and conversion, and the run that they are of.
+    pub fn into_parts(self) -> (Pretrained, TrainedRun) {
+        let run = TrainedRun {
+            state: self.state,
+            config_toml: self.config_toml,
+            moments: self.moments,
+        };
+        (self.weights, run)
     }
 
     /// Fills weights and moments, each flat in the layout of `target`, to resume exactly. For a buffer that is

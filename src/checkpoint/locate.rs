@@ -8,14 +8,15 @@ use super::weights::foreign::{ForeignError, ForeignFormat, format_of, weights_of
 use super::weights::hub::{newest_snapshot, resolve_pretrained};
 use super::weights::{llmc, nanogpt};
 use super::{
-    CheckpointError, MANIFEST, MODEL_CONFIG, Pretrained, Skipped, folders, open, open_pretrained,
+    CheckpointError, MANIFEST, MODEL_CONFIG, Pretrained, Skipped, TrainedRun, folders, open,
+    open_pretrained,
 };
 
 /// Weights that were found under a name.
 pub struct FoundWeights {
     pub pretrained: Pretrained,
-    /// Steps that they were trained for, where the files say so.
-    pub step: Option<u64>,
+    /// The run that they are of, if they are a checkpoint's of taper.
+    pub run: Option<TrainedRun>,
     /// Damaged checkpoints that were passed over, newest first. Tell the user about those.
     pub skipped: Vec<Skipped>,
     /// Sentences about what is read in another way than written, or left out. Tell the user about those, too.
@@ -64,11 +65,11 @@ pub fn find_weights(name: &str, hub_cache: &Path) -> Result<FoundWeights, Checkp
         }
         found => found?,
     };
-    let step = found.checkpoint.state.step;
+    let (pretrained, run) = found.checkpoint.into_parts();
     Ok(FoundWeights {
-        step: Some(step),
+        run: Some(run),
         skipped: found.skipped,
-        ..FoundWeights::of(found.checkpoint.into_pretrained())
+        ..FoundWeights::of(pretrained)
     })
 }
 
@@ -77,7 +78,7 @@ impl FoundWeights {
         Self {
             notes: pretrained.notes(),
             pretrained,
-            step: None,
+            run: None,
             skipped: Vec::new(),
         }
     }

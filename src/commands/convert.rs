@@ -11,7 +11,7 @@ use crate::commands::{path_argument, print_now, until_reader_leaves};
 use crate::error::{Error, Result};
 use crate::model::ParamLayout;
 use crate::report::{DownloadProgress, ReportOptions, say};
-use crate::terms::{Gelu, ModelDims, expand_home, shell_word};
+use crate::terms::{Gelu, expand_home, shell_word};
 use crate::tokenizer::Tokenizer;
 use crate::units::count;
 
@@ -27,12 +27,16 @@ pub struct ConvertArgs {
     /// The program to write for
     #[arg(long, value_enum, value_name = "PROGRAM")]
     pub to: ExportTarget,
-    /// The folder (hf) or file (llmc) to write; it must not exist
+    /// The folder (hf) or file (nanogpt, llmc) to write; it must not exist
     #[arg(value_name = "OUT", value_parser = path_argument())]
     pub out: PathBuf,
     /// The type of the numbers
     #[arg(long, value_enum, default_value_t, value_name = "TYPE")]
     pub dtype: WeightsDtype,
+    /// Write the model with this form of GELU, which nanoGPT (`erf`) and llm.c (`tanh`) have one of; its logits become a
+    /// little different
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub gelu: Option<Gelu>,
 }
 
 pub fn run(args: ConvertArgs) -> Result<()> {
@@ -46,7 +50,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     say(described(&found));
     let extra_files = match args.to {
         ExportTarget::Hf => companions(pretrained)?,
-        ExportTarget::Llmc => Vec::new(),
+        ExportTarget::Nanogpt | ExportTarget::Llmc => Vec::new(),
     };
     for note in notes(&args, &found) {
         say(format_args!("note: {note}"));
@@ -55,6 +59,8 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         pretrained,
         target: args.to,
         dtype: args.dtype,
+        gelu: args.gelu,
+        run: found.run.as_ref(),
         extra_files: &extra_files,
     };
     export(&request, &args.out)?;
@@ -81,11 +87,11 @@ fn find(from: &str) -> Result<FoundWeights> {
 /// The model in one line.
 fn described(found: &FoundWeights) -> String {
     let FoundWeights {
-        pretrained, step, ..
+        pretrained, run, ..
     } = found;
     let dims = &pretrained.dims;
-    let trained = step.map_or(String::new(), |step| {
-        format!(" after {} steps", count(step))
+    let trained = run.as_ref().map_or(String::new(), |run| {
+        format!(" after {} steps", count(run.state.step))
     });
     format!(
         "{}: GPT-2{trained}, n_layer {} x n_head {} x n_embd {}, {} positions, {} tokens, {}, {}, {} parameters",
@@ -96,13 +102,13 @@ fn described(found: &FoundWeights) -> String {
         count(dims.block_size as u64),
         count(dims.vocab_size as u64),
         if dims.bias { "biases" } else { "no biases" },
-        gelu(dims),
+        gelu(dims.gelu),
         count(ParamLayout::new(dims).len as u64),
     )
 }
 
-fn gelu(dims: &ModelDims) -> &'static str {
-    match dims.gelu {
+fn gelu(form: Gelu) -> &'static str {
+    match form {
         Gelu::Tanh => "GELU by tanh",
         Gelu::Erf => "GELU by erf",
     }
@@ -111,15 +117,32 @@ fn gelu(dims: &ModelDims) -> &'static str {
 /// Sentences about what is read or written in another way than it stands there, and what stays behind.
 fn notes(args: &ConvertArgs, found: &FoundWeights) -> Vec<String> {
     let mut notes = found.notes.clone();
-    if found.step.is_some() {
-        notes.push(
+    match (args.to, &found.run) {
+        (ExportTarget::Nanogpt, Some(_)) => notes.push(
+            "the run goes on in nanoGPT with its moments, step and best loss; the order of samples and the dropout masks \
+             are those of PyTorch's generators there"
+                .into(),
+        ),
+        (ExportTarget::Nanogpt, None) => notes.push(
+            "there is no state of training: the file is one of step 0, with empty moments and nanoGPT's default settings"
+                .into(),
+        ),
+        (_, Some(_)) => notes.push(
             "the state of training stays behind: moments, the position in the data, the run's config".into(),
-        );
+        ),
+        (_, None) => {}
+    }
+    if let Some(form) = args.gelu.filter(|form| *form != found.pretrained.dims.gelu) {
+        let own = gelu(found.pretrained.dims.gelu);
+        notes.push(format!(
+            "the model computes {own} and is written with {}: its logits are a little different there",
+            gelu(form)
+        ));
     }
     let path = &found.pretrained.path;
-    if args.to == ExportTarget::Llmc && holds_tokenizer(path) {
+    if args.to != ExportTarget::Hf && holds_tokenizer(path) {
         notes.push(format!(
-            "the tokenizer stays in `{}`: a model file of llm.c has none",
+            "the tokenizer stays in `{}`: a file of this program has none",
             path.display()
         ));
     }

@@ -16,7 +16,7 @@ pub struct ModelDims {
 }
 
 /// The activation of the MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Gelu {
     /// GPT-2's approximation, `gelu_new` in Hugging Face.

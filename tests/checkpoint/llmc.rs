@@ -104,6 +104,8 @@ fn exported(
         pretrained: &found.pretrained,
         target: ExportTarget::Llmc,
         dtype,
+        gelu: None,
+        run: None,
         extra_files: &[],
     };
     let out = folder.path().join("gpt2.bin");

@@ -46,11 +46,6 @@ pub enum ForeignError {
         at: Vec<usize>,
     },
     #[error(
-        "`{}` is not written: nanoGPT computes GELU in its exact form, `erf`, and this model has the form `tanh`",
-        path.display()
-    )]
-    GeluOfNanoGpt { path: PathBuf },
-    #[error(
         "the weights are damaged: tensor `{name}` in `{}` is {value} at {at:?}, expected {}",
         path.display(),
         numbers_up_to(*largest)
@@ -141,11 +136,6 @@ impl ForeignError {
             Self::UntiedHead { .. } => {
                 "use weights whose `lm_head.weight` is `transformer.wte.weight`, as in OpenAI's, or leave the head \
                  out of the file to use the embedding for it, which is another model"
-                    .into()
-            }
-            Self::GeluOfNanoGpt { .. } => {
-                "write a Hugging Face folder, which says the form; in nanoGPT, the model would need \
-                 `nn.GELU(approximate=\"tanh\")`"
                     .into()
             }
             Self::Value { value, .. } if value.is_finite() => {

@@ -1,20 +1,28 @@
-//! The weights of a model as a row of values that are read from its files, one tensor at a time.
+//! The weights or moments of a model as a row of values that are read from its files, one tensor at a time.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use super::pretrained::Pretrained;
-use super::tensor_file::Limit;
+use super::tensor_file::{Limit, TensorFile};
 use crate::checkpoint::CheckpointError;
 use crate::model::ParamLayout;
 use crate::ops::backend::{Values, room};
+use crate::terms::ModelDims;
 
 /// The values of a model's files in taper's layout. The tensor that was read last stays in memory, no other.
 pub(in crate::checkpoint) struct StoredValues<'a> {
-    pretrained: &'a Pretrained,
+    source: Source<'a>,
     layout: ParamLayout,
     limit: Limit,
     current: Mutex<Current>,
+}
+
+/// The files of the values.
+enum Source<'a> {
+    Weights(&'a Pretrained),
+    /// A checkpoint's moments: `m` or `v`.
+    Moment(&'a TensorFile, &'static str),
 }
 
 /// The tensor in memory.
@@ -31,9 +39,23 @@ impl<'a> StoredValues<'a> {
     /// Values none of which is beyond `largest`; reading one that is fails.
     pub(in crate::checkpoint) fn new(pretrained: &'a Pretrained, largest: f32) -> Self {
         Self {
+            source: Source::Weights(pretrained),
             layout: ParamLayout::new(&pretrained.dims),
-            pretrained,
             limit: Limit::of(largest),
+            current: Mutex::default(),
+        }
+    }
+
+    /// One moment of a checkpoint, `m` or `v`.
+    pub(in crate::checkpoint) fn of_moment(
+        moments: &'a TensorFile,
+        moment: &'static str,
+        dims: &ModelDims,
+    ) -> Self {
+        Self {
+            source: Source::Moment(moments, moment),
+            layout: ParamLayout::new(dims),
+            limit: Limit::NONE,
             current: Mutex::default(),
         }
     }
@@ -45,15 +67,19 @@ impl<'a> StoredValues<'a> {
         current.index = None;
         let param = &self.layout.params[index];
         let mut values = room(&mut current.values, param.len)?;
-        self.pretrained
-            .load_tensor(
-                param,
-                &mut values,
-                0..param.len,
-                &mut current.copy,
-                self.limit,
-            )
-            .map_err(into_io)?;
+        let (range, copy) = (0..param.len, &mut current.copy);
+        let loaded = match self.source {
+            Source::Weights(model) => {
+                model.load_tensor(param, &mut values, range, copy, self.limit)
+            }
+            Source::Moment(moments, moment) => {
+                let name = format!("{moment}.{}", param.name);
+                moments
+                    .expect_shape(&name, &param.shape)
+                    .and_then(|()| moments.read(&name, &mut values, range, self.limit))
+            }
+        };
+        loaded.map_err(into_io)?;
         current.index = Some(index);
         Ok(())
     }

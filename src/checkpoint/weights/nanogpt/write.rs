@@ -7,14 +7,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::checkpoint::weights::foreign::ForeignError;
 use crate::checkpoint::weights::safetensors::Failure;
+use crate::checkpoint::weights::stored_values::from_io;
 use crate::checkpoint::weights::tensor_names::HEAD;
 use crate::checkpoint::weights::torch::write::{Object, StorageOut, write};
 use crate::checkpoint::{CheckpointError, FETCH, folders};
 use crate::model::{ParamLayout, ParamSpec};
 use crate::ops::backend::Values;
-use crate::terms::{Gelu, ModelDims};
+use crate::terms::ModelDims;
 
 /// The best validation loss before the first evaluation, in nanoGPT.
 const NO_LOSS: f64 = 1e9;
@@ -28,8 +28,6 @@ pub struct NanoGptState {
     /// The settings of nanoGPT's `train.py`, by its own names.
     pub config: BTreeMap<String, Value>,
     pub optimizer: AdamWState,
-    /// Writes a model with `gelu = "tanh"`, too, although nanoGPT computes `erf`.
-    pub any_gelu: bool,
 }
 
 /// The hyperparameters of AdamW.
@@ -44,12 +42,11 @@ pub struct AdamWState {
     pub weight_decay: f64,
 }
 
-/// Writes nanoGPT's checkpoint to `path`, from weights and both moments that are flat in the layout of `dims`. A file
+/// Writes nanoGPT's checkpoint, whose GELU is the exact one whatever `dims` say, to `path`, from weights and both moments that are flat in the layout of `dims`. A file
 /// that is there is replaced when the new one is complete. Nothing the size of the model is allocated.
 ///
 /// # Errors
-/// `Foreign` for a model that nanoGPT does not have; `Io` when the file cannot be written, or a device does not give
-/// the values.
+/// `Io` when the file cannot be written, or a device does not give the values; those of the files that they are read from.
 ///
 /// # Panics
 /// When a buffer is not as long as the layout of `dims`: a defect of the caller.
@@ -57,13 +54,9 @@ pub fn write_nanogpt(
     path: &Path,
     dims: &ModelDims,
     weights: &dyn Values,
-    moments: Option<(&dyn Values, &dyn Values)>,
+    moments: Option<[&dyn Values; 2]>,
     state: &NanoGptState,
 ) -> Result<(), CheckpointError> {
-    if dims.gelu == Gelu::Tanh && !state.any_gelu {
-        let path = path.to_owned();
-        return Err(ForeignError::GeluOfNanoGpt { path }.into());
-    }
     let layout = ParamLayout::new(dims);
     let mut storages = Vec::new();
     let model = model(&layout, weights, &mut storages);
@@ -104,7 +97,7 @@ fn replace(path: &Path, object: &Object, storages: &[StorageOut]) -> Result<(), 
     let moved = match written {
         Ok(()) => fs::rename(&aside, path).map_err(io("rename")),
         Err(Failure::File(error)) => Err(io("write")(error)),
-        Err(Failure::Values(error)) => Err(io(FETCH)(error)),
+        Err(Failure::Values(error)) => Err(from_io(error).unwrap_or_else(io(FETCH))),
     };
     if moved.is_err() {
         // The error at hand matters more.
@@ -146,14 +139,14 @@ fn tensor<'a>(
 /// The state dictionary of AdamW: parameters that decay are numbered first, as nanoGPT groups them.
 fn optimizer<'a>(
     layout: &ParamLayout,
-    moments: Option<(&'a dyn Values, &'a dyn Values)>,
+    moments: Option<[&'a dyn Values; 2]>,
     state: &NanoGptState,
     storages: &mut Vec<StorageOut<'a>>,
 ) -> Object {
     let (decaying, others): (Vec<&ParamSpec>, _) =
         layout.params.iter().partition(|param| param.decays());
     let mut of_params = Vec::new();
-    if let Some((m, v)) = moments {
+    if let Some([m, v]) = moments {
         assert_eq!(m.len(), layout.len, "`m` has another layout");
         assert_eq!(v.len(), layout.len, "`v` has another layout");
         for (number, param) in decaying.iter().chain(&others).enumerate() {
