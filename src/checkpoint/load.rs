@@ -20,7 +20,7 @@ use crate::terms::{FileId, ModelDims};
 /// newer checkpoint meanwhile.
 const LOOKS: u32 = 500;
 
-/// A checkpoint whose files were all held against their checksums. Its tensors stay open, so that a job that deletes it
+/// A checkpoint whose files were all held against their checksums, or nanoGPT's, which has none. Its tensors stay open, so that a job that deletes it
 /// later does no harm.
 #[derive(Debug)]
 pub struct Checkpoint {

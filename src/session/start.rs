@@ -74,7 +74,7 @@ impl Start {
         let found = match (resume, init_from) {
             (Some(Resume::From(path)), _) => open_to_resume(path)?,
             (Some(Resume::Newest), _) => find_latest_to_resume(out_dir)?,
-            (Some(Resume::Auto), init_from) => match any(find_latest_to_resume(out_dir))? {
+            (Some(Resume::Auto), init_from) => match if_any(find_latest_to_resume(out_dir))? {
                 Some(found) => found,
                 None => {
                     reporter.note("nothing to resume: a new run begins");
@@ -187,7 +187,7 @@ impl Start {
     /// # Errors
     /// [`SessionError::UntrainedInRun`], or the error of `out_dir`.
     pub fn refuse_untrained_in_run(&self, out_dir: &Path) -> Result<(), SessionError> {
-        if matches!(self, Self::Scratch) && any(find_latest_to_resume(out_dir))?.is_some() {
+        if matches!(self, Self::Scratch) && if_any(find_latest_to_resume(out_dir))?.is_some() {
             return Err(SessionError::UntrainedInRun {
                 out_dir: out_dir.to_owned(),
             });
@@ -252,11 +252,11 @@ fn tell_skipped(skipped: Vec<Skipped>, used: &Path, reporter: &mut Reporter) {
 
 /// The newest checkpoint of a folder; `None` where there are none, intact or not.
 fn newest_in(out_dir: &Path) -> Result<Option<FoundCheckpoint>, CheckpointError> {
-    any(find_latest(out_dir))
+    if_any(find_latest(out_dir))
 }
 
 /// `None` where there are no checkpoints, intact or not.
-fn any(
+fn if_any(
     found: Result<FoundCheckpoint, CheckpointError>,
 ) -> Result<Option<FoundCheckpoint>, CheckpointError> {
     match found {

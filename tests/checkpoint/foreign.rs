@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 use taper::checkpoint::{
-    CheckpointError, ForeignError, ForeignFormat, find_weights, open_pretrained,
+    CheckpointError, ForeignError, ForeignFormat, find_weights, open_pretrained, resolve_pretrained,
 };
 use taper::model::ParamLayout;
 use taper::terms::Precision;
@@ -367,4 +367,23 @@ fn one_name_finds_a_checkpoint_a_run_a_folder_and_a_model_of_the_hub() {
     let mut loaded = vec![0.0; len];
     found.pretrained.load_weights(&dims, &mut loaded).unwrap();
     assert_eq!(bits(&loaded), bits(&weights));
+}
+
+#[test]
+fn a_download_with_pytorchs_file_alone_is_found() {
+    let hub = temp_dir();
+    for file in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
+        let model = hub.path().join("models--me--old");
+        let snapshots = model.join("snapshots");
+        // One with the tokenizer alone comes first.
+        fs::create_dir_all(snapshots.join("aaa")).unwrap();
+        let snapshot = snapshots.join("abc");
+        fs::create_dir_all(&snapshot).unwrap();
+        write_config(&snapshots.join("aaa"), &reference().0, "");
+        write_config(&snapshot, &reference().0, "");
+        fs::write(snapshot.join(file), "").unwrap();
+        let found = resolve_pretrained("me/old", hub.path()).unwrap();
+        assert_eq!(found, snapshot, "{file}");
+        fs::remove_dir_all(model).unwrap();
+    }
 }

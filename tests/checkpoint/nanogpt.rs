@@ -294,7 +294,16 @@ fn parts_that_are_not_as_nanogpt_writes_them_are_told_or_refused() {
             error.to_string().contains(words),
             "`{words}` is not in {error}"
         );
-        assert!(error.hint().is_some());
+        let hint = error.hint().unwrap();
+        let is_of_the_run = matches!(
+            &error,
+            CheckpointError::Torch(error) if matches!(error.flaw, TorchFlaw::Run { .. })
+        );
+        assert_eq!(
+            hint.contains("--set train.init_from="),
+            is_of_the_run,
+            "{hint}"
+        );
     }
 }
 

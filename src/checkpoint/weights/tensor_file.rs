@@ -136,6 +136,10 @@ impl TensorFile {
         name: &str,
         (other_file, other): (&TensorFile, &str),
     ) -> Result<Option<Vec<usize>>, CheckpointError> {
+        let place = |file: &TensorFile, name| file.info(name).map(|info| (info.offset, info.dtype));
+        if std::ptr::eq(self, other_file) && place(self, name) == place(other_file, other) {
+            return Ok(None);
+        }
         let shape = self.info(name).map(|info| info.shape.clone());
         let shape = shape.unwrap_or_default();
         let mut one = self.elements(name, Limit::NONE)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::{Table as Toml, Value};
 
-use super::{EXPECTED, entry, kind, weights};
+use super::{entry, kind, weights};
 use crate::checkpoint::weights::pretrained::Pretrained;
 use crate::checkpoint::weights::tensor_file::{StoredTensor, TensorFile};
 use crate::checkpoint::weights::tensor_names::few;
@@ -30,6 +30,9 @@ const COUNTS: [(&str, &str); 2] = [
     ("optimizer", "warmup_iters"),
     ("optimizer", "lr_decay_iters"),
 ];
+
+const EXPECTED: &str = "a run of nanoGPT's `train.py`: its steps as `iter_num`, and an AdamW that decays matrices \
+    and embeddings alone";
 
 /// Parts of a run that taper goes on without.
 const NOT_CARRIED: &str = "the order of samples and the dropout masks begin anew, for the state of PyTorch's \
@@ -60,7 +63,7 @@ pub(in crate::checkpoint) fn open_run(path: &Path) -> Result<Run, CheckpointErro
     let step = step
         .and_then(View::int)
         .and_then(|step| u64::try_from(step).ok())
-        .ok_or_else(|| object(path, format!("{} as `iter_num`", kind(step))))?;
+        .ok_or_else(|| no_run(path, format!("{} as `iter_num`", kind(step))))?;
     let settings = Settings::of(root, &weights.dims, &optimizer)?;
     let updates = optimizer.updates(&layout);
     weights.told.push(format!(
@@ -105,9 +108,9 @@ pub(in crate::checkpoint) fn open_run(path: &Path) -> Result<Run, CheckpointErro
     })
 }
 
-fn object(path: &Path, found: String) -> CheckpointError {
+fn no_run(path: &Path, found: String) -> CheckpointError {
     let expected = EXPECTED;
-    TorchFlaw::Object { found, expected }.of(path).into()
+    TorchFlaw::Run { found, expected }.of(path).into()
 }
 
 /// The state dictionary of nanoGPT's AdamW: a group of the parameters that decay, and one of those that do not.
@@ -156,7 +159,7 @@ impl<'a> Optimizer<'a> {
         let expected = [decaying, layout.params.len() - decaying];
         let found: Vec<usize> = numbers.iter().map(Vec::len).collect();
         let (&[decay, rest], true) = (&groups[..], found == expected) else {
-            return Err(object(
+            return Err(no_run(
                 path,
                 format!(
                     "an optimizer with groups of {found:?} parameters, where this model's has {expected:?} (matrices, \
@@ -191,13 +194,13 @@ impl<'a> Optimizer<'a> {
         for group in self.groups {
             for switch in ["amsgrad", "maximize"] {
                 if group.get(switch).and_then(View::bool) == Some(true) {
-                    return Err(object(self.path, format!("an AdamW with `{switch}`")));
+                    return Err(no_run(self.path, format!("an AdamW with `{switch}`")));
                 }
             }
         }
         let decay = self.groups[1].get("weight_decay").and_then(View::float);
         match decay {
-            Some(decay) if decay != 0.0 => Err(object(
+            Some(decay) if decay != 0.0 => Err(no_run(
                 self.path,
                 format!("an AdamW that decays biases and layer norms by {decay}"),
             )),
@@ -217,7 +220,7 @@ impl<'a> Optimizer<'a> {
                 let name = format!("{moment}.{}", param.name);
                 let Some(tensor) = state.and_then(|state| state.get(key)) else {
                     let found = format!("an optimizer without `{key}` of `{}`", param.name);
-                    return Err(object(self.path, found));
+                    return Err(no_run(self.path, found));
                 };
                 let stored = self.saved.stored(&name, tensor)?;
                 if stored.shape != param.shape {

@@ -46,6 +46,12 @@ pub enum TorchFlaw {
         found: String,
         expected: &'static str,
     },
+    /// Weights that can be used, of a run that cannot be gone on with.
+    #[error("it holds {found}, expected {expected}")]
+    Run {
+        found: String,
+        expected: &'static str,
+    },
 }
 
 impl TorchFlaw {
@@ -83,6 +89,9 @@ impl TorchError {
             TorchFlaw::Tensor { .. } => again(
                 "{name: tensor.contiguous().float() for name, tensor in state_dict.items()}",
             ),
+            TorchFlaw::Run { .. } => {
+                format!("start another run from its weights: `--set train.init_from={path}`")
+            }
             TorchFlaw::Object { .. } => "name nanoGPT's `ckpt.pt`, or the folder of a Hugging Face model with its \
                  `config.json` and its weights"
                 .into(),
