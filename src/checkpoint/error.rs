@@ -265,8 +265,8 @@ impl CheckpointError {
                 "resume with the version of taper that wrote the checkpoint".into()
             }
             Self::PretrainedNotFound { name, .. } if is_file_of_weights(Path::new(name)) => {
-                "check the path; taper reads folders with `config.json` and `model.safetensors`, and says of a file that \
-                 is there how to convert it"
+                "check the path; taper reads folders with `config.json` and `model.safetensors` and models of llm.c, and \
+                 says of another file that is there how to convert it"
                     .into()
             }
             Self::PretrainedNotFound { name, .. } if may_be_on_the_hub(name) => format!(

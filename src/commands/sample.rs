@@ -23,7 +23,7 @@ use crate::units::parse_bytes;
 /// Generate text from a checkpoint
 #[derive(Clone, Debug, clap::Args)]
 pub struct SampleArgs {
-    /// A checkpoint, a run's folder (its newest checkpoint), a Hugging Face GPT-2, or a model of the hub's cache
+    /// A checkpoint, a run's folder (its newest checkpoint), a Hugging Face GPT-2, a .bin of llm.c, or a model of the hub's cache
     #[arg(long, value_name = "FOLDER")]
     pub checkpoint: String,
     /// The text to continue, special tokens in it included; `FILE:PATH` reads it from a file [default: a line feed]
