@@ -280,8 +280,8 @@ impl CheckpointError {
                 "resume with the version of taper that wrote the checkpoint".into()
             }
             Self::PretrainedNotFound { name, .. } if is_file_of_weights(Path::new(name)) => {
-                "check the path; taper reads nanoGPT's `ckpt.pt`, and folders with `config.json` and `model.safetensors` or \
-                 `pytorch_model.bin`"
+                "check the path; taper reads nanoGPT's `ckpt.pt`, models of llm.c, and folders with `config.json` and \
+                 `model.safetensors` or `pytorch_model.bin`"
                     .into()
             }
             Self::PretrainedNotFound { name, .. } if is_in_a_folder(name) => {

@@ -138,9 +138,14 @@ pub fn open(path: &Path) -> Result<FoundCheckpoint, CheckpointError> {
             "it is a file",
             match format_of(path) {
                 ForeignFormat::LlmC => format!(
-                    "start from its weights: `--set train.init_from={}`; llm.c's optimizer state is not taken over",
+                    "start from its weights: `--set train.init_from={}`; the optimizer's state of llm.c is not taken over",
                     path.display()
                 ),
+                ForeignFormat::LlmCState => {
+                    "the optimizer's state of llm.c is not taken over: start from the weights in the model's file, with \
+                     `--set train.init_from=FILE`"
+                        .into()
+                }
                 _ => "name the folder that holds it, or nanoGPT's `ckpt.pt`".into(),
             },
         ));

@@ -27,8 +27,8 @@ use crate::units::parse_bytes;
 /// Generate text from a checkpoint
 #[derive(Clone, Debug, clap::Args)]
 pub struct SampleArgs {
-    /// A checkpoint, a run's folder (its newest checkpoint), nanoGPT's `ckpt.pt`, a Hugging Face GPT-2, or a model of the
-    /// hub (`gpt2`, `owner/model`), which is downloaded if it is not in its cache
+    /// A checkpoint, a run's folder (its newest checkpoint), nanoGPT's `ckpt.pt`, a Hugging Face GPT-2, a .bin of llm.c, or
+    /// a model of the hub (`gpt2`, `owner/model`), which is downloaded if it is not in its cache
     #[arg(long, value_name = "FOLDER")]
     pub checkpoint: String,
     /// The text to continue, special tokens in it included; `FILE:PATH` reads it from a file [default: a line feed]

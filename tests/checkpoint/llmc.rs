@@ -295,6 +295,9 @@ fn other_files_of_llm_c_are_told_by_their_first_integers() {
         let error = refused(&path);
         assert!(error.to_string().contains(what), "{error}");
         assert!(error.hint().unwrap().contains(next), "{error}");
+        let resumed = open(&path).unwrap_err().hint().unwrap();
+        let is_known = what.contains("state") || what.contains("version");
+        assert_eq!(resumed.contains("is not taken over"), is_known, "{resumed}");
     }
     // A folder has more than one file of weights, and `--resume` needs what no model file has.
     let name = "model_00000250.bin";

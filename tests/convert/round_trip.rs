@@ -6,6 +6,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
+use taper::tokenizer::Tokenizer;
 use tempfile::tempdir;
 
 use super::process::{checkpoint, taper, tiny};
@@ -56,6 +57,39 @@ fn weights_come_back_from_llm_c_bit_for_bit() {
     assert_eq!(back["vocab_size"], VOCAB_SIZE);
     assert_eq!(back["resid_pdrop"], 0.0);
     assert_eq!(names_in(path), ["back", "gpt2.bin", "model"]);
+}
+
+#[test]
+fn a_model_of_llm_c_is_sampled_with_the_tokenizer_beside_it() {
+    let folder = tempdir().unwrap();
+    let path = folder.path();
+    write_model(&path.join("model"));
+    let characters: Vec<char> = (0..VOCAB_SIZE as u8).map(|i| char::from(i + 28)).collect();
+    let tokenizer = Tokenizer::char(&characters).unwrap();
+    tokenizer.save(&path.join("model")).unwrap();
+    fs::create_dir(path.join("llmc")).unwrap();
+    convert(path, &["model", "--to", "llmc", "llmc/gpt2.bin"]).succeeded();
+    let sample = |checkpoint: &str| {
+        let arguments = [
+            "sample",
+            "--prompt",
+            "abc",
+            "--max-new-tokens",
+            "9",
+            "--checkpoint",
+        ];
+        taper(path, &[&arguments[..], &[checkpoint]].concat())
+    };
+    let words = [
+        "`llmc` has no tokenizer.json",
+        "copy the `tokenizer.json`",
+        "into `llmc`",
+    ];
+    sample("llmc/gpt2.bin").refused(&words);
+    tokenizer.save(&path.join("llmc")).unwrap();
+    let text = sample("llmc/gpt2.bin").succeeded().stdout;
+    assert_eq!(text, sample("model").succeeded().stdout);
+    assert!(text.starts_with("abc"), "{text}");
 }
 
 #[test]
