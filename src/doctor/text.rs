@@ -26,6 +26,8 @@ pub(super) fn render(report: &Report) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {label:LABEL_WIDTH$}{status}{}", finding.text);
         if let Some(suggestion) = &finding.suggestion {
+            let indented = format!("\n  {:LABEL_WIDTH$}", "");
+            let suggestion = suggestion.replace('\n', &indented);
             let _ = writeln!(text, "  {:LABEL_WIDTH$}hint: {suggestion}", "");
         }
     }
