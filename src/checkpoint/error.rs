@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::export::ExportError;
-use super::weights::foreign::{ForeignError, ForeignFormat, format_of};
+use super::weights::foreign::ForeignError;
+use super::weights::model_name::where_weights_are;
 use super::weights::torch::TorchError;
 use super::{FETCH, MODEL};
 use crate::faults::Site;
-use crate::hub::{HubError, Repository};
+use crate::hub::HubError;
 use crate::memory::OutOfMemory;
 
 /// Failure to write, read or use a checkpoint or a pretrained model.
@@ -279,19 +280,7 @@ impl CheckpointError {
             Self::StoredConfig { .. } => {
                 "resume with the version of taper that wrote the checkpoint".into()
             }
-            Self::PretrainedNotFound { name, .. } if is_file_of_weights(Path::new(name)) => {
-                "check the path; taper reads nanoGPT's `ckpt.pt`, models of llm.c, and folders with `config.json` and \
-                 `model.safetensors` or `pytorch_model.bin`"
-                    .into()
-            }
-            Self::PretrainedNotFound { name, .. } if is_in_a_folder(name) => {
-                "check the path: its first part is a folder here, so that it is taken for no name of the hub".into()
-            }
-            Self::PretrainedNotFound { name, .. } if may_be_on_the_hub(name) => format!(
-                "`taper train` and `taper sample` download it, as does `hf download {} config.json model.safetensors`; or \
-                 name a folder that holds both files",
-                hub_name(name)
-            ),
+            Self::PretrainedNotFound { name, .. } => where_weights_are(name),
             Self::Download { name, source } => match (&**source, source.hint()) {
                 (HubError::NoRepository { .. }, Some(hint)) => {
                     format!("{hint}; if `{name}` is a folder, check its path")
@@ -301,11 +290,6 @@ impl CheckpointError {
             Self::NoModel { .. } => "use a repository with a GPT-2 in Hugging Face's layout: `config.json`, and \
                  `model.safetensors` or `pytorch_model.bin`"
                 .into(),
-            Self::PretrainedNotFound { .. } => {
-                "name a run's folder, a checkpoint, a folder with `config.json` and `model.safetensors`, or a model of \
-                 the hub as `owner/model`"
-                    .into()
-            }
             Self::UnsupportedModel { path, key, .. } => format!(
                 "taper runs GPT-2 as OpenAI published it: correct `{key}` in `{}` if it is wrong there, or use other weights",
                 path.display()
@@ -370,38 +354,6 @@ impl Display for Difference {
 
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
-}
-
-fn is_file_of_weights(path: &Path) -> bool {
-    format_of(path) != ForeignFormat::Unknown
-}
-
-/// Whether `name` may be that of a model on the hub: `owner/model`, or one of the first models, which have no owner. A
-/// file's name is none.
-pub(super) fn may_be_on_the_hub(name: &str) -> bool {
-    let is_file = format_of(Path::new(name)) != ForeignFormat::Unknown
-        || [".json", ".toml", ".txt", ".py"]
-            .iter()
-            .any(|end| name.ends_with(end));
-    !is_file && (Repository::is_name(name) || OPENAI_MODELS.contains(&name))
-}
-
-/// Whether a folder is there that `name` would be in.
-pub(super) fn is_in_a_folder(name: &str) -> bool {
-    let parent = Path::new(name).parent();
-    parent.is_some_and(|parent| parent != Path::new("") && parent.is_dir())
-}
-
-/// OpenAI's models. The hub keeps them under `openai-community`.
-const OPENAI_MODELS: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
-
-/// The name on the hub: `openai-community/gpt2`, with OpenAI's own weights, for `gpt2`.
-pub(super) fn hub_name(name: &str) -> String {
-    if name.contains('/') {
-        name.to_owned()
-    } else {
-        format!("openai-community/{name}")
-    }
 }
 
 /// The ways on when the dataset is not the one that a checkpoint was trained on.

@@ -12,6 +12,7 @@
 //! The environment is read in one place, [`Hub::from_environment`]; the formats are those of huggingface_hub
 //! (`docs/source/en/guides/manage-cache.md`, `package_reference/environment_variables.md` there).
 
+mod attempt;
 mod cache;
 mod dataset;
 mod download;

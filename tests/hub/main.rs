@@ -2,6 +2,7 @@
 //! verbs that download.
 
 mod client;
+mod datasets;
 #[path = "../gpt2_folder/mod.rs"]
 mod gpt2_folder;
 #[path = "../process/mod.rs"]
@@ -10,6 +11,7 @@ mod process;
 mod server;
 mod trouble;
 mod verbs;
+mod weights;
 
 use std::path::Path;
 use std::sync::Mutex;

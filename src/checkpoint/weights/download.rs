@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::gpt2_config;
+use super::model_name::{hub_name, is_in_a_folder, may_be_on_the_hub};
 use super::pretrained::{INDEX, PYTORCH, PYTORCH_INDEX};
-use crate::checkpoint::error::{hub_name, is_in_a_folder, may_be_on_the_hub};
 use crate::checkpoint::{CheckpointError, FoundWeights, MODEL, MODEL_CONFIG, find_weights};
 use crate::hub::{Hub, HubError, Listing, Repository, RepositoryKind, Watch, cache_folder};
 use crate::terms::{FileError, read_text};

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::foreign::{ForeignError, weights_of_others};
+use super::model_name::hub_name;
 use super::pretrained::{INDEX, PYTORCH, PYTORCH_INDEX};
-use crate::checkpoint::error::hub_name;
 use crate::checkpoint::{CheckpointError, MODEL, MODEL_CONFIG};
 use crate::terms::read_text;
 

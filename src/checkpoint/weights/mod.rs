@@ -11,6 +11,7 @@ pub(in crate::checkpoint) mod gpt2_config;
 pub(in crate::checkpoint) mod hub;
 pub(in crate::checkpoint) mod huggingface;
 pub(in crate::checkpoint) mod llmc;
+pub(in crate::checkpoint) mod model_name;
 pub(in crate::checkpoint) mod nanogpt;
 pub(in crate::checkpoint) mod pretrained;
 pub(in crate::checkpoint) mod safetensors;
