@@ -174,12 +174,13 @@ fn errors_of_the_server_pass_or_end_the_download_after_every_try() {
 #[test]
 fn the_pause_that_the_server_asks_for_takes_the_place_of_the_schedule() {
     let limited = |seconds: &'static str| {
-        serve(
-            move |request, answer| match request.path.contains("/revision/") {
-                true if request.earlier == 0 => Answer::status(429).header("Retry-After", seconds),
-                _ => answer,
-            },
-        )
+        serve(move |request, answer| {
+            if request.path.contains("/revision/") && request.earlier == 0 {
+                Answer::status(429).header("Retry-After", seconds)
+            } else {
+                answer
+            }
+        })
     };
     let cache = tempdir().unwrap();
     let server = limited("0");

@@ -39,7 +39,7 @@ fn training() -> TempDir {
     folder
 }
 
-fn train<'a>(init_from: &'a str) -> Vec<&'a str> {
+fn train(init_from: &str) -> Vec<&str> {
     vec!["train", "--config", "tune.toml", "--set", init_from]
 }
 
