@@ -224,6 +224,10 @@ impl Asked<'_> {
                 .any(|pattern| pattern.matches_with(path, options))
         };
         let paths = preferred(files.iter().map(String::as_str).filter(matches));
+        // In a format that is not read, or by a pattern of another kind: the conversion may have it.
+        if paths.is_empty() {
+            return Ok(None);
+        }
         let subset = (configs.len() > 1 || self.subset.is_some()).then(|| subset.to_owned());
         self.some(paths, subset, other_splits).map(Some)
     }

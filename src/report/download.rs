@@ -82,8 +82,9 @@ impl Watch for DownloadProgress<'_> {
             let bar = ProgressBar::new(total).with_style(style);
             bar.with_position(done)
         });
-        // What was there does not count in the rate.
+        // The bar takes note of what was there, which does not count in the rate.
         if let Some(bar) = &bar {
+            bar.tick();
             bar.reset_eta();
         }
         *self.state() = Some(State {

@@ -85,6 +85,11 @@ fn a_card_may_name_paths_in_every_form() {
     let found = find(&splits, None, "train").unwrap().unwrap();
     assert_eq!(found.paths, ["a.jsonl", "sub/c.jsonl"]);
     assert_eq!(found.other_splits, ["test"]);
+    let tables = listing(
+        &["a.csv"],
+        json!({"configs": [{"config_name": "x", "data_files": "*.csv"}]}),
+    );
+    assert_eq!(find(&tables, None, "train").unwrap(), None);
     let several = listing(
         &files,
         json!({"configs": [
