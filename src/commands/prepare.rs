@@ -1,4 +1,4 @@
-//! `taper prepare`: text to token files.
+//! `taper prepare`: text and tables to token files.
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -8,18 +8,24 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, Progres
 
 use crate::commands::path_argument;
 use crate::config::Config;
-use crate::data::prepare::{ExpectedText, PrepareRequest, Prepared, fetch, prepare};
+use crate::data::prepare::{
+    ExpectedText, Note, PrepareRequest, Prepared, RequestedFile, fetch, find_inputs, prepare,
+};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::report::say;
 use crate::terms::shell_word;
 use crate::tokenizer::TokenizerKind;
 
-/// Make token files (train.bin, val.bin) from text
+/// Make token files (train.bin, val.bin) from text, JSON lines or Parquet
+///
+/// Killed or interrupted, the same command goes on where it stopped. Compressed files are unpacked again up to that place,
+/// text and tables are not read again.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PrepareArgs {
-    /// `shakespeare_char` or `shakespeare` (downloaded), or files: UTF-8 text, or .jsonl (or .json) with
-    /// one document per line
+    /// `shakespeare_char` or `shakespeare` (downloaded), or files, patterns and folders: UTF-8 text
+    /// (a document per file), .jsonl or .json (a document per line), each also as .gz or .zst; .parquet
+    /// (a document per row)
     #[arg(required = true, value_name = "DATASET|FILE", value_parser = path_argument())]
     pub inputs: Vec<PathBuf>,
     /// How to encode files [default: gpt2]
@@ -28,14 +34,14 @@ pub struct PrepareArgs {
     /// The folder to write to; a dataset in it is replaced [default for a dataset: data/DATASET]
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub out: Option<PathBuf>,
-    /// A local copy of the dataset's text, instead of the download
-    #[arg(long, value_name = "FILE", value_parser = path_argument())]
-    pub from: Option<PathBuf>,
+    /// Local copies of the dataset's files, instead of the download: files, patterns or a folder
+    #[arg(long, value_name = "FILE", num_args = 1.., value_parser = path_argument())]
+    pub from: Vec<PathBuf>,
     /// The part that becomes val.bin: of the characters of a single text, else of the documents,
     /// however long each is
     #[arg(long, default_value_t = 0.1, value_name = "FRACTION")]
     pub val_fraction: f64,
-    /// The field of a .jsonl line that holds the text
+    /// The field of a .jsonl line, or the column of a .parquet table, that holds the text
     #[arg(long, default_value = "text", value_name = "NAME")]
     pub field: String,
     /// Show no progress and no summary, only notes on what was guessed, changed or replaced
@@ -44,11 +50,11 @@ pub struct PrepareArgs {
 }
 
 pub fn run(args: PrepareArgs) -> Result<()> {
-    let request = resolve(&args)?;
+    let (request, found) = resolve(&args)?;
     let progress = progress_bar(args.quiet);
     let interrupt = Interrupt::install()?;
     let prepared = prepare(&request, &progress, interrupt.flag())?;
-    for note in &prepared.notes {
+    for note in found.iter().chain(&prepared.notes) {
         say(format_args!("note: {note}"));
     }
     if !args.quiet {
@@ -57,8 +63,8 @@ pub fn run(args: PrepareArgs) -> Result<()> {
     Ok(())
 }
 
-/// Turns the arguments into a request. The text of a dataset is downloaded if needed.
-fn resolve(args: &PrepareArgs) -> Result<PrepareRequest> {
+/// Turns the arguments into a request, and notes on how. The text of a dataset is downloaded if needed.
+fn resolve(args: &PrepareArgs) -> Result<(PrepareRequest, Vec<Note>)> {
     if !(args.val_fraction > 0.0 && args.val_fraction < 1.0) {
         return Err(usage(
             format!(
@@ -69,7 +75,7 @@ fn resolve(args: &PrepareArgs) -> Result<PrepareRequest> {
         ));
     }
     match args.inputs.iter().find_map(|input| dataset(input)) {
-        Some((dataset, kind)) => resolve_dataset(args, dataset, kind),
+        Some((dataset, kind)) => Ok((resolve_dataset(args, dataset, kind)?, vec![])),
         None => resolve_files(args),
     }
 }
@@ -108,22 +114,32 @@ fn resolve_dataset(
         .out
         .clone()
         .unwrap_or_else(|| Path::new("data").join(dataset));
-    let text = match &args.from {
-        Some(text) => text.clone(),
-        None => fetch(dataset, &out)?,
+    let text = match &find_inputs(&args.from)?.files[..] {
+        [] => fetch(dataset, &out)?,
+        [text] => text.clone(),
+        more => {
+            return Err(usage(
+                format!(
+                    "`{dataset}` is one text, and `--from` gives {} files",
+                    more.len()
+                ),
+                format!("run `taper prepare {dataset} --from FILE`"),
+            ));
+        }
     };
     Ok(PrepareRequest {
-        files: vec![text],
+        files: vec![RequestedFile::from(text)],
         field: args.field.clone(),
         tokenizer: kind,
         out,
         val_fraction: args.val_fraction,
         expected: Some(ExpectedText::shakespeare(dataset)),
+        origin: None,
     })
 }
 
-fn resolve_files(args: &PrepareArgs) -> Result<PrepareRequest> {
-    if args.from.is_some() {
+fn resolve_files(args: &PrepareArgs) -> Result<(PrepareRequest, Vec<Note>)> {
+    if !args.from.is_empty() {
         return Err(usage(
             "`--from` gives the text of a dataset, but files were named".into(),
             "leave out `--from`, or run `taper prepare shakespeare_char --from FILE`",
@@ -135,14 +151,17 @@ fn resolve_files(args: &PrepareArgs) -> Result<PrepareRequest> {
             "name one, such as `--out data/mytext`",
         ));
     };
-    Ok(PrepareRequest {
-        files: args.inputs.clone(),
+    let found = find_inputs(&args.inputs)?;
+    let request = PrepareRequest {
+        files: found.files.into_iter().map(RequestedFile::from).collect(),
         field: args.field.clone(),
         tokenizer: args.tokenizer.unwrap_or(TokenizerKind::Gpt2),
         out,
         val_fraction: args.val_fraction,
         expected: None,
-    })
+        origin: None,
+    };
+    Ok((request, found.notes))
 }
 
 fn usage(what: String, hint: impl Into<String>) -> Error {

@@ -11,8 +11,9 @@ use serde_json::Value;
 /// # Panics
 /// When TAPER_PYTHON is not set, the program fails, or it prints something else.
 pub fn python<A: AsRef<OsStr>>(folder: &Path, program: &str, arguments: &[A]) -> Value {
-    let python = std::env::var_os("TAPER_PYTHON")
-        .expect("set TAPER_PYTHON=\"$(scripts/python_peers)\", a Python with PyTorch and transformers");
+    let python = std::env::var_os("TAPER_PYTHON").expect(
+        "set TAPER_PYTHON=\"$(scripts/python_peers)\", a Python with PyTorch and transformers",
+    );
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exchange");
     let output = Command::new(python)
         .arg(place.join(program))

@@ -20,7 +20,7 @@ use clap::Parser;
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 use taper::commands::prepare::{PrepareArgs, run};
-use taper::data::prepare::{PrepareError, PrepareRequest, Prepared, prepare};
+use taper::data::prepare::{PrepareError, PrepareRequest, Prepared, RequestedFile, prepare};
 use taper::error::Error;
 use taper::tokenizer::TokenizerKind;
 use tempfile::TempDir;
@@ -73,12 +73,13 @@ fn file_names(folder: &Path) -> Vec<String> {
 
 fn request(files: &[PathBuf], tokenizer: TokenizerKind, out: &Path) -> PrepareRequest {
     PrepareRequest {
-        files: files.to_vec(),
+        files: files.iter().cloned().map(RequestedFile::from).collect(),
         field: "text".into(),
         tokenizer,
         out: out.to_owned(),
         val_fraction: 0.1,
         expected: None,
+        origin: None,
     }
 }
 
