@@ -2,6 +2,7 @@
 //!
 //! They need Python: `TAPER_PYTHON="$(scripts/python_peers)" cargo test --release --test exchange -- --ignored`.
 
+mod parquet;
 #[path = "../process/mod.rs"]
 mod process;
 mod python;

@@ -4,12 +4,16 @@ mod command;
 mod documents;
 mod encodings;
 mod failures;
+mod inputs;
 mod json_lines;
+mod packed;
 #[path = "../process/mod.rs"]
 #[allow(dead_code)]
 mod process;
 mod replacing;
+mod resume;
 mod shakespeare;
+mod tables;
 mod text;
 
 use std::fs;

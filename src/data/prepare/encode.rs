@@ -17,7 +17,7 @@ use super::input::InputFile;
 use super::journal::{Journal, Progress};
 use super::packed::{hex, sha256};
 use super::pipeline::in_order;
-use super::staging::change;
+use super::staging::{change, sync_file};
 use super::survey::Counts;
 use crate::data::Split;
 use crate::tokenizer::{Encoder, Tokenizer, last_boundary};
@@ -325,10 +325,9 @@ impl SplitFiles {
     }
 
     fn sync(&self) -> Result<(), PrepareError> {
-        self.0.iter().try_for_each(|one| {
-            let synced = change(|| one.file.sync_data());
-            synced.map_err(PrepareError::io("write", &one.path))
-        })
+        self.0
+            .iter()
+            .try_for_each(|one| sync_file(&one.file).map_err(PrepareError::io("write", &one.path)))
     }
 
     /// The number of tokens in each file, and its checksum; both must have some.

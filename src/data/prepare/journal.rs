@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blocks::Position;
 use super::input::InputFile;
-use super::staging::{JOURNAL_FILE, NEW_JOURNAL_FILE, change};
+use super::staging::{JOURNAL_FILE, NEW_JOURNAL_FILE, change, sync_file};
 use super::survey::{Counts, Surveyed};
 use super::{PrepareError, PrepareRequest};
 use crate::tokenizer::TokenizerKind;
@@ -254,12 +254,9 @@ impl Journal {
         }
         // The old one stays whole until the new one is.
         let new = folder.join(NEW_JOURNAL_FILE);
-        change(|| {
-            let mut file = File::create(&new)?;
-            file.write_all(&lines.concat())?;
-            file.sync_all()
-        })
-        .map_err(fault())?;
+        let mut file = change(|| File::create(&new)).map_err(fault())?;
+        change(|| file.write_all(&lines.concat())).map_err(fault())?;
+        sync_file(&file).map_err(fault())?;
         change(|| std::fs::rename(&new, &path)).map_err(fault())?;
         let file = OpenOptions::new().append(true).open(&path);
         Ok(Journal {
@@ -282,8 +279,7 @@ impl Journal {
     pub(super) fn progress(&mut self, progress: Progress) -> Result<(), PrepareError> {
         self.has_work |= progress.bytes != [0; 2];
         self.append(&Record::Progress(progress))?;
-        let synced = change(|| self.file.sync_data());
-        synced.map_err(PrepareError::io("write", &self.path))
+        sync_file(&self.file).map_err(PrepareError::io("write", &self.path))
     }
 
     fn append(&mut self, record: &Record) -> Result<(), PrepareError> {

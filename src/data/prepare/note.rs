@@ -127,6 +127,9 @@ impl fmt::Display for Note {
                 folder.display(),
                 shown(files)
             ),
+            Note::Resumed { documents: 0, .. } => f.write_str(
+                "went on with what an earlier `prepare` had done: the first pass over its input",
+            ),
             Note::Resumed { documents, tokens } => write!(
                 f,
                 "went on with what an earlier `prepare` had done: {} documents, {} tokens",

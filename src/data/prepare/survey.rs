@@ -146,10 +146,6 @@ impl Characters {
         self.0[c as usize / 64] |= 1 << (c as usize % 64);
     }
 
-    fn contains(&self, c: char) -> bool {
-        self.0[c as usize / 64] >> (c as usize % 64) & 1 == 1
-    }
-
     pub(super) fn union(&mut self, other: &Characters) {
         for (bits, more) in self.0.iter_mut().zip(&other.0) {
             *bits |= more;
@@ -158,7 +154,12 @@ impl Characters {
 
     /// The characters in nanoGPT's order, which is sorted.
     pub(super) fn sorted(&self) -> Vec<char> {
-        ('\0'..=char::MAX).filter(|&c| self.contains(c)).collect()
+        let filled = (0..).zip(&self.0).filter(|(_, bits)| **bits != 0);
+        let characters = filled.flat_map(|(word, bits)| {
+            let there = (0..64).filter(move |bit| bits >> bit & 1 == 1);
+            there.filter_map(move |bit| char::from_u32(word * 64 + bit))
+        });
+        characters.collect()
     }
 }
 

@@ -76,14 +76,14 @@ impl Pages {
                 .map_err(|error| damaged(&format!("a page has no readable header ({error})")))?;
             let start = self.at + compact.bytes;
             self.at = start.saturating_add(header.compressed);
-            if self.at > self.end {
-                return Err(damaged("a page is longer than its column"));
-            }
             let largest = header.compressed.max(header.uncompressed);
             if largest > LARGEST_PAGE_BYTES {
                 return Err(damaged(&format!(
                     "a page has {largest} bytes; the largest that is read has {LARGEST_PAGE_BYTES}"
                 )));
+            }
+            if self.at > self.end {
+                return Err(damaged("a page is longer than its column"));
             }
             if header.kind == INDEX_PAGE {
                 continue;
