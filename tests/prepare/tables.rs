@@ -10,7 +10,7 @@ use parquet::data_type::ByteArray;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use taper::data::prepare::{Lines, Note, PrepareError, PrepareRequest};
+use taper::data::prepare::{Lines, Note, Origin, PrepareError, PrepareRequest, RequestedFile};
 use taper::tokenizer::{Tokenizer, TokenizerKind};
 use tempfile::TempDir;
 
@@ -120,7 +120,7 @@ fn ids_and_split_are_those_of_the_same_documents_in_json_lines() {
             .set_writer_version(version)
             .set_dictionary_enabled(encoding.is_none());
         let properties = match encoding {
-            Some(encoding) => properties.set_encoding(encoding),
+            Some(encoding) => properties.set_column_encoding("text".into(), encoding),
             None => properties,
         };
         let path = folder.path().join("a.parquet");
@@ -185,6 +185,37 @@ fn the_manifest_has_column_checksums_and_sources() {
     assert_eq!(meta["train_sha256"], sha256(&out.join("train.bin")));
     assert_eq!(meta["val_sha256"], sha256(&out.join("val.bin")));
     assert_eq!(meta["sources"][0]["sha256"], sha256(&path));
+}
+
+/// A checksum that the request has is believed: the file is not read for it.
+#[test]
+fn the_manifest_has_the_origin_and_the_checksums_that_were_given() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("out");
+    let path = folder.path().join("a.parquet");
+    table(&path, &bytes(&documents()), 64, plainly());
+    let origin = Origin {
+        repository: "someone/texts".into(),
+        revision: "0123abcd".into(),
+        subset: None,
+        split: "train".into(),
+    };
+    let request = PrepareRequest {
+        files: vec![RequestedFile {
+            path,
+            sha256: Some("of the hub".into()),
+        }],
+        origin: Some(origin),
+        ..request(&[], TokenizerKind::Gpt2, &out)
+    };
+    make(&request).unwrap();
+    let meta = fs::read(out.join("meta.json")).unwrap();
+    let meta: serde_json::Value = serde_json::from_slice(&meta).unwrap();
+    assert_eq!(meta["sources"][0]["sha256"], "of the hub");
+    let expected = serde_json::json!({
+        "repository": "someone/texts", "revision": "0123abcd", "subset": null, "split": "train",
+    });
+    assert_eq!(meta["origin"], expected);
 }
 
 #[test]

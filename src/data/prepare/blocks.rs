@@ -154,7 +154,10 @@ impl<'a> Blocks<'a> {
         let open = match self.open.take() {
             Some(open) => open,
             None => match &source.table {
-                Some(table) => Open::Table(table.rows(&source.path, self.next.at)?),
+                Some(table) => {
+                    self.progress.inc(share(source, self.next.at));
+                    Open::Table(table.rows(&source.path, self.next.at)?)
+                }
                 None => {
                     let text = OpenText::begin(source, self.next.at, self.middle)?;
                     self.progress.inc(text.bytes_read());
@@ -226,12 +229,10 @@ impl<'a> Blocks<'a> {
                 bytes.len()
             }));
         }
-        let total = source.table.as_ref().map_or(0, |table| table.rows).max(1);
-        let share =
-            |rows: u64| (source.bytes as u128 * u128::from(rows) / u128::from(total)) as u64;
         self.next.at += ends.len() as u64;
         self.next.documents += ends.len() as u64;
-        self.progress.inc(share(self.next.at) - share(start.at));
+        self.progress
+            .inc(share(source, self.next.at) - share(source, start.at));
         if is_last {
             self.next_file();
         } else {
@@ -250,6 +251,12 @@ impl<'a> Blocks<'a> {
             }),
         })
     }
+}
+
+/// Bytes of a table that its first `rows` rows stand for, of which one column is read.
+fn share(source: &InputFile, rows: u64) -> u64 {
+    let total = source.table.as_ref().map_or(0, |table| table.rows).max(1);
+    (u128::from(source.bytes) * u128::from(rows) / u128::from(total)) as u64
 }
 
 impl Iterator for Blocks<'_> {

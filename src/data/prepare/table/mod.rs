@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use parquet::basic::{ConvertedType, LogicalType, Type};
+use parquet::basic::{Compression, ConvertedType, LogicalType, Type};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
@@ -46,9 +46,9 @@ impl Table {
             .try_fold(0_u64, |rows, group| {
                 rows.checked_add(u64::try_from(group.num_rows()).ok()?)
             })
-            .filter(|rows| *rows <= u64::from(u32::MAX) * 4096)
             .ok_or_else(|| damaged(path, "its number of rows makes no sense".into()))?;
         let column = column(&metadata, path, field)?;
+        check_compression(&metadata, path, column)?;
         Ok(Table {
             metadata: Arc::new(metadata),
             column,
@@ -111,6 +111,26 @@ fn check_ends(file: &mut File, path: &Path) -> Result<(), PrepareError> {
         return Err(damaged(path, what));
     }
     Ok(())
+}
+
+/// Refuses compressions that are rare in tables of text, and that the crate is built without.
+fn check_compression(
+    metadata: &ParquetMetaData,
+    path: &Path,
+    column: usize,
+) -> Result<(), PrepareError> {
+    use Compression::{GZIP, SNAPPY, UNCOMPRESSED, ZSTD};
+    let groups = metadata.row_groups().iter();
+    let chunks = groups.filter_map(|group| group.columns().get(column));
+    let mut compressions = chunks.map(|chunk| chunk.compression());
+    let is_read = |one: &Compression| matches!(one, UNCOMPRESSED | SNAPPY | GZIP(_) | ZSTD(_));
+    match compressions.find(|one| !is_read(one)) {
+        None => Ok(()),
+        Some(other) => {
+            let what = format!("{other} compresses it; expected SNAPPY, GZIP, ZSTD or nothing");
+            Err(damaged(path, what))
+        }
+    }
 }
 
 /// The place of the column `field` among the leaves of the schema.
