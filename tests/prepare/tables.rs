@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use parquet::basic::{Compression, Encoding, GzipLevel, ZstdLevel};
@@ -125,7 +126,7 @@ fn ids_and_split_are_those_of_the_same_documents_in_json_lines() {
         };
         let path = folder.path().join("a.parquet");
         table(&path, &bytes(&documents), 64, properties.build());
-        let made = make(&request(&[path.clone()], TokenizerKind::Gpt2, &out)).unwrap();
+        let made = make(&request(from_ref(&path), TokenizerKind::Gpt2, &out)).unwrap();
         assert!(
             splits(&out) == (train.clone(), val.clone()),
             "{compression} {encoding:?}"
@@ -165,7 +166,7 @@ fn documents_are_numbered_over_all_files() {
             make(&request).unwrap();
             splits(&out)
         };
-        let expected = made(&[all.clone()], "all");
+        let expected = made(from_ref(&all), "all");
         let files = [first.clone(), second.clone(), third.clone()];
         assert_eq!(made(&files, "several"), expected);
     }
@@ -177,7 +178,7 @@ fn the_manifest_has_column_checksums_and_sources() {
     let out = folder.path().join("out");
     let path = folder.path().join("a.parquet");
     table(&path, &bytes(&documents()), 64, plainly());
-    make(&request(&[path.clone()], TokenizerKind::Gpt2, &out)).unwrap();
+    make(&request(from_ref(&path), TokenizerKind::Gpt2, &out)).unwrap();
     let meta = fs::read(out.join("meta.json")).unwrap();
     let meta: serde_json::Value = serde_json::from_slice(&meta).unwrap();
     assert_eq!(meta["format"], 2);
@@ -246,7 +247,7 @@ fn columns_that_are_no_text_are_refused_with_what_there_is() {
     for (field, expected, advice) in cases {
         let request = PrepareRequest {
             field: field.into(),
-            ..request(&[path.clone()], TokenizerKind::Gpt2, &out)
+            ..request(from_ref(&path), TokenizerKind::Gpt2, &out)
         };
         let error = make(&request).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
@@ -261,7 +262,7 @@ fn damaged_tables_are_named_and_leave_nothing() {
     let out = folder.path().join("out");
     let path = folder.path().join("a.parquet");
     let refused = |expected: &str| {
-        let error = make(&request(&[path.clone()], TokenizerKind::Gpt2, &out)).unwrap_err();
+        let error = make(&request(from_ref(&path), TokenizerKind::Gpt2, &out)).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         assert!(error.to_string().contains("a.parquet"), "{error}");
         assert!(!out.exists());

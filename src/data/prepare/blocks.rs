@@ -100,7 +100,7 @@ pub(super) struct Blocks<'a> {
 
 enum Open {
     Text(OpenText),
-    Table(Rows),
+    Table(Box<Rows>),
 }
 
 impl<'a> Blocks<'a> {
@@ -156,7 +156,7 @@ impl<'a> Blocks<'a> {
             None => match &source.table {
                 Some(table) => {
                     self.progress.inc(share(source, self.next.at));
-                    Open::Table(table.rows(&source.path, self.next.at)?)
+                    Open::Table(Box::new(table.rows(&source.path, self.next.at)?))
                 }
                 None => {
                     let text = OpenText::begin(source, self.next.at, self.middle)?;
@@ -215,7 +215,11 @@ impl<'a> Blocks<'a> {
         })
     }
 
-    fn next_rows(&mut self, source: &InputFile, mut rows: Rows) -> Result<Block, PrepareError> {
+    fn next_rows(
+        &mut self,
+        source: &InputFile,
+        mut rows: Box<Rows>,
+    ) -> Result<Block, PrepareError> {
         let start = self.next;
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         let mut is_last = false;

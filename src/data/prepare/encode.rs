@@ -228,9 +228,12 @@ fn take_checksums(
     checksums: &mut [Option<String>],
     all: bool,
 ) -> Result<(), PrepareError> {
-    let next = || match all {
-        true => found.recv().ok(),
-        false => found.try_recv().ok(),
+    let next = || {
+        if all {
+            found.recv().ok()
+        } else {
+            found.try_recv().ok()
+        }
     };
     while let Some((source, sha256)) = next() {
         let sha256 = sha256?;

@@ -167,10 +167,10 @@ fn names(columns: &[String]) -> String {
     if columns.len() > MOST {
         names.push(format!("{} more", columns.len() - MOST));
     }
-    match names.is_empty() {
-        true => "none".into(),
-        false => names.join(", "),
+    if names.is_empty() {
+        return "none".into();
     }
+    names.join(", ")
 }
 
 /// The paths, or the first three of many.
@@ -218,48 +218,6 @@ impl PrepareError {
                 shell_word(path)
             ),
             NotText { path, content } | InvalidUtf8 { path, content, .. } => content.hint(path),
-            NotPackedText { path, name, .. } => {
-                let (from, to) = (shell_word(path), shell_word(&path.with_extension("")));
-                format!("run `{name} -dc {from} > {to}`, and prepare `{to}`")
-            }
-            BadPacked { is_cut: true, .. } => {
-                "copy or download the file again; this one is not complete".into()
-            }
-            BadPacked { path, name, .. } => format!(
-                "copy or download the file again; `{name} -t {}` checks it",
-                shell_word(path)
-            ),
-            NoTable { .. } => {
-                "copy or download the file again, or give it the name of what it is".into()
-            }
-            BadTable { path, .. } => format!(
-                "copy or download the file again, or write it anew: `python3 -c 'import sys, pyarrow.parquet as p; \
-                 p.write_table(p.read_table(sys.argv[1]), sys.argv[1] + \".new.parquet\")' {}`",
-                shell_word(path)
-            ),
-            MissingColumn {
-                text: Some(text), ..
-            }
-            | NotTextColumn {
-                text: Some(text), ..
-            } => format!(
-                "name the column that holds the text, such as `--field {}`",
-                shell_word(text.as_ref())
-            ),
-            MissingColumn { .. } | NotTextColumn { .. } => {
-                "expected a column of UTF-8 text, one document in each row".into()
-            }
-            InvalidRow { .. } => {
-                "write the table anew with valid text in that row, or without the row".into()
-            }
-            NothingIn { folder } => format!(
-                "name the files, such as `{}/*.md`; by its folder are found .txt, .jsonl, .json (also .gz and .zst) and .parquet",
-                shell_word(folder)
-            ),
-            NoMatch { .. } => {
-                "check the pattern; `*` stays inside of a name, `**` goes through folders".into()
-            }
-            Thread { .. } => "raise the limits `ulimit -u` or `ulimit -v`".into(),
             NotLines { path, is_array } => {
                 let (from, to) = (shell_word(path), shell_word(&path.with_extension("jsonl")));
                 if *is_array {
@@ -315,6 +273,57 @@ impl PrepareError {
                 source,
             } => io_hint(action, path, source.kind()),
             Tokenizer(e) => return e.hint(),
+            other => return other.hint_on_files(),
+        })
+    }
+
+    /// Hints on compressed files, tables, folders and patterns.
+    fn hint_on_files(&self) -> Option<String> {
+        use PrepareError::*;
+        Some(match self {
+            NotPackedText { path, name, .. } => {
+                let (from, to) = (shell_word(path), shell_word(&path.with_extension("")));
+                format!("run `{name} -dc {from} > {to}`, and prepare `{to}`")
+            }
+            BadPacked { is_cut: true, .. } => {
+                "copy or download the file again; this one is not complete".into()
+            }
+            BadPacked { path, name, .. } => format!(
+                "copy or download the file again; `{name} -t {}` checks it",
+                shell_word(path)
+            ),
+            NoTable { .. } => {
+                "copy or download the file again, or give it the name of what it is".into()
+            }
+            BadTable { path, .. } => format!(
+                "copy or download the file again, or write it anew: `python3 -c 'import sys, pyarrow.parquet as p; \
+                 p.write_table(p.read_table(sys.argv[1]), sys.argv[1] + \".new.parquet\")' {}`",
+                shell_word(path)
+            ),
+            MissingColumn {
+                text: Some(text), ..
+            }
+            | NotTextColumn {
+                text: Some(text), ..
+            } => format!(
+                "name the column that holds the text, such as `--field {}`",
+                shell_word(text.as_ref())
+            ),
+            MissingColumn { .. } | NotTextColumn { .. } => {
+                "expected a column of UTF-8 text, one document in each row".into()
+            }
+            InvalidRow { .. } => {
+                "write the table anew with valid text in that row, or without the row".into()
+            }
+            NothingIn { folder } => format!(
+                "name the files, such as `{}/*.md`; by its folder are found .txt, .jsonl, .json (also .gz and .zst) and .parquet",
+                shell_word(folder)
+            ),
+            NoMatch { .. } => {
+                "check the pattern; `*` stays inside of a name, `**` goes through folders".into()
+            }
+            Thread { .. } => "raise the limits `ulimit -u` or `ulimit -v`".into(),
+            _ => return None,
         })
     }
 }

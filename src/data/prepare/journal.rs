@@ -126,13 +126,12 @@ impl Identity {
             .or_else(|| {
                 let mut both = self.sources.iter().zip(&earlier.sources);
                 let (now, then) = both.find(|(now, then)| now != then)?;
-                Some(match now.path == then.path {
-                    true => format!("`{}` has changed since", now.path.display()),
-                    false => format!(
-                        "its input was `{}`, now it is `{}`",
-                        then.path.display(),
-                        now.path.display()
-                    ),
+                let is_same = now.path == then.path;
+                let (now, then) = (now.path.display(), then.path.display());
+                Some(if is_same {
+                    format!("`{now}` has changed since")
+                } else {
+                    format!("its input was `{then}`, now it is `{now}`")
                 })
             })
     }

@@ -1,6 +1,7 @@
 //! A preparation that is killed before any of its changes to the file system, and goes on.
 
 use std::fs;
+use std::slice::from_ref;
 
 use tempfile::TempDir;
 
@@ -86,7 +87,7 @@ fn kill_everywhere(files: &[PathBuf], tokenizer: TokenizerKind, replaces: bool) 
             fs::create_dir(&out).unwrap();
             let old = place.path().join("old.txt");
             fs::write(&old, "the dataset of yesterday").unwrap();
-            make(&request(&[old.clone()], TokenizerKind::Char, &out)).unwrap();
+            make(&request(from_ref(&old), TokenizerKind::Char, &out)).unwrap();
             fs::remove_file(old).unwrap();
         }
         let request = request(files, tokenizer, &out);

@@ -79,9 +79,12 @@ impl OpenText {
 
     /// The split of the next text.
     pub(super) fn split(&self, middle: Option<u64>) -> Option<Split> {
-        middle.map(|middle| match self.at < middle {
-            true => Split::Train,
-            false => Split::Val,
+        middle.map(|middle| {
+            if self.at < middle {
+                Split::Train
+            } else {
+                Split::Val
+            }
         })
     }
 

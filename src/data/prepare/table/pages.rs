@@ -281,10 +281,10 @@ impl<R: Read> Compact<R> {
     fn pass(&mut self, bytes: u64) -> io::Result<()> {
         let passed = io::copy(&mut (&mut self.read).take(bytes), &mut io::sink())?;
         self.bytes += passed;
-        match passed == bytes {
-            true => Ok(()),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        if passed < bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        Ok(())
     }
 
     /// Reads a struct, which is the header itself or its field `within`.

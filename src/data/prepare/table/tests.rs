@@ -101,6 +101,7 @@ fn rows_are_read_from_any_on_however_they_are_written() {
 /// With any byte changed a table is read or refused, without a panic and without much memory.
 #[test]
 fn a_table_with_a_changed_byte_is_read_or_refused() {
+    // The crate's panics are caught; printed with backtraces, hundreds of them take minutes.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let mut refused = 0;
