@@ -1,4 +1,4 @@
-//! `taper prepare`: text to token files.
+//! `taper prepare`: text and tables to token files.
 
 mod datasets;
 
@@ -10,7 +10,9 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, Progres
 
 use crate::commands::path_argument;
 use crate::config::Config;
-use crate::data::prepare::{ExpectedText, PrepareRequest, Prepared, fetch, prepare};
+use crate::data::prepare::{
+    ExpectedText, Note, PrepareRequest, Prepared, RequestedFile, fetch, find_inputs, prepare,
+};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::report::{DownloadProgress, ReportOptions, say};
@@ -21,11 +23,15 @@ use datasets::Wanted;
 /// Part of the documents for val, unless the input is a dataset of the hub.
 const VAL_FRACTION: f64 = 0.1;
 
-/// Make token files (train.bin, val.bin) from text
+/// Make token files (train.bin, val.bin) from text, JSON lines or Parquet
+///
+/// Killed or interrupted, the same command goes on where it stopped. Compressed files are unpacked again up to that place,
+/// text and tables are not read again.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PrepareArgs {
     /// `openwebtext`, `fineweb`, `fineweb-edu`, `tinystories`, `shakespeare_char`, `shakespeare` or any dataset of the
-    /// Hugging Face hub, `owner/name` (downloaded); or files: UTF-8 text, or .jsonl (or .json) with one document per line
+    /// Hugging Face hub, `owner/name` (downloaded); or files, patterns and folders: UTF-8 text (a document per file),
+    /// .jsonl or .json (a document per line), each also as .gz or .zst; .parquet (a document per row)
     #[arg(required = true, value_name = "DATASET|FILE", value_parser = path_argument())]
     pub inputs: Vec<PathBuf>,
     /// How to encode files [default: gpt2]
@@ -34,9 +40,9 @@ pub struct PrepareArgs {
     /// The folder to write to; a dataset in it is replaced [default for a dataset: data/DATASET]
     #[arg(long, value_name = "DIR", value_parser = path_argument())]
     pub out: Option<PathBuf>,
-    /// A local copy of the dataset's text, instead of the download
-    #[arg(long, value_name = "FILE", value_parser = path_argument())]
-    pub from: Option<PathBuf>,
+    /// Local copies of the dataset's files, instead of the download: files, patterns or a folder
+    #[arg(long, value_name = "FILE", num_args = 1.., value_parser = path_argument())]
+    pub from: Vec<PathBuf>,
     /// The part that becomes val.bin: of the characters of a single text, else of the documents,
     /// however long each is
     /// [default: 0.1, for a dataset of the hub 0.0005]
@@ -48,7 +54,7 @@ pub struct PrepareArgs {
     /// The split of a dataset of the hub to make both splits from [default: train]
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
-    /// The field of a .jsonl line that holds the text
+    /// The field of a .jsonl line, or the column of a .parquet table, that holds the text
     #[arg(long, default_value = "text", value_name = "NAME")]
     pub field: String,
     /// Show no progress and no summary, only notes on what was guessed, changed or replaced
@@ -57,7 +63,7 @@ pub struct PrepareArgs {
 }
 
 pub fn run(args: PrepareArgs) -> Result<()> {
-    let (request, interrupt) = match hub_dataset(&args)? {
+    let ((request, found), interrupt) = match hub_dataset(&args)? {
         Some(wanted) => {
             let interrupt = Interrupt::install()?;
             (resolve_hub_dataset(&args, &wanted, &interrupt)?, interrupt)
@@ -67,7 +73,7 @@ pub fn run(args: PrepareArgs) -> Result<()> {
     };
     let progress = progress_bar(args.quiet);
     let prepared = prepare(&request, &progress, interrupt.flag())?;
-    for note in &prepared.notes {
+    for note in found.iter().chain(&prepared.notes) {
         say(format_args!("note: {note}"));
     }
     if !args.quiet {
@@ -91,16 +97,16 @@ fn hub_dataset(args: &PrepareArgs) -> Result<Option<Wanted>> {
         .iter()
         .filter_map(|input| Wanted::of(input, args));
     let wanted = wanted.next();
-    if wanted.is_none() || args.from.is_some() {
+    if wanted.is_none() || !args.from.is_empty() {
         datasets::refuse_hub_flags(args)?;
     }
     Ok(wanted)
 }
 
-/// Turns the arguments into a request. The text of a dataset is downloaded if needed.
-fn resolve(args: &PrepareArgs) -> Result<PrepareRequest> {
+/// Turns the arguments into a request, and notes on how. The text of a dataset is downloaded if needed.
+fn resolve(args: &PrepareArgs) -> Result<(PrepareRequest, Vec<Note>)> {
     match args.inputs.iter().find_map(|input| dataset(input)) {
-        Some((dataset, kind)) => resolve_dataset(args, dataset, kind),
+        Some((dataset, kind)) => Ok((resolve_dataset(args, dataset, kind)?, vec![])),
         None => resolve_files(args),
     }
 }
@@ -139,17 +145,27 @@ fn resolve_dataset(
         .out
         .clone()
         .unwrap_or_else(|| Path::new("data").join(dataset));
-    let text = match &args.from {
-        Some(text) => text.clone(),
-        None => fetch(dataset, &out)?,
+    let text = match &find_inputs(&args.from)?.files[..] {
+        [] => fetch(dataset, &out)?,
+        [text] => text.clone(),
+        more => {
+            return Err(usage(
+                format!(
+                    "`{dataset}` is one text, and `--from` gives {} files",
+                    more.len()
+                ),
+                format!("run `taper prepare {dataset} --from FILE`"),
+            ));
+        }
     };
     Ok(PrepareRequest {
-        files: vec![text],
+        files: vec![RequestedFile::from(text)],
         field: args.field.clone(),
         tokenizer: kind,
         out,
         val_fraction: args.val_fraction.unwrap_or(VAL_FRACTION),
         expected: Some(ExpectedText::shakespeare(dataset)),
+        origin: None,
     })
 }
 
@@ -158,28 +174,33 @@ fn resolve_hub_dataset(
     args: &PrepareArgs,
     wanted: &Wanted,
     interrupt: &Interrupt,
-) -> Result<PrepareRequest> {
+) -> Result<(PrepareRequest, Vec<Note>)> {
     datasets::refuse_company(args, wanted)?;
     let out = args.out.clone().unwrap_or_else(|| wanted.default_folder());
-    let mut files: Vec<PathBuf> = args.from.iter().cloned().collect();
-    if files.is_empty() {
+    let given = find_inputs(&args.from)?;
+    let (files, origin) = if args.from.is_empty() {
         let options = ReportOptions::detect(args.quiet, false);
         let progress = DownloadProgress::new(options, interrupt.flag());
         let downloaded = wanted.download(&out, args.quiet, &progress)?;
-        files = downloaded.into_iter().map(|file| file.path).collect();
-    }
-    Ok(PrepareRequest {
+        (downloaded.files, Some(downloaded.origin))
+    } else {
+        let files = given.files.into_iter().map(RequestedFile::from);
+        (files.collect(), None)
+    };
+    let request = PrepareRequest {
         files,
         field: args.field.clone(),
         tokenizer: args.tokenizer.unwrap_or(TokenizerKind::Gpt2),
         out,
         val_fraction: args.val_fraction.unwrap_or(datasets::VAL_FRACTION),
         expected: None,
-    })
+        origin,
+    };
+    Ok((request, given.notes))
 }
 
-fn resolve_files(args: &PrepareArgs) -> Result<PrepareRequest> {
-    if args.from.is_some() {
+fn resolve_files(args: &PrepareArgs) -> Result<(PrepareRequest, Vec<Note>)> {
+    if !args.from.is_empty() {
         return Err(usage(
             "`--from` gives the text of a dataset, but files were named".into(),
             "leave out `--from`, or run `taper prepare shakespeare_char --from FILE`",
@@ -191,14 +212,17 @@ fn resolve_files(args: &PrepareArgs) -> Result<PrepareRequest> {
             "name one, such as `--out data/mytext`",
         ));
     };
-    Ok(PrepareRequest {
-        files: args.inputs.clone(),
+    let found = find_inputs(&args.inputs)?;
+    let request = PrepareRequest {
+        files: found.files.into_iter().map(RequestedFile::from).collect(),
         field: args.field.clone(),
         tokenizer: args.tokenizer.unwrap_or(TokenizerKind::Gpt2),
         out,
         val_fraction: args.val_fraction.unwrap_or(VAL_FRACTION),
         expected: None,
-    })
+        origin: None,
+    };
+    Ok((request, found.notes))
 }
 
 fn usage(what: String, hint: impl Into<String>) -> Error {

@@ -1,4 +1,4 @@
-//! The files of a split: one by its name, or all that match a pattern.
+//! Files by pattern; and the files of a split: one by its name, or all that match.
 
 use std::path::{Path, PathBuf};
 
@@ -17,27 +17,18 @@ pub(super) fn find_files(
     if pattern.is_file() {
         return Ok(vec![pattern.to_owned()]);
     }
-    let Some((text, options)) = glob_of(pattern) else {
-        return Err(missing(split, pattern, dataset));
-    };
     let no_match = |why| DataError::NoMatch {
         split: split.name(),
         pattern: pattern.to_owned(),
         why,
     };
-    let found = glob_with(&text, options).map_err(|error| no_match(format!(" ({})", error.msg)))?;
-    let (mut files, mut others) = (Vec::new(), Vec::new());
-    for path in found {
-        let path = path.map_err(|error| {
-            let path = error.path().to_owned();
-            DataError::io("read the folder", &path)(error.into())
-        })?;
-        if path.is_file() {
-            files.push(path);
-        } else {
-            others.push(path);
-        }
-    }
+    let found = matches(pattern).map_err(|fault| match fault.source {
+        Some((path, source)) => DataError::io("read the folder", &path)(source),
+        None => no_match(format!(" ({})", fault.why)),
+    })?;
+    let Some(Matches { files, others }) = found else {
+        return Err(missing(split, pattern, dataset));
+    };
     match others.first() {
         Some(first) if files.is_empty() => {
             let why = format!(" (`{}` matches, and is no file)", first.display());
@@ -50,8 +41,47 @@ pub(super) fn find_files(
         split: split.name(),
         path,
     }));
-    files.sort();
     Ok(files)
+}
+
+/// Everything that matches a pattern, sorted by path.
+pub(super) struct Matches {
+    pub files: Vec<PathBuf>,
+    /// Folders, and whatever else is no file.
+    pub others: Vec<PathBuf>,
+}
+
+/// A pattern that is none, or a folder that cannot be read.
+pub(super) struct MatchFault {
+    pub why: String,
+    /// The folder, and the system's error.
+    pub source: Option<(PathBuf, std::io::Error)>,
+}
+
+/// Files and folders that match the `*`, `?`, `[...]` and `**` of `pattern`; `None` for a name without them.
+pub(super) fn matches(pattern: &Path) -> Result<Option<Matches>, MatchFault> {
+    let Some((text, options)) = glob_of(pattern) else {
+        return Ok(None);
+    };
+    let found = glob_with(&text, options).map_err(|error| MatchFault {
+        why: error.msg.into(),
+        source: None,
+    })?;
+    let (mut files, mut others) = (Vec::new(), Vec::new());
+    for path in found {
+        let path = path.map_err(|error| MatchFault {
+            why: "a folder cannot be read".into(),
+            source: Some((error.path().to_owned(), error.into())),
+        })?;
+        if path.is_file() {
+            files.push(path);
+        } else {
+            others.push(path);
+        }
+    }
+    files.sort();
+    others.sort();
+    Ok(Some(Matches { files, others }))
 }
 
 /// The pattern for the glob crate; `None` for a name without a wildcard. The folders that exist are taken literally, so

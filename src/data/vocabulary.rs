@@ -13,15 +13,48 @@ use crate::terms::Choice;
 use crate::tokenizer::{MAX_VOCAB_SIZE, Tokenizer, TokenizerKind};
 
 /// `meta.json`, which `prepare` writes last: with it a dataset is complete.
+///
+/// Format 1 had no `format`, checksums, `field` and `origin`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Meta {
+    #[serde(default = "first_format")]
+    pub format: u32,
     pub tokenizer: TokenizerKind,
     pub vocab_size: usize,
     pub train_tokens: u64,
     pub val_tokens: u64,
+    /// Checksum of `train.bin`, in lower-case hex.
+    #[serde(default)]
+    pub train_sha256: Option<String>,
+    /// Checksum of `val.bin`, in lower-case hex.
+    #[serde(default)]
+    pub val_sha256: Option<String>,
     pub documents: u64,
     pub val_fraction: f64,
+    /// The field of JSON lines, or the column of tables, that held the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     pub sources: Vec<SourceMeta>,
+}
+
+/// The format of `meta.json` that is written.
+pub(super) const META_FORMAT: u32 = 2;
+
+fn first_format() -> u32 {
+    1
+}
+
+/// The dataset of a hub that files were downloaded from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Such as `HuggingFaceFW/fineweb-edu`.
+    pub repository: String,
+    /// The commit.
+    pub revision: String,
+    pub subset: Option<String>,
+    pub split: String,
 }
 
 /// One input of `prepare`.

@@ -10,10 +10,11 @@ mod hub;
 #[path = "../hub/server.rs"]
 #[allow(dead_code)]
 mod hub_server;
-#[allow(dead_code, reason = "other tests use the rest")]
 mod llmc;
 mod losses;
 mod nanogpt;
+mod parquet;
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../process/mod.rs"]
 mod process;
 mod python;

@@ -2,14 +2,18 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use serde_json::json;
 use tempfile::tempdir;
 
 use crate::process;
-use crate::server::{Answer, Contents, End, Server, Stored, large, noise, sha256, small};
+use crate::server::{Answer, COMMIT, Contents, End, Server, Stored, large, noise, sha256, small};
 use crate::verbs::{command, outcome, taper, wait_for};
 
 /// 40 documents as JSON lines.
@@ -67,6 +71,63 @@ fn a_dataset_of_the_hub_is_prepared_by_its_name_and_equals_its_files() {
         .spawn();
     outcome(offline.unwrap()).succeeded();
     assert_eq!(server.sent(), sent);
+}
+
+/// A Parquet table of documents.
+fn table(name: &str) -> Vec<u8> {
+    let schema = "message m { required int64 id; required binary text (UTF8); }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut bytes = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Default::default()).unwrap();
+    let mut rows = writer.next_row_group().unwrap();
+    let mut ids = rows.next_column().unwrap().unwrap();
+    let numbers: Vec<i64> = (0..40).collect();
+    ids.typed::<Int64Type>()
+        .write_batch(&numbers, None, None)
+        .unwrap();
+    ids.close().unwrap();
+    let mut texts = rows.next_column().unwrap().unwrap();
+    let documents = (0..40).map(|n| ByteArray::from(&*format!("{name} {n} says hello")));
+    let documents: Vec<ByteArray> = documents.collect();
+    texts
+        .typed::<ByteArrayType>()
+        .write_batch(&documents, None, None)
+        .unwrap();
+    texts.close().unwrap();
+    rows.close().unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+#[test]
+fn parquet_of_the_hub_equals_the_same_json_lines_and_its_place_is_recorded() {
+    let tables = [
+        large("data/train-00000-of-00002.parquet", table("first")),
+        large("data/train-00001-of-00002.parquet", table("second")),
+    ];
+    let contents = Contents::default()
+        .with("datasets/o/tables", &tables)
+        .with("datasets/o/n", &stories());
+    let server = Server::start(contents);
+    let folder = tempdir().unwrap();
+    taper(folder.path(), &server, &PREPARE).succeeded();
+    let prepare = ["prepare", "o/tables", "--val-fraction", "0.1"];
+    taper(folder.path(), &server, &prepare).succeeded();
+    let read = |name: &str| fs::read(folder.path().join("data").join(name)).unwrap();
+    for split in ["train.bin", "val.bin"] {
+        assert_eq!(
+            read(&format!("tables/{split}")),
+            read(&format!("n/{split}")),
+            "{split}"
+        );
+    }
+    let meta: serde_json::Value = serde_json::from_slice(&read("tables/meta.json")).unwrap();
+    let origin =
+        json!({"repository": "o/tables", "revision": COMMIT, "subset": null, "split": "train"});
+    assert_eq!(meta["origin"], origin);
+    for (at, table) in tables.iter().enumerate() {
+        assert_eq!(meta["sources"][at]["sha256"], sha256(&table.bytes));
+    }
 }
 
 #[test]

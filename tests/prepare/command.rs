@@ -98,7 +98,7 @@ fn a_preset_is_recommended_by_the_tokens_and_the_vocabulary() {
 fn what_is_no_file_and_no_folder_is_named() {
     let folder = TempDir::new().unwrap();
     let prepare = |input: &str| taper(folder.path(), &["prepare", input, "--out", "out"]);
-    prepare(".").refused(&["`.` is not a file but a folder", "./*.txt"]);
+    prepare(".").refused(&["no file in the folder `.`", "./*.md"]);
     prepare("-").refused(&["standard input", "save it first"]);
     prepare("/dev/null").refused(&["a pipe or a device", "save it first"]);
     assert!(!folder.path().join("out").exists());

@@ -45,10 +45,12 @@ fn a_null_is_no_document_and_counted() {
     assert_eq!(found, ["a", "b"]);
     let [
         Note::Nulls {
-            lines: Lines {
-                count: 2,
-                first: (path, 1),
-            },
+            lines:
+                Lines {
+                    count: 2,
+                    unit: "line",
+                    first: (path, 1),
+                },
             field,
         },
     ] = &notes[..]

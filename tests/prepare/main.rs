@@ -4,12 +4,16 @@ mod command;
 mod documents;
 mod encodings;
 mod failures;
+mod inputs;
 mod json_lines;
+mod packed;
 #[path = "../process/mod.rs"]
 #[allow(dead_code)]
 mod process;
 mod replacing;
+mod resume;
 mod shakespeare;
+mod tables;
 mod text;
 
 use std::fs;
@@ -20,7 +24,7 @@ use clap::Parser;
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 use taper::commands::prepare::{PrepareArgs, run};
-use taper::data::prepare::{PrepareError, PrepareRequest, Prepared, prepare};
+use taper::data::prepare::{PrepareError, PrepareRequest, Prepared, RequestedFile, prepare};
 use taper::error::Error;
 use taper::tokenizer::TokenizerKind;
 use tempfile::TempDir;
@@ -73,12 +77,13 @@ fn file_names(folder: &Path) -> Vec<String> {
 
 fn request(files: &[PathBuf], tokenizer: TokenizerKind, out: &Path) -> PrepareRequest {
     PrepareRequest {
-        files: files.to_vec(),
+        files: files.iter().cloned().map(RequestedFile::from).collect(),
         field: "text".into(),
         tokenizer,
         out: out.to_owned(),
         val_fraction: 0.1,
         expected: None,
+        origin: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{PrepareArgs, usage};
+use crate::data::prepare::{Origin, RequestedFile};
 use crate::data::{KnownDataset, KnownOrigin};
 use crate::error::Result;
 use crate::hub::{
@@ -27,6 +28,12 @@ pub(super) struct Wanted {
     id: String,
     subset: Option<String>,
     split: String,
+}
+
+/// Files of a dataset in the cache, and their place on the hub.
+pub(super) struct Downloaded {
+    pub files: Vec<RequestedFile>,
+    pub origin: Origin,
 }
 
 impl Wanted {
@@ -77,7 +84,7 @@ impl Wanted {
     ///
     /// # Errors
     /// [`HubError`].
-    pub fn download(&self, out: &Path, quiet: bool, watch: &dyn Watch) -> Result<Vec<CachedFile>> {
+    pub fn download(&self, out: &Path, quiet: bool, watch: &dyn Watch) -> Result<Downloaded> {
         let hub = Hub::from_environment()?;
         let repository = Repository::new(RepositoryKind::Dataset, &self.id)?;
         let (listing, found) = self.find(&hub, &repository, watch)?;
@@ -116,7 +123,18 @@ impl Wanted {
                 found.other_splits.join("`, `")
             ));
         }
-        Ok(hub.download(&selection, watch)?)
+        let files = hub.download(&selection, watch)?.into_iter();
+        Ok(Downloaded {
+            files: files
+                .map(|CachedFile { path, sha256, .. }| RequestedFile { path, sha256 })
+                .collect(),
+            origin: Origin {
+                repository: self.id.clone(),
+                revision: listing.commit,
+                subset: found.subset,
+                split: self.split.clone(),
+            },
+        })
     }
 
     fn find(

@@ -1,223 +1,266 @@
-//! Reading files of any size in blocks that can be encoded apart, on all cores, in order.
+//! Reading files of any size in blocks that can be encoded apart, in order.
 //!
 //! Text is read as Python's `open(path, "r")` reads it, and with it nanoGPT: CR and CRLF become LF. A byte order mark at
 //! the start of a file is no text.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Take};
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod lines;
 
 use indicatif::ProgressBar;
-use rayon::prelude::*;
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
+use self::lines::OpenText;
 use super::PrepareError;
-use super::encoding::{MARK, first_fault};
 use super::input::{Format, InputFile};
+use super::pipeline::Weight;
+use super::table::Rows;
 use crate::data::Split;
-use crate::tokenizer::last_boundary;
 
-/// About the length of a block; a batch is two of them per core.
+/// About the length of a block.
 pub(super) const BLOCK_BYTES: usize = 1 << 20;
 /// Longest line, or text without whitespace, that is held whole.
 const LONGEST_BYTES: usize = 256 << 20;
+/// Most rows of a table in one block.
+const MOST_ROWS: usize = 1 << 14;
 
-/// A range of an input file; with a split, all of it belongs there.
-#[derive(Clone, Debug)]
-pub(super) struct Section {
+/// A place between two blocks, at which reading can begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Position {
     pub source: usize,
-    pub range: Range<u64>,
-    pub split: Option<Split>,
+    /// Unpacked bytes before it in the file; in a table, rows.
+    pub at: u64,
+    /// Lines before it in the file (JSON lines only).
+    pub lines: u64,
+    /// Documents before it, over all sources; a blank line is none, a null is one.
+    pub documents: u64,
 }
 
-/// A section for each file, as a whole.
-pub(super) fn whole_files(sources: &[InputFile]) -> Vec<Section> {
-    let sections = sources.iter().enumerate().map(|(source, file)| Section {
-        source,
-        range: 0..file.bytes,
-        split: None,
-    });
-    sections.collect()
+/// The texts of a block.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// Part of one document, or all of it.
+    Part(String),
+    /// Whole lines of JSON.
+    Lines(String),
+    /// Whole rows: their bytes, and the end of each; `None` for a null.
+    Rows {
+        bytes: Vec<u8>,
+        ends: Vec<Option<usize>>,
+    },
 }
 
-/// Some text of one section: part of one document, or whole lines of JSON.
+/// Some text of one file.
 #[derive(Debug)]
 pub(super) struct Block {
     pub source: usize,
+    /// The split to which all of it belongs, where it is divided by place.
     pub split: Option<Split>,
-    pub text: String,
-    /// The number of the document that `text` is in, or of its first one, over all sources.
-    pub document: u64,
-    /// The number of its first line in the file, from 1 (JSON lines only).
-    pub line: u64,
-    /// Whether its section ends here.
+    pub body: Body,
+    /// The place before it.
+    pub start: Position,
+    /// The place after it.
+    pub end: Position,
+    /// Whether a document ends with it, where it is a part of one.
     pub ends: bool,
+    /// Facts of its file, if it is the last block of a file that was read from its start.
+    pub file: Option<FileRead>,
+}
+
+impl Weight for Block {
+    fn bytes(&self) -> usize {
+        /// A block's own share.
+        const SELF: usize = 1 << 10;
+        SELF + match &self.body {
+            Body::Part(text) | Body::Lines(text) => text.len(),
+            Body::Rows { bytes, ends } => bytes.len() + size_of_val(&ends[..]),
+        }
+    }
 }
 
 /// Facts of a file that was read to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileRead {
-    pub sha256: String,
+    /// `None` for a table, of which one column is read.
+    pub sha256: Option<String>,
     /// Whether it has line ends of CR or CRLF.
     pub line_ends: bool,
 }
 
-/// The blocks of some sections, in order. The sections of a file follow one another and leave nothing out.
+/// The blocks of all files, in order.
 pub(super) struct Blocks<'a> {
     sources: &'a [InputFile],
-    sections: std::vec::IntoIter<Section>,
+    /// Documents of files that are passed over.
+    passed: Vec<Option<u64>>,
+    next: Position,
     open: Option<Open>,
     block_bytes: usize,
+    /// Unpacked byte at which a single text is divided.
+    middle: Option<u64>,
     progress: &'a ProgressBar,
-    digest: Sha256,
-    line_ends: bool,
-    /// Documents begun in earlier sections and blocks; a blank line is none.
-    documents: u64,
-    /// Each file that was read to its end.
-    pub files: Vec<FileRead>,
 }
 
-struct Open {
-    section: Section,
-    reader: Take<File>,
-    /// Text read and not yet given out.
-    pending: Vec<u8>,
-    /// Whether the last byte read was CR.
-    after_return: bool,
-    line: u64,
+enum Open {
+    Text(OpenText),
+    Table(Box<Rows>),
 }
 
 impl<'a> Blocks<'a> {
     pub(super) fn new(
         sources: &'a [InputFile],
-        sections: Vec<Section>,
         block_bytes: usize,
         progress: &'a ProgressBar,
     ) -> Self {
         Blocks {
             sources,
-            sections: sections.into_iter(),
+            passed: vec![None; sources.len()],
+            next: Position::default(),
             open: None,
             block_bytes,
+            middle: None,
             progress,
-            digest: Sha256::new(),
-            line_ends: false,
-            documents: 0,
-            files: Vec::new(),
         }
+    }
+
+    /// Passes over the files whose number of documents is given.
+    pub(super) fn passing(mut self, passed: Vec<Option<u64>>) -> Self {
+        self.passed = passed;
+        self
+    }
+
+    /// Begins at `position`, which is the end of a block.
+    pub(super) fn from(mut self, position: Position) -> Self {
+        let before = self.sources.iter().take(position.source);
+        self.progress.inc(before.map(|source| source.bytes).sum());
+        self.next = position;
+        self
+    }
+
+    /// Cuts at unpacked byte `middle` of a single text: train before it, val after it.
+    pub(super) fn divided(mut self, middle: Option<u64>) -> Self {
+        self.middle = middle;
+        self
     }
 
     fn next_block(&mut self) -> Result<Option<Block>, PrepareError> {
-        loop {
-            let mut open = match self.open.take() {
-                Some(open) => open,
-                None => match self.sections.next() {
-                    Some(section) => self.begin(section)?,
-                    None => return Ok(None),
-                },
-            };
-            let source = &self.sources[open.section.source];
-            let (text, ends) = self.next_text(&mut open, source)?;
-            self.progress.inc(text.len() as u64);
-            let block = Block {
-                source: open.section.source,
-                split: open.section.split,
-                document: self.documents,
-                line: open.line,
-                text,
-                ends,
-            };
-            if source.format == Format::JsonLines {
-                open.line += block.text.lines().count() as u64;
+        if self.open.is_none() {
+            while let Some(&Some(documents)) = self.passed.get(self.next.source) {
+                self.progress.inc(self.sources[self.next.source].bytes);
+                self.next.documents += documents;
+                self.next_file();
             }
-            if !ends {
-                self.open = Some(open);
-            } else if open.section.range.end == source.bytes {
-                self.files.push(FileRead {
-                    sha256: hex(&self.digest.finalize_reset()),
-                    line_ends: std::mem::take(&mut self.line_ends),
-                });
-            }
-            if block.text.is_empty() {
-                continue; // An empty file is no document.
-            }
-            let lines = block.text.lines();
-            self.documents += match source.format {
-                Format::Text => u64::from(ends),
-                Format::JsonLines => lines.filter(|line| !line.trim().is_empty()).count() as u64,
-            };
-            return Ok(Some(block));
         }
+        let Some(source) = self.sources.get(self.next.source) else {
+            return Ok(None);
+        };
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => match &source.table {
+                Some(table) => {
+                    self.progress.inc(share(source, self.next.at));
+                    Open::Table(Box::new(table.rows(&source.path, self.next.at)?))
+                }
+                None => {
+                    let text = OpenText::begin(source, self.next.at, self.middle)?;
+                    self.progress.inc(text.bytes_read());
+                    Open::Text(text)
+                }
+            },
+        };
+        let block = match open {
+            Open::Text(text) => self.next_text(source, text)?,
+            Open::Table(rows) => self.next_rows(source, rows)?,
+        };
+        Ok(Some(block))
     }
 
-    fn begin(&mut self, section: Section) -> Result<Open, PrepareError> {
-        let source = &self.sources[section.source];
-        let path = &source.path;
-        let start = section.range.start;
-        let mut file = File::open(path).map_err(PrepareError::io("open", path))?;
-        file.seek(SeekFrom::Start(start))
-            .map_err(PrepareError::io("read", path))?;
-        let mut reader = file.take(section.range.end - start);
-        if start == 0 && source.mark {
-            let mut mark = [0; MARK.len()];
-            let read = reader.read_exact(&mut mark);
-            if read.is_err() || mark != MARK {
-                return Err(PrepareError::Changed { path: path.clone() });
-            }
-            self.digest.update(mark);
+    fn next_file(&mut self) {
+        self.next = Position {
+            source: self.next.source + 1,
+            at: 0,
+            lines: 0,
+            documents: self.next.documents,
+        };
+    }
+
+    fn next_text(&mut self, source: &InputFile, mut open: OpenText) -> Result<Block, PrepareError> {
+        let start = self.next;
+        let before = open.bytes_read();
+        let split = open.split(self.middle);
+        let text = open.next(source, self.block_bytes)?;
+        self.progress.inc(open.bytes_read() - before);
+        self.next.at = open.at;
+        let (is_last, ends) = (open.is_last(), open.part_ends());
+        let body = if source.format == Format::Text {
+            self.next.documents += u64::from(is_last && open.at > open.start_of_text);
+            Body::Part(text)
+        } else {
+            self.next.lines += text.lines().count() as u64;
+            let filled = text.lines().filter(|line| !line.trim().is_empty());
+            self.next.documents += filled.count() as u64;
+            Body::Lines(text)
+        };
+        let file = open.finished();
+        if is_last {
+            self.next_file();
+        } else {
+            self.open = Some(Open::Text(open));
         }
-        Ok(Open {
-            reader,
-            pending: Vec::new(),
-            after_return: false,
-            line: 1,
-            section,
+        Ok(Block {
+            source: start.source,
+            split,
+            body,
+            start,
+            end: self.next,
+            ends,
+            file,
         })
     }
 
-    /// The next text, and whether it is the last one of the section; empty only if the section is.
-    fn next_text(
+    fn next_rows(
         &mut self,
-        open: &mut Open,
         source: &InputFile,
-    ) -> Result<(String, bool), PrepareError> {
-        let mut wanted = open.pending.len() + self.block_bytes;
-        loop {
-            let start = open.pending.len();
-            let missing = (wanted - start) as u64;
-            let read = (&mut open.reader)
-                .take(missing)
-                .read_to_end(&mut open.pending);
-            let read = read.map_err(PrepareError::io("read", &source.path))? as u64;
-            if read < missing && open.reader.limit() > 0 {
-                return Err(PrepareError::Changed {
-                    path: source.path.clone(),
-                });
-            }
-            self.digest.update(&open.pending[start..]);
-            self.line_ends |= translate(&mut open.pending, start, &mut open.after_return);
-            let ends = open.reader.limit() == 0;
-            let text = valid_text(&open.pending, source, ends)?;
-            let cut = match source.format {
-                _ if ends => Some(text.len()),
-                Format::Text => last_boundary(text),
-                Format::JsonLines => text.rfind('\n').map(|end| end + 1),
+        mut rows: Box<Rows>,
+    ) -> Result<Block, PrepareError> {
+        let start = self.next;
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        let mut is_last = false;
+        while bytes.len() < self.block_bytes && ends.len() < MOST_ROWS {
+            let Some(row) = rows.next(&source.path)? else {
+                is_last = true;
+                break;
             };
-            if let Some(cut) = cut {
-                let text = text[..cut].to_owned();
-                open.pending.drain(..cut);
-                return Ok((text, ends));
-            }
-            if wanted >= LONGEST_BYTES {
-                return Err(PrepareError::Unbroken {
-                    path: source.path.clone(),
-                    bytes: wanted,
-                });
-            }
-            wanted *= 2;
+            ends.push(row.map(|row| {
+                bytes.extend_from_slice(row.data());
+                bytes.len()
+            }));
         }
+        self.next.at += ends.len() as u64;
+        self.next.documents += ends.len() as u64;
+        self.progress
+            .inc(share(source, self.next.at) - share(source, start.at));
+        if is_last {
+            self.next_file();
+        } else {
+            self.open = Some(Open::Table(rows));
+        }
+        Ok(Block {
+            source: start.source,
+            split: None,
+            body: Body::Rows { bytes, ends },
+            start,
+            end: self.next,
+            ends: true,
+            file: is_last.then(|| FileRead {
+                sha256: source.sha256.clone(),
+                line_ends: false,
+            }),
+        })
     }
+}
+
+/// Bytes of a table that its first `rows` rows stand for, of which one column is read.
+fn share(source: &InputFile, rows: u64) -> u64 {
+    let total = source.table.as_ref().map_or(0, |table| table.rows).max(1);
+    (u128::from(source.bytes) * u128::from(rows) / u128::from(total)) as u64
 }
 
 impl Iterator for Blocks<'_> {
@@ -226,85 +269,6 @@ impl Iterator for Blocks<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         self.next_block().transpose()
     }
-}
-
-/// Makes LF of every CR and CRLF in `bytes[from..]`. `after_return` says whether CR came before it, and is left for the
-/// bytes that follow. Returns whether there was a CR.
-fn translate(bytes: &mut Vec<u8>, from: usize, after_return: &mut bool) -> bool {
-    let found = bytes[from..].contains(&b'\r');
-    if !found && !*after_return {
-        return false;
-    }
-    let mut to = from;
-    for at in from..bytes.len() {
-        let byte = bytes[at];
-        let of_pair = byte == b'\n' && *after_return;
-        *after_return = byte == b'\r';
-        if !of_pair {
-            bytes[to] = if byte == b'\r' { b'\n' } else { byte };
-            to += 1;
-        }
-    }
-    bytes.truncate(to);
-    found
-}
-
-/// The characters in `bytes`; more bytes may complete the last one unless the section ends.
-fn valid_text<'a>(
-    bytes: &'a [u8],
-    source: &InputFile,
-    ends: bool,
-) -> Result<&'a str, PrepareError> {
-    let error = match std::str::from_utf8(bytes) {
-        Ok(text) => return Ok(text),
-        Err(error) => error,
-    };
-    let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]);
-    if let (None, Ok(text), false) = (error.error_len(), valid, ends) {
-        return Ok(text);
-    }
-    let path = &source.path;
-    let fault = first_fault(path).map_err(PrepareError::io("read", path))?;
-    Err(match fault {
-        Some(fault) => PrepareError::InvalidUtf8 {
-            path: path.clone(),
-            offset: fault.offset,
-            line: fault.line,
-            content: fault.content,
-        },
-        None => PrepareError::Changed { path: path.clone() },
-    })
-}
-
-/// Does `work` on every block on all cores, and hands the results to `sink` in the order of the
-/// blocks. Two batches are in memory: one is worked on while the next is read.
-pub(super) fn in_order<T: Send>(
-    blocks: &mut Blocks,
-    interrupted: &AtomicBool,
-    work: impl Fn(Block) -> Result<T, PrepareError> + Sync,
-    mut sink: impl FnMut(T) -> Result<(), PrepareError>,
-) -> Result<bool, PrepareError> {
-    let width = 2 * rayon::current_num_threads();
-    let mut read = || blocks.take(width).collect::<Result<Vec<Block>, _>>();
-    let mut batch = read()?;
-    while !batch.is_empty() {
-        if interrupted.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
-        let (results, next) = rayon::join(
-            || batch.into_par_iter().map(&work).collect::<Vec<_>>(),
-            &mut read,
-        );
-        for result in results {
-            sink(result?)?;
-        }
-        batch = next?;
-    }
-    Ok(true)
-}
-
-pub(super) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Files that are not UTF-8 text: their likely contents, the place of the first fault, and the command that converts.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 
+use super::PrepareError;
+use super::input::InputFile;
 use crate::terms::shell_word;
 
 /// The byte order mark that some programs put before UTF-8 text.
@@ -79,14 +80,7 @@ const KNOWN: [(&[u8], Content); 19] = [
         b"PK\x03\x04",
         Content::Known("a zip archive (.zip, .docx, .xlsx, .npz)", "unzip -p {}"),
     ),
-    (
-        b"PAR1",
-        Content::Known(
-            "a Parquet table",
-            "python3 -c 'import sys, pandas; pandas.read_parquet(sys.argv[1]).to_json(sys.stdout, orient=\"records\", \
-             lines=True)' {}",
-        ),
-    ),
+    (b"PAR1", Content::Known("a Parquet table", "")),
     (b"ARROW1", Content::Known("an Arrow table", "")),
     (b"%PDF-", Content::Known("a PDF", "pdftotext {} -")),
     (
@@ -173,14 +167,16 @@ pub(super) struct Fault {
     pub content: Content,
 }
 
-/// Looks for the first fault; `None` if the file is UTF-8.
-pub(super) fn first_fault(path: &Path) -> io::Result<Option<Fault>> {
-    let mut file = File::open(path)?;
+/// Looks for the first fault in the unpacked contents; `None` if they are UTF-8.
+pub(super) fn first_fault(source: &InputFile) -> Result<Option<Fault>, PrepareError> {
+    let mut contents = source.contents(0)?;
     let mut lines = Lines::default();
     let mut buffer = Vec::new();
     let mut offset = 0;
     loop {
-        let read = (&mut file).take(1 << 20).read_to_end(&mut buffer)?;
+        let read = contents.by_ref().take(1 << 20);
+        let read = { read }.read_to_end(&mut buffer);
+        let read = read.map_err(|error| source.unreadable(error))?;
         let error = match std::str::from_utf8(&buffer) {
             Err(error) if error.error_len().is_some() || read == 0 => error,
             other => {
@@ -198,9 +194,10 @@ pub(super) fn first_fault(path: &Path) -> io::Result<Option<Fault>> {
         lines.pass(offset, &buffer[..valid]);
         offset += valid as u64;
         let before = (offset - lines.start).min(SAMPLE_BYTES as u64 / 2);
-        file.seek(SeekFrom::Start(offset - before))?;
+        let around = source.contents(offset - before)?;
         let mut sample = Vec::new();
-        file.take(SAMPLE_BYTES as u64).read_to_end(&mut sample)?;
+        let read = around.take(SAMPLE_BYTES as u64).read_to_end(&mut sample);
+        read.map_err(|error| source.unreadable(error))?;
         return Ok(Some(Fault {
             offset,
             line: lines.before + 1,
@@ -267,7 +264,6 @@ impl Content {
         // `a.txt.gz` becomes `a.txt`; another encoding of `a.txt` becomes `a.utf8.txt`.
         let text = match (self, extension) {
             (Content::Known(..), Some(_)) if stem.extension().is_some() => stem,
-            (Content::Known("a Parquet table", _), _) => path.with_extension("jsonl"),
             (Content::Known(..), _) => path.with_extension("txt"),
             (_, extension) => path.with_extension(format!("utf8.{}", extension.unwrap_or("txt"))),
         };

@@ -17,6 +17,52 @@ pub enum PrepareError {
     NamedTwice { path: PathBuf, first: PathBuf },
     #[error("`{}` is not UTF-8 text: it is {content}", path.display())]
     NotText { path: PathBuf, content: Content },
+    #[error("`{}` is compressed with {name} and holds no UTF-8 text: it is {content}", path.display())]
+    NotPackedText {
+        path: PathBuf,
+        name: &'static str,
+        content: Content,
+    },
+    /// The compressed contents end too early, or are damaged.
+    #[error(
+        "`{}` cannot be unpacked: {}",
+        path.display(),
+        if *is_cut { format!("its {name} data is cut short") } else { format!("its {name} data is damaged") }
+    )]
+    BadPacked {
+        path: PathBuf,
+        name: &'static str,
+        is_cut: bool,
+        source: std::io::Error,
+    },
+    #[error("`{}` is no Parquet table: it does not begin with `PAR1`", path.display())]
+    NoTable { path: PathBuf },
+    #[error("the Parquet table `{}` cannot be read: {what}", path.display())]
+    BadTable { path: PathBuf, what: String },
+    #[error("`{}` has no column `{field}`; it has {}", path.display(), names(columns))]
+    MissingColumn {
+        path: PathBuf,
+        field: String,
+        columns: Vec<String>,
+        /// A column of text.
+        text: Option<String>,
+    },
+    #[error("the column `{field}` of `{}` is no UTF-8 text but {found}", path.display())]
+    NotTextColumn {
+        path: PathBuf,
+        field: String,
+        /// The type in words.
+        found: String,
+        /// A column of text.
+        text: Option<String>,
+    },
+    #[error("the column `{field}` of `{}` is no UTF-8 text in row {row}", path.display())]
+    InvalidRow {
+        path: PathBuf,
+        field: String,
+        /// From 1.
+        row: u64,
+    },
     #[error(
         "`{}` is not UTF-8 text: no character begins at byte {offset}, in line {line}; it may be {content}",
         path.display()
@@ -89,7 +135,17 @@ pub enum PrepareError {
         source: std::io::Error,
     },
     #[error("interrupted; `{}` is as it was", folder.display())]
-    Interrupted { folder: PathBuf },
+    Interrupted {
+        folder: PathBuf,
+        /// Whether the work so far is kept.
+        kept: bool,
+    },
+    #[error("no file in the folder `{}` is text, JSON lines or a Parquet table by its name", folder.display())]
+    NothingIn { folder: PathBuf },
+    #[error("`{}`: no file matches{why}", pattern.display())]
+    NoMatch { pattern: PathBuf, why: String },
+    #[error("cannot start a thread")]
+    Thread { source: std::io::Error },
     #[error("cannot {action} `{}`", path.display())]
     Io {
         action: &'static str,
@@ -98,6 +154,23 @@ pub enum PrepareError {
     },
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+}
+
+/// The names of columns, or the first ten of many.
+fn names(columns: &[String]) -> String {
+    const MOST: usize = 10;
+    let mut names: Vec<String> = columns
+        .iter()
+        .take(MOST)
+        .map(|c| format!("`{c}`"))
+        .collect();
+    if columns.len() > MOST {
+        names.push(format!("{} more", columns.len() - MOST));
+    }
+    if names.is_empty() {
+        return "none".into();
+    }
+    names.join(", ")
 }
 
 /// The paths, or the first three of many.
@@ -190,6 +263,9 @@ impl PrepareError {
                 shell_word(&folder.join("new")),
                 shell_word(&folder.join("train.bin"))
             ),
+            Interrupted { kept: true, .. } => {
+                "run the same command again: it goes on where it stopped".into()
+            }
             Interrupted { .. } => "run the same command again to start over".into(),
             Io {
                 action,
@@ -197,6 +273,57 @@ impl PrepareError {
                 source,
             } => io_hint(action, path, source.kind()),
             Tokenizer(e) => return e.hint(),
+            other => return other.hint_on_files(),
+        })
+    }
+
+    /// Hints on compressed files, tables, folders and patterns.
+    fn hint_on_files(&self) -> Option<String> {
+        use PrepareError::*;
+        Some(match self {
+            NotPackedText { path, name, .. } => {
+                let (from, to) = (shell_word(path), shell_word(&path.with_extension("")));
+                format!("run `{name} -dc {from} > {to}`, and prepare `{to}`")
+            }
+            BadPacked { is_cut: true, .. } => {
+                "copy or download the file again; this one is not complete".into()
+            }
+            BadPacked { path, name, .. } => format!(
+                "copy or download the file again; `{name} -t {}` checks it",
+                shell_word(path)
+            ),
+            NoTable { .. } => {
+                "copy or download the file again, or give it the name of what it is".into()
+            }
+            BadTable { path, .. } => format!(
+                "copy or download the file again, or write it anew: `python3 -c 'import sys, pyarrow.parquet as p; \
+                 p.write_table(p.read_table(sys.argv[1]), sys.argv[1] + \".new.parquet\")' {}`",
+                shell_word(path)
+            ),
+            MissingColumn {
+                text: Some(text), ..
+            }
+            | NotTextColumn {
+                text: Some(text), ..
+            } => format!(
+                "name the column that holds the text, such as `--field {}`",
+                shell_word(text.as_ref())
+            ),
+            MissingColumn { .. } | NotTextColumn { .. } => {
+                "expected a column of UTF-8 text, one document in each row".into()
+            }
+            InvalidRow { .. } => {
+                "write the table anew with valid text in that row, or without the row".into()
+            }
+            NothingIn { folder } => format!(
+                "name the files, such as `{}/*.md`; by its folder are found .txt, .jsonl, .json (also .gz and .zst) and .parquet",
+                shell_word(folder)
+            ),
+            NoMatch { .. } => {
+                "check the pattern; `*` stays inside of a name, `**` goes through folders".into()
+            }
+            Thread { .. } => "raise the limits `ulimit -u` or `ulimit -v`".into(),
+            _ => return None,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The input files: each is text or lines of JSON, and none is named twice.
+//! The input files: each is text, lines of JSON or a table, perhaps compressed, and none is named twice.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -9,6 +9,22 @@ use super::PrepareError;
 use super::encoding::{self, MARK, SAMPLE_BYTES};
 use super::json;
 use super::note::Note;
+use super::packed::{Contents, Packing};
+use super::table::{self, Table};
+
+/// One file of a request.
+#[derive(Clone, Debug)]
+pub struct RequestedFile {
+    pub path: PathBuf,
+    /// Lower-case hex, verified by whoever downloaded the file; `None` where nobody knows it yet.
+    pub sha256: Option<String>,
+}
+
+impl From<PathBuf> for RequestedFile {
+    fn from(path: PathBuf) -> Self {
+        RequestedFile { path, sha256: None }
+    }
+}
 
 /// Division of a file into documents.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,6 +33,8 @@ pub(super) enum Format {
     Text,
     /// Each line is a JSON object with one document in a field.
     JsonLines,
+    /// Each row of a Parquet table has one document in a column.
+    Parquet,
 }
 
 /// One input file.
@@ -24,9 +42,15 @@ pub(super) enum Format {
 pub(super) struct InputFile {
     pub path: PathBuf,
     pub format: Format,
+    pub packing: Packing,
+    /// Length of the file, compressed as it is.
     pub bytes: u64,
+    /// The checksum that the request has.
+    pub sha256: Option<String>,
     /// Whether a byte order mark comes before the text.
     pub mark: bool,
+    /// Parquet only.
+    pub table: Option<Table>,
     name: Name,
     /// Whether the first line is a JSON object.
     looks_like_lines: bool,
@@ -34,19 +58,31 @@ pub(super) struct InputFile {
 
 /// The format that a file's name promises.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Name {
+pub(super) enum Name {
     JsonLines,
     /// One value, or lines all the same.
     Json,
+    Parquet,
+    Text,
     Other,
 }
 
 impl Name {
-    fn of(path: &Path) -> Name {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        match extension.map(str::to_ascii_lowercase).as_deref() {
+    /// The name without the ending of a compressed file.
+    pub(super) fn of(path: &Path) -> Name {
+        let ending = |path: &Path| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            extension.map(str::to_ascii_lowercase)
+        };
+        let inner = match ending(path).as_deref() {
+            Some("gz" | "zst") => ending(&path.with_extension("")),
+            outer => outer.map(str::to_owned),
+        };
+        match inner.as_deref() {
             Some("jsonl" | "ndjson" | "jsonlines") => Name::JsonLines,
             Some("json") => Name::Json,
+            Some("parquet") => Name::Parquet,
+            Some("txt") => Name::Text,
             _ => Name::Other,
         }
     }
@@ -54,39 +90,96 @@ impl Name {
 
 impl InputFile {
     /// Looks at the name and the first bytes.
-    fn new(path: &Path, metadata: &Metadata) -> Result<Self, PrepareError> {
-        let file = File::open(path).map_err(PrepareError::io("open", path))?;
-        let mut head = Vec::new();
-        file.take(SAMPLE_BYTES as u64)
-            .read_to_end(&mut head)
-            .map_err(PrepareError::io("read", path))?;
-        if let Some(content) = encoding::recognise(&head) {
-            return Err(PrepareError::NotText {
-                path: path.to_owned(),
-                content,
+    pub(super) fn new(
+        file: &RequestedFile,
+        metadata: &Metadata,
+        field: &str,
+    ) -> Result<Self, PrepareError> {
+        let path = &file.path;
+        let (packing, head, whole) = beginning(path)?;
+        let name = Name::of(path);
+        let content = encoding::recognise(&head);
+        let mut source = InputFile {
+            path: path.clone(),
+            format: Format::Text,
+            packing,
+            bytes: metadata.len(),
+            sha256: file.sha256.clone(),
+            mark: false,
+            table: None,
+            name,
+            looks_like_lines: false,
+        };
+        if packing == Packing::None && head.starts_with(table::MAGIC) && content.is_some() {
+            source.format = Format::Parquet;
+            source.table = Some(Table::open(path, field)?);
+            return Ok(source);
+        }
+        if let Some(content) = content {
+            let path = path.clone();
+            return Err(match packing.name() {
+                None => PrepareError::NotText { path, content },
+                Some(name) => PrepareError::NotPackedText {
+                    path,
+                    name,
+                    content,
+                },
             });
         }
         let text = head.strip_prefix(MARK).unwrap_or(&head);
-        let whole = metadata.len() <= SAMPLE_BYTES as u64;
-        let looks_like_lines = is_json_lines(text, whole);
-        let name = Name::of(path);
-        if name == Name::Json && !looks_like_lines && !text.trim_ascii().is_empty() {
+        source.mark = text.len() < head.len();
+        source.looks_like_lines = is_json_lines(text, whole);
+        source.format = match name {
+            Name::JsonLines | Name::Json => Format::JsonLines,
+            Name::Parquet => return Err(PrepareError::NoTable { path: path.clone() }),
+            Name::Text | Name::Other => Format::Text,
+        };
+        if name == Name::Json && !source.looks_like_lines && !text.trim_ascii().is_empty() {
             return Err(PrepareError::NotLines {
-                path: path.to_owned(),
+                path: path.clone(),
                 is_array: text.trim_ascii_start().starts_with(b"["),
             });
         }
-        Ok(InputFile {
+        Ok(source)
+    }
+
+    /// Opens the unpacked contents at byte `start`.
+    pub(super) fn contents(&self, start: u64) -> Result<Contents, PrepareError> {
+        Contents::open(&self.path, self.packing, start).map_err(|error| self.unreadable(error))
+    }
+
+    /// The error of a failure to read the contents.
+    pub(super) fn unreadable(&self, source: std::io::Error) -> PrepareError {
+        unreadable(&self.path, self.packing, source)
+    }
+}
+
+/// The first unpacked bytes of a file, and whether they are all of it.
+fn beginning(path: &Path) -> Result<(Packing, Vec<u8>, bool), PrepareError> {
+    let file = File::open(path).map_err(PrepareError::io("open", path))?;
+    let mut first = Vec::new();
+    let read = file.take(4).read_to_end(&mut first);
+    read.map_err(PrepareError::io("read", path))?;
+    let packing = Packing::of(&first);
+    let fault = |error| unreadable(path, packing, error);
+    let mut contents = Contents::open(path, packing, 0).map_err(fault)?;
+    let mut head = Vec::new();
+    let sample = contents.by_ref().take(SAMPLE_BYTES as u64);
+    { sample }.read_to_end(&mut head).map_err(fault)?;
+    let whole = contents.is_at_end().map_err(fault)?;
+    Ok((packing, head, whole))
+}
+
+fn unreadable(path: &Path, packing: Packing, source: std::io::Error) -> PrepareError {
+    match packing.name() {
+        // The decoder's own errors have no code of the system.
+        Some(name) if source.raw_os_error().is_none() => PrepareError::BadPacked {
             path: path.to_owned(),
-            format: match name {
-                Name::JsonLines | Name::Json => Format::JsonLines,
-                Name::Other => Format::Text,
-            },
-            bytes: metadata.len(),
-            mark: text.len() < head.len(),
             name,
-            looks_like_lines,
-        })
+            is_cut: source.kind() == std::io::ErrorKind::UnexpectedEof,
+            source,
+        },
+        _ => PrepareError::io("read", path)(source),
     }
 }
 
@@ -102,11 +195,12 @@ fn is_json_lines(head: &[u8], whole: bool) -> bool {
     }
 }
 
-/// Opens the files at `paths` and looks at each.
-pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<InputFile>, PrepareError> {
+/// Opens the files of a request and looks at each.
+pub(super) fn open(files: &[RequestedFile], field: &str) -> Result<Vec<InputFile>, PrepareError> {
     let mut sources = Vec::new();
     let mut seen: HashMap<Identity, &Path> = HashMap::new();
-    for path in paths {
+    for file in files {
+        let path = &file.path;
         let metadata = match std::fs::metadata(path) {
             Err(_) if path == Path::new("-") => return Err(not_a_file(path, "standard input")),
             metadata => metadata.map_err(PrepareError::io("read", path))?,
@@ -124,7 +218,7 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<InputFile>, PrepareError> {
                 first: first.to_owned(),
             });
         }
-        sources.push(InputFile::new(path, &metadata)?);
+        sources.push(InputFile::new(file, &metadata, field)?);
     }
     Ok(sources)
 }
@@ -136,7 +230,9 @@ pub(super) fn notes(sources: &[InputFile]) -> Vec<Note> {
         wanted.map(|source| source.path.clone()).collect()
     };
     let found = [
-        Note::JsonLines(paths(|source| source.name == Name::Json)),
+        Note::JsonLines(paths(|source| {
+            source.name == Name::Json && source.format == Format::JsonLines
+        })),
         Note::LikeJsonLines(paths(|source| {
             source.looks_like_lines && source.format == Format::Text
         })),

@@ -1,36 +1,48 @@
-//! Text files to token files: two passes, bounded memory, every core, all or nothing.
+//! Text files and tables to token files: bounded memory, every core, all or nothing.
 //!
 //! The first pass checks the input and collects the characters and the number of documents for
-//! the second. The second encodes into a hidden folder, which then takes the place of the old one.
+//! the second. The second encodes into a hidden folder, which then takes the place of the old one. Tables need no first
+//! pass where GPT-2's BPE encodes them. A journal in the hidden folder lets a preparation that was killed go on.
 
 mod blocks;
+mod division;
+mod encode;
 mod encoding;
 mod error;
+mod find;
 mod input;
+mod journal;
 mod json;
 mod note;
+mod packed;
+mod pipeline;
 mod shakespeare;
 mod staging;
 mod survey;
+mod table;
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-use self::blocks::{BLOCK_BYTES, Block, Blocks, FileRead, Section, in_order, whole_files};
+use self::blocks::{BLOCK_BYTES, Blocks, FileRead};
+use self::division::{ByDocument, byte_of_split};
+use self::encode::{Encode, Tokens};
 use self::input::{Format, InputFile};
-use self::staging::Staging;
-use self::survey::{ByDocument, Survey, byte_of_split, survey};
-use super::Split;
-use super::vocabulary::{META_FILE, Meta, SourceMeta};
-use crate::tokenizer::{Encoder, Tokenizer, TokenizerKind};
+use self::journal::{Done, Found, Identity, Journal, Progress};
+use self::staging::{Staging, change};
+use self::survey::{Characters, Counts, Surveyed, notes_on_files, survey};
+use super::vocabulary::{META_FILE, META_FORMAT, Meta, SourceMeta};
+use crate::tokenizer::{Tokenizer, TokenizerKind};
 
+pub use super::vocabulary::Origin;
 pub use encoding::Content;
 pub use error::PrepareError;
+pub use find::{FoundInputs, find_inputs};
+pub use input::RequestedFile;
 pub use json::JsonError;
 pub use note::{Lines, Note};
 pub use shakespeare::{ExpectedText, fetch};
@@ -38,9 +50,9 @@ pub use shakespeare::{ExpectedText, fetch};
 /// The input, the tokenizer and the output of a preparation.
 #[derive(Clone, Debug)]
 pub struct PrepareRequest {
-    /// `.jsonl` files, and `.json` files of JSON lines, hold one document per line, in `field`; any other file is one
-    /// document.
-    pub files: Vec<PathBuf>,
+    /// `.jsonl` files, and `.json` files of JSON lines, hold one document per line, in `field`; Parquet tables one per row,
+    /// in the column `field`. Any other file is one document. All but tables may be compressed with gzip or zstd.
+    pub files: Vec<RequestedFile>,
     pub field: String,
     pub tokenizer: TokenizerKind,
     pub out: PathBuf,
@@ -48,6 +60,8 @@ pub struct PrepareRequest {
     pub val_fraction: f64,
     /// The text that a single file must be.
     pub expected: Option<ExpectedText>,
+    /// The place that the files were downloaded from, for `meta.json`.
+    pub origin: Option<Origin>,
 }
 
 /// Figures of the dataset that was made.
@@ -62,300 +76,362 @@ pub struct Prepared {
     pub notes: Vec<Note>,
 }
 
+/// Steps in which the work is done; they change nothing of its result.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// About the length of a block.
+    block_bytes: usize,
+    /// Time between two records of what is done.
+    record_every: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            block_bytes: BLOCK_BYTES,
+            record_every: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Writes `train.bin`, `val.bin`, the tokenizer's files and `meta.json` to `request.out`.
 ///
 /// With more than one document, each is set apart: `<|endoftext|>` follows it with GPT-2's BPE (nanoGPT's openwebtext),
 /// and with characters a line feed does, unless it ends in one. `progress` counts bytes; when `interrupted` becomes
-/// true the work is undone. A dataset that is there is replaced as a whole, and other files in the folder stay.
+/// true the work stops, and is kept for the next call with the same request. An error undoes it. A dataset that is there
+/// is replaced as a whole, and other files in the folder stay.
 pub fn prepare(
     request: &PrepareRequest,
     progress: &ProgressBar,
     interrupted: &AtomicBool,
 ) -> Result<Prepared, PrepareError> {
-    let stopped = || PrepareError::Interrupted {
-        folder: request.out.clone(),
-    };
-    let sources = input::open(&request.files)?;
-    let bytes = sources.iter().map(|source| source.bytes).sum();
-    progress.set_length(bytes);
-    progress.set_message("reading");
-    let found = survey(&sources, &request.field, progress, interrupted)?;
-    let mut found = found.ok_or_else(stopped)?;
-    check(request, &found)?;
+    prepare_at(Pace::default(), request, progress, interrupted)
+}
 
-    let documents = found.counts.documents;
-    let division = divide(request, &sources, &found)?;
-    let tokenizer = match request.tokenizer {
-        TokenizerKind::Gpt2 => Tokenizer::gpt2()?,
-        TokenizerKind::Char => {
-            if documents > 1 {
-                found.characters.insert('\n');
-            }
-            Tokenizer::char(&found.characters.sorted())?
+fn prepare_at(
+    pace: Pace,
+    request: &PrepareRequest,
+    progress: &ProgressBar,
+    interrupted: &AtomicBool,
+) -> Result<Prepared, PrepareError> {
+    let sources = input::open(&request.files, &request.field)?;
+    let identity = Identity::of(request, &sources)?;
+    let mut staging = Staging::begin(&request.out)?;
+    let mut notes = input::notes(&sources);
+    let done = match journal::read(&staging.folder, &identity)? {
+        Found::Same(done) => {
+            notes.push(Note::Resumed {
+                documents: done.progress.position.documents,
+                tokens: done.progress.bytes.iter().sum::<u64>() / 2,
+            });
+            *done
+        }
+        Found::None => Done::default(),
+        Found::Other(why) => {
+            staging.restart()?;
+            notes.push(Note::StartedOver { why });
+            Done::default()
         }
     };
-    progress.reset();
-    progress.set_message("encoding");
-    let staging = Staging::begin(&request.out)?;
-    let encode = Encode {
+    let mut preparation = Preparation {
+        pace,
+        request,
         sources: &sources,
-        field: &request.field,
-        encoders: (0..rayon::current_num_threads())
-            .map(|_| Mutex::new(tokenizer.encoder()))
-            .collect(),
-        separator: separator(&tokenizer, documents)?,
-        by_document: division.by_document,
+        folder: &staging.folder,
+        journal: Journal::begin(&staging.folder, identity.clone(), &done)?,
+        surveyed: done.surveyed,
+        progress,
+        interrupted,
     };
-    let mut blocks = Blocks::new(&sources, division.sections, BLOCK_BYTES, progress);
-    let [train_tokens, val_tokens] = encode
-        .blocks(&mut blocks, &staging.folder, interrupted)?
-        .ok_or_else(stopped)?;
-    check_unchanged(&sources, &found.files, &blocks.files)?;
-    let mut notes = input::notes(&sources);
-    notes.extend(found.notes(&sources, &request.field));
+    let made = preparation.run(done.progress, done.checksums);
+    let kept = preparation.journal.has_work;
+    let made = made.transpose().unwrap_or_else(|| {
+        let folder = request.out.clone();
+        Err(PrepareError::Interrupted { folder, kept })
+    });
+    if let Err(PrepareError::Interrupted { kept: true, .. }) = made {
+        staging.keep();
+    }
+    let mut prepared = made?;
+    if let Some(path) = identity.changed(&sources)? {
+        return Err(PrepareError::Changed { path });
+    }
+    notes.append(&mut prepared.notes);
     if !staging.replaced().is_empty() {
         notes.push(Note::Replaced {
             folder: request.out.clone(),
             files: staging.replaced().to_vec(),
         });
     }
-    let prepared = Prepared {
-        train_tokens,
-        val_tokens,
-        vocab_size: tokenizer.vocab_size(),
-        documents,
-        bytes,
-        notes,
-    };
-    tokenizer.save(&staging.folder)?;
-    write_meta(&staging.folder, request, &sources, found.files, &prepared)?;
     staging.commit()?;
     progress.finish_and_clear();
-    Ok(prepared)
+    Ok(Prepared { notes, ..prepared })
 }
 
-fn check(request: &PrepareRequest, found: &Survey) -> Result<(), PrepareError> {
-    if found.counts.documents == 0 || found.counts.characters == 0 {
-        return Err(PrepareError::NoText {
-            paths: request.files.clone(),
-        });
-    }
-    match (&request.expected, &request.files[..], &found.files[..]) {
-        (Some(expected), [path], [file]) => {
-            expected.check(&path.display().to_string(), &file.sha256)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Compares what the two passes have read.
-fn check_unchanged(
-    sources: &[InputFile],
-    first: &[FileRead],
-    second: &[FileRead],
-) -> Result<(), PrepareError> {
-    for (source, (first, second)) in sources.iter().zip(first.iter().zip(second)) {
-        let path = &source.path;
-        let metadata = std::fs::metadata(path).map_err(PrepareError::io("read", path))?;
-        if first != second || metadata.len() != source.bytes {
-            return Err(PrepareError::Changed { path: path.clone() });
-        }
-    }
-    Ok(())
-}
-
-/// The end of each of several documents.
-#[derive(Clone, Copy)]
-enum Separator {
-    /// `<|endoftext|>` follows.
-    EndOfText(u32),
-    /// A line feed follows, unless one is there.
-    LineFeed(u32),
-}
-
-impl Separator {
-    fn after(self, text: &str) -> Option<u32> {
-        match self {
-            Separator::EndOfText(id) => Some(id),
-            Separator::LineFeed(id) => (!text.ends_with('\n')).then_some(id),
-        }
-    }
-}
-
-fn separator(tokenizer: &Tokenizer, documents: u64) -> Result<Option<Separator>, PrepareError> {
-    if documents < 2 {
-        return Ok(None);
-    }
-    if let Some(id) = tokenizer.end_of_text() {
-        return Ok(Some(Separator::EndOfText(id)));
-    }
-    let ids = tokenizer.encode("\n")?;
-    Ok(ids.first().map(|&id| Separator::LineFeed(id)))
-}
-
-/// The sections to encode, and the division of documents between the splits where sections belong to none.
-struct Division {
-    sections: Vec<Section>,
-    by_document: Option<ByDocument>,
-}
-
-fn divide(
-    request: &PrepareRequest,
-    sources: &[InputFile],
-    found: &Survey,
-) -> Result<Division, PrepareError> {
-    if let [source] = sources
-        && source.format == Format::Text
-    {
-        let middle = byte_of_split(source, found.counts.characters, request.val_fraction)?;
-        let section = |range, split| Section {
-            source: 0,
-            range,
-            split: Some(split),
-        };
-        let train = section(0..middle, Split::Train);
-        let val = section(middle..source.bytes, Split::Val);
-        return Ok(Division {
-            sections: vec![train, val],
-            by_document: None,
-        });
-    }
-    if found.counts.documents == 1 {
-        return Err(PrepareError::OneDocument);
-    }
-    Ok(Division {
-        sections: whole_files(sources),
-        by_document: Some(ByDocument::new(&found.counts, request.val_fraction)),
-    })
-}
-
-/// The second pass.
-struct Encode<'a> {
+/// The work on a request, in a staging folder.
+struct Preparation<'a> {
+    pace: Pace,
+    request: &'a PrepareRequest,
     sources: &'a [InputFile],
-    field: &'a str,
-    /// One per thread of the pool.
-    encoders: Vec<Mutex<Encoder<'a>>>,
-    separator: Option<Separator>,
-    by_document: Option<ByDocument>,
+    folder: &'a Path,
+    journal: Journal,
+    surveyed: BTreeMap<usize, Surveyed>,
+    progress: &'a ProgressBar,
+    interrupted: &'a AtomicBool,
 }
 
-/// Little-endian u16 tokens for train and val.
-type SplitBytes = [Vec<u8>; 2];
-
-impl Encode<'_> {
-    /// Writes `train.bin` and `val.bin` to `folder`, and returns their numbers of tokens; `None` when interrupted.
-    fn blocks(
-        &self,
-        blocks: &mut Blocks,
-        folder: &Path,
-        interrupted: &AtomicBool,
-    ) -> Result<Option<[u64; 2]>, PrepareError> {
-        let mut files = SplitFiles::create(folder)?;
-        let complete = in_order(
+impl Preparation<'_> {
+    /// Writes all files of the dataset to the staging folder; `None` when interrupted.
+    fn run(
+        &mut self,
+        done: Progress,
+        checksums: BTreeMap<usize, String>,
+    ) -> Result<Option<Prepared>, PrepareError> {
+        let bytes = self.sources.iter().map(|source| source.bytes).sum();
+        self.progress.set_length(bytes);
+        self.progress.set_message("reading");
+        let Some(found) = self.survey_needed()? else {
+            return Ok(None);
+        };
+        self.check(&found)?;
+        let tokenizer = self.tokenizer(found.documents)?;
+        let middle = self.middle(&found)?;
+        if middle.is_none() && found.documents == 1 {
+            return Err(PrepareError::OneDocument);
+        }
+        self.progress.reset();
+        self.progress.set_message("encoding");
+        let files = (0..self.sources.len())
+            .map(|source| Some(self.surveyed.get(&source)?.file.clone()))
+            .collect::<Vec<Option<FileRead>>>();
+        let mut checksums: Vec<Option<String>> = (0..self.sources.len())
+            .map(|source| {
+                let found = files[source].as_ref().and_then(|file| file.sha256.clone());
+                let given = self.sources[source].sha256.clone();
+                found.or(given).or(checksums.get(&source).cloned())
+            })
+            .collect();
+        let encode = Encode {
+            sources: self.sources,
+            field: &self.request.field,
+            tokenizer: &tokenizer,
+            documents: found.documents,
+            by_document: match middle {
+                Some(_) => None,
+                None => Some(ByDocument::new(found.draws, self.request.val_fraction)),
+            },
+            surveyed: files.clone(),
+            record_every: self.pace.record_every,
+        };
+        let blocks = Blocks::new(self.sources, self.pace.block_bytes, self.progress)
+            .divided(middle)
+            .from(done.position);
+        let tokens = encode.run(
             blocks,
-            interrupted,
-            |block| self.block(block),
-            |ids| files.append(&ids),
+            self.folder,
+            done,
+            &mut self.journal,
+            &mut checksums,
+            self.interrupted,
         )?;
-        if !complete {
+        match tokens {
+            Some(tokens) => self.finish(&tokenizer, tokens, files, checksums).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes the first pass over the files that need one, and returns facts of all documents; `None` when interrupted.
+    ///
+    /// The rows of a table are known without, unless their characters are wanted, or so few documents were drawn that
+    /// nulls among them could leave a split empty.
+    fn survey_needed(&mut self) -> Result<Option<Counts>, PrepareError> {
+        let of_characters = self.request.tokenizer == TokenizerKind::Char;
+        for tables_too in [of_characters, true] {
+            let passed: Vec<Option<u64>> = (0..self.sources.len())
+                .map(|source| match self.surveyed.get(&source) {
+                    Some(surveyed) => Some(surveyed.counts.numbered),
+                    None if tables_too => None,
+                    None => Some(self.sources[source].table.as_ref()?.rows),
+                })
+                .collect();
+            if !self.survey(passed, of_characters)? {
+                return Ok(None);
+            }
+            let found = self.facts();
+            let are_known = self.surveyed.len() == self.sources.len();
+            if are_known || found.documents > 1 && found.draws.divide(self.request.val_fraction) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(Some(self.facts()))
+    }
+
+    /// Makes the first pass over the files that are not passed over; false when interrupted.
+    fn survey(
+        &mut self,
+        passed: Vec<Option<u64>>,
+        of_characters: bool,
+    ) -> Result<bool, PrepareError> {
+        if passed.iter().all(Option::is_some) {
+            return Ok(true);
+        }
+        let (journal, surveyed) = (&mut self.journal, &mut self.surveyed);
+        let blocks = Blocks::new(self.sources, self.pace.block_bytes, self.progress);
+        survey(
+            self.sources,
+            &self.request.field,
+            blocks.passing(passed),
+            of_characters,
+            self.interrupted,
+            |source, one| {
+                journal.surveyed(source, &one)?;
+                surveyed.insert(source, one);
+                Ok(())
+            },
+        )
+    }
+
+    /// Facts of all documents. Rows of tables without a first pass are taken for documents, and as many of them drawn as
+    /// it takes to divide.
+    fn facts(&self) -> Counts {
+        let mut found = Counts::default();
+        for (index, source) in self.sources.iter().enumerate() {
+            if let Some(surveyed) = self.surveyed.get(&index) {
+                found.add(&surveyed.counts);
+                continue;
+            }
+            let rows = source.table.as_ref().map_or(0, |table| table.rows);
+            for document in found.numbered..found.numbered + rows {
+                if found.draws.divide(self.request.val_fraction) {
+                    break;
+                }
+                found.draws.document(document);
+            }
+            found.numbered += rows;
+            found.documents += rows;
+        }
+        found
+    }
+
+    fn check(&self, found: &Counts) -> Result<(), PrepareError> {
+        let are_known = self.surveyed.len() == self.sources.len();
+        if are_known && (found.documents == 0 || found.characters == 0) {
+            return Err(self.no_text());
+        }
+        let first = self
+            .surveyed
+            .get(&0)
+            .and_then(|one| one.file.sha256.as_ref());
+        match (&self.request.expected, &self.request.files[..], first) {
+            (Some(expected), [file], Some(sha256)) => {
+                expected.check(&file.path.display().to_string(), sha256)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn no_text(&self) -> PrepareError {
+        let files = self.request.files.iter();
+        PrepareError::NoText {
+            paths: files.map(|file| file.path.clone()).collect(),
+        }
+    }
+
+    fn tokenizer(&self, documents: u64) -> Result<Tokenizer, PrepareError> {
+        if self.request.tokenizer == TokenizerKind::Gpt2 {
+            return Ok(Tokenizer::gpt2()?);
+        }
+        let texts = self.surveyed.values().flat_map(|one| &one.characters);
+        let mut characters: Characters = texts.flat_map(|text| text.chars()).collect();
+        if documents > 1 {
+            characters.insert('\n');
+        }
+        Ok(Tokenizer::char(&characters.sorted())?)
+    }
+
+    /// The unpacked byte at which a single text is divided; `None` where documents are.
+    fn middle(&self, found: &Counts) -> Result<Option<u64>, PrepareError> {
+        let [source] = self.sources else {
+            return Ok(None);
+        };
+        if source.format != Format::Text {
             return Ok(None);
         }
-        files.finish().map(Some)
+        byte_of_split(source, found.characters, self.request.val_fraction).map(Some)
     }
 
-    fn block(&self, block: Block) -> Result<SplitBytes, PrepareError> {
-        let encoder = &self.encoders[rayon::current_thread_index().unwrap_or(0)];
-        let mut encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bytes = SplitBytes::default();
-        let mut ids = Vec::new();
-        for part in block.documents(&self.sources[block.source], self.field) {
-            let part = part?;
-            let Some(text) = part.text else { continue };
-            ids.clear();
-            encoder.encode(&text, &mut ids)?;
-            let separator = self.separator.filter(|_| part.ends);
-            ids.extend(separator.and_then(|separator| separator.after(&text)));
-            let drawn = self.by_document.map(|by| by.split(part.document));
-            let split = block.split.or(drawn).unwrap_or(Split::Train);
-            // Ids fit: no vocabulary is larger than `MAX_VOCAB_SIZE`.
-            bytes[split as usize].extend(ids.iter().flat_map(|&id| (id as u16).to_le_bytes()));
+    /// Writes the tokenizer's files and `meta.json`.
+    fn finish(
+        &self,
+        tokenizer: &Tokenizer,
+        tokens: Tokens,
+        files: Vec<Option<FileRead>>,
+        checksums: Vec<Option<String>>,
+    ) -> Result<Prepared, PrepareError> {
+        let mut counts = tokens.counts;
+        for surveyed in self.surveyed.values() {
+            counts.add(&surveyed.counts);
         }
-        Ok(bytes)
-    }
-}
-
-/// `train.bin` and `val.bin` as they are written.
-struct SplitFiles {
-    files: [(PathBuf, BufWriter<File>); 2],
-    bytes: [u64; 2],
-}
-
-impl SplitFiles {
-    fn create(folder: &Path) -> Result<SplitFiles, PrepareError> {
-        let create = |split: Split| {
-            let path = folder.join(format!("{}.bin", split.name()));
-            let file = File::create(&path).map_err(PrepareError::io("create", &path))?;
-            Ok::<_, PrepareError>((path, BufWriter::new(file)))
+        if counts.characters == 0 {
+            return Err(self.no_text());
+        }
+        let read = files.into_iter().zip(&checksums).map(|(file, sha256)| {
+            Some(FileRead {
+                sha256: sha256.clone(),
+                line_ends: file.is_some_and(|file| file.line_ends),
+            })
+        });
+        let mut notes = notes_on_files(self.sources, &read.collect::<Vec<_>>());
+        notes.extend(counts.notes(self.sources, &self.request.field));
+        let [(train_tokens, train_sha256), (val_tokens, val_sha256)] = tokens.files;
+        let meta = Meta {
+            format: META_FORMAT,
+            tokenizer: self.request.tokenizer,
+            vocab_size: tokenizer.vocab_size(),
+            train_tokens,
+            val_tokens,
+            train_sha256: Some(train_sha256),
+            val_sha256: Some(val_sha256),
+            documents: counts.documents,
+            val_fraction: self.request.val_fraction,
+            field: self.field(),
+            origin: self.request.origin.clone(),
+            sources: sources_of(self.sources, checksums),
         };
-        Ok(SplitFiles {
-            files: [create(Split::Train)?, create(Split::Val)?],
-            bytes: [0; 2],
+        change(|| Ok(tokenizer.save(self.folder)))
+            .map_err(PrepareError::io("write", self.folder))??;
+        let path = self.folder.join(META_FILE);
+        let text = serde_json::to_string_pretty(&meta).map_err(std::io::Error::from);
+        text.and_then(|text| change(|| std::fs::write(&path, text + "\n")))
+            .map_err(PrepareError::io("write", &path))?;
+        Ok(Prepared {
+            train_tokens,
+            val_tokens,
+            vocab_size: meta.vocab_size,
+            documents: meta.documents,
+            bytes: self.sources.iter().map(|source| source.bytes).sum(),
+            notes,
         })
     }
 
-    fn append(&mut self, bytes: &SplitBytes) -> Result<(), PrepareError> {
-        for (i, (path, file)) in self.files.iter_mut().enumerate() {
-            file.write_all(&bytes[i])
-                .map_err(PrepareError::io("write", path))?;
-            self.bytes[i] += bytes[i].len() as u64;
-        }
-        Ok(())
-    }
-
-    /// The number of tokens in each file; both must have some.
-    fn finish(mut self) -> Result<[u64; 2], PrepareError> {
-        for (path, file) in &mut self.files {
-            file.flush().map_err(PrepareError::io("write", path))?;
-        }
-        for split in [Split::Train, Split::Val] {
-            if self.bytes[split as usize] == 0 {
-                return Err(PrepareError::EmptySplit {
-                    split: split.name(),
-                });
-            }
-        }
-        Ok(self.bytes.map(|bytes| bytes / 2))
+    /// The field or the column of the text, if any file has one.
+    fn field(&self) -> Option<String> {
+        let mut formats = self.sources.iter().map(|source| source.format);
+        let has_fields = formats.any(|format| format != Format::Text);
+        has_fields.then(|| self.request.field.clone())
     }
 }
 
-fn write_meta(
-    folder: &Path,
-    request: &PrepareRequest,
-    sources: &[InputFile],
-    files: Vec<FileRead>,
-    prepared: &Prepared,
-) -> Result<(), PrepareError> {
-    let meta = Meta {
-        tokenizer: request.tokenizer,
-        vocab_size: prepared.vocab_size,
-        train_tokens: prepared.train_tokens,
-        val_tokens: prepared.val_tokens,
-        documents: prepared.documents,
-        val_fraction: request.val_fraction,
-        sources: sources
-            .iter()
-            .zip(files)
-            .filter(|(source, _)| source.bytes > 0)
-            .map(|(source, file)| SourceMeta {
-                path: source.path.display().to_string(),
-                bytes: source.bytes,
-                sha256: file.sha256,
-            })
-            .collect(),
-    };
-    let path = folder.join(META_FILE);
-    let io = PrepareError::io("write", &path);
-    let text = serde_json::to_string_pretty(&meta).map_err(std::io::Error::from);
-    text.and_then(|text| std::fs::write(&path, text + "\n"))
-        .map_err(io)
+fn sources_of(sources: &[InputFile], checksums: Vec<Option<String>>) -> Vec<SourceMeta> {
+    let read = sources.iter().zip(checksums);
+    read.filter(|(source, _)| source.bytes > 0)
+        .map(|(source, sha256)| SourceMeta {
+            path: source.path.display().to_string(),
+            bytes: source.bytes,
+            sha256: sha256.unwrap_or_default(),
+        })
+        .collect()
 }
+
+#[cfg(test)]
+mod tests;

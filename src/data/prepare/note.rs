@@ -23,12 +23,21 @@ pub enum Note {
         path: PathBuf,
         first: PathBuf,
     },
-    /// Lines without a document, whose field is null.
+    /// Lines or rows without a document, whose field is null.
     Nulls { lines: Lines, field: String },
     /// Lines with half of a surrogate pair.
     Surrogates(Lines),
     /// The text has U+0000.
     ZeroCharacter,
+    /// Entries of a folder that were not read.
+    LeftOut {
+        folder: PathBuf,
+        files: Vec<PathBuf>,
+    },
+    /// The work of a preparation that was killed or interrupted, which was not done again.
+    Resumed { documents: u64, tokens: u64 },
+    /// Staged work that was thrown away, and why.
+    StartedOver { why: String },
     /// Files of an earlier dataset, which are gone.
     Replaced { folder: PathBuf, files: Vec<String> },
 }
@@ -40,16 +49,19 @@ impl Note {
             Note::JsonLines(files)
             | Note::LikeJsonLines(files)
             | Note::LineEnds(files)
-            | Note::Marks(files) => !files.is_empty(),
+            | Note::Marks(files)
+            | Note::LeftOut { files, .. } => !files.is_empty(),
             _ => true,
         }
     }
 }
 
-/// Some lines of the input.
+/// Some lines, or rows of tables, of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lines {
     pub count: u64,
+    /// `line` or `row`.
+    pub unit: &'static str,
     /// The first of them: its file and its number, from 1.
     pub first: (PathBuf, u64),
 }
@@ -59,7 +71,8 @@ impl fmt::Display for Lines {
         let (path, line) = &self.first;
         let plural = if self.count == 1 { "" } else { "s" };
         let path = path.display();
-        write!(f, "{} line{plural} ({path}:{line}", count(self.count))?;
+        let unit = self.unit;
+        write!(f, "{} {unit}{plural} ({path}:{line}", count(self.count))?;
         f.write_str(if self.count == 1 {
             ")"
         } else {
@@ -107,6 +120,25 @@ impl fmt::Display for Note {
             ),
             Note::ZeroCharacter => f.write_str(
                 "the text has zero bytes, which are kept as the character U+0000: is all of it text?",
+            ),
+            Note::LeftOut { folder, files } => write!(
+                f,
+                "left out of the folder `{}`: {}",
+                folder.display(),
+                shown(files)
+            ),
+            Note::Resumed { documents: 0, .. } => f.write_str(
+                "went on with what an earlier `prepare` had done: the first pass over its input",
+            ),
+            Note::Resumed { documents, tokens } => write!(
+                f,
+                "went on with what an earlier `prepare` had done: {} documents, {} tokens",
+                count(*documents),
+                count(*tokens)
+            ),
+            Note::StartedOver { why } => write!(
+                f,
+                "started over, without what an earlier `prepare` had done: {why}"
             ),
             Note::Replaced { folder, files } => write!(
                 f,

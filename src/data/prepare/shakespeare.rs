@@ -7,7 +7,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::PrepareError;
-use super::blocks::hex;
+use super::packed::hex;
 
 /// nanoGPT's source of tinyshakespeare, 1,115,394 bytes, public domain.
 const URL: &str =

@@ -10,6 +10,9 @@
 //! | `out/.prepare` | a first dataset, being written |
 //! | `.NAME.prepare` beside `out`, which is called `NAME` | a dataset that is to replace another; after a kill perhaps the old folder |
 //! | `.NAME.replaced` | the old folder, set aside where the file system cannot exchange two folders |
+//!
+//! A staged folder with a journal is kept after a kill: the next `prepare` goes on with it, or clears it. The journal is
+//! gone before any file of the dataset has a second name elsewhere.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -17,7 +20,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::PrepareError;
-use crate::data::vocabulary::META_FILE;
+use crate::data::vocabulary::{META_FILE, Meta};
 
 /// The files of a dataset, in the order in which a first one appears.
 const FILES: [&str; 5] = [
@@ -28,17 +31,23 @@ const FILES: [&str; 5] = [
     TRAIN_FILE,
 ];
 const TRAIN_FILE: &str = "train.bin";
+/// The record of what is done; see `journal`.
+pub(super) const JOURNAL_FILE: &str = ".prepare.journal";
+/// The journal while it is written anew.
+pub(super) const NEW_JOURNAL_FILE: &str = ".prepare.new";
 /// The vocabulary of a dataset that nanoGPT made.
 const PICKLE_FILE: &str = "meta.pkl";
 
 /// New files for `out`, written elsewhere until [`Staging::commit`].
 ///
-/// The lock on `out` keeps a second `prepare` away. A killed process leaves only hidden folders, which the next one
-/// clears; an error removes them at once.
+/// The lock on `out` keeps a second `prepare` away. A killed process leaves only hidden folders, with which the next one
+/// goes on, or which it clears; an error removes them at once.
 pub(super) struct Staging {
     out: PathBuf,
     pub folder: PathBuf,
     replaced: Vec<String>,
+    /// True once the staged files are to outlive this process.
+    kept: bool,
     /// True while a failure removes `out`, which did not exist before.
     created: bool,
     /// Locks of `out` and of `folder`, which may take its place.
@@ -78,39 +87,78 @@ impl Staging {
         {
             change(|| fs::rename(aside, out)).map_err(PrepareError::io("restore", out))?;
         }
-        let created = !out.exists();
+        let inside = out.join(".prepare");
+        let created = !out.exists() || holds_only(out, &inside);
         change(|| fs::create_dir_all(out)).map_err(PrepareError::io("create", out))?;
         let lock = locked(out, out)?;
-        let inside = out.join(".prepare");
-        discard(&inside, out)?;
-        if let Some(Beside { staged, aside }) = &beside {
-            discard(staged, out)?;
-            discard(aside, out)?;
-        }
+        remove_journal(out)?;
         let replaced = dataset_in(out);
-        let folder = match (replaced.is_empty(), beside) {
-            (true, _) => inside,
-            (false, Some(Beside { staged, .. })) => staged,
+        let (folder, stale) = match (replaced.is_empty(), beside) {
+            (true, None) => (inside, vec![]),
+            (true, Some(Beside { staged, aside })) => (inside, vec![staged, aside]),
+            (false, Some(Beside { staged, aside })) => (staged, vec![inside, aside]),
             (false, None) => return Err(irreplaceable(out, ErrorKind::CrossesDevices.into())),
         };
+        stale.iter().try_for_each(|folder| discard(folder, out))?;
+        let has_journal = folder.join(JOURNAL_FILE).is_file();
         let mut staging = Staging {
             out: out.to_owned(),
             folder,
             replaced,
+            kept: has_journal,
             created,
             locks: vec![lock],
         };
-        let folder = &staging.folder;
-        change(|| fs::create_dir(folder)).map_err(|error| match staging.replaced[..] {
+        if has_journal {
+            let lock = locked(&staging.folder, out)?;
+            staging.locks.push(lock);
+            staging.gather()?;
+        } else {
+            staging.restart()?;
+        }
+        staging.kept = false;
+        Ok(staging)
+    }
+
+    /// Clears the staged folder.
+    pub(super) fn restart(&mut self) -> Result<(), PrepareError> {
+        let (folder, out) = (&self.folder, &self.out);
+        self.locks.truncate(1);
+        discard(folder, out)?;
+        change(|| fs::create_dir(folder)).map_err(|error| match self.replaced[..] {
             [] => PrepareError::io("create", folder)(error),
             _ => irreplaceable(out, error),
         })?;
-        if !staging.replaced.is_empty() && is_mount_point(out) {
+        self.kept = false;
+        if !self.replaced.is_empty() && is_mount_point(out) {
             return Err(irreplaceable(out, ErrorKind::CrossesDevices.into()));
         }
         let lock = locked(folder, out)?;
-        staging.locks.push(lock);
-        Ok(staging)
+        self.locks.push(lock);
+        Ok(())
+    }
+
+    /// Takes back the files of a first dataset that was killed while they moved up, `meta.json` first.
+    fn gather(&self) -> Result<(), PrepareError> {
+        let tokens = fs::metadata(self.folder.join(TRAIN_FILE)).map(|file| file.len() / 2);
+        let meta = fs::read(self.out.join(META_FILE)).ok();
+        let meta = meta.and_then(|meta| serde_json::from_slice::<Meta>(&meta).ok());
+        let moved_up = meta.is_some_and(|meta| tokens.is_ok_and(|n| n == meta.train_tokens));
+        if !self.replaced.is_empty() || !moved_up {
+            return Ok(());
+        }
+        for name in FILES.into_iter().rev() {
+            let (staged, moved) = (self.folder.join(name), self.out.join(name));
+            if !staged.exists() && moved.exists() {
+                change(|| fs::rename(&moved, &staged)).map_err(PrepareError::io("move", &moved))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the staged files for the next `prepare` to go on with.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
     }
 
     /// The files of the dataset that is replaced, by name; empty if there is none.
@@ -133,6 +181,7 @@ impl Staging {
                     .map_err(PrepareError::io("replace", &target))?;
             }
         } else if exchange(&self.folder, &self.out).is_ok() {
+            remove_journal(&self.out)?;
             self.take_back()?;
         } else {
             self.rename_twice()?;
@@ -173,6 +222,7 @@ impl Staging {
                 .map_err(PrepareError::io("restore", &aside))?;
             return Err(failed(error));
         }
+        remove_journal(&self.out)?;
         let permissions = fs::metadata(&aside).map(|metadata| metadata.permissions());
         // As far as this user may set them.
         let _ = permissions.and_then(|old| change(|| fs::set_permissions(&self.out, old)));
@@ -182,6 +232,9 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         // Nothing can be done about a failure here, and nothing depends on it.
         let _ = discard(&self.folder, &self.out);
         if self.created {
@@ -191,7 +244,7 @@ impl Drop for Staging {
 }
 
 /// Makes one change to the file system. Tests end the process before any of them.
-fn change<T>(act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn change<T>(act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     #[cfg(test)]
     tests::pass()?;
     act()
@@ -231,6 +284,27 @@ fn dataset_in(out: &Path) -> Vec<String> {
     names.filter(exists).map(str::to_owned).collect()
 }
 
+/// Removes the journal from a folder that is no staged one any more.
+fn remove_journal(folder: &Path) -> Result<(), PrepareError> {
+    for name in [JOURNAL_FILE, NEW_JOURNAL_FILE] {
+        let path = folder.join(name);
+        if path.symlink_metadata().is_ok() {
+            change(|| fs::remove_file(&path)).map_err(PrepareError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a folder holds nothing but `inside`.
+fn holds_only(folder: &Path, inside: &Path) -> bool {
+    let Ok(mut entries) = fs::read_dir(folder) else {
+        return false;
+    };
+    let is_inside =
+        |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.path() == inside);
+    entries.next().is_some_and(is_inside) && entries.next().is_none()
+}
+
 /// Removes a hidden folder, if it is there. What it holds beside the files of a dataset moves to `out`.
 fn discard(folder: &Path, out: &Path) -> Result<(), PrepareError> {
     if folder.symlink_metadata().is_err() {
@@ -248,7 +322,8 @@ fn move_foreign(from: &Path, out: &Path) -> Result<(), PrepareError> {
         let name = entry.file_name();
         let is_ours = |ours: &str| name.to_str() == Some(ours);
         let target = out.join(&name);
-        if FILES.into_iter().any(is_ours) || is_ours(PICKLE_FILE) {
+        let ours = [PICKLE_FILE, JOURNAL_FILE, NEW_JOURNAL_FILE];
+        if FILES.into_iter().chain(ours).any(is_ours) {
             continue;
         }
         if target.symlink_metadata().is_ok() {
@@ -299,8 +374,14 @@ fn sync(path: &Path) -> io::Result<()> {
     if cfg!(not(unix)) && path.is_dir() {
         return Ok(());
     }
-    change(|| File::open(path)?.sync_all())
+    let file = File::open(path)?;
+    sync_file(&file)
+}
+
+/// Puts a file on the disk. A kill needs none of that, so tests, which kill a thousand times, do without.
+pub(super) fn sync_file(file: &File) -> io::Result<()> {
+    change(|| if cfg!(test) { Ok(()) } else { file.sync_all() })
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

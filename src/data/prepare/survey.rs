@@ -2,124 +2,143 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
 
 use super::PrepareError;
-use super::blocks::{BLOCK_BYTES, Block, Blocks, FileRead, in_order, whole_files};
-use super::encoding::MARK;
+use super::blocks::{Block, Blocks, Body, FileRead};
+use super::division::Draws;
 use super::input::{Format, InputFile};
 use super::json::{self, Kind, Value};
 use super::note::{Lines, Note};
-use crate::data::Split;
-use crate::rng::{Seed, Stream};
+use super::pipeline::in_order;
 
-/// Result of the first pass.
-pub(super) struct Survey {
-    pub counts: Counts,
-    pub characters: Characters,
-    pub files: Vec<FileRead>,
-}
-
-/// Counts over all documents.
-#[derive(Default)]
+/// Facts of some documents.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Counts {
+    /// Documents, without nulls.
     pub documents: u64,
+    /// Nulls and documents, which are numbered alike.
+    pub numbered: u64,
     pub characters: u64,
-    /// The least and the greatest draw of a document.
-    draws: Option<(f64, f64)>,
+    pub draws: Draws,
     nulls: LineCount,
     surrogates: LineCount,
+    /// Whether there is a character U+0000.
+    zero: bool,
 }
 
 /// Some lines: their number, and the place of the first by source and line.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct LineCount(u64, Option<(usize, u64)>);
 
 impl LineCount {
     fn add(&mut self, other: &LineCount) {
         self.0 += other.0;
-        self.1 = self.1.or(other.1);
+        self.1 = match (self.1, other.1) {
+            (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+            (ours, theirs) => ours.or(theirs),
+        };
     }
 
     fn lines(&self, sources: &[InputFile]) -> Option<Lines> {
         let (source, line) = self.1?;
+        let source = sources.get(source)?;
         Some(Lines {
             count: self.0,
-            first: (sources[source].path.clone(), line),
+            unit: match source.format {
+                Format::Parquet => "row",
+                _ => "line",
+            },
+            first: (source.path.clone(), line),
         })
     }
 }
 
 impl Counts {
-    fn add(&mut self, other: &Counts) {
+    pub(super) fn add(&mut self, other: &Counts) {
         self.documents += other.documents;
+        self.numbered += other.numbered;
         self.characters += other.characters;
-        self.draws = match (self.draws, other.draws) {
-            (Some(ours), Some(theirs)) => Some((ours.0.min(theirs.0), ours.1.max(theirs.1))),
-            (ours, theirs) => ours.or(theirs),
-        };
+        self.draws.add(other.draws);
         self.nulls.add(&other.nulls);
         self.surrogates.add(&other.surrogates);
+        self.zero |= other.zero;
+    }
+
+    /// Counts a document, or a part of one, in a file.
+    pub(super) fn part(&mut self, source: usize, part: &DocumentPart) {
+        self.numbered += u64::from(part.ends);
+        let line = LineCount(1, Some((source, part.line)));
+        let Some(text) = &part.text else {
+            self.nulls.add(&line);
+            return;
+        };
+        if part.repaired {
+            self.surrogates.add(&line);
+        }
+        self.characters += text.chars().count() as u64;
+        self.zero |= text.contains('\0');
+        self.documents += u64::from(part.ends);
+        self.draws.document(part.document);
+    }
+
+    /// Notes on what was read.
+    pub(super) fn notes(&self, sources: &[InputFile], field: &str) -> Vec<Note> {
+        let nulls = self.nulls.lines(sources);
+        let nulls = nulls.map(|lines| Note::Nulls {
+            lines,
+            field: field.to_owned(),
+        });
+        let surrogates = self.surrogates.lines(sources).map(Note::Surrogates);
+        let zero = self.zero.then_some(Note::ZeroCharacter);
+        nulls.into_iter().chain(surrogates).chain(zero).collect()
     }
 }
 
-impl Survey {
-    /// Notes on what was read.
-    pub(super) fn notes(&self, sources: &[InputFile], field: &str) -> Vec<Note> {
-        let with_line_ends = sources.iter().zip(&self.files);
-        let with_line_ends = with_line_ends.filter(|(_, file)| file.line_ends);
-        let paths: Vec<PathBuf> = with_line_ends.map(|(s, _)| s.path.clone()).collect();
-        let mut notes = vec![Note::LineEnds(paths)];
-        let nulls = self.counts.nulls.lines(sources);
-        notes.extend(nulls.map(|lines| Note::Nulls {
-            lines,
-            field: field.to_owned(),
-        }));
-        let surrogates = self.counts.surrogates.lines(sources);
-        notes.extend(surrogates.map(Note::Surrogates));
-        notes.extend(
-            self.characters
-                .contains('\0')
-                .then_some(Note::ZeroCharacter),
-        );
-        notes.extend(self.same_text(sources));
-        notes.retain(Note::is_due);
-        notes
-    }
+/// Notes on files as wholes.
+pub(super) fn notes_on_files(sources: &[InputFile], files: &[Option<FileRead>]) -> Vec<Note> {
+    let read = sources.iter().zip(files);
+    let with_line_ends = read.filter(|(_, file)| file.as_ref().is_some_and(|file| file.line_ends));
+    let paths: Vec<PathBuf> = with_line_ends.map(|(s, _)| s.path.clone()).collect();
+    let mut notes = vec![Note::LineEnds(paths)];
+    notes.extend(same_text(sources, files));
+    notes.retain(Note::is_due);
+    notes
+}
 
-    /// The files whose bytes are those of an earlier one.
-    fn same_text(&self, sources: &[InputFile]) -> Option<Note> {
-        let mut seen: HashMap<&str, &Path> = HashMap::new();
-        let mut same = None;
-        let filled = sources
-            .iter()
-            .zip(&self.files)
-            .filter(|(source, _)| source.bytes > 0);
-        for (source, file) in filled {
-            let Some(first) = seen.insert(&file.sha256, &source.path) else {
-                continue;
-            };
-            let (files, _, _) = *same.get_or_insert((0, &source.path, first));
-            same = same.map(|(_, path, first)| (files + 1, path, first));
-        }
-        same.map(|(files, path, first)| Note::SameText {
-            files,
-            path: path.clone(),
-            first: first.to_owned(),
-        })
+/// The files whose bytes are those of an earlier one.
+fn same_text(sources: &[InputFile], files: &[Option<FileRead>]) -> Option<Note> {
+    let mut seen: HashMap<&str, &Path> = HashMap::new();
+    let mut same = None;
+    for (source, file) in sources
+        .iter()
+        .zip(files)
+        .filter(|(source, _)| source.bytes > 0)
+    {
+        let Some(sha256) = file.as_ref().and_then(|file| file.sha256.as_ref()) else {
+            continue;
+        };
+        let Some(first) = seen.insert(sha256, &source.path) else {
+            continue;
+        };
+        let (files, _, _) = *same.get_or_insert((0, &source.path, first));
+        same = same.map(|(_, path, first)| (files + 1, path, first));
     }
+    same.map(|(files, path, first)| Note::SameText {
+        files,
+        path: path.clone(),
+        first: first.to_owned(),
+    })
 }
 
 /// The distinct characters of a text, one bit per code point.
 pub(super) struct Characters(Vec<u64>);
 
 impl Characters {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Characters(vec![0; (char::MAX as usize + 1) / 64])
     }
 
@@ -127,11 +146,7 @@ impl Characters {
         self.0[c as usize / 64] |= 1 << (c as usize % 64);
     }
 
-    fn contains(&self, c: char) -> bool {
-        self.0[c as usize / 64] >> (c as usize % 64) & 1 == 1
-    }
-
-    fn union(&mut self, other: &Characters) {
+    pub(super) fn union(&mut self, other: &Characters) {
         for (bits, more) in self.0.iter_mut().zip(&other.0) {
             *bits |= more;
         }
@@ -139,70 +154,92 @@ impl Characters {
 
     /// The characters in nanoGPT's order, which is sorted.
     pub(super) fn sorted(&self) -> Vec<char> {
-        ('\0'..=char::MAX).filter(|&c| self.contains(c)).collect()
+        let filled = (0..).zip(&self.0).filter(|(_, bits)| **bits != 0);
+        let characters = filled.flat_map(|(word, bits)| {
+            let there = (0..64).filter(move |bit| bits >> bit & 1 == 1);
+            there.filter_map(move |bit| char::from_u32(word * 64 + bit))
+        });
+        characters.collect()
     }
 }
 
-/// Reads everything once; `None` when interrupted.
+impl FromIterator<char> for Characters {
+    fn from_iter<I: IntoIterator<Item = char>>(characters: I) -> Self {
+        let mut found = Characters::new();
+        characters.into_iter().for_each(|c| found.insert(c));
+        found
+    }
+}
+
+/// Result of the first pass over one file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Surveyed {
+    pub counts: Counts,
+    pub file: FileRead,
+    /// Its distinct characters, where a vocabulary is made of them.
+    pub characters: Option<String>,
+}
+
+/// Reads the files of `blocks` once, and hands the result of each to `done`; false when interrupted.
 pub(super) fn survey(
     sources: &[InputFile],
     field: &str,
-    progress: &ProgressBar,
+    blocks: Blocks,
+    characters_too: bool,
     interrupted: &AtomicBool,
-) -> Result<Option<Survey>, PrepareError> {
-    let mut blocks = Blocks::new(sources, whole_files(sources), BLOCK_BYTES, progress);
-    let mut characters = Characters::new();
+    mut done: impl FnMut(usize, Surveyed) -> Result<(), PrepareError>,
+) -> Result<bool, PrepareError> {
+    let mut characters = characters_too.then(Characters::new);
     let mut counts = Counts::default();
-    let complete = in_order(
-        &mut blocks,
+    in_order(
+        blocks,
+        vec![(); rayon::current_num_threads()],
         interrupted,
-        |block| survey_block(&block, sources, field),
-        |(found, counted)| {
-            characters.union(&found);
+        |(), block| survey_block(block, sources, field, characters_too),
+        |(source, found, counted, file)| {
             counts.add(&counted);
-            Ok(())
+            if let (Some(characters), Some(found)) = (&mut characters, &found) {
+                characters.union(found);
+            }
+            let Some(file) = file else { return Ok(()) };
+            let characters = characters.as_mut().map(|characters| {
+                let all = std::mem::replace(characters, Characters::new());
+                all.sorted().into_iter().collect()
+            });
+            let surveyed = Surveyed {
+                counts: std::mem::take(&mut counts),
+                file,
+                characters,
+            };
+            done(source, surveyed)
         },
-    )?;
-    Ok(complete.then_some(Survey {
-        counts,
-        characters,
-        files: blocks.files,
-    }))
+    )
 }
 
+type SurveyedBlock = (usize, Option<Characters>, Counts, Option<FileRead>);
+
 fn survey_block(
-    block: &Block,
+    block: Block,
     sources: &[InputFile],
     field: &str,
-) -> Result<(Characters, Counts), PrepareError> {
-    let mut characters = Characters::new();
+    characters_too: bool,
+) -> Result<SurveyedBlock, PrepareError> {
+    let mut characters = characters_too.then(Characters::new);
     let mut counts = Counts::default();
     for part in block.documents(&sources[block.source], field) {
         let part = part?;
-        let line = LineCount(1, Some((block.source, part.line)));
-        let Some(text) = part.text else {
-            counts.nulls.add(&line);
-            continue;
-        };
-        if part.repaired {
-            counts.surrogates.add(&line);
+        if let (Some(characters), Some(text)) = (&mut characters, &part.text) {
+            text.chars().for_each(|c| characters.insert(c));
         }
-        for character in text.chars() {
-            characters.insert(character);
-            counts.characters += 1;
-        }
-        counts.documents += u64::from(part.ends);
-        let draw = draw(part.document);
-        let (least, most) = counts.draws.unwrap_or((draw, draw));
-        counts.draws = Some((least.min(draw), most.max(draw)));
+        counts.part(block.source, &part);
     }
-    Ok((characters, counts))
+    Ok((block.source, characters, counts, block.file))
 }
 
 /// A document or a part of one.
 pub(super) struct DocumentPart<'a> {
     pub document: u64,
-    /// The number of its line in the file, from 1.
+    /// The number of its line or row in the file, from 1.
     pub line: u64,
     /// `None` if the field is null, which is no document.
     pub text: Option<Cow<'a, str>>,
@@ -212,38 +249,69 @@ pub(super) struct DocumentPart<'a> {
     pub ends: bool,
 }
 
+/// Documents of a block; the first fault is the last item.
+type Documents<'a> = Box<dyn Iterator<Item = Result<DocumentPart<'a>, PrepareError>> + 'a>;
+
 impl Block {
     /// The documents in a block; for a text file, the part that the block holds.
-    pub(super) fn documents<'a>(
-        &'a self,
-        source: &'a InputFile,
-        field: &'a str,
-    ) -> Box<dyn Iterator<Item = Result<DocumentPart<'a>, PrepareError>> + 'a> {
-        if source.format == Format::Text {
-            return Box::new(std::iter::once(Ok(DocumentPart {
-                document: self.document,
-                line: self.line,
-                text: Some(Cow::Borrowed(&self.text)),
-                repaired: false,
-                ends: self.ends,
-            })));
-        }
-        let lines = (self.line..).zip(self.text.lines());
-        let filled = lines.filter(|(_, line)| !line.trim().is_empty());
-        Box::new(
-            (self.document..)
-                .zip(filled)
-                .map(move |(document, (number, line))| {
-                    let text = text_of(line, number, &source.path, field)?;
+    pub(super) fn documents<'a>(&'a self, source: &'a InputFile, field: &'a str) -> Documents<'a> {
+        let first = self.start.documents;
+        match &self.body {
+            Body::Part(text) => {
+                // An empty file is no document.
+                let text = Some(text).filter(|text| !text.is_empty());
+                Box::new(text.into_iter().map(move |text| {
+                    Ok(DocumentPart {
+                        document: first,
+                        line: 1,
+                        text: Some(Cow::Borrowed(text)),
+                        repaired: false,
+                        ends: self.ends,
+                    })
+                }))
+            }
+            Body::Lines(text) => {
+                let lines = (self.start.lines + 1..).zip(text.lines());
+                let filled = lines.filter(|(_, line)| !line.trim().is_empty());
+                Box::new(
+                    (first..)
+                        .zip(filled)
+                        .map(move |(document, (number, line))| {
+                            let text = text_of(line, number, &source.path, field)?;
+                            Ok(DocumentPart {
+                                document,
+                                line: number,
+                                repaired: text.as_ref().is_some_and(|text| text.repaired),
+                                text: text.map(|text| text.text),
+                                ends: true,
+                            })
+                        }),
+                )
+            }
+            Body::Rows { bytes, ends } => {
+                let mut begin = 0;
+                let rows = (self.start.at + 1..).zip(ends);
+                Box::new((first..).zip(rows).map(move |(document, (row, end))| {
+                    let text = end.map(|end| {
+                        let text = &bytes[begin..end];
+                        begin = end;
+                        std::str::from_utf8(text).map(Cow::Borrowed)
+                    });
+                    let invalid = |_| PrepareError::InvalidRow {
+                        path: source.path.clone(),
+                        field: field.to_owned(),
+                        row,
+                    };
                     Ok(DocumentPart {
                         document,
-                        line: number,
-                        repaired: text.as_ref().is_some_and(|text| text.repaired),
-                        text: text.map(|text| text.text),
+                        line: row,
+                        text: text.transpose().map_err(invalid)?,
+                        repaired: false,
                         ends: true,
                     })
-                }),
-        )
+                }))
+            }
+        }
     }
 }
 
@@ -312,73 +380,4 @@ fn fields(json: &str) -> (String, Option<String>) {
         format!("the line has {names}"),
         longest.map(|(_, name)| name),
     )
-}
-
-/// Division of documents between the splits: a draw for each, a function of its number alone.
-#[derive(Clone, Copy)]
-pub(super) struct ByDocument {
-    /// Documents with a draw below it go to val.
-    below: f64,
-}
-
-impl ByDocument {
-    /// About `val_fraction` of the documents (two or more), and at least one in each split.
-    pub(super) fn new(counts: &Counts, val_fraction: f64) -> ByDocument {
-        let (least, most) = counts.draws.unwrap_or((0.0, 1.0));
-        ByDocument {
-            below: val_fraction.max(least.next_up()).min(most),
-        }
-    }
-
-    pub(super) fn split(self, document: u64) -> Split {
-        if draw(document) < self.below {
-            Split::Val
-        } else {
-            Split::Train
-        }
-    }
-}
-
-fn draw(document: u64) -> f64 {
-    // A site of its own: 0 and 1 are the splits of `order::eval_window`.
-    const SITE: u32 = 2;
-    Seed(0).uniform(
-        Stream::EvalOrder,
-        SITE,
-        (document >> 32) as u32,
-        document as u32,
-    )
-}
-
-/// The byte at which a text of `characters` divides so that val is the last fraction of them, as nanoGPT's
-/// `data[int(n * 0.9):]`. CRLF is one character.
-pub(super) fn byte_of_split(
-    source: &InputFile,
-    characters: u64,
-    val_fraction: f64,
-) -> Result<u64, PrepareError> {
-    let path = &source.path;
-    let failed = || PrepareError::io("read", path);
-    let mut file = File::open(path).map_err(PrepareError::io("open", path))?;
-    let mut left = (characters as f64 * (1.0 - val_fraction)) as u64;
-    let mut bytes = if source.mark { MARK.len() as u64 } else { 0 };
-    file.seek(SeekFrom::Start(bytes)).map_err(failed())?;
-    let mut buffer = vec![0; 1 << 20];
-    let mut before = 0;
-    loop {
-        let read = file.read(&mut buffer).map_err(failed())?;
-        if read == 0 {
-            return Ok(bytes);
-        }
-        for &byte in &buffer[..read] {
-            // Every byte but a continuation byte, 10xxxxxx, begins a character, and so does LF unless CR comes before.
-            let begins = byte & 0xC0 != 0x80 && !(byte == b'\n' && before == b'\r');
-            if begins && left == 0 {
-                return Ok(bytes);
-            }
-            left -= u64::from(begins);
-            before = byte;
-            bytes += 1;
-        }
-    }
 }

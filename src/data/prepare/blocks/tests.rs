@@ -1,29 +1,58 @@
-//! Blocks of a few bytes have the text of the whole file.
+//! Blocks of a few bytes have the text of the whole file, from its start and from the end of any block.
 
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::prepare::{check_unchanged, input};
+use crate::data::prepare::input::{RequestedFile, open};
+use crate::data::prepare::packed::hex;
 
-/// The blocks' text, and whether a CR was met, of a file of `bytes`.
-fn read(name: &str, bytes: &[u8], block_bytes: usize) -> (String, FileRead, u64) {
+/// The blocks of a file of `bytes`.
+fn blocks(name: &str, bytes: &[u8], block_bytes: usize) -> (Vec<Block>, Position) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
-    let sources = input::open(&[path]).unwrap();
+    let sources = open(&[RequestedFile::from(path)], "text").unwrap();
     let progress = ProgressBar::hidden();
-    let mut blocks = Blocks::new(&sources, whole_files(&sources), block_bytes, &progress);
-    let mut text = String::new();
-    for block in &mut blocks {
-        let block = block.unwrap();
-        if sources[0].format == Format::JsonLines {
-            assert_eq!(block.line as usize, text.lines().count() + 1, "{text:?}");
-            assert!(block.ends || block.text.ends_with('\n'));
-        }
-        text += &block.text;
+    let mut blocks = Blocks::new(&sources, block_bytes, &progress);
+    let found: Vec<Block> = blocks.by_ref().map(Result::unwrap).collect();
+    // A second reader from each place gives what is left.
+    for (n, block) in found.iter().enumerate() {
+        let rest = Blocks::new(&sources, block_bytes, &progress).from(block.start);
+        let rest: Vec<Block> = rest.map(Result::unwrap).collect();
+        assert_eq!(text(&rest), text(&found[n..]), "from {:?}", block.start);
+        assert_eq!(rest.last().unwrap().end, blocks.next);
     }
-    (text, blocks.files[0].clone(), blocks.documents)
+    let end = blocks.next;
+    (found, end)
+}
+
+fn text(blocks: &[Block]) -> String {
+    let texts = blocks.iter().map(|block| match &block.body {
+        Body::Part(text) | Body::Lines(text) => &text[..],
+        Body::Rows { .. } => panic!("a table"),
+    });
+    texts.collect()
+}
+
+/// The blocks' text, facts of the file, and the number of documents.
+fn read(name: &str, bytes: &[u8], block_bytes: usize) -> (String, FileRead, u64) {
+    let (blocks, end) = blocks(name, bytes, block_bytes);
+    let mut before = String::new();
+    for block in &blocks {
+        if let Body::Lines(text) = &block.body {
+            assert_eq!(
+                block.start.lines as usize,
+                before.lines().count(),
+                "{before:?}"
+            );
+            assert!(block.ends || text.ends_with('\n'));
+            before += text;
+        }
+    }
+    let file = blocks.last().unwrap().file.clone().unwrap();
+    (text(&blocks), file, end.documents)
 }
 
 /// Python's universal newlines.
@@ -42,7 +71,7 @@ proptest! {
         let (found, file, documents) = read("a.txt", written.as_bytes(), block_bytes);
         prop_assert_eq!(&found, &expected(&text));
         prop_assert_eq!(file.line_ends, text.contains('\r'));
-        prop_assert_eq!(file.sha256, hex(&Sha256::digest(written.as_bytes())));
+        prop_assert_eq!(file.sha256, Some(hex(&Sha256::digest(written.as_bytes()))));
         prop_assert_eq!(documents, u64::from(!text.is_empty()));
     }
 
@@ -72,26 +101,5 @@ fn long_words_between_others_are_read() {
         );
         let (found, ..) = read("a.txt", text.as_bytes(), 4);
         assert_eq!(found, text);
-    }
-}
-
-#[test]
-fn a_file_that_changes_between_the_passes_is_an_error() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("a.txt");
-    std::fs::write(&path, "before").unwrap();
-    let sources = input::open(std::slice::from_ref(&path)).unwrap();
-    let pass = || {
-        let progress = ProgressBar::hidden();
-        let mut blocks = Blocks::new(&sources, whole_files(&sources), 4, &progress);
-        assert!(blocks.by_ref().all(|block| block.is_ok()));
-        blocks.files
-    };
-    let first = pass();
-    check_unchanged(&sources, &first, &pass()).unwrap();
-    for changed in ["beyond", "before and after"] {
-        std::fs::write(&path, changed).unwrap();
-        let error = check_unchanged(&sources, &first, &pass()).unwrap_err();
-        assert!(matches!(error, PrepareError::Changed { .. }), "{error}");
     }
 }

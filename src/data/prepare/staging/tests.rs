@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// Fails from the end on: after a kill nothing is changed, and nothing is cleaned up.
-pub(super) fn pass() -> io::Result<()> {
+pub(in crate::data::prepare) fn pass() -> io::Result<()> {
     match LEFT.get() {
         0 => Err(io::Error::other("killed")),
         left => {
@@ -24,6 +24,11 @@ pub(super) fn pass() -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Lets this thread make `changes` more changes; `u64::MAX` is as many as it likes.
+pub(in crate::data::prepare) fn kill_after(changes: u64) {
+    LEFT.set(changes);
 }
 
 /// A dataset of 40 and 20 tokens, of the characters `a` and `other`.
@@ -97,9 +102,9 @@ fn kill_everywhere(twice: bool, make: impl Fn(&Path), mut check: impl FnMut(&Pat
         let place = TempDir::new().unwrap();
         let out = place.path().join("mytext");
         make(&out);
-        LEFT.set(kills);
+        kill_after(kills);
         let finished = replace(&out, twice).is_ok();
-        LEFT.set(u64::MAX);
+        kill_after(u64::MAX);
         check(&out, finished);
         if finished {
             return kills;
