@@ -1,7 +1,7 @@
 //! The weights of a model, in the formats of every program that taper exchanges them with.
 //!
 //! A format is read by listing its tensors: [`TensorFile`](tensor_file::TensorFile) is an open file and the name, type,
-//! shape and offset of each. [`Pretrained`] is a model whose files are listed and whose sizes are known; it alone turns
+//! shape and offset of each. [`Pretrained`](pretrained::Pretrained) is a model whose files are listed and whose sizes are known; it alone turns
 //! what a file holds into taper's layout.
 
 pub(in crate::checkpoint) mod encode;
