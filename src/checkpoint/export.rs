@@ -178,12 +178,14 @@ pub fn export(export: &Export, out: &Path) -> Result<(), CheckpointError> {
     }
     export.pretrained.check_left_out()?;
     let place = Place::begin(out, export.target)?;
-    // The error at hand matters more than one of the clean-up, which the next conversion repeats.
-    let written = export.write(&place).and_then(|()| place.publish());
-    let cleared = fs::remove_dir_all(&place.staged);
-    match written {
-        Ok(()) if !place.is_folder => cleared.map_err(failed("remove", &place.staged)),
-        other => other,
+    match export.write(&place).and_then(|()| place.publish()) {
+        Ok(()) if place.is_folder => Ok(()),
+        Ok(()) => fs::remove_dir_all(&place.staged).map_err(failed("remove", &place.staged)),
+        Err(error) => {
+            // The error at hand matters more than one of the clean-up, which the next conversion repeats.
+            let _ = fs::remove_dir_all(&place.staged);
+            Err(error)
+        }
     }
 }
 
@@ -271,6 +273,10 @@ impl Place {
                 return Err(failed("create", &staged)(error));
             }
             _ => {}
+        }
+        // What a link leads to is not ours to clear.
+        if !staged.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            return Err(ExportError::Taken { out: staged }.into());
         }
         let lock = File::open(&staged).map_err(failed("open", &staged))?;
         match lock.try_lock() {

@@ -143,6 +143,14 @@ fn remains_of_a_killed_conversion_are_cleared_and_a_running_one_is_left_alone() 
     assert_eq!(names_in(&staged), ["model.safetensors"]);
     drop(lock);
     convert(path, &arguments).succeeded();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("model", path.join(".other.convert")).unwrap();
+        let arguments = ["model", "--to", "hf", "other"];
+        convert(path, &arguments).refused(&["`.other.convert` exists"]);
+        fs::remove_file(path.join(".other.convert")).unwrap();
+        assert_eq!(names_in(&path.join("model")).len(), 2);
+    }
     assert_eq!(names_in(path), ["model", "out"]);
     assert_eq!(
         names_in(&path.join("out")),
