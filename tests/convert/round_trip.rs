@@ -197,3 +197,47 @@ fn a_run_becomes_a_model_of_llm_c_that_evaluates_to_the_same_loss() {
     let own = checkpoint(path, 4);
     assert_eq!(loss("run.bin"), loss(own.to_str().unwrap()));
 }
+
+/// nanoGPT has GELU's exact form alone, in which the model is written where `--gelu` asks for it.
+#[test]
+fn weights_come_back_from_nanogpt_bit_for_bit() {
+    let folder = tempdir().unwrap();
+    let path = folder.path();
+    write_model(&path.join("model"));
+    convert(path, &["model", "--to", "nanogpt", "ckpt.pt"]).refused(&[
+        "nanoGPT has no such model",
+        "`gelu` is tanh",
+        "--gelu",
+    ]);
+    let half = ["--gelu", "erf", "--dtype", "bfloat16"];
+    convert(
+        path,
+        &[&["model", "--to", "nanogpt", "ckpt.pt"], &half[..]].concat(),
+    )
+    .refused(&["float32 alone", "leave `--dtype` out"]);
+    assert_eq!(names_in(path), ["model"]);
+    let done = convert(
+        path,
+        &["model", "--to", "nanogpt", "ckpt.pt", "--gelu", "erf"],
+    )
+    .succeeded();
+    assert_eq!(done.stdout, "ckpt.pt\n");
+    for words in [
+        "note: there is no state of training: the file is one of step 0",
+        "note: the model computes GELU by tanh and is written with GELU by erf",
+    ] {
+        assert!(done.stderr.contains(words), "{}", done.stderr);
+    }
+    convert(path, &["ckpt.pt", "--to", "hf", "back"]).succeeded();
+    assert_same(&path.join("back"));
+    assert_eq!(config(&path.join("back"))["activation_function"], "gelu");
+    assert_eq!(names_in(path), ["back", "ckpt.pt", "model"]);
+    // llm.c has the other form alone.
+    convert(path, &["ckpt.pt", "--to", "llmc", "gpt2.bin"])
+        .refused(&["llm.c has no such model", "`gelu` is erf"]);
+    convert(
+        path,
+        &["ckpt.pt", "--to", "llmc", "gpt2.bin", "--gelu", "tanh"],
+    )
+    .succeeded();
+}
