@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use regex::Regex;
 use rustc_hash::FxHashMap;
 
-/// GPT-2's pattern without its look-ahead, `\s+(?!\S)`, for which see [`pieces`]
+/// GPT-2's pattern without its look-ahead, `\s+(?!\S)`, for which see [`Merges::pieces`]
 /// (openai/gpt-2, `src/encoder.py`).
 const PATTERN: &str = r"\A(?:'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+)";
 
