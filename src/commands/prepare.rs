@@ -206,6 +206,7 @@ fn resolve_files(args: &PrepareArgs) -> Result<(PrepareRequest, Vec<Note>)> {
             "leave out `--from`, or run `taper prepare shakespeare_char --from FILE`",
         ));
     }
+    datasets::refuse_unknown_names(&args.inputs)?;
     let Some(out) = args.out.clone() else {
         return Err(usage(
             "no folder to write to".into(),

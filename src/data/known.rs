@@ -10,9 +10,9 @@ use crate::device::DeviceProfile;
 use crate::terms::shell_word;
 use crate::units::{bytes, span};
 
-/// Tokens of English that `prepare` encodes with GPT-2's BPE per second and core: a round figure for planning. The machine
-/// at hand may be twice as fast, or half.
-const TOKENS_PER_SECOND_AND_CORE: f64 = 1.5e6;
+/// Tokens that `prepare` encodes with GPT-2's BPE per second and core: a round figure for planning. On a core of an AMD EPYC
+/// it was 6 to 10 million for code and English, and 3 million for a mix of all writings (`scripts/bench_tokenizer`).
+const TOKENS_PER_SECOND_AND_CORE: f64 = 4e6;
 
 /// A dataset that `taper prepare NAME` makes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(
             known.making(Path::new("data/openwebtext"), 8),
             "run `taper prepare openwebtext`, which downloads about 22.54 GiB (8.0 million documents) into the hub's cache \
-             and makes 16.84 GiB of tokens; encoding them takes about 12m 33s on 8 cores (an estimate; the download comes \
+             and makes 16.84 GiB of tokens; encoding them takes about 4m 43s on 8 cores (an estimate; the download comes \
              on top)"
         );
         let known = KnownDataset::named("shakespeare").unwrap();

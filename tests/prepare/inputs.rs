@@ -71,3 +71,20 @@ fn the_text_of_shakespeare_is_one_file() {
     from(&["*.txt"]).refused(&["`--from` gives 2 files"]);
     from(&["a.txt"]).refused(&["is not the text of the dataset `shakespeare`"]);
 }
+
+#[test]
+fn a_misspelt_dataset_is_answered_with_the_known_ones() {
+    let folder = TempDir::new().unwrap();
+    let misspelt = taper(folder.path(), &["prepare", "openwebtxt"]);
+    misspelt.refused(&[
+        "`openwebtxt` is no file here",
+        "did you mean `openwebtext`?",
+        "`tinystories`",
+        "`OWNER/NAME`",
+    ]);
+    let unknown = taper(folder.path(), &["prepare", "wikipedia", "--out", "out"]);
+    let said = unknown.refused(&["`wikipedia` is no file here", "known are `openwebtext`"]);
+    assert!(!said.stderr.contains("did you mean"), "{}", said.stderr);
+    fs::write(folder.path().join("wikipedia"), "a text without an ending").unwrap();
+    taper(folder.path(), &["prepare", "wikipedia", "--out", "out"]).succeeded();
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{PrepareArgs, usage};
 use crate::data::prepare::{Origin, RequestedFile};
-use crate::data::{KnownDataset, KnownOrigin};
+use crate::data::{KNOWN, KnownDataset, KnownOrigin};
 use crate::error::Result;
 use crate::hub::{
     CONVERSION, CachedFile, Hub, HubError, Listing, Repository, RepositoryKind, SplitFiles, Watch,
@@ -217,6 +217,34 @@ pub(super) fn refuse_hub_flags(args: &PrepareArgs) -> Result<()> {
     }
     Ok(())
 }
+
+/// Refuses a word that is no file here and no known dataset: perhaps a misspelt one.
+pub(super) fn refuse_unknown_names(inputs: &[PathBuf]) -> Result<()> {
+    let is_word = |name: &&str| {
+        let letters = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        name.chars().all(letters) && !Path::new(name).exists()
+    };
+    let words = inputs.iter().filter_map(|input| input.to_str());
+    let Some(word) = words.filter(is_word).next() else {
+        return Ok(());
+    };
+    let names = KNOWN.map(|known| known.name);
+    let near = names
+        .iter()
+        .min_by_key(|name| strsim::damerau_levenshtein(word, name));
+    let near = near.filter(|name| strsim::damerau_levenshtein(word, name) <= MISSPELT);
+    let meant = near.map_or(String::new(), |name| format!("did you mean `{name}`? "));
+    Err(usage(
+        format!("`{word}` is no file here, and no dataset of that name is known"),
+        format!(
+            "{meant}known are `{}`; any other of the hub is `OWNER/NAME`",
+            names.join("`, `")
+        ),
+    ))
+}
+
+/// Letters by which a name that was meant may differ.
+const MISSPELT: usize = 2;
 
 /// Refuses a dataset among other inputs.
 pub(super) fn refuse_company(args: &PrepareArgs, wanted: &Wanted) -> Result<()> {
