@@ -170,7 +170,6 @@ fn library_ids(text: &str) -> Vec<u32> {
     LIBRARY.encode(text, false).unwrap().get_ids().to_vec()
 }
 
-/// Pieces of up to 512 bytes are merged by taper, longer ones by the library.
 #[test]
 fn long_pieces_have_the_ids_of_the_library() {
     let alphabet: Vec<char> = "theandéß日本語сло".chars().collect();

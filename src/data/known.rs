@@ -11,7 +11,8 @@ use crate::terms::shell_word;
 use crate::units::{bytes, span};
 
 /// Tokens that `prepare` encodes with GPT-2's BPE per second and core: a round figure for planning. On a core of an AMD EPYC
-/// it was 6 to 10 million for code and English, and 3 million for a mix of all writings (`scripts/bench_tokenizer`).
+/// it was 9 to 13 million for code and its documentation, and 8 to 9 million for a mix of all writings
+/// (`scripts/bench_tokenizer`); a disk, and a core that is shared, take their part.
 const TOKENS_PER_SECOND_AND_CORE: f64 = 4e6;
 
 /// A dataset that `taper prepare NAME` makes.

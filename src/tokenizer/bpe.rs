@@ -1,8 +1,9 @@
 //! Byte-pair encoding of GPT-2's pieces, for texts of which nothing is remembered yet.
 //!
-//! The tokenizers library encodes any piece, and takes ten times as long for a short one.
+//! The tokenizers library encodes any piece, too, and takes several times as long.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 
 use regex::Regex;
 use rustc_hash::FxHashMap;
@@ -10,10 +11,6 @@ use rustc_hash::FxHashMap;
 /// GPT-2's pattern without its look-ahead, `\s+(?!\S)`, for which see [`Merges::pieces`]
 /// (openai/gpt-2, `src/encoder.py`).
 const PATTERN: &str = r"\A(?:'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+)";
-
-/// Longest piece that is merged here, in bytes. Each merge looks at all pairs of a piece; the library's queue is better
-/// for long ones.
-const MAX_PIECE_BYTES: usize = 512;
 
 /// The merges of a vocabulary whose ids are in the order in which they were made.
 #[derive(Clone, Debug)]
@@ -45,17 +42,11 @@ impl Merges {
         })
     }
 
-    /// Appends the ids of `text`; false, and nothing, if it has a piece that is too long.
-    pub(super) fn encode(&self, text: &str, parts: &mut Vec<Part>, ids: &mut Vec<u32>) -> bool {
-        let start = ids.len();
+    /// Appends the ids of `text`.
+    pub(super) fn encode(&self, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) {
         for piece in self.pieces(text) {
-            if piece.len() > MAX_PIECE_BYTES {
-                ids.truncate(start);
-                return false;
-            }
-            self.merge(piece.as_bytes(), parts, ids);
+            self.merge(piece.as_bytes(), scratch, ids);
         }
-        true
     }
 
     /// The pieces of the pre-tokenizer. Whitespace before something else leaves its last character to that: the
@@ -75,49 +66,67 @@ impl Merges {
         })
     }
 
-    fn merge(&self, piece: &[u8], parts: &mut Vec<Part>, ids: &mut Vec<u32>) {
+    /// Joins neighbours, those with the earliest merge first and of these the leftmost, until no two have a merge.
+    fn merge(&self, piece: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) {
+        let Scratch { parts, queue } = scratch;
         parts.clear();
-        parts.extend(piece.iter().map(|&byte| Part {
+        parts.extend((1..).zip(piece).map(|(next, &byte)| Part {
             id: self.bytes[usize::from(byte)],
-            merged: NEVER,
+            next,
+            before: next.wrapping_sub(2),
         }));
+        queue.clear();
         for at in 0..parts.len() {
-            parts[at].merged = self.merged_at(parts, at);
+            queue.extend(self.due(parts, at));
         }
-        while let Some(at) = first_merge(parts) {
-            parts[at].id = parts[at].merged;
-            parts.remove(at + 1);
-            parts[at].merged = self.merged_at(parts, at);
-            if let Some(before) = at.checked_sub(1) {
-                parts[before].merged = self.merged_at(parts, before);
+        while let Some(Reverse(due)) = queue.pop() {
+            let (merged, at) = ((due >> 32) as u32, due as u32 as usize);
+            // One of the two may be part of another by now.
+            if self.due(parts, at) != Some(Reverse(due)) {
+                continue;
             }
+            let joined = parts[at].next as usize;
+            let after = parts[joined].next;
+            parts[joined].id = GONE;
+            parts[at].id = merged;
+            parts[at].next = after;
+            if let Some(after) = parts.get_mut(after as usize) {
+                after.before = at as u32;
+            }
+            queue.extend(self.due(parts, at));
+            queue.extend(self.due(parts, parts[at].before as usize));
         }
-        ids.extend(parts.iter().map(|part| part.id));
+        let mut at = 0;
+        while let Some(part) = parts.get(at) {
+            ids.push(part.id);
+            at = part.next as usize;
+        }
     }
 
-    /// The id that the part at `at` and the next one become.
-    fn merged_at(&self, parts: &[Part], at: usize) -> u32 {
-        let pair = parts.get(at + 1).map(|next| (parts[at].id, next.id));
-        let merged = pair.and_then(|pair| self.merged.get(&pair));
-        merged.copied().unwrap_or(NEVER)
+    /// The merge of the part at `at` and the next one, as the queue has it.
+    fn due(&self, parts: &[Part], at: usize) -> Option<Reverse<u64>> {
+        let part = parts.get(at)?;
+        let next = parts.get(part.next as usize)?;
+        let merged = *self.merged.get(&(part.id, next.id))?;
+        Some(Reverse(u64::from(merged) << 32 | at as u64))
     }
 }
 
-/// A part of a piece: its id, and the one that it and the next part become.
+/// Memory for the parts of one piece after the other.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    parts: Vec<Part>,
+    /// Merges that may be due: the id in the upper half, the place of the left part in the lower.
+    queue: BinaryHeap<Reverse<u64>>,
+}
+
+/// A part of a piece, and the places of its neighbours; beyond the last place for none.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
+struct Part {
     id: u32,
-    merged: u32,
+    next: u32,
+    before: u32,
 }
 
-/// No id: the two are not merged.
-const NEVER: u32 = u32::MAX;
-
-/// The place of the earliest merge of the vocabulary, and there of the leftmost.
-fn first_merge(parts: &[Part]) -> Option<usize> {
-    let (at, first) = parts
-        .iter()
-        .enumerate()
-        .min_by_key(|(_, part)| part.merged)?;
-    (first.merged != NEVER).then_some(at)
-}
+/// The id of a part that was joined to the one before it: no merge has it.
+const GONE: u32 = u32::MAX;

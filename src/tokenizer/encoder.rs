@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-use super::bpe::{Merges, Part};
+use super::bpe::{Merges, Scratch};
 use super::{Tokenizer, TokenizerError, Vocabulary};
 
 /// Longest word that is remembered, in bytes; longer ones seldom come back.
@@ -47,8 +47,7 @@ pub struct Encoder<'a> {
     /// Range of a word's ids in `remembered`.
     words: FxHashMap<Box<str>, Range<usize>>,
     remembered: Vec<u32>,
-    /// Scratch of [`Merges::encode`].
-    parts: Vec<Part>,
+    scratch: Scratch,
 }
 
 impl<'a> Encoder<'a> {
@@ -57,7 +56,7 @@ impl<'a> Encoder<'a> {
             tokenizer,
             words: FxHashMap::default(),
             remembered: Vec::new(),
-            parts: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -82,10 +81,13 @@ impl<'a> Encoder<'a> {
             return Ok(());
         }
         let first = ids.len();
-        if !merges.is_some_and(|merges| merges.encode(word, &mut self.parts, ids)) {
-            let encoding = self.tokenizer.inner.encode_fast(word, false);
-            let encoding = encoding.map_err(TokenizerError::Library)?;
-            ids.extend_from_slice(encoding.get_ids());
+        match merges {
+            Some(merges) => merges.encode(word, &mut self.scratch, ids),
+            None => {
+                let encoding = self.tokenizer.inner.encode_fast(word, false);
+                let encoding = encoding.map_err(TokenizerError::Library)?;
+                ids.extend_from_slice(encoding.get_ids());
+            }
         }
         if word.len() <= MEMORY_WORD_BYTES {
             if self.words.len() == MEMORY_WORDS {
