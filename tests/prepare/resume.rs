@@ -75,3 +75,39 @@ fn what_was_done_before_a_kill_or_an_interrupt_is_not_done_again() {
         checksums(&place.join("undisturbed"))
     );
 }
+
+/// A limit on the length of files stands for a disk that is full.
+#[test]
+#[cfg(unix)]
+fn a_disk_that_is_full_keeps_what_was_done() {
+    let folder = TempDir::new().unwrap();
+    let place = folder.path();
+    write(&folder, "a.jsonl", lines());
+    let limited = format!(
+        "ulimit -f 2048; exec {} prepare a.jsonl --out out",
+        env!("CARGO_BIN_EXE_taper")
+    );
+    let full = Command::new("bash")
+        .args(["-c", &limited])
+        .current_dir(place)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(full.stderr).unwrap();
+    assert_eq!(full.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("ulimit -f") && said.contains("goes on where it stopped"),
+        "{said}"
+    );
+    let arguments = ["prepare", "a.jsonl", "--out", "out"];
+    let said = taper(place, &arguments).succeeded().stderr;
+    assert!(
+        said.contains("note: went on with what an earlier `prepare` had done: "),
+        "{said}"
+    );
+    assert!(!said.contains(" 0 tokens"), "{said}");
+    taper(place, &["prepare", "a.jsonl", "--out", "undisturbed"]).succeeded();
+    assert_eq!(
+        checksums(&place.join("out")),
+        checksums(&place.join("undisturbed"))
+    );
+}

@@ -221,8 +221,10 @@ pub(super) fn refuse_hub_flags(args: &PrepareArgs) -> Result<()> {
 /// Refuses a word that is no file here and no known dataset: perhaps a misspelt one.
 pub(super) fn refuse_unknown_names(inputs: &[PathBuf]) -> Result<()> {
     let is_word = |name: &&str| {
-        let letters = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-        name.chars().all(letters) && !Path::new(name).exists()
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        name.starts_with(char::is_alphanumeric)
+            && name.chars().all(is_letter)
+            && !Path::new(name).exists()
     };
     let words = inputs.iter().filter_map(|input| input.to_str());
     let Some(word) = words.filter(is_word).next() else {

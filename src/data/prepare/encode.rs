@@ -120,7 +120,7 @@ impl Encode<'_> {
             spawned.map_err(|source| PrepareError::Thread { source })?;
             let _stopping = Stopping(stop);
             let mut recorded = Instant::now();
-            let complete = in_order(
+            let encoded = in_order(
                 blocks,
                 encoders.collect(),
                 interrupted,
@@ -139,9 +139,13 @@ impl Encode<'_> {
                     }
                     Ok(())
                 },
-            )?;
-            files.sync()?;
-            journal.progress(progress.clone())?;
+            );
+            // After a failure, such as a full disk, as far as that is possible.
+            let recorded = files
+                .sync()
+                .and_then(|()| journal.progress(progress.clone()));
+            let complete = encoded?;
+            recorded?;
             take_checksums(&found, journal, checksums, complete)?;
             if !complete || checksums.iter().any(Option::is_none) {
                 return Ok(None);

@@ -338,11 +338,13 @@ fn io_hint(action: &str, path: &Path, kind: ErrorKind) -> String {
         ErrorKind::AlreadyExists | ErrorKind::NotADirectory => format!(
             "`{path}` is a file, or a link to a folder that is gone: choose another folder with `--out`"
         ),
-        ErrorKind::StorageFull => {
-            "free some disk space, or choose another folder with `--out`: 2 bytes per token are \
-             needed"
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "free some disk space, 2 bytes per token are needed, then run the same command again: it goes on where it \
+             stopped; or choose another folder with `--out`"
                 .into()
         }
+        ErrorKind::FileTooLarge => "raise the limit `ulimit -f`, then run the same command again: it goes on where it stopped"
+            .into(),
         _ => "check the permissions, or choose another folder with `--out`".into(),
     }
 }

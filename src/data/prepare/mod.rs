@@ -98,8 +98,8 @@ impl Default for Pace {
 ///
 /// With more than one document, each is set apart: `<|endoftext|>` follows it with GPT-2's BPE (nanoGPT's openwebtext),
 /// and with characters a line feed does, unless it ends in one. `progress` counts bytes; when `interrupted` becomes
-/// true the work stops, and is kept for the next call with the same request. An error undoes it. A dataset that is there
-/// is replaced as a whole, and other files in the folder stay.
+/// true the work stops, and is kept for the next call with the same request, as it is when a file cannot be read or
+/// written. Another error undoes it. A dataset that is there is replaced as a whole, and other files in the folder stay.
 pub fn prepare(
     request: &PrepareRequest,
     progress: &ProgressBar,
@@ -149,7 +149,12 @@ fn prepare_at(
         let folder = request.out.clone();
         Err(PrepareError::Interrupted { folder, kept })
     });
-    if let Err(PrepareError::Interrupted { kept: true, .. }) = made {
+    // An error of the input undoes the work; a full disk does not.
+    let is_of_place = matches!(
+        made,
+        Err(PrepareError::Interrupted { .. } | PrepareError::Io { .. })
+    );
+    if kept && is_of_place {
         staging.keep();
     }
     let mut prepared = made?;
