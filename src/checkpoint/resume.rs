@@ -56,10 +56,11 @@ pub fn check_resumable_data_aside(
     compare(current, stored_toml, &DATA_KEYS, |_| true)
 }
 
-/// As [`check_resumable`], for a run of another program, of which only the keys in `stored_toml` are known.
+/// Refuses a config that is another experiment than a run of another program, of which only the keys in `stored_toml`
+/// are known.
 ///
 /// # Errors
-/// As [`check_resumable`].
+/// Those of [`check_resumable`].
 pub fn check_stored_keys(current: &Config, stored_toml: &str) -> Result<(), CheckpointError> {
     let sections: BTreeMap<String, toml::Table> =
         toml::from_str(stored_toml).map_err(unreadable)?;

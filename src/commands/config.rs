@@ -10,7 +10,7 @@ use crate::terms::{expand_home, shell_word};
 /// The config that `source` names, with every `--set` on top of it; `note` tells what was translated.
 ///
 /// # Errors
-/// As [`Config::load`].
+/// Those of [`Config::load`].
 pub(super) fn load(
     source: &str,
     overrides: &[String],
@@ -26,7 +26,7 @@ pub(super) fn load(
 /// Does [`load`], and writes what was translated beside the file, for the next time.
 ///
 /// # Errors
-/// As [`load`]; a file that cannot be written is told.
+/// Those of [`load`]; a file that cannot be written is told.
 pub(super) fn load_and_keep(
     source: &str,
     overrides: &[String],

@@ -75,7 +75,7 @@ pub enum Setting {
     Set(String),
     /// A setting that taper needs no word for, and the reason.
     Superfluous(&'static str),
-    /// What to write in its place.
+    /// The words to write in its place.
     Elsewhere(&'static str),
 }
 

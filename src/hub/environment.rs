@@ -133,7 +133,7 @@ impl Hub {
     }
 }
 
-/// As huggingface_hub reads a switch.
+/// Reads a switch as huggingface_hub does.
 fn is_true(value: Option<OsString>) -> bool {
     let value = value.unwrap_or_default().to_string_lossy().to_uppercase();
     ["1", "ON", "YES", "TRUE"].contains(&value.as_str())

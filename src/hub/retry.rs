@@ -10,7 +10,7 @@ const LONGEST_ASKED: Duration = Duration::from_secs(600);
 /// Distance of two looks at whether to stop.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How often and how soon a request is tried again. A try that brought bytes starts the count again.
+/// Number and pauses of the tries of a request. A try that brought bytes starts the count again.
 #[derive(Clone, Copy, Debug)]
 pub struct Retries {
     /// Pause before the first retry; it doubles with each further one.

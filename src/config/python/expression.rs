@@ -37,7 +37,7 @@ pub(super) fn evaluate(source: &str, tokens: &[Token], names: &Names) -> Result<
 struct Parser<'a> {
     source: &'a str,
     all: &'a [Token],
-    /// What is not read yet.
+    /// The tokens that are not read yet.
     tokens: &'a [Token],
     names: &'a Names,
     depth: usize,

@@ -64,7 +64,7 @@ pub(super) struct Assignment {
     pub span: Range<usize>,
 }
 
-/// What a file assigns.
+/// The assignments of a file.
 #[derive(Debug, Default)]
 pub(super) struct Script {
     /// In the order of the file; the last of one name counts.
@@ -93,7 +93,7 @@ pub(super) const MOST_DEFECTS: usize = 20;
 /// The assignments in a Python file. `matters` tells the names whose values have to be known.
 ///
 /// # Errors
-/// What is no Python; values and statements that matter and would have to be executed.
+/// Text that is no Python; values and statements that matter and would have to be executed.
 pub(super) fn read(source: &str, matters: fn(&str) -> bool) -> Result<Script, Vec<Defect>> {
     let lines = lexer::lines(source).map_err(|defect| vec![defect])?;
     let mut reader = Reader {

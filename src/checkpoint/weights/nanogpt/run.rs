@@ -51,7 +51,7 @@ pub(in crate::checkpoint) struct Run {
 /// Opens a checkpoint of nanoGPT to go on with its run.
 ///
 /// # Errors
-/// As [`super::open_weights`]; `NotACheckpoint` when it holds no moments, and `Torch` for another optimizer than
+/// Those of [`super::open_weights`]; `NotACheckpoint` when it holds no moments, and `Torch` for another optimizer than
 /// nanoGPT's AdamW.
 pub(in crate::checkpoint) fn open_run(path: &Path) -> Result<Run, CheckpointError> {
     let saved = Saved::open(path)?;

@@ -38,7 +38,7 @@ pub struct AdamWState {
     pub beta1: f64,
     pub beta2: f64,
     pub eps: f64,
-    /// Of matrices and embeddings; others have none.
+    /// Decay of matrices and embeddings; biases and norms have none.
     pub weight_decay: f64,
 }
 
