@@ -10,7 +10,14 @@ use tempfile::TempDir;
 use crate::process::{command, taper};
 use crate::{file_names, sha256, write};
 
-/// Eight blocks of JSON lines with few different words.
+/// Documents that take a second or so to encode, so that a signal finds the work in its middle.
+const DOCUMENTS: usize = if cfg!(debug_assertions) {
+    8_000
+} else {
+    120_000
+};
+
+/// JSON lines with few different words.
 fn lines() -> String {
     let line = |n: usize| {
         format!(
@@ -18,7 +25,7 @@ fn lines() -> String {
             format!("w{} ", n % 50).repeat(300)
         )
     };
-    (0..8000).map(line).collect()
+    (0..DOCUMENTS).map(line).collect()
 }
 
 fn checksums(out: &Path) -> Vec<String> {
