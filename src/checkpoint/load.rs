@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::manifest::{Manifest, json_flaw, unreadable};
 use super::weights::foreign::{ForeignFormat, format_of};
@@ -66,7 +67,7 @@ pub fn find_latest(out_dir: &Path) -> Result<FoundCheckpoint, CheckpointError> {
         let is_last = looks.next().is_none();
         let mut skipped = Vec::new();
         let listed = folders::list(out_dir).map_err(CheckpointError::io("read", out_dir))?;
-        let mut changed = false;
+        let mut changed = listed.is_empty() && !is_last && has_just_changed(out_dir);
         for path in listed.into_iter().map(|listed| listed.path) {
             match Checkpoint::verify(&path) {
                 Ok(checkpoint) => {
@@ -91,6 +92,19 @@ pub fn find_latest(out_dir: &Path) -> Result<FoundCheckpoint, CheckpointError> {
             });
         }
     }
+}
+
+/// Whether a folder has changed so lately that a list of it may lack what was renamed meanwhile. Then it has waited.
+fn has_just_changed(folder: &Path) -> bool {
+    // Times of files are those of the kernel's clock, of 10 ms at most.
+    const LATELY: Duration = Duration::from_millis(50);
+    let changed = fs::metadata(folder).and_then(|metadata| metadata.modified());
+    let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+    let is_recent = age.is_some_and(|age| age < LATELY);
+    if is_recent {
+        std::thread::sleep(LATELY / 10);
+    }
+    is_recent
 }
 
 /// The checkpoint at `path`; `None` when it is gone.

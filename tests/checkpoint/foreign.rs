@@ -381,7 +381,11 @@ fn a_download_with_pytorchs_file_alone_is_found() {
         fs::create_dir_all(&snapshot).unwrap();
         write_config(&snapshots.join("aaa"), &reference().0, "");
         write_config(&snapshot, &reference().0, "");
-        fs::write(snapshot.join(file), "").unwrap();
+        // Or the index of shards, all of which are there.
+        let shard = "pytorch_model-00001-of-00001.bin";
+        let index = format!("{{\"weight_map\": {{\"wte.weight\": \"{shard}\"}}}}");
+        fs::write(snapshot.join(file), index).unwrap();
+        fs::write(snapshot.join(shard), "").unwrap();
         let found = resolve_pretrained("me/old", hub.path()).unwrap();
         assert_eq!(found, snapshot, "{file}");
         fs::remove_dir_all(model).unwrap();
