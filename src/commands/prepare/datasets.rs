@@ -226,8 +226,8 @@ pub(super) fn refuse_unknown_names(inputs: &[PathBuf]) -> Result<()> {
             && name.chars().all(is_letter)
             && !Path::new(name).exists()
     };
-    let words = inputs.iter().filter_map(|input| input.to_str());
-    let Some(word) = words.filter(is_word).next() else {
+    let mut words = inputs.iter().filter_map(|input| input.to_str());
+    let Some(word) = words.find(is_word) else {
         return Ok(());
     };
     let names = KNOWN.map(|known| known.name);
