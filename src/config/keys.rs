@@ -93,6 +93,7 @@ pub(super) const KEYS: &[Key] = &[
     key("checkpoint", "out_dir", Domain::Path("a folder")),
     key("checkpoint", "checkpoint_interval", COUNT),
     key("checkpoint", "keep", COUNT),
+    key("checkpoint", "tensorboard", Domain::Switch),
     key("system", "device", Domain::Device),
     key(
         "system",

@@ -6,7 +6,7 @@
 //! per event on stdout and nothing else there; it leaves stderr as it is.
 //!
 //! [`Reporter`] turns every call into an `Event` and passes it to a list of sinks: `terminal` first, then stdout
-//! (`jsonl` or `result`), then `metrics_log`. A new log format is a file with a `Sink` and a line in
+//! (`jsonl` or `result`), then `tensorboard`, then `metrics_log`. A new log format is a file with a `Sink` and a line in
 //! [`Reporter::with_outputs`].
 
 use std::io::{self, IsTerminal, Write};
@@ -36,6 +36,7 @@ mod progress;
 mod result;
 mod sink;
 mod streams;
+mod tensorboard;
 mod terminal;
 mod text;
 mod warning;
@@ -54,6 +55,7 @@ use jsonl::JsonLines;
 use result::ResultLine;
 use sink::{Event, Finish, Sink, Sinks};
 use streams::Patient;
+use tensorboard::TensorBoard;
 use terminal::Terminal;
 use text::time_text;
 
@@ -195,6 +197,18 @@ impl Reporter {
     /// Appends steps, evaluations and recoveries to `log` from here on.
     pub fn record_in(&mut self, log: MetricsLog) {
         self.sinks.metrics = Some(log);
+    }
+
+    /// Writes an event file for TensorBoard into `folder`, for the steps after `done`. One that cannot be created is a
+    /// warning.
+    pub fn record_for_tensorboard(&mut self, folder: &Path, done: u64) {
+        match TensorBoard::create(folder, done, self.sinks.moment()) {
+            Ok(events) => self.sinks.list.push(Box::new(events)),
+            Err(error) => self.warning(Warning::TensorBoardNotWritten {
+                path: error.path,
+                reason: error.source.to_string(),
+            }),
+        }
     }
 
     /// Describes the run that is recorded from here on.
