@@ -36,6 +36,7 @@ mod progress;
 mod result;
 mod sink;
 mod streams;
+mod table;
 mod tensorboard;
 mod terminal;
 mod text;
@@ -48,6 +49,7 @@ pub use plan::{PlanReport, memory_records, plan_json, plan_summary, plan_text};
 pub use plan_table::{PlanRow, plans_json, plans_text};
 pub use progress::Progress;
 pub use streams::{OutputError, only_stdout_is_redirected, print_now, say};
+pub use table::{Align, aligned};
 pub use text::device_text;
 pub use warning::Warning;
 
