@@ -6,6 +6,7 @@ mod nanogpt;
 use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::compare::{CompareArgs, RunsArgs};
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::plan::PlanArgs;
@@ -29,6 +30,8 @@ pub enum Command {
     Train(TrainArgs),
     Sample(SampleArgs),
     Prepare(PrepareArgs),
+    Runs(RunsArgs),
+    Compare(CompareArgs),
     Convert(ConvertArgs),
     Doctor(DoctorArgs),
     Plan(PlanArgs),

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taper::cli::{Cli, Command, hint, understood};
-use taper::commands::{bench, convert, doctor, on_every_core, plan, prepare, sample, train};
+use taper::commands::{
+    bench, compare, convert, doctor, on_every_core, plan, prepare, sample, train,
+};
 use taper::error::{Error, Result};
 use taper::interrupt::survive_file_size_limit;
 use taper::report::{OutputError, say};
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Prepare(args) => prepare::run(args),
+        Command::Runs(args) => compare::runs(args),
+        Command::Compare(args) => compare::compare(args),
         Command::Convert(args) => convert::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Plan(args) => plan::run(args),

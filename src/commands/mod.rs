@@ -2,6 +2,7 @@
 
 mod backends;
 pub mod bench;
+pub mod compare;
 mod config;
 pub mod convert;
 mod description;
