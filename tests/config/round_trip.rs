@@ -22,7 +22,7 @@ fn the_resolved_config_has_every_key_once_and_no_name_twice() {
             );
         }
     }
-    assert_eq!(names.len(), 46);
+    assert_eq!(names.len(), 47);
 }
 
 /// Every optional key present.
