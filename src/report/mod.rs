@@ -35,6 +35,7 @@ mod plan_table;
 mod progress;
 mod result;
 mod sink;
+mod sparkline;
 mod streams;
 mod table;
 mod tensorboard;
@@ -274,10 +275,11 @@ impl Reporter {
         }
         let is_due = report.step.is_multiple_of(self.log_interval);
         self.sinks.tokens_seen = Some(report.tokens_seen);
+        let is_shown = is_due || self.meter.steps() == 1;
         self.sinks.record(&Event::Step {
             report,
             is_due,
-            host_bytes: is_due.then(resident_bytes).flatten(),
+            host_bytes: is_shown.then(resident_bytes).flatten(),
             meter: &self.meter,
         });
     }

@@ -405,7 +405,7 @@ fn nanogpts_own_settings_are_answered() {
         ("backend=nccl", "remove it: taper trains in one process"),
         (
             "wandb_project=owt",
-            "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`",
+            "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`, and to TensorBoard's event files there",
         ),
         (
             "device=mps",
