@@ -209,13 +209,13 @@ impl<'a> ConfigReader<'a> {
         span: Range<usize>,
     ) {
         let within = section.map_or(String::new(), |section| format!(" in `[{section}]`"));
-        let of_section = keys::KEYS.iter().filter(|key| Some(key.section) == section);
+        let of_section = keys::all().filter(|key| Some(key.section) == section);
         let expected = match section {
             Some(_) => keys::list(of_section.clone().map(|key| key.name), "or"),
             None => format!("a key of {}", keys::list(keys::sections(), "or")),
         };
         let nearest = keys::nearest(name, of_section.map(|key| key.name))
-            .or_else(|| keys::nearest(name, keys::KEYS.iter().map(|key| key.name)));
+            .or_else(|| keys::nearest(name, keys::all().map(|key| key.name)));
         let nearest = nearest.and_then(keys::find).map(|key| match section {
             Some(section) if section == key.section => format!("did you mean `{}`?", key.name),
             _ => format!("did you mean `{}` of `[{}]`?", key.name, key.section),

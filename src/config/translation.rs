@@ -301,7 +301,7 @@ fn slip(file: &SourceText, assignment: &Assignment) -> Option<Diagnostic> {
     if keys::find(name).is_some() || nanogpt::answer(name).is_some() || name.starts_with('_') {
         return None;
     }
-    let nearest = keys::nearest(name, keys::KEYS.iter().map(|key| key.name))
+    let nearest = keys::nearest(name, keys::all().map(|key| key.name))
         .filter(|nearest| strsim::damerau_levenshtein(name, nearest) <= SLIP)?;
     Some(Diagnostic {
         what: format!("unknown key `{name}`"),
