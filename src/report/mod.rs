@@ -33,6 +33,7 @@ mod progress;
 mod result;
 mod sink;
 mod streams;
+mod table;
 mod terminal;
 mod text;
 mod warning;
@@ -44,6 +45,7 @@ pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
 pub use plan_table::{PlanRow, plans_json, plans_text};
 pub use progress::Progress;
 pub use streams::{OutputError, only_stdout_is_redirected, print_now, say};
+pub use table::{Align, aligned};
 pub use warning::Warning;
 
 use jsonl::JsonLines;
