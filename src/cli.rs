@@ -6,6 +6,7 @@ mod nanogpt;
 use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::config::ConfigArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::plan::PlanArgs;
@@ -33,6 +34,7 @@ pub enum Command {
     Doctor(DoctorArgs),
     Plan(PlanArgs),
     Bench(BenchArgs),
+    Config(ConfigArgs),
 }
 
 fn presets() -> String {

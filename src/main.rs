@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taper::cli::{Cli, Command, hint, understood};
-use taper::commands::{bench, convert, doctor, on_every_core, plan, prepare, sample, train};
+use taper::commands::{
+    bench, config, convert, doctor, on_every_core, plan, prepare, sample, train,
+};
 use taper::error::{Error, Result};
 use taper::interrupt::survive_file_size_limit;
 use taper::report::{OutputError, say};
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Config(args) => config::run(args),
     }))
 }
 

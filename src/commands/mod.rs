@@ -2,12 +2,13 @@
 
 mod backends;
 pub mod bench;
-mod config;
+pub mod config;
 pub mod convert;
 pub mod doctor;
 pub mod plan;
 pub mod prepare;
 mod prompt;
+mod request;
 pub mod sample;
 pub mod train;
 mod weights;

@@ -1,6 +1,6 @@
 //! `taper plan`: the plan of a run, on this machine or on a card that is not here.
 
-use crate::commands::config::load;
+use crate::commands::request::load;
 use crate::commands::weights::{of_weights, weights};
 use crate::commands::{print_now, until_reader_leaves};
 use crate::config::{Config, DeviceRequest};

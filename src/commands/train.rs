@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint::{OutDir, find_latest};
 use crate::commands::backends::{self, Computing};
-use crate::commands::config::load_and_keep;
+use crate::commands::request::load_and_keep;
 use crate::commands::weights::settled;
 use crate::commands::{explain, in_thread_pool, path_argument};
 use crate::config::Config;

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use error::SourceText;
 use reader::ConfigReader;
+use translation::Language;
 
 use crate::terms::Gelu;
 
 pub use doubts::Doubt;
 pub use error::{ConfigError, Diagnostic};
+pub use explain::{KeyExplanation, UnknownName, explain_keys, sections};
 pub use given::{GivenSizes, SizeConflict};
 pub use machine::{
     AutotuneRequest, DeviceRequest, DtypeRequest, GemmConfig, GraphRequest, RecomputeRequest,
@@ -25,6 +27,8 @@ pub use presets::{PRESETS, Preset, nearest as nearest_preset};
 
 mod doubts;
 mod error;
+mod explain;
+mod flat;
 mod given;
 mod keys;
 mod machine;
@@ -127,15 +131,39 @@ impl LoadedConfig {
     /// As [`Config::load`].
     pub fn load(source: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let file = presets::locate(source)?;
-        let is_python = Path::new(source).extension().is_some_and(|is| is == "py");
-        let translation = is_python
-            .then(|| translation::translated(&file))
+        let language = is_python(source).then_some(Language::Python);
+        Self::read(source, &file, language, overrides)
+    }
+
+    /// Reads a config of nanoGPT, in Python or in TOML without sections: its translation is in `python`.
+    ///
+    /// # Errors
+    /// As [`Config::load`], and for a file that has sections.
+    pub fn import(source: &str) -> Result<Self, ConfigError> {
+        let file = presets::locate(source)?;
+        let language = if is_python(source) {
+            Language::Python
+        } else {
+            Language::FlatToml
+        };
+        Self::read(source, &file, Some(language), &[])
+    }
+
+    /// Reads `file`, translated if it is in a `language` of nanoGPT's.
+    fn read(
+        source: &str,
+        file: &SourceText,
+        language: Option<Language>,
+        overrides: &[String],
+    ) -> Result<Self, ConfigError> {
+        let translation = language
+            .map(|language| translation::translated(file, language))
             .transpose()?;
         let sets: Vec<SourceText> = overrides.iter().map(|text| SourceText::set(text)).collect();
         let mut reader = ConfigReader::default();
         match &translation {
-            Some(translation) => reader.read_translation(&file, translation),
-            None => reader.read_file(&file),
+            Some(translation) => reader.read_translation(file, translation),
+            None => reader.read_file(file),
         }
         for set in &sets {
             reader.read_set(set);
@@ -152,6 +180,12 @@ impl LoadedConfig {
             python,
         })
     }
+}
+
+fn is_python(source: &str) -> bool {
+    Path::new(source)
+        .extension()
+        .is_some_and(|ending| ending == "py")
 }
 
 /// TOML is UTF-8; a path from a command line need not be.

@@ -190,6 +190,10 @@ impl<'a> ConfigReader<'a> {
                 let edit = source.assignment(key.section, name, value);
                 format!("write `{edit}`")
             }
+            _ if !source.has_sections() => format!(
+                "move it below `[{}]`; `taper config import FILE` does so with every key of nanoGPT's",
+                key.section
+            ),
             _ => format!("move it below `[{}]`", key.section),
         });
         self.diagnostics.push(Diagnostic {
@@ -220,6 +224,8 @@ impl<'a> ConfigReader<'a> {
             Some(section) if section == key.section => format!("did you mean `{}`?", key.name),
             _ => format!("did you mean `{}` of `[{}]`?", key.name, key.section),
         });
+        let listed = section.map_or(String::new(), |section| format!(" {section}"));
+        let listed = Some(format!("`taper config keys{listed}` tells what each means"));
         let answer = nanogpt::answer(name);
         let (what, expected) = match answer {
             Some(_) => (format!("taper does not have nanoGPT's `{name}`"), None),
@@ -229,7 +235,7 @@ impl<'a> ConfigReader<'a> {
             what,
             excerpt: Some(source.excerpt(span)),
             expected,
-            hint: answer.map(String::from).or(nearest),
+            hint: answer.map(String::from).or(nearest).or(listed),
         });
     }
 
@@ -323,7 +329,7 @@ fn value_diagnostic(key: &Key, source: &SourceText, value: &Spanned<DeValue>) ->
 }
 
 /// The TOML parser's error, with a hint for syntax that Python has and TOML does not.
-fn syntax_diagnostic(file: &SourceText, error: &toml::de::Error) -> Diagnostic {
+pub(super) fn syntax_diagnostic(file: &SourceText, error: &toml::de::Error) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
     let culprit = file.text.get(span.clone()).unwrap_or_default();
     let (unquoted, number) = (unquoted(file, span.start), number(file, span.start));
