@@ -6,9 +6,11 @@ mod nanogpt;
 use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::completions::CompletionsArgs;
 use crate::commands::config::ConfigArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::man::ManArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare::PrepareArgs;
 use crate::commands::sample::SampleArgs;
@@ -35,6 +37,8 @@ pub enum Command {
     Plan(PlanArgs),
     Bench(BenchArgs),
     Config(ConfigArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 fn presets() -> String {

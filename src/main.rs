@@ -5,10 +5,11 @@ use std::error::Error as _;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use taper::cli::{Cli, Command, hint, understood};
 use taper::commands::{
-    bench, config, convert, doctor, on_every_core, plan, prepare, sample, train,
+    bench, completions, config, convert, doctor, man, on_every_core, plan, prepare, sample, train,
+    welcome,
 };
 use taper::error::{Error, Result};
 use taper::interrupt::survive_file_size_limit;
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
     unsafe {
         taper::device::load_code_lazily()
     };
+    if env::args_os().len() <= 1 {
+        return ended(welcome::run());
+    }
     let typed = understood(env::args_os());
     let cli = match Cli::try_parse_from(typed.words) {
         Ok(cli) => cli,
@@ -39,6 +43,8 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Config(args) => config::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
     }))
 }
 

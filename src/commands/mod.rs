@@ -2,9 +2,11 @@
 
 mod backends;
 pub mod bench;
+pub mod completions;
 pub mod config;
 pub mod convert;
 pub mod doctor;
+pub mod man;
 pub mod plan;
 pub mod prepare;
 mod prompt;
@@ -12,6 +14,7 @@ mod request;
 pub mod sample;
 pub mod train;
 mod weights;
+pub mod welcome;
 
 use std::path::PathBuf;
 
