@@ -5,6 +5,7 @@ pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod convert;
+mod description;
 pub mod doctor;
 pub mod man;
 pub mod plan;
