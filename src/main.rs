@@ -1,7 +1,6 @@
 //! The program: reads the command line, runs a verb, explains an error.
 
 use std::env;
-use std::error::Error as _;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
@@ -11,7 +10,7 @@ use taper::commands::{
     bench, completions, config, convert, doctor, man, on_every_core, plan, prepare, sample, train,
     welcome,
 };
-use taper::error::{Error, Result};
+use taper::error::Result;
 use taper::interrupt::survive_file_size_limit;
 use taper::report::{OutputError, say};
 
@@ -73,27 +72,8 @@ fn ended(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            explain(&error);
+            say(error.account());
             ExitCode::from(error.exit_code())
         }
-    }
-}
-
-/// Prints an error, its causes and its hint.
-fn explain(error: &Error) {
-    // The end that was asked for is no error.
-    let what = if error.is_interrupt() {
-        "stopped"
-    } else {
-        "error"
-    };
-    say(format_args!("{what}: {error}"));
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        say(format_args!("  caused by: {inner}"));
-        cause = inner.source();
-    }
-    if let Some(hint) = error.hint() {
-        say(format_args!("hint: {hint}"));
     }
 }

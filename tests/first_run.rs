@@ -209,7 +209,7 @@ fn keys_are_listed_for_people_and_for_programs() {
     let text = keys(&["learning_rate"]).succeeded().stdout;
     assert_eq!(
         text,
-        "[optimizer]  AdamW and its learning rate.\n\n  learning_rate = 0.0006\n      \
+        "[optimizer]  AdamW and its learning rate.\n\n  learning_rate = 6e-4\n      \
          The largest learning rate, reached when the warm-up ends.\n      a number above 0\n      \
          nanoGPT's `learning_rate`\n"
     );

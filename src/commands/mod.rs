@@ -13,6 +13,7 @@ pub mod prepare;
 mod prompt;
 mod request;
 pub mod sample;
+mod sweep;
 pub mod train;
 mod weights;
 pub mod welcome;

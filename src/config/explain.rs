@@ -137,12 +137,23 @@ impl Values {
     }
 }
 
-/// A value as people write it: the shortest digits of a number, `6e-5`.
+/// Numbers below this are written with an exponent, as people do.
+const SMALL: f64 = 1e-2;
+
+/// A value as people write it: a number with its shortest digits, `0.95` and `6e-4`.
 fn toml_text(value: &DeValue) -> Option<String> {
     match value {
         DeValue::String(text) => Some(toml::Value::String(text.to_string()).to_string()),
         DeValue::Integer(number) => Some(number.as_str().into()),
-        DeValue::Float(number) => Some(format!("{:?}", number.as_str().parse::<f64>().ok()?)),
+        DeValue::Float(number) => {
+            let number: f64 = number.as_str().parse().ok()?;
+            let is_small = number != 0.0 && number.abs() < SMALL;
+            Some(if is_small {
+                format!("{number:e}")
+            } else {
+                format!("{number:?}")
+            })
+        }
         DeValue::Boolean(switch) => Some(switch.to_string()),
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     }

@@ -24,6 +24,7 @@ pub use machine::{
 pub use memory_limit::{MemoryLimit, NotASize};
 pub use nanogpt::{Setting, setting};
 pub use presets::{PRESETS, Preset, nearest as nearest_preset};
+pub use sweep::{Sweep, SweptKey};
 
 mod doubts;
 mod error;
@@ -38,6 +39,7 @@ mod presets;
 mod python;
 mod reader;
 mod rules;
+mod sweep;
 mod translation;
 
 /// The whole request. A key that is not given has the default of nanoGPT's `train.py`, except

@@ -71,7 +71,7 @@ fn what_is_not_the_default_is_marked_and_what_nobody_gave_is_left_to_weights() {
     let (_, text) = shown("quickstart", &sets);
     for line in [
         "n_layer = 4 # * default: 12",
-        "learning_rate = 0.001 # * default: 0.0006",
+        "learning_rate = 1e-3 # * default: 6e-4",
         "seed = 1337 # the default",
         "memory_limit = 2147483648 # * absent by default",
         "dataset = \"quickstart\" # * default: \"openwebtext\"",
