@@ -267,7 +267,7 @@ fn a_signal_stops_the_whole_sweep_and_what_was_trained_is_saved() {
     assert_eq!(output.status.code(), Some(130));
     let stdout = String::from_utf8(output.stdout).unwrap();
     let rows: Vec<&str> = stdout.lines().skip(1).collect();
-    assert!(rows[0].ends_with("out-eval_iters=2  <- best"), "{stdout}");
+    assert!(rows[0].ends_with("<- best"), "{stdout}");
     assert!(rows[1].ends_with("stopped at step 4"), "{stdout}");
     assert!(rows[2].ends_with("not begun"), "{stdout}");
     assert_eq!(
@@ -391,4 +391,38 @@ fn json_names_each_run_before_its_events_and_ends_with_all_of_them() {
         .find(|run| run["out_dir"] == sweep["best"])
         .unwrap();
     assert_eq!(named["best_val_loss"], best);
+}
+
+#[test]
+fn a_sweep_is_planned_as_one_row_for_each_run() {
+    let folder = tempdir().unwrap();
+    let plan = |flags: &[&str]| {
+        let plan = [
+            "plan",
+            "--config",
+            "quickstart.toml",
+            "--set",
+            "n_layer=2,4",
+        ];
+        taper(folder.path(), &[&plan[..], flags].concat())
+    };
+    let table = plan(&[]).succeeded().stdout;
+    let rows: Vec<&str> = table.lines().skip(1).collect();
+    assert_eq!(rows.len(), 3, "{table}");
+    for (row, layers) in rows.iter().zip([2, 4]) {
+        let label = format!("quickstart.toml --set n_layer={layers}  ");
+        assert!(row.starts_with(&label), "{table}");
+    }
+    let several = plan(&[
+        "--config",
+        "small_bpe.toml",
+        "--device",
+        "rtx3060,t4",
+        "--json",
+    ]);
+    let several: Value = serde_json::from_str(&several.succeeded().stdout).unwrap();
+    assert_eq!(several.as_array().unwrap().len(), 8);
+    plan(&["--buffers"]).refused(&["are for one plan, and several are asked for"]);
+    plan(&["--set", "dropout=0,2"]).refused(&["`dropout` cannot be `2`"]);
+    assert!(names(folder.path()).is_empty());
 }
