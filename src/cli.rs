@@ -7,8 +7,11 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::compare::{CompareArgs, RunsArgs};
+use crate::commands::completions::CompletionsArgs;
+use crate::commands::config::ConfigArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::man::ManArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare::PrepareArgs;
 use crate::commands::sample::SampleArgs;
@@ -36,6 +39,9 @@ pub enum Command {
     Doctor(DoctorArgs),
     Plan(PlanArgs),
     Bench(BenchArgs),
+    Config(ConfigArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 fn presets() -> String {

@@ -3,16 +3,21 @@
 mod backends;
 pub mod bench;
 pub mod compare;
-mod config;
+pub mod completions;
+pub mod config;
 pub mod convert;
 mod description;
 pub mod doctor;
+pub mod man;
 pub mod plan;
 pub mod prepare;
 mod prompt;
+mod request;
 pub mod sample;
+mod sweep;
 pub mod train;
 mod weights;
+pub mod welcome;
 
 use std::path::PathBuf;
 

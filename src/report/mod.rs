@@ -173,6 +173,16 @@ impl Reporter {
         )
     }
 
+    /// As [`Reporter::new`], for a run whose result is part of a larger one: without `--json`, nothing goes to stdout.
+    pub fn without_results(options: ReportOptions) -> Self {
+        let stdout: Box<dyn Write + Send> = if options.json {
+            Box::new(Patient(io::stdout()))
+        } else {
+            Box::new(io::sink())
+        };
+        Self::with_outputs(options, stdout, Box::new(Patient(io::stderr())))
+    }
+
     /// Writes to the given streams instead of the process's own; the bar stays on stderr.
     pub fn with_outputs(
         options: ReportOptions,

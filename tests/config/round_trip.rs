@@ -221,7 +221,7 @@ fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
 }
 
 /// Any valid request.
-fn configs() -> impl Strategy<Value = Config> {
+pub fn configs() -> impl Strategy<Value = Config> {
     let parts = (
         models(),
         files(),
