@@ -1,6 +1,7 @@
 //! `taper train`: the main job, read top to bottom.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::checkpoint::{OutDir, find_latest};
 use crate::commands::backends::{self, Computing};
@@ -59,6 +60,7 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: TrainArgs) -> Result<()> {
+    let begun = Instant::now();
     let interrupt = Interrupt::install()?;
     let options = ReportOptions::detect(args.quiet, args.json);
     let mut reporter = Reporter::new(options);
@@ -115,6 +117,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         device,
         dataset: &dataset,
         interrupt: &interrupt,
+        begun,
     };
     let search = backends::Search {
         stored,
@@ -142,6 +145,8 @@ struct PlannedRun<'a> {
     device: &'a DeviceProfile,
     dataset: &'a Dataset,
     interrupt: &'a Interrupt,
+    /// The start of the command.
+    begun: Instant,
 }
 
 impl PlannedRun<'_> {
@@ -173,6 +178,7 @@ impl PlannedRun<'_> {
             memory,
             folder,
         )?;
+        session.deadline = plan.max_time.and_then(|time| self.begun.checked_add(time));
         session.begin(start)?;
         if session.state.step >= plan.max_iters {
             let (done, asked) = (session.state.step, plan.max_iters);

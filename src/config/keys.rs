@@ -46,6 +46,10 @@ const FRACTION: Domain = Domain::Number("a number from 0 up to, but not includin
 });
 const POSITIVE: Domain = Domain::Number("a number above 0", |x| x > 0.0 && x.is_finite());
 const NOT_NEGATIVE: Domain = Domain::Number("a number, 0 or more", |x| x >= 0.0 && x.is_finite());
+/// With the value itself among the 128 of its window, none is further from their mean than sqrt(127) = 11.27 deviations.
+const ZSCORE: Domain = Domain::Number("0 for off, or a number below 11.26", |x| {
+    (0.0..11.26).contains(&x)
+});
 const TOKEN_FILES: Domain = Domain::Path("a path or a `*` pattern");
 
 pub(super) const KEYS: &[Key] = &[
@@ -75,6 +79,7 @@ pub(super) const KEYS: &[Key] = &[
     key("train", "gradient_accumulation_steps", SIZE),
     key("train", "sequences_per_step", SIZE),
     key("train", "tokens_per_step", COUNT),
+    key("train", "max_minutes", NOT_NEGATIVE),
     key("train", "log_interval", COUNT),
     key("optimizer", "learning_rate", POSITIVE),
     key("optimizer", "weight_decay", NOT_NEGATIVE),
@@ -83,12 +88,21 @@ pub(super) const KEYS: &[Key] = &[
     key("optimizer", "eps", POSITIVE),
     key("optimizer", "grad_clip", NOT_NEGATIVE),
     key("optimizer", "decay_lr", Domain::Switch),
+    key(
+        "optimizer",
+        "lr_schedule",
+        Domain::Choice(&["cosine", "linear", "constant", "wsd"]),
+    ),
     key("optimizer", "warmup_iters", STEPS),
     key("optimizer", "lr_decay_iters", STEPS),
+    key("optimizer", "warmdown_iters", STEPS),
     key("optimizer", "min_lr", NOT_NEGATIVE),
+    key("optimizer", "skip_loss_zscore", ZSCORE),
+    key("optimizer", "skip_grad_zscore", ZSCORE),
     key("eval", "eval_interval", COUNT),
     key("eval", "eval_iters", COUNT),
     key("eval", "eval_batch_size", COUNT),
+    key("eval", "eval_on_start", Domain::Switch),
     key("eval", "eval_only", Domain::Switch),
     key("checkpoint", "out_dir", Domain::Path("a folder")),
     key("checkpoint", "checkpoint_interval", COUNT),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::sink::Failures;
 use super::{Event, Finish, GpuUse, Sink, Startup, Warning};
 use crate::metrics::{EvalReport, StepReport};
+use crate::outliers::SkippedUpdate;
 use crate::step::recovery::Recovery;
 use crate::terms::NamedChoice;
 
@@ -30,6 +31,17 @@ pub(super) enum JsonLine<'a> {
         train_perplexity: f64,
         val_perplexity: f64,
         ms: f64,
+    },
+    /// An update that was left out.
+    Skip {
+        step: u64,
+        #[serde(flatten)]
+        skipped: &'a SkippedUpdate,
+    },
+    /// The end of a run whose numbers are not finite. They stand in the message, for JSON has no word for them.
+    Diverged {
+        step: u64,
+        message: &'a str,
     },
     Checkpoint {
         path: String,
@@ -58,6 +70,9 @@ pub(super) enum JsonLine<'a> {
         /// Absent on the CPU.
         #[serde(skip_serializing_if = "Option::is_none")]
         gpu: Option<GpuUse>,
+        /// Absent in a run that was done.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stopped: Option<String>,
         best_val_loss: Option<f64>,
         best_step: Option<u64>,
         checkpoint: Option<String>,
@@ -118,6 +133,7 @@ impl From<&Finish<'_>> for JsonLine<'_> {
             flops_per_second: finish.flops_per_second,
             peak_bytes: summary.peak_bytes,
             gpu: summary.gpu,
+            stopped: summary.stopped.clone(),
             best_val_loss: summary.best.map(|best| best.val_loss),
             best_step: summary.best.map(|best| best.step),
             checkpoint: checkpoint.map(|path| path.display().to_string()),
@@ -133,6 +149,11 @@ impl<'a> JsonLine<'a> {
             Event::Startup(startup) => Some(Self::Startup(startup)),
             Event::Step { report, is_due, .. } => is_due.then(|| report.into()),
             Event::Eval { report, .. } | Event::EvalOnly(report) => Some(report.into()),
+            Event::Skip { step, skipped } => Some(Self::Skip { step, skipped }),
+            Event::Diverged { step, found } => Some(Self::Diverged {
+                step,
+                message: found,
+            }),
             Event::Checkpoint {
                 path,
                 duration,

@@ -152,6 +152,8 @@ impl Sink for MetricsLog {
         let line = match event {
             Event::Step { .. }
             | Event::Eval { .. }
+            | Event::Skip { .. }
+            | Event::Diverged { .. }
             | Event::Warning(Warning::MemoryRefused { .. }) => JsonLine::of(event)?,
             _ => return None,
         };

@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 
 use crate::device::DeviceProfile;
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
+use crate::outliers::SkippedUpdate;
 use crate::plan::{LONG_RUN, PredictedTime};
 use crate::schedule::Schedule;
 use crate::step::recovery::Recovery;
@@ -129,6 +130,8 @@ pub struct Summary {
     /// Wall-clock time of this process.
     pub wall: Duration,
     pub best: Option<BestEval>,
+    /// The reason for which the run ended before `max_iters`, and the way to go on.
+    pub stopped: Option<String>,
     /// The checkpoint to sample from.
     pub checkpoint: Option<PathBuf>,
     /// Peak of the process in host memory.
@@ -261,6 +264,16 @@ impl Reporter {
             is_due: report.step.is_multiple_of(self.log_interval),
             meter: &self.meter,
         });
+    }
+
+    /// Reports that the update of a step, which was reported before, was left out.
+    pub fn skipped(&mut self, step: u64, skipped: &SkippedUpdate) {
+        self.sinks.record(&Event::Skip { step, skipped });
+    }
+
+    /// Reports that the loss or the gradient norm is no finite number, in the words of the error that ends the run.
+    pub fn diverged(&mut self, step: u64, found: &str) {
+        self.sinks.record(&Event::Diverged { step, found });
     }
 
     /// Reports an evaluation; `improved` if its validation loss is the lowest so far.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{MetricsLog, Startup, Summary, Warning};
 use crate::metrics::{EvalReport, Meter, StepReport};
+use crate::outliers::SkippedUpdate;
 use crate::terms::NamedChoice;
 
 /// An event of a run.
@@ -22,6 +23,16 @@ pub(super) enum Event<'a> {
         report: &'a EvalReport,
         /// Whether the validation loss is the lowest so far.
         improved: bool,
+    },
+    /// The update of a step was left out, because the step is an outlier.
+    Skip {
+        step: u64,
+        skipped: &'a SkippedUpdate,
+    },
+    /// The numbers of a step, or of the evaluation after it, are not finite. The run ends.
+    Diverged {
+        step: u64,
+        found: &'a str,
     },
     /// The result of `--eval-only`; part of no run.
     EvalOnly(&'a EvalReport),
