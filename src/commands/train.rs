@@ -1,6 +1,7 @@
 //! `taper train`: the main job, read top to bottom.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::checkpoint::{OutDir, find_latest};
 use crate::commands::backends::{self, Computing};
@@ -58,6 +59,7 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: TrainArgs) -> Result<()> {
+    let begun = Instant::now();
     let interrupt = Interrupt::install()?;
     let options = ReportOptions::detect(args.quiet, args.json);
     if let Some(sweep) = Sweep::of(&args.overrides)? {
@@ -86,6 +88,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
             .map(|path| Resume::parse(path.as_deref())),
         interrupt: &interrupt,
         options,
+        begun,
     };
     asked.run(&mut dataset, &mut reporter)
 }
@@ -99,6 +102,8 @@ pub(super) struct Asked<'a> {
     pub job: Job,
     pub interrupt: &'a Interrupt,
     pub options: ReportOptions,
+    /// The start of the command.
+    pub begun: Instant,
 }
 
 impl Asked<'_> {
@@ -164,6 +169,7 @@ impl Asked<'_> {
             device: &found.profile,
             dataset,
             interrupt: self.interrupt,
+            begun: self.begun,
         };
         then(run, &found, reporter).map_err(|error| {
             let saved = self.job == Job::Train && find_latest(&plan.out_dir).is_ok();
@@ -182,6 +188,8 @@ pub(super) struct PlannedRun<'a> {
     pub device: &'a DeviceProfile,
     pub dataset: &'a Dataset,
     pub interrupt: &'a Interrupt,
+    /// The start of the command.
+    pub begun: Instant,
 }
 
 impl PlannedRun<'_> {
@@ -213,6 +221,7 @@ impl PlannedRun<'_> {
             memory,
             folder,
         )?;
+        session.deadline = plan.max_time.and_then(|time| self.begun.checked_add(time));
         session.begin(start)?;
         if plan.tensorboard {
             let reporter = &mut *session.reporter;

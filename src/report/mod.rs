@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 
 use crate::device::{DeviceProfile, resident_bytes};
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
+use crate::outliers::SkippedUpdate;
 use crate::plan::{LONG_RUN, PredictedTime};
 pub use crate::record::DataSummary;
 use crate::record::RunRecord;
@@ -128,6 +129,8 @@ pub struct Summary {
     /// Wall-clock time of this process.
     pub wall: Duration,
     pub best: Option<BestEval>,
+    /// The reason for which the run ended before `max_iters`, and the way to go on.
+    pub stopped: Option<String>,
     /// The checkpoint to sample from.
     pub checkpoint: Option<PathBuf>,
     /// Peak of the process in host memory.
@@ -292,6 +295,16 @@ impl Reporter {
             host_bytes: is_shown.then(resident_bytes).flatten(),
             meter: &self.meter,
         });
+    }
+
+    /// Reports that the update of a step, which was reported before, was left out.
+    pub fn skipped(&mut self, step: u64, skipped: &SkippedUpdate) {
+        self.sinks.record(&Event::Skip { step, skipped });
+    }
+
+    /// Reports that the loss or the gradient norm is no finite number, in the words of the error that ends the run.
+    pub fn diverged(&mut self, step: u64, found: &str) {
+        self.sinks.record(&Event::Diverged { step, found });
     }
 
     /// Reports an evaluation; `improved` if its validation loss is the lowest so far.

@@ -27,6 +27,13 @@ pub(super) const KEYS: &[Key] = &[
     .own(None),
     key(
         "eval",
+        "eval_on_start",
+        Domain::Switch,
+        "Evaluate before the first step, too, as nanoGPT does; nothing is saved then.",
+    )
+    .own(None),
+    key(
+        "eval",
         "eval_only",
         Domain::Switch,
         "Evaluate once and stop.",
