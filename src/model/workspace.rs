@@ -1,13 +1,18 @@
 //! The buffers of a program at one rung, and its runs.
 
+use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::{Executor, Program, State};
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
     BatchHeader, Buffer, BufferId, Done, DropoutSettings, Frame, GradientWrite, ReadTokens,
-    Recording, Span, chunks,
+    Recording, Span, Values, ValuesMut, chunks,
 };
+
+/// A function that looks at rows, and at values that begin with their logits.
+pub type LookAtLogits<'a> = dyn FnMut(Range<usize>, &dyn Values) -> io::Result<()> + 'a;
 
 /// The buffers of a program that depend on the rung. A micro-batch of full size is recorded and replayed.
 pub struct Workspace {
@@ -147,6 +152,44 @@ impl Workspace {
         executor.run(&program.tally, &frame)
     }
 
+    /// Computes the losses of the rows in `chunks` of a micro-batch of `span`, without dropout. `look` gets each chunk
+    /// and the buffer that begins with its logits, (chunk, V).
+    ///
+    /// # Errors
+    /// The device's refusal, and the errors of `look`.
+    pub fn score(
+        &mut self,
+        state: &State,
+        span: &Span,
+        chunks: &[Range<usize>],
+        mut look: Option<&mut LookAtLogits>,
+    ) -> Done {
+        let executor = self.executor.clone();
+        executor.run(&self.program.forward, &self.frame(state, span.clone()))?;
+        for rows in chunks {
+            let chunk = self.frame(state, span.clone()).chunk(rows.clone());
+            executor.run(&self.program.head, &chunk)?;
+            if let Some(look) = &mut look {
+                look(rows.clone(), &*self.values(self.program.logits.buffer))?;
+            }
+            let chunk = self.frame(state, span.clone()).chunk(rows.clone());
+            executor.run(&self.program.chunk_losses, &chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Fills `losses` with those of the first rows. Waits for the device.
+    ///
+    /// # Errors
+    /// The device's refusal.
+    pub fn read_losses(&mut self, losses: &mut [f32]) -> Done {
+        let values = self.values(self.program.losses.buffer);
+        for range in chunks(0..losses.len()) {
+            values.read(range.start, &mut losses[range])?;
+        }
+        Ok(())
+    }
+
     /// The loss so far, in nats. Waits for the device.
     ///
     /// # Errors
@@ -199,6 +242,11 @@ impl Workspace {
     /// The logits computed last: a chunk of them, (rung.logits_rows, V).
     pub fn logits(&self) -> &Buffer {
         self.buffer(self.program.logits.buffer)
+    }
+
+    fn values(&mut self, BufferId(index): BufferId) -> Box<dyn ValuesMut + '_> {
+        let buffer = &mut self.buffers[index - self.program.lasting().len()];
+        self.executor.backend().values(buffer)
     }
 
     fn buffer(&self, BufferId(index): BufferId) -> &Buffer {
