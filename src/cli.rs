@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::bench::BenchArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::eval::EvalArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::prepare::PrepareArgs;
 use crate::commands::sample::SampleArgs;
@@ -28,6 +29,7 @@ pub struct Cli {
 pub enum Command {
     Train(TrainArgs),
     Sample(SampleArgs),
+    Eval(EvalArgs),
     Prepare(PrepareArgs),
     Convert(ConvertArgs),
     Doctor(DoctorArgs),

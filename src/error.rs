@@ -10,6 +10,7 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::data::prepare::PrepareError;
 use crate::device::DeviceError;
+use crate::evals::EvalsError;
 use crate::hub::HubError;
 use crate::interrupt::InterruptError;
 use crate::memory::{AllocationError, OutOfMemory, Recoverable};
@@ -52,6 +53,8 @@ pub enum Error {
     #[error(transparent)]
     Sampling(#[from] SamplingError),
     #[error(transparent)]
+    Evals(#[from] EvalsError),
+    #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -86,6 +89,7 @@ impl Recoverable for Error {
             Self::Session(error) => error.into_out_of_memory().map_err(Self::Session),
             Self::Trial(error) => error.into_out_of_memory().map_err(Self::Trial),
             Self::Sampling(error) => error.into_out_of_memory().map_err(Self::Sampling),
+            Self::Evals(error) => error.into_out_of_memory().map_err(Self::Evals),
             other => Err(other),
         }
     }
@@ -114,6 +118,7 @@ impl Error {
             Error::Trial(e) => Some(e.hint()),
             Error::Session(e) => e.hint(),
             Error::Sampling(e) => e.hint(),
+            Error::Evals(e) => e.hint(),
             Error::File(e) => e.hint(),
             Error::Output(e) => Some(e.hint()),
             Error::Usage { hint, .. } => Some(hint.clone()),
@@ -146,6 +151,7 @@ impl Error {
             Error::Session(error) => error.is_interrupt(),
             Error::Checkpoint(error) => error.is_interrupt(),
             Error::Hub(error) => matches!(error, HubError::Interrupted),
+            Error::Evals(error) => error.is_interrupt(),
             _ => false,
         }
     }
@@ -156,6 +162,7 @@ impl Error {
             Error::Allocation(error)
             | Error::Session(SessionError::Allocation(error))
             | Error::Sampling(SamplingError::Allocation(error))
+            | Error::Evals(EvalsError::Allocation(error))
             | Error::Trial(TrialError::Allocation(error)) => Some(error),
             _ => None,
         }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taper::cli::{Cli, Command, hint, understood};
-use taper::commands::{bench, convert, doctor, on_every_core, plan, prepare, sample, train};
+use taper::commands::{bench, convert, doctor, eval, on_every_core, plan, prepare, sample, train};
 use taper::error::{Error, Result};
 use taper::interrupt::survive_file_size_limit;
 use taper::report::{OutputError, say};
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     ended(on_every_core(|| match cli.command {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Prepare(args) => prepare::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -5,6 +5,7 @@ pub mod bench;
 mod config;
 pub mod convert;
 pub mod doctor;
+pub mod eval;
 pub mod plan;
 pub mod prepare;
 mod prompt;

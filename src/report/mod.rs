@@ -31,6 +31,7 @@ mod plan;
 mod plan_table;
 mod progress;
 mod result;
+mod score_table;
 mod sink;
 mod streams;
 mod terminal;
@@ -43,6 +44,7 @@ pub use metrics_log::MetricsLog;
 pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
 pub use plan_table::{PlanRow, plans_json, plans_text};
 pub use progress::Progress;
+pub use score_table::ScoreTable;
 pub use streams::{OutputError, only_stdout_is_redirected, print_now, say};
 pub use warning::Warning;
 

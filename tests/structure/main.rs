@@ -44,6 +44,7 @@ const FLOORS: Floors = Floors {
         ("trial", "a plan's memory, taken for a moment"),
         ("checkpoint", "what a run leaves on disk"),
         ("sampling", "text from a model"),
+        ("evals", "benchmarks, and the perplexity of files"),
         ("metrics", "rates and the time left"),
         ("interrupt", "signals that ask a run to stop"),
         ("report", "what is shown and logged"),
