@@ -160,7 +160,10 @@ impl Error {
     fn allocation(&self) -> Option<&AllocationError> {
         match self {
             Error::Allocation(error)
-            | Error::Session(SessionError::Allocation(error))
+            | Error::Session(
+                SessionError::Allocation(error)
+                | SessionError::Evals(EvalsError::Allocation(error)),
+            )
             | Error::Sampling(SamplingError::Allocation(error))
             | Error::Evals(EvalsError::Allocation(error))
             | Error::Trial(TrialError::Allocation(error)) => Some(error),

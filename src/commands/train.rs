@@ -19,7 +19,7 @@ use crate::plan::{Plan, Request};
 use crate::report::{
     DataSummary, DownloadProgress, ReportOptions, Reporter, Startup, only_stdout_is_redirected,
 };
-use crate::session::{Resume, Session, Start, evaluate_weights, hold_folder};
+use crate::session::{Resume, ScoredTasks, Session, Start, evaluate_weights, hold_folder};
 use crate::terms::Job;
 
 const WHERE_TEXT_GOES: &str = "this text goes to standard error, which `2> FILE` keeps; standard output gets results: \
@@ -87,6 +87,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let start = Start::find(&config, resume.as_ref(), &mut reporter, &download)?;
     let config = settled(config, &given, &start)?;
     let stored = start.stored_products(&config)?;
+    let tasks = match job {
+        Job::Train => ScoredTasks::load(&config, &dataset, &mut reporter, &download)?,
+        Job::Evaluate => no_tasks(&config, &mut reporter),
+    };
     // Last, so that what dataset and tokenizer take counts as the process's.
     let found = find(config.system.device)?;
     let device = &found.profile;
@@ -126,7 +130,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     in_thread_pool(plan.threads, || {
         let (ordinal, computing) = (found.ordinal, Computing::from(&plan));
         let (backend, memory) = backends::open(ordinal, device, computing, search, memory)?;
-        run.on(backend, memory, folder, &mut reporter)
+        run.on(backend, memory, folder, tasks, &mut reporter)
     })
     .map_err(|error| {
         let saved = job == Job::Train && find_latest(&plan.out_dir).is_ok();
@@ -151,6 +155,7 @@ impl PlannedRun<'_> {
         backend: Box<dyn Backend>,
         memory: Memory,
         folder: Option<OutDir>,
+        tasks: ScoredTasks,
         reporter: &mut Reporter,
     ) -> Result<()> {
         let Self { start, plan, .. } = self;
@@ -173,6 +178,7 @@ impl PlannedRun<'_> {
             memory,
             folder,
         )?;
+        session.tasks = tasks;
         session.begin(start)?;
         if session.state.step >= plan.max_iters {
             let (done, asked) = (session.state.step, plan.max_iters);
@@ -214,6 +220,15 @@ impl PlannedRun<'_> {
         reporter.eval_only(&report);
         Ok(reporter.results_written()?)
     }
+}
+
+/// The tasks of an evaluation: none.
+fn no_tasks(config: &Config, reporter: &mut Reporter) -> ScoredTasks {
+    if config.eval.eval_tasks.is_some() {
+        reporter
+            .note("`eval.eval_tasks` is for training: `taper eval CHECKPOINT` scores a checkpoint");
+    }
+    ScoredTasks::default()
 }
 
 /// Settings of `--set`, and of the flags that are short for one.

@@ -90,6 +90,13 @@ pub(super) const KEYS: &[Key] = &[
     key("eval", "eval_iters", COUNT),
     key("eval", "eval_batch_size", COUNT),
     key("eval", "eval_only", Domain::Switch),
+    key(
+        "eval",
+        "eval_tasks",
+        Domain::Path("tasks of `taper eval` with commas between them"),
+    ),
+    key("eval", "eval_tasks_interval", COUNT),
+    key("eval", "eval_tasks_limit", COUNT),
     key("checkpoint", "out_dir", Domain::Path("a folder")),
     key("checkpoint", "checkpoint_interval", COUNT),
     key("checkpoint", "keep", COUNT),

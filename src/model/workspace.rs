@@ -178,16 +178,19 @@ impl Workspace {
         Ok(())
     }
 
-    /// Fills `losses` with those of the first rows. Waits for the device.
+    /// The sum of the losses of `rows`, in nats. Waits for the device.
     ///
     /// # Errors
     /// The device's refusal.
-    pub fn read_losses(&mut self, losses: &mut [f32]) -> Done {
+    pub fn sum_of_losses(&mut self, rows: Range<usize>) -> Result<f64, Refused> {
         let values = self.values(self.program.losses.buffer);
-        for range in chunks(0..losses.len()) {
-            values.read(range.start, &mut losses[range])?;
+        let (mut piece, mut sum) = ([0.0; 1024], 0.0);
+        for start in rows.clone().step_by(piece.len()) {
+            let losses = &mut piece[..(rows.end - start).min(1024)];
+            values.read(start, losses)?;
+            sum += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
         }
-        Ok(())
+        Ok(sum)
     }
 
     /// The loss so far, in nats. Waits for the device.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::sink::Failures;
 use super::{Event, Finish, GpuUse, Sink, Startup, Warning};
+use crate::evals::Score;
 use crate::metrics::{EvalReport, StepReport};
 use crate::step::recovery::Recovery;
 use crate::terms::NamedChoice;
@@ -30,6 +31,11 @@ pub(super) enum JsonLine<'a> {
         train_perplexity: f64,
         val_perplexity: f64,
         ms: f64,
+    },
+    Score {
+        step: u64,
+        #[serde(flatten)]
+        score: &'a Score,
     },
     Checkpoint {
         path: String,
@@ -133,6 +139,7 @@ impl<'a> JsonLine<'a> {
             Event::Startup(startup) => Some(Self::Startup(startup)),
             Event::Step { report, is_due, .. } => is_due.then(|| report.into()),
             Event::Eval { report, .. } | Event::EvalOnly(report) => Some(report.into()),
+            Event::Score { step, score } => Some(Self::Score { step, score }),
             Event::Checkpoint {
                 path,
                 duration,

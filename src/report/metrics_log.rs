@@ -152,6 +152,7 @@ impl Sink for MetricsLog {
         let line = match event {
             Event::Step { .. }
             | Event::Eval { .. }
+            | Event::Score { .. }
             | Event::Warning(Warning::MemoryRefused { .. }) => JsonLine::of(event)?,
             _ => return None,
         };

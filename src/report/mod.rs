@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::device::DeviceProfile;
+use crate::evals::Score;
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
 use crate::plan::{LONG_RUN, PredictedTime};
 use crate::schedule::Schedule;
@@ -269,6 +270,11 @@ impl Reporter {
     pub fn eval(&mut self, report: &EvalReport, improved: bool) {
         self.meter.eval(report);
         self.sinks.record(&Event::Eval { report, improved });
+    }
+
+    /// Reports the scores of a task after `step` steps.
+    pub fn score(&mut self, step: u64, score: &Score) {
+        self.sinks.record(&Event::Score { step, score });
     }
 
     /// Reports the evaluation of `--eval-only`: it goes to stdout, and into no file.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{MetricsLog, Startup, Summary, Warning};
+use crate::evals::Score;
 use crate::metrics::{EvalReport, Meter, StepReport};
 use crate::terms::NamedChoice;
 
@@ -22,6 +23,11 @@ pub(super) enum Event<'a> {
         report: &'a EvalReport,
         /// Whether the validation loss is the lowest so far.
         improved: bool,
+    },
+    /// The scores of a task.
+    Score {
+        step: u64,
+        score: &'a Score,
     },
     /// The result of `--eval-only`; part of no run.
     EvalOnly(&'a EvalReport),

@@ -113,6 +113,7 @@ impl Sink for Terminal {
                 meter,
             } => self.step(report, is_due, meter),
             Event::Eval { report, improved } => self.line(&eval_line(report, improved)),
+            Event::Score { step, score } => self.line(&format!("step {step}: {score}")),
             Event::EvalOnly(_) => {}
             Event::Checkpoint {
                 path,

@@ -7,11 +7,13 @@ mod dataset;
 mod error;
 mod evaluation;
 mod folder;
+mod scoring;
 mod start;
 
 pub use error::SessionError;
 pub use evaluation::evaluate_weights;
 pub use folder::hold_folder;
+pub use scoring::ScoredTasks;
 pub use start::{Resume, Resumed, Start};
 
 use evaluation::{evaluate_splits, reader};
@@ -42,6 +44,8 @@ pub struct Session<'a> {
     pub state: TrainState,
     /// The newest checkpoint that this run wrote or started from, and its step.
     pub saved: Option<(u64, PathBuf)>,
+    /// Scored every so many steps.
+    pub tasks: ScoredTasks,
     /// Written into every checkpoint.
     extra_files: Vec<(String, Vec<u8>)>,
     folder: OutDir,
@@ -84,12 +88,14 @@ impl<'a> Session<'a> {
                 best_val_loss: None,
                 best_step: None,
                 evaluated_step: None,
+                scored_step: None,
                 metrics_bytes: 0,
                 choices: plan.choices.clone(),
                 gemm: Table::default(),
                 loss_scale: None,
             },
             trainer,
+            tasks: ScoredTasks::default(),
             saved: None,
             folder,
             others: Vec::new(),
@@ -133,6 +139,9 @@ impl<'a> Session<'a> {
         self.tell_recoveries();
         loop {
             let improved = self.evaluation_is_due() && self.evaluate_and_report()?;
+            if self.scoring_is_due() && !self.interrupt.requested() {
+                self.score_and_report()?;
+            }
             if self.interrupt.requested() {
                 return Err(self.stop()?);
             }

@@ -71,35 +71,38 @@ pub(super) fn score<E: Recoverable>(
     let program = workspace.program();
     let (most_rows, logits_rows) = (program.rows(), program.rung.logits_rows);
     let vocab_size = program.logits.columns;
-    let (mut copy, mut losses) = (Vec::new(), Vec::new());
+    let mut copy = Vec::new();
     while *done < scoring.count() {
-        let batch = Batch::from(scoring, *done, most_rows, logits_rows);
-        let targets = batch.load(workspace, scoring, memory, site)?;
+        let mut batch = Batch::from(scoring, *done, most_rows, logits_rows);
+        batch.load(workspace, scoring, memory, site)?;
         memory.enter(site)?;
-        let mut misses = vec![false; batch.sequences.len()];
-        let mut look = |rows: Range<usize>, logits: &dyn Values| {
-            let logits = Logits {
+        let (span, chunks) = (batch.span(), std::mem::take(&mut batch.chunks));
+        let mut look = |rows: Range<usize>, values: &dyn Values| {
+            batch.look(Logits {
                 rows,
-                values: logits,
+                values,
                 vocab_size,
                 copy: &mut copy,
-            };
-            batch.look(logits, &targets, &mut misses)
+            })
         };
         let look: Option<&mut LookAtLogits> = match scoring.wants_greedy() {
             true => Some(&mut look),
             false => None,
         };
-        let scored = workspace.score(state, &batch.span(), &batch.chunks, look);
-        losses.resize(batch.span().rows().len(), 0.0);
-        scored
-            .and_then(|()| workspace.read_losses(&mut losses))
-            .map_err(|refused| memory.refusal(site, refused))?;
-        let scores = batch.scores(&losses, &misses);
-        for (index, score) in batch.sequences.clone().zip(scores) {
+        let refused = |refused| E::from(memory.refusal(site, refused));
+        workspace
+            .score(state, &span, &chunks, look)
+            .map_err(refused)?;
+        for (index, scored) in batch.sequences.zip(batch.scored) {
+            let loss = workspace.sum_of_losses(scored.rows.clone());
+            let score = SequenceScore {
+                loss: loss.map_err(refused)?,
+                tokens: scored.rows.len(),
+                is_greedy: scored.is_greedy,
+            };
             scoring.record(index, score);
         }
-        *done = batch.sequences.end;
+        *done = span.sequences + *done;
     }
     Ok(())
 }
@@ -122,15 +125,21 @@ impl Logits<'_> {
 }
 
 /// Neighbouring sequences that are computed together.
-#[derive(Debug, PartialEq)]
 struct Batch {
     sequences: Range<usize>,
     /// Positions of the longest.
     positions: usize,
-    /// Scored rows of each sequence.
-    scored: Vec<Range<usize>>,
+    scored: Vec<Scored>,
     /// Rows that get logits, a chunk at a time.
     chunks: Vec<Range<usize>>,
+    /// Targets of the scored rows, if they are compared with logits.
+    targets: Vec<u32>,
+}
+
+/// Scored rows of a sequence.
+struct Scored {
+    rows: Range<usize>,
+    is_greedy: bool,
 }
 
 impl Batch {
@@ -144,18 +153,25 @@ impl Batch {
             }
             (positions, end) = (longer, end + 1);
         }
-        let scored = (first..end).map(|index| {
-            let (Range { start, end }, before) =
-                (scoring.scored(index), (index - first) * positions);
-            before + start..before + end
+        let rows = |index: usize| {
+            let (scored, before) = (scoring.scored(index), (index - first) * positions);
+            before + scored.start..before + scored.end
+        };
+        let chunks = chunks(
+            (first..end).map(rows),
+            logits_rows,
+            (end - first) * positions,
+        );
+        let scored = (first..end).map(|index| Scored {
+            rows: rows(index),
+            is_greedy: true,
         });
-        let scored: Vec<Range<usize>> = scored.collect();
-        let chunks = chunks(&scored, logits_rows, (end - first) * positions);
         Self {
             sequences: first..end,
             positions,
-            scored,
+            scored: scored.collect(),
             chunks,
+            targets: Vec::new(),
         }
     }
 
@@ -163,16 +179,15 @@ impl Batch {
         Span::whole(self.sequences.len(), self.positions)
     }
 
-    /// Makes these sequences the micro-batch, padded with token 0. Returns the targets of all rows.
+    /// Makes these sequences the micro-batch, padded with token 0.
     fn load<E: Recoverable>(
-        &self,
+        &mut self,
         workspace: &mut Workspace,
         scoring: &impl Scoring<E>,
         memory: &Memory,
         site: Site,
-    ) -> Result<Vec<u32>, E> {
+    ) -> Result<(), E> {
         let rows = self.span().rows().len();
-        let mut kept = Vec::with_capacity(rows);
         let mut read = |inputs: &mut [u32], targets: &mut [u32]| -> Result<(), E> {
             inputs.fill(0);
             targets.fill(0);
@@ -181,44 +196,28 @@ impl Batch {
             for (index, (inputs, targets)) in self.sequences.clone().zip(each) {
                 let positions = scoring.positions(index);
                 scoring.read(index, &mut inputs[..positions], &mut targets[..positions])?;
+                if scoring.wants_greedy() {
+                    self.targets.extend(&targets[scoring.scored(index)]);
+                }
             }
-            kept.extend_from_slice(targets);
             Ok(())
         };
-        load_rows(
-            workspace,
-            rows,
-            BatchHeader::default(),
-            &mut read,
-            memory,
-            site,
-        )?;
-        Ok(kept)
+        let header = BatchHeader::default();
+        load_rows(workspace, rows, header, &mut read, memory, site)
     }
 
-    /// Compares the scored targets of some rows with their logits. A sequence with a target that is not the likeliest
-    /// token becomes a miss.
-    fn look(&self, mut logits: Logits, targets: &[u32], misses: &mut [bool]) -> io::Result<()> {
-        let Range { start, end } = logits.rows;
-        for (scored, misses) in self.scored.iter().zip(misses) {
-            for row in scored.start.max(start)..scored.end.min(end) {
-                *misses = *misses || !is_likeliest(logits.of_row(row)?, targets[row] as usize);
+    /// Compares the scored targets of some rows with their logits.
+    fn look(&mut self, mut logits: Logits) -> io::Result<()> {
+        let chunk = logits.rows.clone();
+        let mut before = 0;
+        for Scored { rows, is_greedy } in &mut self.scored {
+            for row in rows.start.max(chunk.start)..rows.end.min(chunk.end) {
+                let target = self.targets[before + row - rows.start] as usize;
+                *is_greedy = *is_greedy && is_likeliest(logits.of_row(row)?, target);
             }
+            before += rows.len();
         }
         Ok(())
-    }
-
-    /// Scores of the sequences, from the losses of all rows.
-    fn scores(&self, losses: &[f32], misses: &[bool]) -> impl Iterator<Item = SequenceScore> {
-        let scored = self.scored.iter().zip(misses);
-        scored.map(|(rows, miss)| SequenceScore {
-            loss: losses[rows.clone()]
-                .iter()
-                .map(|&loss| f64::from(loss))
-                .sum(),
-            tokens: rows.len(),
-            is_greedy: !miss,
-        })
     }
 }
 
@@ -229,9 +228,13 @@ fn is_likeliest(logits: &[f32], target: usize) -> bool {
 }
 
 /// Chunks of at most `most` of `rows` rows that cover the ranges of `scored`, which ascend.
-fn chunks(scored: &[Range<usize>], most: usize, rows: usize) -> Vec<Range<usize>> {
+fn chunks(
+    scored: impl Iterator<Item = Range<usize>>,
+    most: usize,
+    rows: usize,
+) -> Vec<Range<usize>> {
     let mut chunks: Vec<Range<usize>> = Vec::new();
-    for range in scored.iter().filter(|range| !range.is_empty()) {
+    for range in scored.filter(|range| !range.is_empty()) {
         let mut start = range.start - range.start % WHOLE_ROWS;
         let end = range.end.next_multiple_of(WHOLE_ROWS).min(rows);
         if let Some(last) = chunks.last_mut() {
@@ -248,4 +251,56 @@ fn chunks(scored: &[Range<usize>], most: usize, rows: usize) -> Vec<Range<usize>
         }
     }
     chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_first_of_equal_logits_is_the_likeliest() {
+        let nan = f32::NAN;
+        assert!(is_likeliest(&[1.0, 2.0, 2.0], 1));
+        assert!(!is_likeliest(&[1.0, 2.0, 2.0], 2));
+        assert!(!is_likeliest(&[3.0, 2.0], 1));
+        assert!(!is_likeliest(&[1.0, nan], 1) && !is_likeliest(&[1.0, nan], 0));
+    }
+
+    #[test]
+    fn near_rows_share_a_chunk_and_distant_ones_do_not() {
+        let of = |scored: &[Range<usize>]| chunks(scored.iter().cloned(), 64, 200);
+        assert_eq!(of(&[9..11, 20..21]), [8..24]);
+        assert_eq!(of(&[9..11, 60..61]), [8..16, 56..64]);
+        // No chunk is longer than the buffer of logits, and none ends behind the last row.
+        assert_eq!(of(&[0..100]), [0..64, 64..104]);
+        assert_eq!(of(&[190..200]), [184..200]);
+        assert_eq!(of(&[5..5]), []);
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_cover_every_scored_row_once_and_fit(
+            lengths in prop::collection::vec((0..40usize, 0..40usize), 1..20), most in 1..100usize,
+        ) {
+            let mut end = 0;
+            let scored = lengths.iter().map(|(gap, length)| {
+                let start = end + gap;
+                end = start + length;
+                start..end
+            });
+            let scored: Vec<Range<usize>> = scored.collect();
+            let chunks = chunks(scored.iter().cloned(), most, end);
+            for pair in chunks.windows(2) {
+                prop_assert!(pair[0].end <= pair[1].start);
+            }
+            for chunk in &chunks {
+                prop_assert!((1..=most).contains(&chunk.len()) && chunk.end <= end);
+            }
+            for row in scored.into_iter().flatten() {
+                prop_assert!(chunks.iter().any(|chunk| chunk.contains(&row)), "{row}: {chunks:?}");
+            }
+        }
+    }
 }
