@@ -41,7 +41,8 @@ pub enum EvalsError {
         task: String,
         path: PathBuf,
         line: usize,
-        source: TokenizerError,
+        /// `None` where a tokenizer left something out.
+        source: Option<TokenizerError>,
     },
     /// The tokenizer has more ids than the model.
     #[error("`{task}` has token {id}, but the model has {vocab_size} token ids")]

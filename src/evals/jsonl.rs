@@ -33,6 +33,10 @@ pub(super) fn read<T: DeserializeOwned>(
         return Err(EvalsError::Empty { path, reason });
     }
     let parse = |(number, line): (usize, &str)| match serde_json::from_str(line) {
+        // serde takes an array for the fields of a struct in their order.
+        _ if !line.trim_start().starts_with('{') => {
+            Err(wrong(path, number, "no JSON object".into()))
+        }
         Ok(value) => Ok(Line { number, value }),
         Err(error) => Err(wrong(path, number, error.to_string())),
     };

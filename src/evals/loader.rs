@@ -25,6 +25,7 @@ impl Loader<'_> {
     /// When the file cannot be read, has nothing to score, or has what the model's vocabulary does not.
     pub fn load(&self, request: &TaskRequest, path: &Path) -> Result<Task, EvalsError> {
         let mut encoding = Encoding {
+            tokenizer: self.tokenizer,
             encoder: self.tokenizer.encoder(),
             task: &request.name,
             path,
@@ -88,6 +89,7 @@ impl Loader<'_> {
 
 /// Text to the tokens of a model, for one task.
 pub(super) struct Encoding<'a> {
+    tokenizer: &'a Tokenizer,
     encoder: Encoder<'a>,
     task: &'a str,
     path: &'a Path,
@@ -116,7 +118,9 @@ impl Encoding<'_> {
     pub fn encode_lines(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<(), EvalsError> {
         self.encode_from(text, ids, |error| {
             let before = match error {
-                TokenizerError::UnknownCharacter { character, .. } => text.split(*character).next(),
+                Some(TokenizerError::UnknownCharacter { character, .. }) => {
+                    text.split(*character).next()
+                }
                 _ => None,
             };
             1 + before.unwrap_or_default().matches('\n').count()
@@ -127,18 +131,24 @@ impl Encoding<'_> {
         &mut self,
         text: &str,
         ids: &mut Vec<u32>,
-        line: impl Fn(&TokenizerError) -> usize,
+        line: impl Fn(Option<&TokenizerError>) -> usize,
     ) -> Result<(), EvalsError> {
         let first = ids.len();
         let encoded = self.encoder.encode(text, ids);
-        encoded.map_err(|source| EvalsError::Unwritable {
+        let unwritable = |source: Option<TokenizerError>| EvalsError::Unwritable {
             task: self.task.to_owned(),
             path: self.path.to_owned(),
-            line: line(&source),
+            line: line(source.as_ref()),
             source,
-        })?;
-        let mut new = ids[first..].iter();
-        match new.find(|&&id| id as usize >= self.vocab_size) {
+        };
+        encoded.map_err(|source| unwritable(Some(source)))?;
+        let new = &ids[first..];
+        // A byte-level vocabulary that lacks bytes leaves them out without a word.
+        let bytes = new.iter().map(|&id| self.tokenizer.byte_len(id));
+        if bytes.sum::<usize>() != text.len() {
+            return Err(unwritable(None));
+        }
+        match new.iter().find(|&&id| id as usize >= self.vocab_size) {
             None => Ok(()),
             Some(&id) => Err(EvalsError::UnknownToken {
                 task: self.task.to_owned(),

@@ -75,12 +75,12 @@ mod tests {
         let rows = table.rows(&score("hellaswag", hellaswag))
             + &table.rows(&score("a/long name.txt", text));
         let expected = "\
-task             metric              value  of
-hellaswag        acc                0.2512  1,000 examples
-                 acc_norm           0.2691
-a/long name.txt  loss               3.2500  12,345 tokens
-                 perplexity          25.79
-                 bits per byte      1.0625
+task             metric             value  of
+hellaswag        acc               0.2512  1,000 examples
+                 acc_norm          0.2691
+a/long name.txt  loss              3.2500  12,345 tokens
+                 perplexity         25.79
+                 bits per byte     1.0625
 ";
         assert_eq!(rows, expected);
     }
