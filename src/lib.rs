@@ -31,6 +31,7 @@ pub mod step;
 pub mod plan;
 
 pub mod checkpoint;
+pub mod evals;
 pub mod interrupt;
 pub mod metrics;
 pub mod record;

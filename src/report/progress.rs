@@ -117,6 +117,16 @@ impl Progress {
         self.begin(what.to_owned(), "sequences", sequences as u64, FIRST)
     }
 
+    /// The scoring of a task begins.
+    pub(crate) fn scoring(&self, task: &str, sequences: usize) -> Work {
+        self.begin(
+            format!("scoring {task}"),
+            "sequences",
+            sequences as u64,
+            FIRST,
+        )
+    }
+
     /// A search for the fastest candidates begins.
     pub fn begin_search(&self, problems: usize) {
         let search = &self.0.search;

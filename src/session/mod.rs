@@ -8,12 +8,14 @@ mod divergence;
 mod error;
 mod evaluation;
 mod folder;
+mod scoring;
 mod start;
 
 pub use divergence::Divergence;
 pub use error::SessionError;
 pub use evaluation::evaluate_weights;
 pub use folder::hold_folder;
+pub use scoring::ScoredTasks;
 pub use start::{Resume, Resumed, Start};
 
 use evaluation::{evaluate_splits, reader};
@@ -50,6 +52,8 @@ pub struct Session<'a> {
     pub deadline: Option<Instant>,
     /// Steps done by this process.
     steps: u64,
+    /// Scored every so many steps.
+    pub tasks: ScoredTasks,
     /// Written into every checkpoint.
     extra_files: Vec<(String, Vec<u8>)>,
     folder: OutDir,
@@ -92,6 +96,7 @@ impl<'a> Session<'a> {
                 best_val_loss: None,
                 best_step: None,
                 evaluated_step: None,
+                scored_step: None,
                 metrics_bytes: 0,
                 choices: plan.choices.clone(),
                 gemm: Table::default(),
@@ -99,6 +104,7 @@ impl<'a> Session<'a> {
                 outliers: None,
             },
             trainer,
+            tasks: ScoredTasks::default(),
             saved: None,
             deadline: None,
             steps: 0,
@@ -151,6 +157,10 @@ impl<'a> Session<'a> {
         loop {
             let evaluates = self.evaluation_is_due() && !self.time_is_up();
             let improved = evaluates && self.evaluate_and_report()?;
+            let scores = self.scoring_is_due() && !self.time_is_up();
+            if scores && !self.interrupt.requested() {
+                self.score_and_report()?;
+            }
             if self.interrupt.requested() {
                 return Err(self.stop()?);
             }
@@ -167,9 +177,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Whether a step is left, or the evaluation after the last one.
+    /// Whether a step is left, or what is due after the last one.
     fn has_work_left(&self) -> bool {
-        self.state.step < self.plan.max_iters || self.evaluation_is_due()
+        self.state.step < self.plan.max_iters || self.evaluation_is_due() || self.scoring_is_due()
     }
 
     fn time_is_up(&self) -> bool {

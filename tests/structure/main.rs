@@ -45,6 +45,7 @@ const FLOORS: Floors = Floors {
         ("trial", "a plan's memory, taken for a moment"),
         ("checkpoint", "what a run leaves on disk"),
         ("sampling", "text from a model"),
+        ("evals", "benchmarks, and the perplexity of files"),
         ("metrics", "rates and the time left"),
         ("record", "the lines of metrics.jsonl"),
         ("runs", "runs on disk, read for their curves"),
