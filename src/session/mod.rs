@@ -254,7 +254,7 @@ impl<'a> Session<'a> {
         let path = self.write_checkpoint();
         self.tell_recoveries();
         let path = path?;
-        let bytes = 3 * (size_of::<f32>() * self.trainer.layout.len) as u64;
+        let bytes = checkpoint_bytes(self.trainer.layout.len);
         self.reporter
             .checkpoint_saved(&path, started.elapsed(), bytes);
         self.saved = Some((step, path));
@@ -266,6 +266,8 @@ impl<'a> Session<'a> {
     fn write_checkpoint(&mut self) -> Result<PathBuf, SessionError> {
         let (out_dir, dims) = (&self.plan.out_dir, &self.plan.model);
         let (config_toml, extra_files) = (&self.plan.config_toml, &self.extra_files);
+        let bytes = checkpoint_bytes(self.trainer.layout.len);
+        let work = self.reporter.progress().saving(self.state.step, bytes);
         let (state, reporter) = (&mut self.state, &mut *self.reporter);
         self.trainer.save(|saved| {
             tell(saved.recoveries, state, reporter);
@@ -289,7 +291,7 @@ impl<'a> Session<'a> {
                 config_toml,
                 extra_files,
             };
-            checkpoint::save(out_dir, &snapshot).map_err(SessionError::from)
+            checkpoint::save_counted(out_dir, &snapshot, work.done()).map_err(SessionError::from)
         })
     }
 
@@ -352,6 +354,11 @@ fn phases(times: StepTimes, data: Duration) -> StepPhases {
         micro_steps: times.accumulate.saturating_sub(data),
         update: times.commit,
     }
+}
+
+/// Bytes of the tensors of a checkpoint: weights and both moments.
+fn checkpoint_bytes(parameters: usize) -> u64 {
+    3 * (size_of::<f32>() * parameters) as u64
 }
 
 /// Reports recoveries, and records them in `state`.
