@@ -6,6 +6,7 @@ mod nanogpt;
 use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::compare::{CompareArgs, RunsArgs};
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::config::ConfigArgs;
 use crate::commands::convert::ConvertArgs;
@@ -32,6 +33,8 @@ pub enum Command {
     Train(TrainArgs),
     Sample(SampleArgs),
     Prepare(PrepareArgs),
+    Runs(RunsArgs),
+    Compare(CompareArgs),
     Convert(ConvertArgs),
     Doctor(DoctorArgs),
     Plan(PlanArgs),

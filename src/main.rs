@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use taper::cli::{Cli, Command, hint, understood};
 use taper::commands::{
-    bench, completions, config, convert, doctor, man, on_every_core, plan, prepare, sample, train,
-    welcome,
+    bench, compare, completions, config, convert, doctor, man, on_every_core, plan, prepare,
+    sample, train, welcome,
 };
 use taper::error::Result;
 use taper::interrupt::survive_file_size_limit;
@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Prepare(args) => prepare::run(args),
+        Command::Runs(args) => compare::runs(args),
+        Command::Compare(args) => compare::compare(args),
         Command::Convert(args) => convert::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Plan(args) => plan::run(args),

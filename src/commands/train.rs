@@ -214,6 +214,10 @@ impl PlannedRun<'_> {
             folder,
         )?;
         session.begin(start)?;
+        if plan.tensorboard {
+            let reporter = &mut *session.reporter;
+            reporter.record_for_tensorboard(&plan.out_dir, session.state.step);
+        }
         let tokens_seen = session.state.tokens_seen;
         session.reporter.begin_run(&self.record(), tokens_seen);
         if session.state.step >= plan.max_iters {

@@ -336,6 +336,8 @@ pub struct CheckpointConfig {
     pub checkpoint_interval: Option<u64>,
     /// Number of the newest checkpoints that stay; the best one always stays as well. taper's own key.
     pub keep: usize,
+    /// Write TensorBoard's event files beside `metrics.jsonl`. taper's own key.
+    pub tensorboard: bool,
 }
 
 impl Default for ModelConfig {
@@ -413,6 +415,7 @@ impl Default for CheckpointConfig {
             out_dir: "out".into(),
             checkpoint_interval: None,
             keep: 2,
+            tensorboard: true,
         }
     }
 }

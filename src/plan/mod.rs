@@ -75,6 +75,8 @@ pub struct Plan {
     pub checkpoint_interval: u64,
     /// Number of newest checkpoints that stay, besides the best.
     pub keep: usize,
+    /// Whether event files for TensorBoard are written into `out_dir`.
+    pub tensorboard: bool,
     /// The request as written, for checkpoints.
     pub config_toml: String,
     /// Every automatic decision, for the startup report, the checkpoint and the summary.

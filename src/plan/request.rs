@@ -153,6 +153,7 @@ impl Request<'_> {
                 .checkpoint_interval
                 .unwrap_or(config.eval.eval_interval),
             keep: config.checkpoint.keep,
+            tensorboard: config.checkpoint.tensorboard,
             config_toml: config.to_toml(),
             choices,
             model: measure.model,

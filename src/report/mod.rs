@@ -6,7 +6,7 @@
 //! per event on stdout and nothing else there; it leaves stderr as it is.
 //!
 //! [`Reporter`] turns every call into an `Event` and passes it to a list of sinks: `terminal` first, then stdout
-//! (`jsonl` or `result`), then `metrics_log`. A new log format is a file with a `Sink` and a line in
+//! (`jsonl` or `result`), then `tensorboard`, then `metrics_log`. A new log format is a file with a `Sink` and a line in
 //! [`Reporter::with_outputs`].
 
 use std::io::{self, IsTerminal, Write};
@@ -35,8 +35,10 @@ mod plan_table;
 mod progress;
 mod result;
 mod sink;
+mod sparkline;
 mod streams;
 mod table;
+mod tensorboard;
 mod terminal;
 mod text;
 mod warning;
@@ -58,6 +60,7 @@ use jsonl::JsonLines;
 use result::ResultLine;
 use sink::{Event, Finish, Sink, Sinks};
 use streams::Patient;
+use tensorboard::TensorBoard;
 use terminal::Terminal;
 use text::time_text;
 
@@ -211,6 +214,18 @@ impl Reporter {
         self.sinks.metrics = Some(log);
     }
 
+    /// Writes an event file for TensorBoard into `folder`, for the steps after `done`. One that cannot be created is a
+    /// warning.
+    pub fn record_for_tensorboard(&mut self, folder: &Path, done: u64) {
+        match TensorBoard::create(folder, done, self.sinks.moment()) {
+            Ok(events) => self.sinks.list.push(Box::new(events)),
+            Err(error) => self.warning(Warning::TensorBoardNotWritten {
+                path: error.path,
+                reason: error.source.to_string(),
+            }),
+        }
+    }
+
     /// Describes the run that is recorded from here on.
     pub fn begin_run(&mut self, run: &RunRecord, tokens_seen: u64) {
         self.sinks.tokens_seen = Some(tokens_seen);
@@ -272,10 +287,11 @@ impl Reporter {
         }
         let is_due = report.step.is_multiple_of(self.log_interval);
         self.sinks.tokens_seen = Some(report.tokens_seen);
+        let is_shown = is_due || self.meter.steps() == 1;
         self.sinks.record(&Event::Step {
             report,
             is_due,
-            host_bytes: is_due.then(resident_bytes).flatten(),
+            host_bytes: is_shown.then(resident_bytes).flatten(),
             meter: &self.meter,
         });
     }

@@ -84,7 +84,7 @@ impl Failures {
 /// All sinks of a run, and the warnings that went through them.
 pub(super) struct Sinks {
     /// Each event goes through the list in order.
-    list: Vec<Box<dyn Sink>>,
+    pub list: Vec<Box<dyn Sink>>,
     /// The last sink. It has a field of its own because checkpoints store its length.
     pub metrics: Option<MetricsLog>,
     /// Tokens trained on so far; `None` before the run begins.
@@ -105,10 +105,7 @@ impl Sinks {
 
     /// Passes `event` to every sink, and then the warnings of those that could not write it.
     pub fn record(&mut self, event: &Event) {
-        let moment = Moment {
-            time: now(),
-            tokens_seen: self.tokens_seen,
-        };
+        let moment = self.moment();
         let mut failures = Vec::new();
         for sink in &mut self.list {
             failures.extend(sink.record(event, moment));
@@ -118,6 +115,14 @@ impl Sinks {
         }
         for warning in failures {
             self.warn(warning);
+        }
+    }
+
+    /// Now.
+    pub fn moment(&self) -> Moment {
+        Moment {
+            time: now(),
+            tokens_seen: self.tokens_seen,
         }
     }
 

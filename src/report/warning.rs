@@ -40,6 +40,11 @@ pub enum Warning {
         path.display()
     )]
     MetricsNotWritten { path: PathBuf, reason: String },
+    #[error(
+        "cannot write `{}` ({reason}): TensorBoard will not show what follows; `metrics.jsonl` goes on",
+        path.display()
+    )]
+    TensorBoardNotWritten { path: PathBuf, reason: String },
     /// The metrics file was moved, removed or replaced during the run.
     #[error(
         "`{}` is not the file that this run began to write: it goes on in the one that is there now, made anew with all lines so far if there was none",

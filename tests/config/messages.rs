@@ -67,7 +67,7 @@ error: taper does not have nanoGPT's `wandb_log`
   |
 4 | wandb_log = true
   | ^^^^^^^^^
-hint: remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`
+hint: remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`, and to TensorBoard's event files there
 
 error: `bias` cannot be `0`
  --> my.toml:6:8
@@ -405,7 +405,7 @@ fn nanogpts_own_settings_are_answered() {
         ("backend=nccl", "remove it: taper trains in one process"),
         (
             "wandb_project=owt",
-            "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`",
+            "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`, and to TensorBoard's event files there",
         ),
         (
             "device=mps",

@@ -22,7 +22,7 @@ fn the_resolved_config_has_every_key_once_and_no_name_twice() {
             );
         }
     }
-    assert_eq!(names.len(), 46);
+    assert_eq!(names.len(), 47);
 }
 
 /// Every optional key present.
@@ -130,9 +130,13 @@ fn files() -> impl Strategy<Value = (DataConfig, CheckpointConfig)> {
         paths("(?s).{1,20}"),
         proptest::option::of(1..u64::MAX),
         1..usize::MAX,
+        any::<bool>(),
     );
     (data, checkpoint).prop_map(
-        |((dataset, data_dir, (train_bin, val_bin)), (out_dir, checkpoint_interval, keep))| {
+        |(
+            (dataset, data_dir, (train_bin, val_bin)),
+            (out_dir, checkpoint_interval, keep, tensorboard),
+        )| {
             let data = DataConfig {
                 dataset,
                 data_dir: data_dir.into(),
@@ -143,6 +147,7 @@ fn files() -> impl Strategy<Value = (DataConfig, CheckpointConfig)> {
                 out_dir: out_dir.into(),
                 checkpoint_interval,
                 keep,
+                tensorboard,
             };
             (data, checkpoint)
         },

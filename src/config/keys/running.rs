@@ -53,6 +53,13 @@ pub(super) const KEYS: &[Key] = &[
     )
     .own(None),
     key(
+        "checkpoint",
+        "tensorboard",
+        Domain::Switch,
+        "Whether TensorBoard's event files are written beside `metrics.jsonl`.",
+    )
+    .own(None),
+    key(
         "system",
         "device",
         Domain::Device,
