@@ -45,6 +45,7 @@ mod tensorboard;
 mod terminal;
 mod text;
 mod warning;
+mod work;
 
 pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
 pub use download::DownloadProgress;
@@ -57,6 +58,7 @@ pub use streams::{OutputError, only_stdout_is_redirected, print_now, say};
 pub use table::{Align, aligned};
 pub use text::device_text;
 pub use warning::Warning;
+pub use work::WorkBar;
 
 use jsonl::JsonLines;
 use result::ResultLine;

@@ -303,7 +303,7 @@ impl<'a> Session<'a> {
         let path = self.write_checkpoint();
         self.tell_recoveries();
         let path = path?;
-        let bytes = 3 * (size_of::<f32>() * self.trainer.layout.len) as u64;
+        let bytes = checkpoint_bytes(self.trainer.layout.len);
         self.reporter
             .checkpoint_saved(&path, started.elapsed(), bytes);
         self.saved = Some((step, path));
@@ -315,6 +315,8 @@ impl<'a> Session<'a> {
     fn write_checkpoint(&mut self) -> Result<PathBuf, SessionError> {
         let (out_dir, dims) = (&self.plan.out_dir, &self.plan.model);
         let (config_toml, extra_files) = (&self.plan.config_toml, &self.extra_files);
+        let bytes = checkpoint_bytes(self.trainer.layout.len);
+        let work = self.reporter.progress().saving(self.state.step, bytes);
         let (state, reporter) = (&mut self.state, &mut *self.reporter);
         let is_guarded = self.plan.step.skip.is_on();
         self.trainer.save(|saved| {
@@ -340,7 +342,7 @@ impl<'a> Session<'a> {
                 config_toml,
                 extra_files,
             };
-            checkpoint::save(out_dir, &snapshot).map_err(SessionError::from)
+            checkpoint::save_counted(out_dir, &snapshot, work.done()).map_err(SessionError::from)
         })
     }
 
@@ -422,6 +424,11 @@ fn phases(times: StepTimes, data: Duration) -> StepPhases {
 
 fn is_past(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// Bytes of the tensors of a checkpoint: weights and both moments.
+fn checkpoint_bytes(parameters: usize) -> u64 {
+    3 * (size_of::<f32>() * parameters) as u64
 }
 
 /// Reports recoveries, and records them in `state`.
