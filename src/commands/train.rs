@@ -178,7 +178,9 @@ impl PlannedRun<'_> {
             memory,
             folder,
         )?;
-        session.deadline = plan.max_time.and_then(|time| self.begun.checked_add(time));
+        session.deadline = plan
+            .max_time()
+            .and_then(|time| self.begun.checked_add(time));
         session.begin(start)?;
         if session.state.step >= plan.max_iters {
             let (done, asked) = (session.state.step, plan.max_iters);
