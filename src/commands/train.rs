@@ -229,7 +229,9 @@ impl PlannedRun<'_> {
             folder,
         )?;
         session.tasks = std::mem::take(&mut self.tasks);
-        session.deadline = plan.max_time.and_then(|time| self.begun.checked_add(time));
+        session.deadline = plan
+            .max_time()
+            .and_then(|time| self.begun.checked_add(time));
         session.begin(start)?;
         if plan.tensorboard {
             let reporter = &mut *session.reporter;

@@ -215,7 +215,7 @@ impl<'a> Session<'a> {
         if !outcome.is_finite() {
             let (loss, norm) = (outcome.loss, outcome.gradient_norm);
             let found = format!("loss {loss}, gradient norm {norm}");
-            return Err(self.diverged(step + 1, loss, found));
+            return Err(self.diverged(step + 1, found));
         }
         self.steps += 1;
         self.state.step += 1;
@@ -267,7 +267,7 @@ impl<'a> Session<'a> {
         if !(train + val).is_finite() {
             self.reporter.eval(&report, false);
             let found = format!("train loss {train}, validation loss {val}");
-            return Err(self.diverged(step, train + val, found));
+            return Err(self.diverged(step, found));
         }
         let improved = self
             .state
@@ -381,7 +381,7 @@ impl<'a> Session<'a> {
         if !self.is_saved() {
             self.save()?;
         }
-        let minutes = self.plan.max_time.unwrap_or_default().as_secs_f64() / 60.0;
+        let minutes = self.plan.max_minutes;
         Ok(Summary {
             stopped: Some(format!(
                 "`train.max_minutes` = {minutes} are over; the same command with plain `--resume` goes on exactly here"
