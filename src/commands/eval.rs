@@ -60,13 +60,17 @@ pub struct EvalArgs {
 }
 
 const TASKS: &str = "Tasks:
-  hellaswag   which of four endings continues a text: acc by the sum of its losses, acc_norm by their mean, as llm.c
-              scores it; 10,042 examples, 12 MB from github.com/rowanz/hellaswag
-  lambada     the last word of a text: acc (every token of it is the likeliest) and perplexity, as lm-evaluation-harness'
-              lambada_openai; 5,153 examples, 2 MB from the hub's EleutherAI/lambada_openai
-  NAME:PATH   the same with the examples in a file of JSON lines, as published
-  FILE        loss and perplexity of a text (and bits per byte), or of tokens in nanoGPT's or llm.c's .bin: windows of
-              the model's context without overlap, in which all tokens of the file but the first are scored";
+  hellaswag   which of four endings continues a text, as llm.c scores it: acc by the sum of the
+              losses of an ending, acc_norm by their mean; 10,042 examples, 12 MB from
+              github.com/rowanz/hellaswag
+  lambada     the last word of a text, as lm-evaluation-harness' lambada_openai: acc, where
+              every token of it is the likeliest, and perplexity; 5,153 examples, 2 MB from
+              the hub's EleutherAI/lambada_openai
+  NAME:PATH   one of the two with the examples of a file: JSON lines, as they are published
+  FILE        loss and perplexity of a text, with bits per byte, or of tokens in a .bin of
+              nanoGPT or llm.c: windows of the model's context without overlap, in which all
+              tokens of the file but the first are scored
+";
 
 pub fn run(args: EvalArgs) -> Result<()> {
     if args.threads == Some(0) {

@@ -233,6 +233,11 @@ fn chunks(
     most: usize,
     rows: usize,
 ) -> Vec<Range<usize>> {
+    let most = if most > WHOLE_ROWS {
+        most - most % WHOLE_ROWS
+    } else {
+        most
+    };
     let mut chunks: Vec<Range<usize>> = Vec::new();
     for range in scored.filter(|range| !range.is_empty()) {
         let mut start = range.start - range.start % WHOLE_ROWS;
