@@ -7,7 +7,6 @@ pub mod convert;
 pub mod doctor;
 pub mod plan;
 pub mod prepare;
-mod prompt;
 pub mod sample;
 pub mod train;
 mod weights;
