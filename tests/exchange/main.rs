@@ -18,5 +18,6 @@ mod parquet;
 #[path = "../process/mod.rs"]
 mod process;
 mod python;
+mod sampling;
 mod tokens;
 mod transformers;
