@@ -11,6 +11,7 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::data::prepare::PrepareError;
 use crate::device::DeviceError;
+use crate::evals::EvalsError;
 use crate::hub::HubError;
 use crate::interrupt::InterruptError;
 use crate::memory::{AllocationError, OutOfMemory, Recoverable};
@@ -56,6 +57,8 @@ pub enum Error {
     #[error(transparent)]
     Run(#[from] RunError),
     #[error(transparent)]
+    Evals(#[from] EvalsError),
+    #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -93,6 +96,7 @@ impl Recoverable for Error {
             Self::Session(error) => error.into_out_of_memory().map_err(Self::Session),
             Self::Trial(error) => error.into_out_of_memory().map_err(Self::Trial),
             Self::Sampling(error) => error.into_out_of_memory().map_err(Self::Sampling),
+            Self::Evals(error) => error.into_out_of_memory().map_err(Self::Evals),
             other => Err(other),
         }
     }
@@ -142,6 +146,7 @@ impl Error {
             Error::Session(e) => e.hint(),
             Error::Sampling(e) => e.hint(),
             Error::Run(e) => e.hint(),
+            Error::Evals(e) => e.hint(),
             Error::File(e) => e.hint(),
             Error::Output(e) => Some(e.hint()),
             Error::Usage { hint, .. } => Some(hint.clone()),
@@ -180,6 +185,7 @@ impl Error {
             Error::Session(error) => error.is_interrupt(),
             Error::Checkpoint(error) => error.is_interrupt(),
             Error::Hub(error) => matches!(error, HubError::Interrupted),
+            Error::Evals(error) => error.is_interrupt(),
             _ => false,
         }
     }
@@ -188,8 +194,12 @@ impl Error {
     fn allocation(&self) -> Option<&AllocationError> {
         match self {
             Error::Allocation(error)
-            | Error::Session(SessionError::Allocation(error))
+            | Error::Session(
+                SessionError::Allocation(error)
+                | SessionError::Evals(EvalsError::Allocation(error)),
+            )
             | Error::Sampling(SamplingError::Allocation(error))
+            | Error::Evals(EvalsError::Allocation(error))
             | Error::Trial(TrialError::Allocation(error)) => Some(error),
             _ => None,
         }

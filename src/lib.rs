@@ -8,6 +8,7 @@
 pub mod terms;
 
 pub mod faults;
+pub mod outliers;
 pub mod rng;
 pub mod schedule;
 pub mod units;
@@ -30,6 +31,7 @@ pub mod step;
 pub mod plan;
 
 pub mod checkpoint;
+pub mod evals;
 pub mod interrupt;
 pub mod metrics;
 pub mod record;

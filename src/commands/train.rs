@@ -1,6 +1,7 @@
 //! `taper train`: the main job, read top to bottom.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::checkpoint::{OutDir, find_latest};
 use crate::commands::backends::{self, Computing};
@@ -17,7 +18,7 @@ use crate::memory::Memory;
 use crate::ops::backend::Backend;
 use crate::plan::{Plan, Request};
 use crate::report::{DownloadProgress, ReportOptions, Reporter, only_stdout_is_redirected};
-use crate::session::{Resume, Session, Start, evaluate_weights, hold_folder};
+use crate::session::{Resume, ScoredTasks, Session, Start, evaluate_weights, hold_folder};
 use crate::terms::Job;
 
 pub(super) const WHERE_TEXT_GOES: &str = "this text goes to standard error, which `2> FILE` keeps; standard output gets results: \
@@ -58,6 +59,7 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: TrainArgs) -> Result<()> {
+    let begun = Instant::now();
     let interrupt = Interrupt::install()?;
     let options = ReportOptions::detect(args.quiet, args.json);
     if let Some(sweep) = Sweep::of(&args.overrides)? {
@@ -86,6 +88,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
             .map(|path| Resume::parse(path.as_deref())),
         interrupt: &interrupt,
         options,
+        begun,
     };
     asked.run(&mut dataset, &mut reporter)
 }
@@ -99,6 +102,8 @@ pub(super) struct Asked<'a> {
     pub job: Job,
     pub interrupt: &'a Interrupt,
     pub options: ReportOptions,
+    /// The start of the command.
+    pub begun: Instant,
 }
 
 impl Asked<'_> {
@@ -142,6 +147,10 @@ impl Asked<'_> {
         let download = DownloadProgress::new(self.options, self.interrupt.flag());
         let start = Start::find(&self.config, self.resume.as_ref(), reporter, &download)?;
         let config = settled(self.config.clone(), &self.given, &start)?;
+        let tasks = match self.job {
+            Job::Train => ScoredTasks::load(&config, dataset, reporter, &download)?,
+            Job::Evaluate => no_tasks(&config, reporter),
+        };
         // Last, so that what dataset and tokenizer take counts as the process's.
         let found = find(config.system.device)?;
         let info = dataset.info.clone();
@@ -164,6 +173,8 @@ impl Asked<'_> {
             device: &found.profile,
             dataset,
             interrupt: self.interrupt,
+            begun: self.begun,
+            tasks,
         };
         then(run, &found, reporter).map_err(|error| {
             let saved = self.job == Job::Train && find_latest(&plan.out_dir).is_ok();
@@ -182,18 +193,22 @@ pub(super) struct PlannedRun<'a> {
     pub device: &'a DeviceProfile,
     pub dataset: &'a Dataset,
     pub interrupt: &'a Interrupt,
+    /// The start of the command.
+    pub begun: Instant,
+    /// Scored during the run.
+    pub tasks: ScoredTasks,
 }
 
 impl PlannedRun<'_> {
     /// Trains in `folder`; evaluates without one.
     fn on(
-        &self,
+        mut self,
         backend: Box<dyn Backend>,
         memory: Memory,
         folder: Option<OutDir>,
         reporter: &mut Reporter,
     ) -> Result<()> {
-        let Self { start, plan, .. } = self;
+        let (start, plan) = (self.start, self.plan);
         let Some(folder) = folder else {
             return self.evaluate(backend, memory, reporter);
         };
@@ -213,6 +228,10 @@ impl PlannedRun<'_> {
             memory,
             folder,
         )?;
+        session.tasks = std::mem::take(&mut self.tasks);
+        session.deadline = plan
+            .max_time()
+            .and_then(|time| self.begun.checked_add(time));
         session.begin(start)?;
         if plan.tensorboard {
             let reporter = &mut *session.reporter;
@@ -260,6 +279,15 @@ impl PlannedRun<'_> {
         reporter.eval_only(&report);
         Ok(reporter.results_written()?)
     }
+}
+
+/// The tasks of an evaluation: none.
+fn no_tasks(config: &Config, reporter: &mut Reporter) -> ScoredTasks {
+    if config.eval.eval_tasks.is_some() {
+        reporter
+            .note("`eval.eval_tasks` is for training: `taper eval CHECKPOINT` scores a checkpoint");
+    }
+    ScoredTasks::default()
 }
 
 /// Settings of `--set`, and of the flags that are short for one.

@@ -11,6 +11,7 @@ use error::SourceText;
 use reader::ConfigReader;
 use translation::Language;
 
+use crate::schedule::{LrSchedule, Schedule};
 use crate::terms::Gelu;
 
 pub use doubts::Doubt;
@@ -259,6 +260,9 @@ pub struct TrainConfig {
     /// Tokens per optimizer step, a multiple of `block_size`. When absent, see `gradient_accumulation_steps`. taper's
     /// own key.
     pub tokens_per_step: Option<usize>,
+    /// Minutes after which the run saves and ends, counted from the start of the command; 0 is no limit. The step under way is
+    /// finished, an evaluation is left to the run that goes on. taper's own key.
+    pub max_minutes: f64,
     /// Steps between two lines of the log.
     pub log_interval: u64,
 }
@@ -300,14 +304,46 @@ pub struct OptimizerConfig {
     pub eps: f64,
     /// Largest global gradient norm; 0 turns clipping off.
     pub grad_clip: f64,
-    /// Warm-up, then a cosine down to `min_lr`; `false` keeps `learning_rate` throughout.
+    /// Warm-up, then `lr_schedule`; `false` keeps `learning_rate` throughout, without a warm-up, and goes with no `lr_schedule`
+    /// but the default.
     pub decay_lr: bool,
+    /// The learning rate after the warm-up. taper's own key: nanoGPT has the cosine.
+    pub lr_schedule: LrSchedule,
     /// Steps of linear warm-up, at most `lr_decay_iters`.
     pub warmup_iters: u64,
-    /// The step at which the cosine reaches `min_lr`; about `max_iters`.
+    /// The step at which the decay reaches `min_lr`; about `max_iters`.
     pub lr_decay_iters: u64,
+    /// Steps of the decay of `lr_schedule = "wsd"`, the last ones before `lr_decay_iters`; when absent, a fifth of
+    /// `lr_decay_iters`, as in llm.c, or what the warm-up leaves. taper's own key.
+    pub warmdown_iters: Option<u64>,
     /// The smallest learning rate after the decay; about a tenth of `learning_rate`.
     pub min_lr: f64,
+    /// Leaves out an update whose loss is so many standard deviations above the mean of the last 128 steps; 0 is off (llm.c's
+    /// `-sl`). On a GPU, every step then waits once more for the device. taper's own key.
+    pub skip_loss_zscore: f64,
+    /// The same by the norm of the gradient (llm.c's `-sg`). taper's own key.
+    pub skip_grad_zscore: f64,
+}
+
+impl OptimizerConfig {
+    /// The learning rates of the run.
+    pub fn schedule(&self) -> Schedule {
+        let (lr_schedule, warmup_iters) = match self.decay_lr {
+            true => (self.lr_schedule, self.warmup_iters),
+            false => (LrSchedule::Constant, 0),
+        };
+        let lr_decay_iters = self.lr_decay_iters;
+        let fifth = lr_decay_iters.div_ceil(5);
+        let warmdown_iters = fifth.min(lr_decay_iters.saturating_sub(warmup_iters));
+        Schedule {
+            lr_schedule,
+            learning_rate: self.learning_rate,
+            min_lr: self.min_lr,
+            warmup_iters,
+            lr_decay_iters,
+            warmdown_iters: self.warmdown_iters.unwrap_or(warmdown_iters),
+        }
+    }
 }
 
 /// The times and the size of evaluations.
@@ -321,8 +357,16 @@ pub struct EvalConfig {
     /// Sequences per evaluation batch. A loss is the mean of `eval_iters` batches, whatever micro-batch they are
     /// computed in. When absent, `train.batch_size`, or nanoGPT's 12 if that is `auto`. taper's own key.
     pub eval_batch_size: Option<usize>,
+    /// Evaluate before the first step, too, as nanoGPT does; nothing is saved then. taper's own key.
+    pub eval_on_start: bool,
     /// Evaluate once and stop.
     pub eval_only: bool,
+    /// Tasks of `taper eval` that are scored during the run, such as `hellaswag,lambada`. taper's own key.
+    pub eval_tasks: Option<String>,
+    /// Steps between two scorings; when absent, `eval_interval`. taper's own key.
+    pub eval_tasks_interval: Option<u64>,
+    /// The most examples of a task, the first ones; when absent, all. taper's own key.
+    pub eval_tasks_limit: Option<u64>,
 }
 
 /// The checkpoints of the run, and their folder.
@@ -376,6 +420,7 @@ impl Default for TrainConfig {
             gradient_accumulation_steps: None,
             sequences_per_step: None,
             tokens_per_step: None,
+            max_minutes: 0.0,
             log_interval: 1,
         }
     }
@@ -391,9 +436,13 @@ impl Default for OptimizerConfig {
             eps: 1e-8,
             grad_clip: 1.0,
             decay_lr: true,
+            lr_schedule: LrSchedule::Cosine,
             warmup_iters: 2000,
             lr_decay_iters: 600_000,
+            warmdown_iters: None,
             min_lr: 6e-5,
+            skip_loss_zscore: 0.0,
+            skip_grad_zscore: 0.0,
         }
     }
 }
@@ -404,7 +453,11 @@ impl Default for EvalConfig {
             eval_interval: 2000,
             eval_iters: 200,
             eval_batch_size: None,
+            eval_on_start: true,
             eval_only: false,
+            eval_tasks: None,
+            eval_tasks_interval: None,
+            eval_tasks_limit: None,
         }
     }
 }

@@ -67,8 +67,12 @@ pub struct Plan {
     pub memory: Vec<Row>,
     pub step: StepSettings,
     pub max_iters: u64,
+    /// Minutes after which the run saves and ends, from the start of the command; 0 is no limit.
+    pub max_minutes: f64,
     pub log_interval: u64,
     pub eval_interval: u64,
+    /// Whether untrained weights are evaluated, too.
+    pub eval_on_start: bool,
     /// Sequences per split and evaluation.
     pub eval_sequences: usize,
     pub out_dir: PathBuf,
@@ -131,12 +135,19 @@ impl Plan {
         }
         let step_seconds = self.tokens_per_step() as f64 / rate;
         let steps = self.max_iters.saturating_sub(done);
-        let evaluations = steps.div_ceil(self.eval_interval.max(1)) as f64;
+        let first = self.eval_on_start && done == 0;
+        let evaluations = steps.div_ceil(self.eval_interval.max(1)) as f64 + f64::from(first);
         let evaluation_seconds = EVALUATION_SHARE * evaluated / rate;
         PredictedTime {
             step_seconds: Some(step_seconds),
             run_seconds: steps as f64 * step_seconds + evaluations * evaluation_seconds,
         }
+    }
+
+    /// See [`Plan::max_minutes`]; `None` without a limit, or for one beyond any clock.
+    pub fn max_time(&self) -> Option<Duration> {
+        let limit = Duration::try_from_secs_f64(60.0 * self.max_minutes).ok();
+        limit.filter(|_| self.max_minutes > 0.0)
     }
 
     pub fn launch(&self) -> &Launch {

@@ -8,7 +8,9 @@ mod run;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::evals::Score;
 use crate::metrics::{EvalReport, StepReport};
+use crate::outliers::SkippedUpdate;
 use crate::step::recovery::Recovery;
 use crate::terms::NamedChoice;
 
@@ -42,6 +44,12 @@ pub enum Record {
     Run(Box<RunRecord>),
     Step(StepRecord),
     Eval(EvalRecord),
+    /// The scores of a task.
+    Score {
+        step: u64,
+        #[serde(flatten)]
+        score: Score,
+    },
     /// A refusal of memory that the run survived.
     Recovery {
         step: u64,
@@ -56,6 +64,17 @@ pub enum Record {
         ms: f64,
     },
     Warning {
+        message: String,
+    },
+    /// An update that was left out.
+    Skip {
+        step: u64,
+        #[serde(flatten)]
+        skipped: SkippedUpdate,
+    },
+    /// The end of a run whose numbers are not finite. They stand in the message.
+    Diverged {
+        step: u64,
         message: String,
     },
     /// A kind that this version does not know.

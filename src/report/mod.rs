@@ -16,7 +16,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::device::{DeviceProfile, resident_bytes};
+use crate::evals::Score;
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
+use crate::outliers::SkippedUpdate;
 use crate::plan::{LONG_RUN, PredictedTime};
 pub use crate::record::DataSummary;
 use crate::record::RunRecord;
@@ -34,6 +36,7 @@ mod plan;
 mod plan_table;
 mod progress;
 mod result;
+mod score_table;
 mod sink;
 mod sparkline;
 mod streams;
@@ -50,6 +53,7 @@ pub use metrics_log::MetricsLog;
 pub use plan::{PlanReport, memory_records, plan_json, plan_summary, plan_text};
 pub use plan_table::{PlanRow, plans_json, plans_text};
 pub use progress::Progress;
+pub use score_table::ScoreTable;
 pub use streams::{OutputError, only_stdout_is_redirected, print_now, say};
 pub use table::{Align, aligned};
 pub use text::device_text;
@@ -130,6 +134,8 @@ pub struct Summary {
     /// Wall-clock time of this process.
     pub wall: Duration,
     pub best: Option<BestEval>,
+    /// The reason for which the run ended before `max_iters`, and the way to go on.
+    pub stopped: Option<String>,
     /// The checkpoint to sample from.
     pub checkpoint: Option<PathBuf>,
     /// Peak of the process in host memory.
@@ -296,10 +302,25 @@ impl Reporter {
         });
     }
 
+    /// Reports that the update of a step, which was reported before, was left out.
+    pub fn skipped(&mut self, step: u64, skipped: &SkippedUpdate) {
+        self.sinks.record(&Event::Skip { step, skipped });
+    }
+
+    /// Reports that the loss or the gradient norm is no finite number, in the words of the error that ends the run.
+    pub fn diverged(&mut self, step: u64, found: &str) {
+        self.sinks.record(&Event::Diverged { step, found });
+    }
+
     /// Reports an evaluation; `improved` if its validation loss is the lowest so far.
     pub fn eval(&mut self, report: &EvalReport, improved: bool) {
         self.meter.eval(report);
         self.sinks.record(&Event::Eval { report, improved });
+    }
+
+    /// Reports the scores of a task after `step` steps.
+    pub fn score(&mut self, step: u64, score: &Score) {
+        self.sinks.record(&Event::Score { step, score });
     }
 
     /// Reports the evaluation of `--eval-only`: it goes to stdout, and into no file.

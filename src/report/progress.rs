@@ -150,6 +150,16 @@ impl Progress {
         self.begin(what, Amount::Unknown, 0, FIRST)
     }
 
+    /// The scoring of a task begins.
+    pub(crate) fn scoring(&self, task: &str, sequences: usize) -> Work {
+        self.begin(
+            format!("scoring {task}"),
+            "sequences",
+            sequences as u64,
+            FIRST,
+        )
+    }
+
     /// A search for the fastest candidates begins.
     pub fn begin_search(&self, problems: usize) {
         let search = &self.0.search;

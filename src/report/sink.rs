@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::{MetricsLog, Startup, Summary, Warning};
+use crate::evals::Score;
 use crate::metrics::{EvalReport, Meter, StepReport};
+use crate::outliers::SkippedUpdate;
 use crate::record::{Moment, RunRecord};
 use crate::terms::NamedChoice;
 
@@ -27,6 +29,21 @@ pub(super) enum Event<'a> {
         report: &'a EvalReport,
         /// Whether the validation loss is the lowest so far.
         improved: bool,
+    },
+    /// The update of a step was left out, because the step is an outlier.
+    Skip {
+        step: u64,
+        skipped: &'a SkippedUpdate,
+    },
+    /// The numbers of a step, or of the evaluation after it, are not finite. The run ends.
+    Diverged {
+        step: u64,
+        found: &'a str,
+    },
+    /// The scores of a task.
+    Score {
+        step: u64,
+        score: &'a Score,
     },
     /// The result of `--eval-only`; part of no run.
     EvalOnly(&'a EvalReport),

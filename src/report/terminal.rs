@@ -11,6 +11,7 @@ use super::sparkline::Sparkline;
 use super::text::{choice_text, startup_block, summary_block};
 use super::{Event, ReportOptions, Sink, Warning};
 use crate::metrics::{EvalReport, Meter, StepPhases, StepReport};
+use crate::outliers::SkippedUpdate;
 use crate::record::Moment;
 use crate::units::{bytes, learning_rate_in_a_column, perplexity, rate, short_time, span};
 
@@ -134,7 +135,10 @@ impl Sink for Terminal {
                 meter,
             } => self.step(report, is_due, host_bytes, meter),
             Event::Eval { report, improved } => self.line(&eval_line(report, improved)),
-            Event::Run(_) | Event::EvalOnly(_) => {}
+            Event::Score { step, score } => self.line(&format!("step {step}: {score}")),
+            Event::Skip { step, skipped } => self.line(&skip_line(step, skipped)),
+            // The error says it, and that is printed even with `--quiet`.
+            Event::Run(_) | Event::Diverged { .. } | Event::EvalOnly(_) => {}
             Event::Checkpoint {
                 path,
                 duration,
@@ -194,6 +198,16 @@ pub(super) fn eval_line(report: &EvalReport, improved: bool) -> String {
         report.val_loss,
         perplexity(report.val_perplexity()),
         if improved { " (best so far)" } else { "" },
+    )
+}
+
+/// `step 512: update left out, the z-score of the loss is 8.31 (allowed 7)`.
+fn skip_line(step: u64, skipped: &SkippedUpdate) -> String {
+    format!(
+        "step {step}: update left out, the z-score of the {} is {:.2} (allowed {})",
+        skipped.watched.name(),
+        skipped.zscore,
+        skipped.allowed,
     )
 }
 

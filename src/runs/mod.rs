@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::evals::Score;
+use crate::outliers::SkippedUpdate;
 use crate::record::{EvalRecord, Moment, RunRecord, StepRecord};
 use crate::step::recovery::Recovery;
 use crate::terms::NamedChoice;
@@ -40,6 +42,8 @@ pub struct Run {
     /// In the order of the steps, each once.
     pub steps: Vec<Point<StepRecord>>,
     pub evals: Vec<Point<EvalRecord>>,
+    /// Scores of tasks, in the order of the steps.
+    pub scores: Vec<Point<Score>>,
     /// Everything else that happened, in order.
     pub events: Vec<Point<RunEvent>>,
     /// Checkpoints in the folder: step and path, newest first.
@@ -74,6 +78,12 @@ pub enum RunEvent {
         bytes: u64,
     },
     Warned {
+        message: String,
+    },
+    /// An outlier whose update was left out.
+    Skipped(SkippedUpdate),
+    /// The end at a loss or a gradient that is not finite.
+    Diverged {
         message: String,
     },
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::divergence::Divergence;
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::evals::EvalsError;
 use crate::memory::{AllocationError, OutOfMemory, Recoverable};
 use crate::terms::FileError;
 use crate::tokenizer::TokenizerError;
@@ -20,6 +22,8 @@ pub enum SessionError {
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Evals(#[from] EvalsError),
     #[error(transparent)]
     File(#[from] FileError),
     /// `metrics.jsonl` cannot be used.
@@ -50,13 +54,8 @@ pub enum SessionError {
     /// A signal came during an evaluation that changes nothing.
     #[error("interrupted during the evaluation; nothing was changed")]
     EvaluationInterrupted,
-    /// The loss or the gradient norm is NaN or infinite; the step was not taken.
-    #[error("training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}")]
-    Diverged {
-        step: u64,
-        loss: f64,
-        gradient_norm: f64,
-    },
+    #[error(transparent)]
+    Diverged(#[from] Box<Divergence>),
 }
 
 impl Recoverable for SessionError {
@@ -64,6 +63,7 @@ impl Recoverable for SessionError {
         match self {
             Self::Allocation(error) => error.into_out_of_memory().map_err(Self::Allocation),
             Self::Checkpoint(error) => error.into_out_of_memory().map_err(Self::Checkpoint),
+            Self::Evals(error) => error.into_out_of_memory().map_err(Self::Evals),
             other => Err(other),
         }
     }
@@ -77,6 +77,7 @@ impl SessionError {
             Self::Data(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
+            Self::Evals(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Metrics(error) => error.hint().or_else(|| {
                 Some("move it away, or make it a link to /dev/null to keep no metrics".into())
@@ -106,11 +107,7 @@ impl SessionError {
                 Some("run the same command with plain `--resume` to continue exactly here".into())
             }
             Self::InterruptedBeforeTraining { .. } | Self::EvaluationInterrupted => None,
-            Self::Diverged { .. } => Some(
-                "checkpoints, if any, are from before this; try a lower `optimizer.learning_rate` \
-                 or a longer `optimizer.warmup_iters`"
-                    .into(),
-            ),
+            Self::Diverged(divergence) => Some(divergence.hint()),
         }
     }
 
@@ -136,7 +133,11 @@ impl SessionError {
 
     /// Whether what was trained is whole in spite of the failure, and a checkpoint may be written.
     pub(super) fn leaves_state_intact(&self) -> bool {
-        matches!(self, Self::Data(_) | Self::Tokenizer(_))
+        match self {
+            Self::Data(_) | Self::Tokenizer(_) => true,
+            Self::Evals(error) => !matches!(error, EvalsError::Allocation(_)),
+            _ => false,
+        }
     }
 
     /// A signal ended the run, with the work saved.
@@ -146,6 +147,7 @@ impl SessionError {
             | Self::InterruptedBeforeTraining { .. }
             | Self::EvaluationInterrupted => true,
             Self::Checkpoint(error) => error.is_interrupt(),
+            Self::Evals(error) => error.is_interrupt(),
             _ => false,
         }
     }

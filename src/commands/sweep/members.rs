@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::commands::request::{load, load_and_keep};
 use crate::commands::train::{Asked, TrainArgs, with_limit};
@@ -110,6 +111,7 @@ pub(super) fn load_all<'a>(
                 job: Job::Train,
                 interrupt,
                 options,
+                begun: Instant::now(),
             },
             settings,
             fate: Fate::NotBegun,

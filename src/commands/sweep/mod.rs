@@ -170,8 +170,10 @@ fn train_all(
 }
 
 /// Trains one run, and gives back what it held.
-fn train(member: &Member, datasets: &mut OpenDataset, options: ReportOptions) -> Result<()> {
+fn train(member: &mut Member, datasets: &mut OpenDataset, options: ReportOptions) -> Result<()> {
     forget_peak_resident_bytes();
+    // `train.max_minutes` is each run's own.
+    member.asked.begun = Instant::now();
     let dataset = datasets.of(&member.asked.config.data)?;
     let mut reporter = Reporter::without_results(options);
     let ended = member.asked.run(dataset, &mut reporter);

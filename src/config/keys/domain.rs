@@ -38,6 +38,10 @@ pub(super) const FRACTION: Domain =
     });
 pub(super) const POSITIVE: Domain =
     Domain::Number("a number above 0", |x| x > 0.0 && x.is_finite());
+/// With the value itself among the 128 of its window, none is further from their mean than sqrt(127) = 11.27 deviations.
+pub(super) const ZSCORE: Domain = Domain::Number("0 for off, or a number below 11.26", |x| {
+    (0.0..11.26).contains(&x)
+});
 pub(super) const NOT_NEGATIVE: Domain =
     Domain::Number("a number, 0 or more", |x| x >= 0.0 && x.is_finite());
 

@@ -1,6 +1,6 @@
 //! Keys that decide which numbers come out: the model, its data, its steps.
 
-use super::domain::{COUNT, Domain, FRACTION, NOT_NEGATIVE, POSITIVE, SIZE, STEPS};
+use super::domain::{COUNT, Domain, FRACTION, NOT_NEGATIVE, POSITIVE, SIZE, STEPS, ZSCORE};
 use super::{Key, key};
 
 const TOKEN_FILES: Domain = Domain::Path("a path or a `*` pattern");
@@ -142,6 +142,14 @@ pub(super) const KEYS: &[Key] = &[
     .own(None),
     key(
         "train",
+        "max_minutes",
+        NOT_NEGATIVE,
+        "Minutes after which the run saves and ends, counted from the start of the command; 0 is no limit. The step under \
+         way is finished, an evaluation is left to the run that goes on.",
+    )
+    .own(None),
+    key(
+        "train",
         "log_interval",
         COUNT,
         "Steps between two lines of the log.",
@@ -187,8 +195,16 @@ pub(super) const KEYS: &[Key] = &[
         "optimizer",
         "decay_lr",
         Domain::Switch,
-        "Warm-up, then a cosine down to `min_lr`; `false` keeps `learning_rate` throughout.",
+        "Warm-up, then `lr_schedule`; `false` keeps `learning_rate` throughout, without a warm-up, and goes with no \
+         `lr_schedule` but the default.",
     ),
+    key(
+        "optimizer",
+        "lr_schedule",
+        Domain::Choice(&["cosine", "linear", "constant", "wsd"]),
+        "The learning rate after the warm-up.",
+    )
+    .own(Some("nanoGPT has the cosine")),
     key(
         "optimizer",
         "warmup_iters",
@@ -199,12 +215,35 @@ pub(super) const KEYS: &[Key] = &[
         "optimizer",
         "lr_decay_iters",
         STEPS,
-        "The step at which the cosine reaches `min_lr`; about `max_iters`.",
+        "The step at which the decay reaches `min_lr`; about `max_iters`.",
     ),
+    key(
+        "optimizer",
+        "warmdown_iters",
+        STEPS,
+        "Steps of the decay of `lr_schedule = \"wsd\"`, the last ones before `lr_decay_iters`.",
+    )
+    .absent("a fifth of `lr_decay_iters`, as in llm.c, or what the warm-up leaves")
+    .own(None),
     key(
         "optimizer",
         "min_lr",
         NOT_NEGATIVE,
         "The smallest learning rate after the decay; about a tenth of `learning_rate`.",
     ),
+    key(
+        "optimizer",
+        "skip_loss_zscore",
+        ZSCORE,
+        "Leaves out an update whose loss is so many standard deviations above the mean of the last 128 steps; 0 is off \
+         (llm.c's `-sl`). On a GPU, every step then waits once more for the device.",
+    )
+    .own(None),
+    key(
+        "optimizer",
+        "skip_grad_zscore",
+        ZSCORE,
+        "The same by the norm of the gradient (llm.c's `-sg`).",
+    )
+    .own(None),
 ];
