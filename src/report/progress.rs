@@ -154,7 +154,7 @@ impl Progress {
     pub(crate) fn scoring(&self, task: &str, sequences: usize) -> Work {
         self.begin(
             format!("scoring {task}"),
-            "sequences",
+            Amount::Of("sequences"),
             sequences as u64,
             FIRST,
         )
