@@ -72,10 +72,15 @@ fn row(member: &Member, figures: Option<&Summary>, is_best: bool) -> Vec<String>
 
 /// The end of a row.
 fn note(member: &Member, figures: Option<&Summary>, is_best: bool) -> String {
+    let step = figures.map_or(0, |it| it.step);
     let fate = match &member.fate {
+        // `train.max_minutes` were over.
+        Fate::Done if step < member.asked.config.train.max_iters => {
+            format!("ended at step {}", count(step))
+        }
         Fate::Done => String::new(),
         Fate::DoneBefore => "done before".into(),
-        Fate::Stopped => format!("stopped at step {}", count(figures.map_or(0, |it| it.step))),
+        Fate::Stopped => format!("stopped at step {}", count(step)),
         Fate::NotBegun => "not begun".into(),
         Fate::Failed(error) => {
             let first = error.lines().next().unwrap_or_default();
