@@ -155,8 +155,7 @@ impl Descending {
     fn new(logits: &[f32], most: usize) -> Self {
         let bound = bound(logits, most);
         let items = logits.iter().zip(0..);
-        // One that is NaN stays.
-        let items = items.filter(|(logit, _)| !(**logit < bound));
+        let items = items.filter(|(logit, _)| **logit >= bound || logit.is_nan());
         Self {
             items: items.map(|(&logit, id)| (logit, id)).collect(),
             sorted: 0,

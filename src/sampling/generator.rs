@@ -123,15 +123,17 @@ impl Generator {
             let tokens = self.next_tokens(&mut running, settings, &mut logits)?;
             let mut tokens = tokens.into_iter();
             for mut sequence in std::mem::take(&mut running) {
+                // There may have been no slot for it.
                 let goes_on = match tokens.next() {
-                    // There was no slot for it.
                     None => true,
                     Some(token) => {
                         sequence.tokens.push(token);
                         let is_full = sequence.new_tokens() == settings.max_new_tokens;
-                        emit(sequence.number, Some(token))?
-                            && (!is_full || emit(sequence.number, None)?)
-                            && !is_full
+                        let goes_on = emit(sequence.number, Some(token))?;
+                        if goes_on && is_full {
+                            emit(sequence.number, None)?;
+                        }
+                        goes_on && !is_full
                     }
                 };
                 if goes_on {
