@@ -12,6 +12,8 @@ pub mod rng;
 pub mod schedule;
 pub mod units;
 
+pub mod chart;
+
 pub mod hub;
 
 pub mod config;

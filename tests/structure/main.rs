@@ -28,6 +28,7 @@ const FLOORS: Floors = Floors {
     order: &[
         ("terms", "the words that every room speaks"),
         ("units", "bytes and counts as people write them"),
+        ("chart", "pictures of curves, from numbers alone"),
         ("hub", "downloads from the Hugging Face hub, and its cache"),
         ("rng", "random numbers by counter"),
         ("faults", "injected failures, for tests"),
