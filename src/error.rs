@@ -15,6 +15,7 @@ use crate::interrupt::InterruptError;
 use crate::memory::{AllocationError, OutOfMemory, Recoverable};
 use crate::plan::PlanError;
 use crate::report::OutputError;
+use crate::runs::RunError;
 use crate::sampling::SamplingError;
 use crate::session::SessionError;
 use crate::terms::FileError;
@@ -51,6 +52,8 @@ pub enum Error {
     Session(#[from] SessionError),
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    #[error(transparent)]
+    Run(#[from] RunError),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -114,6 +117,7 @@ impl Error {
             Error::Trial(e) => Some(e.hint()),
             Error::Session(e) => e.hint(),
             Error::Sampling(e) => e.hint(),
+            Error::Run(e) => e.hint(),
             Error::File(e) => e.hint(),
             Error::Output(e) => Some(e.hint()),
             Error::Usage { hint, .. } => Some(hint.clone()),

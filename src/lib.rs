@@ -34,9 +34,11 @@ pub mod plan;
 pub mod checkpoint;
 pub mod interrupt;
 pub mod metrics;
+pub mod record;
 pub mod trial;
 
 pub mod report;
+pub mod runs;
 pub mod sampling;
 
 pub mod doctor;

@@ -9,7 +9,7 @@ use crate::model::ParamLayout;
 use crate::terms::ModelDims;
 
 /// One optimizer step, as the loop saw it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepReport {
     /// Optimizer steps done since the very start of the run, this one included.
     pub step: u64,
@@ -20,8 +20,28 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Tokens in this step.
     pub tokens: u64,
+    /// Tokens trained on since the very start of the run, this step's included.
+    pub tokens_seen: u64,
     /// Wall-clock time of this step.
     pub duration: Duration,
+    /// Parts of `duration`.
+    pub phases: StepPhases,
+    /// Memory held on the GPU; `None` on the CPU.
+    pub device_bytes: Option<u64>,
+}
+
+/// Wall-clock time of the parts of a step, as the host spends it.
+///
+/// A GPU works behind the host, which waits for it once, in the update. So on a GPU `micro_steps` is the time that
+/// launching takes, and `update` that of waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepPhases {
+    /// Reading samples.
+    pub data: Duration,
+    /// Forward and backward of every micro-step, without `data`.
+    pub micro_steps: Duration,
+    /// Clipping and the optimizer's update.
+    pub update: Duration,
 }
 
 /// One evaluation: the mean loss over the same batches of each split every time, in nats.
@@ -211,6 +231,7 @@ mod tests {
             grad_norm: 1.0,
             tokens: 1_000,
             duration: Duration::from_millis(ms),
+            ..StepReport::default()
         }
     }
 

@@ -39,12 +39,16 @@ fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(parse).collect()
 }
 
-/// The lines of metrics.jsonl, without what a clock measured.
+/// Steps, evaluations and recoveries in metrics.jsonl, without what was measured. The rest is of a process: its start, its
+/// choices, its saves.
 fn metrics(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("out/metrics.jsonl")).unwrap();
     let mut lines = json_lines(&text);
+    lines.retain(|line| ["step", "eval", "recovery"].contains(&line["kind"].as_str().unwrap()));
     for line in &mut lines {
-        line.as_object_mut().unwrap().remove("ms").unwrap();
+        for measured in ["ms", "data_ms", "host_bytes", "device_bytes", "time"] {
+            line.as_object_mut().unwrap().remove(measured);
+        }
     }
     lines
 }

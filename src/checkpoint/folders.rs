@@ -105,6 +105,18 @@ pub(super) fn list(out_dir: &Path) -> io::Result<Vec<Listed>> {
     Ok(listed)
 }
 
+/// Every checkpoint folder of a run, whole or not, with its step: newest first. A folder that does not exist holds none.
+///
+/// # Errors
+/// `Io` when the folder cannot be listed.
+pub fn saved(out_dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let listed = list(out_dir).map_err(CheckpointError::io("read", out_dir))?;
+    let saved = listed
+        .into_iter()
+        .map(|listed| (listed.place.step, listed.path));
+    Ok(saved.collect())
+}
+
 /// Finishes or undoes whatever a killed save or prune left behind. Returns what it could not.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ mod weights;
 
 pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped, Stuck};
 pub use export::{Export, ExportError, ExportTarget, export};
-pub use folders::{prune, sweep};
+pub use folders::{prune, saved, sweep};
 pub use lineage::{Ancestor, Branch, Lineage};
 pub use load::{Checkpoint, FoundCheckpoint, TrainedRun, find_latest, open};
 pub use locate::{FoundWeights, find_weights};

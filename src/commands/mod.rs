@@ -4,6 +4,7 @@ mod backends;
 pub mod bench;
 mod config;
 pub mod convert;
+mod description;
 pub mod doctor;
 pub mod plan;
 pub mod prepare;

@@ -16,9 +16,7 @@ use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::ops::backend::Backend;
 use crate::plan::{Plan, Request};
-use crate::report::{
-    DataSummary, DownloadProgress, ReportOptions, Reporter, Startup, only_stdout_is_redirected,
-};
+use crate::report::{DownloadProgress, ReportOptions, Reporter, only_stdout_is_redirected};
 use crate::session::{Resume, Session, Start, evaluate_weights, hold_folder};
 use crate::terms::Job;
 
@@ -109,6 +107,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         Faults::new(args.inject),
     );
     let run = PlannedRun {
+        source: &args.config,
         config: &config,
         start: &start,
         plan: &plan,
@@ -135,13 +134,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
 }
 
 /// Everything that is decided before a backend is there.
-struct PlannedRun<'a> {
-    config: &'a Config,
-    start: &'a Start,
-    plan: &'a Plan,
-    device: &'a DeviceProfile,
-    dataset: &'a Dataset,
-    interrupt: &'a Interrupt,
+pub(super) struct PlannedRun<'a> {
+    /// The value of `--config`.
+    pub source: &'a str,
+    pub config: &'a Config,
+    pub start: &'a Start,
+    pub plan: &'a Plan,
+    pub device: &'a DeviceProfile,
+    pub dataset: &'a Dataset,
+    pub interrupt: &'a Interrupt,
 }
 
 impl PlannedRun<'_> {
@@ -158,7 +159,7 @@ impl PlannedRun<'_> {
             return self.evaluate(backend, memory, reporter);
         };
         start.refuse_to_overwrite(&plan.out_dir)?;
-        reporter.startup(&startup(plan, self.device, self.dataset, start.step()));
+        reporter.startup(&self.startup());
         self.warn_of_oddities(reporter);
         for doubt in self.config.doubts() {
             reporter.warning(doubt.into());
@@ -174,6 +175,8 @@ impl PlannedRun<'_> {
             folder,
         )?;
         session.begin(start)?;
+        let tokens_seen = session.state.tokens_seen;
+        session.reporter.begin_run(&self.record(), tokens_seen);
         if session.state.step >= plan.max_iters {
             let (done, asked) = (session.state.step, plan.max_iters);
             session.reporter.note(&format!(
@@ -221,29 +224,4 @@ fn overrides(args: &TrainArgs) -> Vec<String> {
     let limit = args.memory_limit.iter();
     let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
     args.overrides.iter().cloned().chain(limit).collect()
-}
-
-fn startup(plan: &Plan, device: &DeviceProfile, dataset: &Dataset, start_step: u64) -> Startup {
-    Startup {
-        version: env!("CARGO_PKG_VERSION"),
-        device: device.clone(),
-        model: plan.model.clone(),
-        data: DataSummary {
-            name: dataset.info.name.clone(),
-            train_tokens: dataset.info.train_tokens,
-            val_tokens: dataset.info.val_tokens,
-            vocab_size: dataset.info.vocab_size.value,
-        },
-        micro_batch: plan.launch().rung.micro_batch,
-        gradient_accumulation_steps: plan.gradient_accumulation_steps(),
-        max_iters: plan.max_iters,
-        schedule: plan.step.schedule,
-        start_step,
-        log_interval: plan.log_interval,
-        eval_interval: plan.eval_interval,
-        planned_bytes: plan.launch().bytes,
-        budget_bytes: plan.budget.value,
-        checkpoint_dir: plan.out_dir.clone(),
-        choices: plan.choices.clone(),
-    }
 }

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use super::Config;
 use super::error::{ConfigError, SourceText};
 use super::keys;
+use super::reader::ConfigReader;
 use crate::terms::{expand_home, read_text};
 
 /// Far more than a configuration has.
@@ -22,6 +24,30 @@ impl Preset {
     pub fn description(&self) -> &'static str {
         let first = self.text.lines().next().unwrap_or_default();
         first.trim_start_matches(['#', ' '])
+    }
+
+    /// The preset that a value of `--config` means or has the name of.
+    pub fn named(source: &str) -> Option<&'static Preset> {
+        let stem = Path::new(source).file_stem()?.to_str()?;
+        PRESETS.iter().find(|preset| preset.name == stem)
+    }
+
+    /// The request in the preset's file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every defect of it.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let source = self.source();
+        let mut reader = ConfigReader::default();
+        reader.read_file(&source);
+        reader.resolve()
+    }
+
+    fn source(&self) -> SourceText {
+        SourceText {
+            file: Some(format!("{}.toml (preset)", self.name)),
+            text: self.text.into(),
+        }
     }
 }
 
@@ -55,10 +81,7 @@ pub(super) fn locate(name: &str) -> Result<SourceText, ConfigError> {
     let preset = PRESETS.iter().find(|preset| preset.name == bare);
     match preset {
         // A folder never hides a preset: `data/` and `out/` names are often a preset's name.
-        Some(preset) if !path.exists() || path.is_dir() => Ok(SourceText {
-            file: Some(format!("{}.toml (preset)", preset.name)),
-            text: preset.text.into(),
-        }),
+        Some(preset) if !path.exists() || path.is_dir() => Ok(preset.source()),
         None if !path.exists() => Err(ConfigError::NotFound { name: name.into() }),
         _ => Ok(SourceText {
             file: Some(name.into()),

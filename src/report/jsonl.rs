@@ -1,115 +1,49 @@
 //! JSON lines: one object per event, on stdout with `--json`.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use serde::Serialize;
 
+use super::lines::{record_of, write_line};
 use super::sink::Failures;
 use super::{Event, Finish, GpuUse, Sink, Startup, Warning};
-use crate::metrics::{EvalReport, StepReport};
-use crate::step::recovery::Recovery;
-use crate::terms::NamedChoice;
+use crate::record::{Moment, Record};
 
-/// The JSON object of an event. A loss that is not finite is `null`: JSON has no word for it.
+/// The JSON object of an event.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub(super) enum JsonLine<'a> {
+enum Object<'a> {
     Startup(&'a Startup),
-    Step {
-        step: u64,
-        loss: f64,
-        lr: f64,
-        grad_norm: f64,
-        tokens: u64,
-        ms: f64,
-    },
-    Eval {
-        step: u64,
-        train_loss: f64,
-        val_loss: f64,
-        train_perplexity: f64,
-        val_perplexity: f64,
-        ms: f64,
-    },
-    Checkpoint {
-        path: String,
-        bytes: u64,
-        ms: f64,
-    },
-    /// A refusal of memory that the run survived.
-    Recovery {
-        step: u64,
-        #[serde(flatten)]
-        recovery: &'a Recovery,
-    },
-    Choice(&'a NamedChoice),
-    Warning {
-        message: String,
-    },
     /// The last line of a run.
-    Done {
-        step: u64,
-        steps: u64,
-        tokens: u64,
-        seconds: f64,
-        tokens_per_second: Option<f64>,
-        flops_per_second: Option<f64>,
-        peak_bytes: Option<u64>,
-        /// Absent on the CPU.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        gpu: Option<GpuUse>,
-        best_val_loss: Option<f64>,
-        best_step: Option<u64>,
-        checkpoint: Option<String>,
-        warnings: Vec<String>,
-    },
+    Done(Done),
+    #[serde(untagged)]
+    Record(Record),
 }
 
-impl From<&StepReport> for JsonLine<'_> {
-    fn from(report: &StepReport) -> Self {
-        Self::Step {
-            step: report.step,
-            loss: report.loss,
-            lr: report.learning_rate,
-            grad_norm: report.grad_norm,
-            tokens: report.tokens,
-            ms: report.duration.as_secs_f64() * 1e3,
-        }
-    }
+/// The end of a run.
+#[derive(Serialize)]
+struct Done {
+    step: u64,
+    steps: u64,
+    tokens: u64,
+    seconds: f64,
+    tokens_per_second: Option<f64>,
+    flops_per_second: Option<f64>,
+    peak_bytes: Option<u64>,
+    /// Absent on the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<GpuUse>,
+    best_val_loss: Option<f64>,
+    best_step: Option<u64>,
+    checkpoint: Option<String>,
+    warnings: Vec<String>,
 }
 
-impl From<&EvalReport> for JsonLine<'_> {
-    fn from(report: &EvalReport) -> Self {
-        Self::Eval {
-            step: report.step,
-            train_loss: report.train_loss,
-            val_loss: report.val_loss,
-            train_perplexity: report.train_perplexity(),
-            val_perplexity: report.val_perplexity(),
-            ms: report.duration.as_secs_f64() * 1e3,
-        }
-    }
-}
-
-impl<'a> From<&'a Warning> for JsonLine<'a> {
-    fn from(warning: &'a Warning) -> Self {
-        match warning {
-            Warning::MemoryRefused { step, recovery } => Self::Recovery {
-                step: *step,
-                recovery,
-            },
-            other => Self::Warning {
-                message: other.to_string(),
-            },
-        }
-    }
-}
-
-impl From<&Finish<'_>> for JsonLine<'_> {
+impl From<&Finish<'_>> for Done {
     fn from(finish: &Finish) -> Self {
         let summary = finish.summary;
         let checkpoint = summary.checkpoint.as_ref();
-        Self::Done {
+        Self {
             step: summary.step,
             steps: finish.meter.steps(),
             tokens: finish.meter.tokens(),
@@ -126,37 +60,15 @@ impl From<&Finish<'_>> for JsonLine<'_> {
     }
 }
 
-impl<'a> JsonLine<'a> {
-    /// The line of `event`; `None` for a step that is not due and for a note.
-    pub(super) fn of(event: &'a Event) -> Option<Self> {
-        match *event {
+impl<'a> Object<'a> {
+    /// `None` for a step that is not due, for a note, and for the run's description, which the startup stands for here.
+    fn of(event: &'a Event) -> Option<Self> {
+        match event {
             Event::Startup(startup) => Some(Self::Startup(startup)),
-            Event::Step { report, is_due, .. } => is_due.then(|| report.into()),
-            Event::Eval { report, .. } | Event::EvalOnly(report) => Some(report.into()),
-            Event::Checkpoint {
-                path,
-                duration,
-                bytes,
-            } => Some(Self::Checkpoint {
-                path: path.display().to_string(),
-                bytes,
-                ms: duration.as_secs_f64() * 1e3,
-            }),
-            Event::Warning(warning) => Some(warning.into()),
-            Event::Choice(choice) => Some(Self::Choice(choice)),
-            Event::Note(_) => None,
-            Event::Finish(ref finish) => Some(finish.into()),
+            Event::Finish(finish) => Some(Self::Done(finish.into())),
+            Event::Run(_) => None,
+            event => record_of(event).map(|record| Self::Record(record.as_on_stdout())),
         }
-    }
-
-    /// Writes the line and its newline with one call, so that a killed process tears at most one line.
-    /// Returns its length in bytes.
-    pub(super) fn write_to(&self, out: &mut dyn Write) -> io::Result<u64> {
-        let mut line = serde_json::to_vec(self)?;
-        line.push(b'\n');
-        out.write_all(&line)?;
-        out.flush()?;
-        Ok(line.len() as u64)
     }
 }
 
@@ -176,8 +88,8 @@ impl JsonLines {
 }
 
 impl Sink for JsonLines {
-    fn record(&mut self, event: &Event) -> Option<Warning> {
-        let written = JsonLine::of(event)?.write_to(&mut self.stdout);
+    fn record(&mut self, event: &Event, _: Moment) -> Option<Warning> {
+        let written = write_line(&mut self.stdout, &Object::of(event)?);
         self.failures.first(written)
     }
 }

@@ -1,11 +1,12 @@
-//! `metrics.jsonl` beside the checkpoints: steps, evaluations and recoveries, across restarts.
+//! `metrics.jsonl` beside the checkpoints: the course of a run, across restarts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::jsonl::JsonLine;
+use super::lines::{record_of, write_line};
 use super::{Event, Sink, Warning};
+use crate::record::{Line, Moment};
 use crate::terms::{FileError, FileId};
 
 /// Read at once on the way back to the last newline.
@@ -133,8 +134,8 @@ impl MetricsLog {
     }
 
     /// Appends the whole line or nothing.
-    fn append(&mut self, line: &JsonLine) -> io::Result<()> {
-        match line.write_to(&mut self.file) {
+    fn append(&mut self, line: &Line) -> io::Result<()> {
+        match write_line(&mut self.file, line) {
             Ok(written) => {
                 self.len += written;
                 Ok(())
@@ -148,13 +149,19 @@ impl MetricsLog {
 }
 
 impl Sink for MetricsLog {
-    fn record(&mut self, event: &Event) -> Option<Warning> {
-        let line = match event {
-            Event::Step { .. }
-            | Event::Eval { .. }
-            | Event::Warning(Warning::MemoryRefused { .. }) => JsonLine::of(event)?,
-            _ => return None,
-        };
+    /// Warnings about this file itself are for people: they are no part of the run.
+    fn record(&mut self, event: &Event, moment: Moment) -> Option<Warning> {
+        if let Event::EvalOnly(_)
+        | Event::Warning(
+            Warning::MetricsNotWritten { .. }
+            | Warning::MetricsMoved { .. }
+            | Warning::MetricsCut { .. },
+        ) = event
+        {
+            return None;
+        }
+        let record = record_of(event)?;
+        let line = Line { record, moment };
         let moved = self.follow();
         let lost = self.append(&line).err();
         moved.or_else(|| lost.and_then(|error| self.warn_once(&error)))
@@ -251,6 +258,7 @@ mod tests {
             grad_norm: 1.0,
             tokens: 64,
             duration: Duration::from_millis(5),
+            ..StepReport::default()
         }
     }
 

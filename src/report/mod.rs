@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::device::DeviceProfile;
+use crate::device::{DeviceProfile, resident_bytes};
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
 use crate::plan::{LONG_RUN, PredictedTime};
+pub use crate::record::DataSummary;
+use crate::record::RunRecord;
 use crate::schedule::Schedule;
 use crate::step::recovery::Recovery;
 use crate::terms::{FileError, ModelDims, NamedChoice};
@@ -26,6 +28,7 @@ mod bench;
 
 mod download;
 mod jsonl;
+mod lines;
 mod metrics_log;
 mod plan;
 mod plan_table;
@@ -40,10 +43,11 @@ mod warning;
 pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
 pub use download::DownloadProgress;
 pub use metrics_log::MetricsLog;
-pub use plan::{PlanReport, plan_json, plan_summary, plan_text};
+pub use plan::{PlanReport, memory_records, plan_json, plan_summary, plan_text};
 pub use plan_table::{PlanRow, plans_json, plans_text};
 pub use progress::Progress;
 pub use streams::{OutputError, only_stdout_is_redirected, print_now, say};
+pub use text::device_text;
 pub use warning::Warning;
 
 use jsonl::JsonLines;
@@ -109,16 +113,6 @@ impl Startup {
     fn tokens_per_step(&self) -> u64 {
         (self.micro_batch * self.gradient_accumulation_steps * self.model.block_size) as u64
     }
-}
-
-/// Dataset of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DataSummary {
-    pub name: String,
-    pub train_tokens: u64,
-    pub val_tokens: u64,
-    /// Vocabulary of the tokenizer; the model's may be padded.
-    pub vocab_size: usize,
 }
 
 /// End of a run.
@@ -203,6 +197,12 @@ impl Reporter {
         self.sinks.metrics = Some(log);
     }
 
+    /// Describes the run that is recorded from here on.
+    pub fn begin_run(&mut self, run: &RunRecord, tokens_seen: u64) {
+        self.sinks.tokens_seen = Some(tokens_seen);
+        self.sinks.record(&Event::Run(run));
+    }
+
     /// Progress of work that takes long.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
@@ -256,9 +256,12 @@ impl Reporter {
         if let (Some(left), false) = (left, self.knows_length) {
             self.warn_of_length(left, false);
         }
+        let is_due = report.step.is_multiple_of(self.log_interval);
+        self.sinks.tokens_seen = Some(report.tokens_seen);
         self.sinks.record(&Event::Step {
             report,
-            is_due: report.step.is_multiple_of(self.log_interval),
+            is_due,
+            host_bytes: is_due.then(resident_bytes).flatten(),
             meter: &self.meter,
         });
     }
@@ -371,6 +374,7 @@ mod tests {
                 grad_norm: 1.0,
                 tokens: 64,
                 duration: Duration::from_millis(duration),
+                ..StepReport::default()
             });
         }
         assert_eq!(reporter.meter.eta(), Some(Duration::from_millis(800)));

@@ -10,6 +10,7 @@ use crate::device::DeviceProfile;
 use crate::memory::{Group, Row, total_bytes};
 use crate::model::ParamLayout;
 use crate::plan::{Launch, Plan, PredictedTime};
+use crate::record::MemoryRecord;
 use crate::terms::Job;
 use crate::trial::Trial;
 use crate::units::{bytes, count};
@@ -209,6 +210,21 @@ fn memory_table(rows: &[Row], buffers: bool) -> String {
     let total = total_bytes(rows);
     let _ = writeln!(text, "  {:<24}{:>12}", "total", bytes(total));
     text
+}
+
+/// The memory table of a plan, with one row for all blocks.
+pub fn memory_records(rows: &[Row]) -> Vec<MemoryRecord> {
+    let groups = Group::ALL.into_iter().flat_map(|group| {
+        let of_group: Vec<&Row> = rows.iter().filter(|row| row.group == group).collect();
+        folded(&of_group)
+            .into_iter()
+            .map(move |(name, bytes)| MemoryRecord {
+                group: group.to_string(),
+                name,
+                bytes,
+            })
+    });
+    groups.collect()
 }
 
 /// Folds the rows of all blocks into one line: (name, bytes).

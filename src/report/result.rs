@@ -6,6 +6,7 @@ use super::sink::Failures;
 use super::terminal::eval_line;
 use super::{Event, Sink, Warning};
 use crate::metrics::EvalReport;
+use crate::record::Moment;
 
 /// Prints the loss of `--eval-only`; with `--quiet` also the last evaluation of a run.
 pub(super) struct ResultLine {
@@ -33,7 +34,7 @@ impl ResultLine {
 }
 
 impl Sink for ResultLine {
-    fn record(&mut self, event: &Event) -> Option<Warning> {
+    fn record(&mut self, event: &Event, _: Moment) -> Option<Warning> {
         match *event {
             Event::Eval { report, .. } => {
                 self.last_eval = Some(*report);

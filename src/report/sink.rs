@@ -2,20 +2,25 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{MetricsLog, Startup, Summary, Warning};
 use crate::metrics::{EvalReport, Meter, StepReport};
+use crate::record::{Moment, RunRecord};
 use crate::terms::NamedChoice;
 
 /// An event of a run.
 pub(super) enum Event<'a> {
     Startup(&'a Startup),
+    /// The start of what is recorded in files.
+    Run(&'a RunRecord),
     /// An optimizer step.
     Step {
         report: &'a StepReport,
         /// Whether the step is a multiple of `log_interval`. Logs skip all others.
         is_due: bool,
+        /// Resident memory of the process; `None` for a step that is not due.
+        host_bytes: Option<u64>,
         meter: &'a Meter,
     },
     Eval {
@@ -50,11 +55,11 @@ pub(super) struct Finish<'a> {
 
 /// A log format.
 pub(super) trait Sink: Send {
-    /// Records `event`, or ignores it.
+    /// Records `event`, which happens at `moment`, or ignores it.
     ///
     /// A failed write must not stop the run. The sink drops what it cannot write; the first time, it may return
     /// a warning.
-    fn record(&mut self, event: &Event) -> Option<Warning>;
+    fn record(&mut self, event: &Event, moment: Moment) -> Option<Warning>;
 }
 
 /// Failed writes to stdout. None stops a run.
@@ -82,6 +87,8 @@ pub(super) struct Sinks {
     list: Vec<Box<dyn Sink>>,
     /// The last sink. It has a field of its own because checkpoints store its length.
     pub metrics: Option<MetricsLog>,
+    /// Tokens trained on so far; `None` before the run begins.
+    pub tokens_seen: Option<u64>,
     /// Repeated in the summary.
     pub warnings: Vec<Warning>,
 }
@@ -91,18 +98,23 @@ impl Sinks {
         Self {
             list,
             metrics: None,
+            tokens_seen: None,
             warnings: Vec::new(),
         }
     }
 
     /// Passes `event` to every sink, and then the warnings of those that could not write it.
     pub fn record(&mut self, event: &Event) {
+        let moment = Moment {
+            time: now(),
+            tokens_seen: self.tokens_seen,
+        };
         let mut failures = Vec::new();
         for sink in &mut self.list {
-            failures.extend(sink.record(event));
+            failures.extend(sink.record(event, moment));
         }
         if let Some(metrics) = &mut self.metrics {
-            failures.extend(metrics.record(event));
+            failures.extend(metrics.record(event, moment));
         }
         for warning in failures {
             self.warn(warning);
@@ -114,4 +126,12 @@ impl Sinks {
         self.record(&Event::Warning(&warning));
         self.warnings.push(warning);
     }
+}
+
+/// Seconds since 1970, to the millisecond; `None` with a clock before that.
+fn now() -> Option<f64> {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
+    Some(since.as_millis() as f64 / 1e3)
 }

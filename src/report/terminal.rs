@@ -10,6 +10,7 @@ use super::progress::{Progress, QUIET};
 use super::text::{choice_text, startup_block, summary_block};
 use super::{Event, ReportOptions, Sink, Warning};
 use crate::metrics::{EvalReport, Meter, StepReport};
+use crate::record::Moment;
 use crate::units::{bytes, learning_rate_in_a_column, perplexity, rate, short_time, span};
 
 const BAR: &str = "{wide_bar} {human_pos}/{human_len}  {msg}";
@@ -101,7 +102,7 @@ impl Terminal {
 }
 
 impl Sink for Terminal {
-    fn record(&mut self, event: &Event) -> Option<Warning> {
+    fn record(&mut self, event: &Event, _: Moment) -> Option<Warning> {
         match *event {
             Event::Startup(startup) => {
                 self.max_iters = startup.max_iters;
@@ -111,9 +112,10 @@ impl Sink for Terminal {
                 report,
                 is_due,
                 meter,
+                ..
             } => self.step(report, is_due, meter),
             Event::Eval { report, improved } => self.line(&eval_line(report, improved)),
-            Event::EvalOnly(_) => {}
+            Event::Run(_) | Event::EvalOnly(_) => {}
             Event::Checkpoint {
                 path,
                 duration,
@@ -208,6 +210,7 @@ mod tests {
             grad_norm: 1.0,
             tokens: 768,
             duration: Duration::from_millis(50),
+            ..StepReport::default()
         };
         meter.step(&report);
         let first = bar_message(&report, &meter, None);

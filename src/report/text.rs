@@ -122,7 +122,8 @@ pub(super) fn startup_block(startup: &Startup) -> String {
     block.text
 }
 
-pub(super) fn device_text(device: &DeviceProfile) -> String {
+/// The device in words, such as `AMD EPYC, 2 cores, AVX-512`.
+pub fn device_text(device: &DeviceProfile) -> String {
     let mut text = device.name.clone();
     match &device.hardware {
         Hardware::Cpu(cpu) => {

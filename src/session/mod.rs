@@ -16,6 +16,7 @@ pub use start::{Resume, Resumed, Start};
 
 use evaluation::{evaluate_splits, reader};
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -24,13 +25,14 @@ use crate::data::Dataset;
 use crate::data::order::train_window;
 use crate::interrupt::Interrupt;
 use crate::memory::{AllocationError, Memory, Recoverable};
-use crate::metrics::StepReport;
+use crate::metrics::{StepPhases, StepReport};
 use crate::ops::backend::Backend;
 use crate::ops::gemm::Table;
 use crate::plan::Plan;
 use crate::report::{BestEval, GpuUse, Reporter, Summary, Warning};
-use crate::step::Trainer;
 use crate::step::recovery::Recovery;
+use crate::step::{StepTimes, Trainer};
+use crate::terms::Engine;
 
 /// A training run with its buffers allocated.
 pub struct Session<'a> {
@@ -153,15 +155,17 @@ impl<'a> Session<'a> {
         let windows = tokens.window_count(block_size);
         let sequences = self.plan.step.sequences_per_step;
         let work = self.reporter.progress().step(step + 1, sequences);
+        let reading = Cell::new(Duration::ZERO);
         let outcome = self.trainer.step(step, |sample, inputs, targets| {
             work.reach(u64::from(sample));
             if interrupt.requested() {
                 return Err(AllocationError::Interrupted.into());
             }
+            let began = Instant::now();
             let window = train_window(seed, step, sample, windows);
-            tokens
-                .copy_window(window, inputs, targets)
-                .map_err(SessionError::from)
+            let read = tokens.copy_window(window, inputs, targets);
+            reading.set(reading.get() + began.elapsed());
+            read.map_err(SessionError::from)
         });
         drop(work);
         self.tell_recoveries();
@@ -186,7 +190,10 @@ impl<'a> Session<'a> {
             learning_rate: outcome.learning_rate,
             grad_norm: outcome.gradient_norm,
             tokens: self.plan.tokens_per_step(),
+            tokens_seen: self.state.tokens_seen,
             duration: started.elapsed(),
+            phases: phases(self.trainer.times, reading.get()),
+            device_bytes: self.device_bytes(),
         });
         Ok(())
     }
@@ -329,6 +336,21 @@ impl<'a> Session<'a> {
                 peak_flops_per_second: peak,
             }),
         }
+    }
+
+    /// Memory held on the GPU; `None` on the CPU.
+    fn device_bytes(&self) -> Option<u64> {
+        let is_gpu = self.plan.engine == Engine::Cuda;
+        is_gpu.then(|| self.trainer.memory().held_bytes())
+    }
+}
+
+/// The parts of a step that read samples for `data`.
+fn phases(times: StepTimes, data: Duration) -> StepPhases {
+    StepPhases {
+        data,
+        micro_steps: times.accumulate.saturating_sub(data),
+        update: times.commit,
     }
 }
 

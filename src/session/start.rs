@@ -165,6 +165,14 @@ impl Start {
         }
     }
 
+    /// The checkpoint that the run goes on from.
+    pub fn resumed_from(&self) -> Option<&Path> {
+        match self {
+            Self::Resume(resumed) => Some(&resumed.checkpoint.path),
+            _ => None,
+        }
+    }
+
     /// Refuses a run from step 0 that would bury the checkpoints of another.
     ///
     /// # Errors

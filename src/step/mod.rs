@@ -7,6 +7,7 @@ mod micro;
 pub mod recovery;
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use crate::faults::Site;
 use crate::memory::{AllocationError, Memory, Recoverable};
@@ -47,6 +48,8 @@ pub struct Trainer {
     state: State,
     /// Moves only in float16.
     pub loss_scale: LossScale,
+    /// Times of the last step.
+    pub times: StepTimes,
     workspaces: Workspaces<Workspace>,
 }
 
@@ -73,6 +76,15 @@ pub struct StepOutcome {
     /// Global L2 norm before clipping.
     pub gradient_norm: f64,
     pub learning_rate: f64,
+}
+
+/// Wall-clock time that the host spends in the parts of a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepTimes {
+    /// Forward and backward, reading included; on a GPU, launching them.
+    pub accumulate: Duration,
+    /// Clipping and the update; on a GPU, waiting for all that was launched.
+    pub commit: Duration,
 }
 
 impl Trainer {
@@ -117,6 +129,7 @@ impl Trainer {
             settings,
             dims: dims.clone(),
             layout: lasting.params,
+            times: StepTimes::default(),
             state,
             workspaces,
         })
@@ -133,9 +146,14 @@ impl Trainer {
         step: u64,
         read: impl ReadSample<E>,
     ) -> Result<StepOutcome, E> {
+        self.times = StepTimes::default();
         loop {
+            let started = Instant::now();
             self.accumulate(step, &read)?;
+            let accumulated = Instant::now();
             let ended = self.commit(step)?;
+            self.times.accumulate += accumulated - started;
+            self.times.commit += accumulated.elapsed();
             if self.loss_scale.try_again(&ended) {
                 continue;
             }

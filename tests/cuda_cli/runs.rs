@@ -95,12 +95,15 @@ impl Place {
         serde_json::from_str(&planned.stdout).unwrap()
     }
 
-    /// The lines of metrics.jsonl, without what a clock measured.
+    /// Steps, evaluations and recoveries in metrics.jsonl, without what was measured.
     pub fn metrics(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.path().join("out/metrics.jsonl")).unwrap();
         let mut lines = json_lines(&text);
+        lines.retain(|line| ["step", "eval", "recovery"].contains(&line["kind"].as_str().unwrap()));
         for line in &mut lines {
-            line.as_object_mut().unwrap().remove("ms");
+            for measured in ["ms", "data_ms", "host_bytes", "device_bytes", "time"] {
+                line.as_object_mut().unwrap().remove(measured);
+            }
         }
         lines
     }

@@ -76,7 +76,8 @@ fn started(folder: &Path, mut command: Command) -> Child {
 }
 
 fn has_metrics(out: &Path) -> bool {
-    fs::metadata(out.join("metrics.jsonl")).is_ok_and(|file| file.len() > 0)
+    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
+    text.contains("\"kind\":\"step\"")
 }
 
 fn send(run: &Child, signal: &str) {

@@ -48,15 +48,18 @@ pub fn checkpoints(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// The lines of metrics.jsonl, without what a clock measured.
+/// Steps, evaluations and recoveries in metrics.jsonl, without what was measured.
 pub fn metrics(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("out/metrics.jsonl")).unwrap();
     let mut lines: Vec<Value> = text
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
+    lines.retain(|line| ["step", "eval", "recovery"].contains(&line["kind"].as_str().unwrap()));
     for line in &mut lines {
-        line.as_object_mut().unwrap().remove("ms");
+        for measured in ["ms", "data_ms", "host_bytes", "device_bytes", "time"] {
+            line.as_object_mut().unwrap().remove(measured);
+        }
     }
     lines
 }

@@ -21,6 +21,7 @@ fn step(step: u64, loss: f64, ms: u64) -> StepReport {
         grad_norm: 0.5,
         tokens: 1_536,
         duration: Duration::from_millis(ms),
+        ..StepReport::default()
     }
 }
 

@@ -46,6 +46,8 @@ const FLOORS: Floors = Floors {
         ("checkpoint", "what a run leaves on disk"),
         ("sampling", "text from a model"),
         ("metrics", "rates and the time left"),
+        ("record", "the lines of metrics.jsonl"),
+        ("runs", "runs on disk, read for their curves"),
         ("interrupt", "signals that ask a run to stop"),
         ("report", "what is shown and logged"),
         ("session", "a run, from its start to its summary"),
