@@ -9,7 +9,9 @@ use crate::commands::bench::BenchArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::plan::PlanArgs;
+use crate::commands::plot::PlotArgs;
 use crate::commands::prepare::PrepareArgs;
+use crate::commands::report::ReportArgs;
 use crate::commands::sample::SampleArgs;
 use crate::commands::train::TrainArgs;
 
@@ -32,6 +34,8 @@ pub enum Command {
     Convert(ConvertArgs),
     Doctor(DoctorArgs),
     Plan(PlanArgs),
+    Plot(PlotArgs),
+    Report(ReportArgs),
     Bench(BenchArgs),
 }
 

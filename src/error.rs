@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::chart::PngError;
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
@@ -54,6 +55,8 @@ pub enum Error {
     Sampling(#[from] SamplingError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Picture(#[from] PngError),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -118,6 +121,7 @@ impl Error {
             Error::Session(e) => e.hint(),
             Error::Sampling(e) => e.hint(),
             Error::Run(e) => e.hint(),
+            Error::Picture(_) => Some("ask for a smaller one with `--width` and `--height`, or for SVG".into()),
             Error::File(e) => e.hint(),
             Error::Output(e) => Some(e.hint()),
             Error::Usage { hint, .. } => Some(hint.clone()),

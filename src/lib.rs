@@ -41,6 +41,9 @@ pub mod report;
 pub mod runs;
 pub mod sampling;
 
+pub mod curves;
+pub mod page;
+
 pub mod doctor;
 pub mod session;
 

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taper::cli::{Cli, Command, hint, understood};
-use taper::commands::{bench, convert, doctor, on_every_core, plan, prepare, sample, train};
+use taper::commands::{
+    bench, convert, doctor, on_every_core, plan, plot, prepare, report, sample, train,
+};
 use taper::error::{Error, Result};
 use taper::interrupt::survive_file_size_limit;
 use taper::report::{OutputError, say};
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
     }))
 }

@@ -1,12 +1,13 @@
 //! The data of a picture, and the SVG that it becomes.
 
+use super::MARKER;
 use super::decimate::Point;
 use super::header::header;
 use super::layout::{Layout, Size};
 use super::marks::Mark;
 use super::number::Quantity;
 use super::panel;
-use super::range::x_range;
+use super::range::{x_range, y_range};
 use super::svg::{FAMILY, Svg, px};
 use super::text::escaped;
 use super::theme::Theme;
@@ -80,6 +81,14 @@ pub struct Key {
     pub stroke: Stroke,
 }
 
+impl Panel {
+    /// Where a linear axis ends below its largest value, and that value; `None` where it shows everything.
+    pub fn cut(&self) -> Option<(f64, f64)> {
+        let range = y_range(self);
+        range.beyond.map(|beyond| (range.high, beyond))
+    }
+}
+
 impl Figure {
     /// The picture as an SVG document. Equal figures give equal bytes.
     pub fn svg(&self, size: Size, theme: Theme) -> String {
@@ -94,7 +103,7 @@ impl Figure {
         }
         let (width, height) = (px(size.width), px(layout.height));
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
+            "<!-- {MARKER} -->\n<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
              role=\"img\" font-family=\"{FAMILY}\">\n<title>{}</title>\n<desc>{}</desc>\n\
              <rect width=\"{width}\" height=\"{height}\" fill=\"{}\"/>\n{}</svg>\n",
             escaped(&self.title),

@@ -17,7 +17,8 @@ const ROW: f64 = 20.0;
 pub(super) fn header(svg: &mut Svg, figure: &Figure, full: f64, theme: Theme) -> f64 {
     let colours = theme.colours();
     let room = full - 2.0 * MARGIN;
-    let mut y = MARGIN + 18.0;
+    let has_title = !figure.title.is_empty();
+    let mut y = if has_title { MARGIN + 18.0 } else { 0.0 };
     let title = Font {
         size: 20.0,
         colour: colours.strong,
@@ -45,7 +46,7 @@ pub(super) fn header(svg: &mut Svg, figure: &Figure, full: f64, theme: Theme) ->
             &fitted(&figure.subtitle, 13.0, room),
         );
     }
-    y += 8.0;
+    y += if has_title { 8.0 } else { 0.0 };
     if !figure.legend.is_empty() {
         y = legend(svg, &figure.legend, y + 18.0, room, theme);
     }

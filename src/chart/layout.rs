@@ -179,8 +179,9 @@ fn cells(count: usize, width: f64) -> (Vec<Cell>, usize) {
 /// Number of ticks that an axis of a length, in pixels, has room for.
 pub(super) fn room_for_ticks(length: f64, quantity: Quantity, is_x: bool) -> usize {
     let each = match (is_x, quantity) {
-        (true, Quantity::Steps | Quantity::Tokens) => 100.0,
+        (true, Quantity::Steps | Quantity::Tokens) => 110.0,
         (true, _) => 80.0,
+        (false, _) if length > 200.0 => 52.0,
         (false, _) => 36.0,
     };
     ((length / each) as usize).clamp(2, 10)

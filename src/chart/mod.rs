@@ -29,3 +29,6 @@ pub use png::{PngError, png, undrawable};
 pub use smooth::smoothed;
 pub use text::escaped;
 pub use theme::Theme;
+
+/// Text in the first bytes of every file that is made here, by which it is known.
+pub const MARKER: &str = "made by taper";

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
+use flate2::Crc;
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::Database;
 use resvg::usvg::{self, Options, Tree};
+
+use super::MARKER;
 
 /// Most pixels on a side of a PNG.
 const LARGEST: u32 = 16_384;
@@ -53,9 +56,25 @@ pub fn png(svg: &str, scale: f32) -> Result<Vec<u8>, PngError> {
         Transform::from_scale(scale, scale),
         &mut pixmap.as_mut(),
     );
-    pixmap
-        .encode_png()
+    let encoded = pixmap.encode_png();
+    encoded
+        .map(marked)
         .map_err(|error| PngError::Encoding(error.to_string()))
+}
+
+/// Adds a `tEXt` chunk with [`MARKER`] behind the header of a PNG, which takes 8 bytes of signature and 25 of `IHDR`
+/// (<https://www.w3.org/TR/png-3/#11tEXt>).
+fn marked(mut bytes: Vec<u8>) -> Vec<u8> {
+    const HEADER_BYTES: usize = 33;
+    let text = format!("Software\0{MARKER}");
+    let chunk = [b"tEXt", text.as_bytes()].concat();
+    let mut checksum = Crc::new();
+    checksum.update(&chunk);
+    let length = (text.len() as u32).to_be_bytes();
+    let whole = [&length[..], &chunk, &checksum.sum().to_be_bytes()].concat();
+    let at = HEADER_BYTES.min(bytes.len());
+    bytes.splice(at..at, whole);
+    bytes
 }
 
 /// Characters of a text that a PNG cannot have, for its font has no glyph for them.

@@ -1,7 +1,7 @@
 //! Colours, in a light and a dark theme.
 
 /// Background that a picture is made for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Theme {
     #[default]
     Light,

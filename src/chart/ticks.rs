@@ -58,7 +58,7 @@ pub(super) fn distance(low: f64, high: f64, target: usize, quantity: Quantity) -
 }
 
 /// Share of the wanted distance that a tick's distance may have. With 1, few ticks are left of few.
-const NEARER: f64 = 0.7;
+const NEARER: f64 = 0.65;
 
 /// The smallest of 1, 2 and 5 times a power of ten that is not much below `rough`.
 fn one_two_five(rough: f64) -> f64 {

@@ -7,8 +7,11 @@ pub mod convert;
 mod description;
 pub mod doctor;
 pub mod plan;
+pub mod plot;
 pub mod prepare;
+mod produced;
 mod prompt;
+pub mod report;
 pub mod sample;
 pub mod train;
 mod weights;
@@ -22,7 +25,6 @@ use crate::device::{DeviceProfile, mappable_bytes, share_one_heap_where_limited}
 use crate::error::{Error, Result};
 use crate::memory::{AllocationError, Recoverable};
 use crate::plan::{PlanError, Request};
-use crate::report;
 use crate::terms::expand_home;
 
 /// Address space that a verb takes before it has a plan: its threads, a tokenizer, the room that is checked for.
@@ -66,7 +68,7 @@ fn path_argument() -> impl TypedValueParser<Value = PathBuf> {
 
 /// Writes to standard output at once.
 fn print_now(text: &str) -> Result<()> {
-    Ok(report::print_now(text)?)
+    Ok(crate::report::print_now(text)?)
 }
 
 /// Ends the work well when the reader goes away, as `head` does when it has seen enough.

@@ -308,3 +308,51 @@ fn warn(recoveries: Vec<Recovery>) {
         say(format_args!("warning: {}; {follows}", recovery.refusal));
     }
 }
+
+/// Texts that a checkpoint generates from a line feed, with the settings that `taper sample` has by itself. Refusals of
+/// memory are told as they are there.
+///
+/// # Errors
+/// As for `taper sample`.
+pub(super) fn texts(checkpoint: &Path, count: u32, max_new_tokens: usize) -> Result<Vec<String>> {
+    let args = SampleArgs {
+        checkpoint: checkpoint.to_string_lossy().into(),
+        prompt: None,
+        num_samples: count,
+        max_new_tokens,
+        temperature: 0.8,
+        top_k: 200,
+        seed: 1337,
+        device: DeviceRequest::Auto,
+        threads: None,
+        memory_limit: None,
+        inject: Vec::new(),
+    };
+    let settings = settings(&args)?;
+    let weights = weights(&args.checkpoint)?;
+    let tokenizer = tokenizer(&weights)?;
+    let prompt = prompt::text(None, &tokenizer)?;
+    let tokens = tokenizer.encode_prompt(&prompt)?;
+    let threads = threads(None);
+    in_thread_pool(threads, || {
+        let mut generator = generator(&args, &weights, tokenizer.vocab_size(), threads)?;
+        let sample = |sample| {
+            let mut decoded = tokenizer.decode_stream();
+            let mut text = prompt.clone();
+            let generated: Result<()> = generator.generate(&tokens, &settings, sample, |token| {
+                let is_end = weights.end_of_text.contains(&token);
+                if is_end || Some(token) == tokenizer.end_of_text() {
+                    return Ok(false);
+                }
+                if !tokenizer.is_special(token) {
+                    text += &decoded.push(token);
+                }
+                Ok(true)
+            });
+            warn(generator.take_recoveries());
+            generated?;
+            Ok(text + &decoded.finish())
+        };
+        (0..count).map(sample).collect()
+    })
+}

@@ -50,6 +50,8 @@ const FLOORS: Floors = Floors {
         ("runs", "runs on disk, read for their curves"),
         ("interrupt", "signals that ask a run to stop"),
         ("report", "what is shown and logged"),
+        ("curves", "curves of runs, as pictures show them"),
+        ("page", "a run as a page for a browser"),
         ("session", "a run, from its start to its summary"),
         ("doctor", "what could keep a run from starting"),
         ("error", "every room's error, with its hint and exit code"),
