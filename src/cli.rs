@@ -6,8 +6,12 @@ mod nanogpt;
 use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::compare::{CompareArgs, RunsArgs};
+use crate::commands::completions::CompletionsArgs;
+use crate::commands::config::ConfigArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::man::ManArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::plot::PlotArgs;
 use crate::commands::prepare::PrepareArgs;
@@ -31,12 +35,17 @@ pub enum Command {
     Train(TrainArgs),
     Sample(SampleArgs),
     Prepare(PrepareArgs),
+    Runs(RunsArgs),
+    Compare(CompareArgs),
     Convert(ConvertArgs),
     Doctor(DoctorArgs),
     Plan(PlanArgs),
     Plot(PlotArgs),
     Report(ReportArgs),
     Bench(BenchArgs),
+    Config(ConfigArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 fn presets() -> String {

@@ -3,6 +3,7 @@
 //! An error says what happened and what was expected (`Display`), why (`source`), and what to do next
 //! (`hint`). `main` prints all three.
 
+use std::error::Error as _;
 use std::path::Path;
 
 use crate::chart::PngError;
@@ -77,6 +78,9 @@ pub enum Error {
         bytes(*needed)
     )]
     AddressSpace { left: u64, needed: u64 },
+    /// Runs of a sweep failed; each said why, and the table names them.
+    #[error("{failed} of {runs} runs failed")]
+    Sweep { failed: usize, runs: usize },
     /// `taper doctor` found something; its report names each problem.
     #[error("{problems} {} that can stop a run", if *problems == 1 { "problem" } else { "problems" })]
     Unfit { problems: usize },
@@ -102,6 +106,26 @@ impl Error {
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
         let at = FileError::at(action, path);
         move |source| Error::File(at(source))
+    }
+
+    /// The error, its causes and its hint, a line for each.
+    pub fn account(&self) -> String {
+        // The end that was asked for is no error.
+        let what = if self.is_interrupt() {
+            "stopped"
+        } else {
+            "error"
+        };
+        let mut text = format!("{what}: {self}");
+        let mut cause = self.source();
+        while let Some(inner) = cause {
+            text += &format!("\n  caused by: {inner}");
+            cause = inner.source();
+        }
+        if let Some(hint) = self.hint() {
+            text += &format!("\nhint: {hint}");
+        }
+        text
     }
 
     /// A literal edit or command that would help, where there is one.
@@ -131,18 +155,24 @@ impl Error {
                     .into(),
             ),
             Error::AddressSpace { .. } => Some("raise it, such as with `ulimit -v unlimited`".into()),
+            Error::Sweep { .. } => Some(
+                "the same command with `--resume` runs them again, and skips those that are done".into(),
+            ),
             Error::Unfit { .. } => Some("the report above says what to do about each".into()),
         }
     }
 
+    /// A device failed, and nothing can be computed on it in this process any more.
+    pub fn is_device_failure(&self) -> bool {
+        self.allocation()
+            .is_some_and(AllocationError::is_device_failure)
+    }
+
     /// The process exit code: 1 the user can fix it, 2 ours, 130 interrupted with the work saved.
     pub fn exit_code(&self) -> u8 {
-        let device_failed = self
-            .allocation()
-            .is_some_and(AllocationError::is_device_failure);
         match self {
             _ if self.is_interrupt() => 130,
-            _ if device_failed => 2,
+            _ if self.is_device_failure() => 2,
             _ => 1,
         }
     }

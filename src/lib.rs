@@ -8,6 +8,7 @@
 pub mod terms;
 
 pub mod faults;
+pub mod outliers;
 pub mod rng;
 pub mod schedule;
 pub mod units;

@@ -1,16 +1,16 @@
 //! The program: reads the command line, runs a verb, explains an error.
 
 use std::env;
-use std::error::Error as _;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use taper::cli::{Cli, Command, hint, understood};
 use taper::commands::{
-    bench, convert, doctor, on_every_core, plan, plot, prepare, report, sample, train,
+    bench, compare, completions, config, convert, doctor, man, on_every_core, plan, plot, prepare,
+    report, sample, train, welcome,
 };
-use taper::error::{Error, Result};
+use taper::error::Result;
 use taper::interrupt::survive_file_size_limit;
 use taper::report::{OutputError, say};
 
@@ -20,6 +20,9 @@ fn main() -> ExitCode {
     unsafe {
         taper::device::load_code_lazily()
     };
+    if env::args_os().len() <= 1 {
+        return ended(welcome::run());
+    }
     let typed = understood(env::args_os());
     let cli = match Cli::try_parse_from(typed.words) {
         Ok(cli) => cli,
@@ -34,12 +37,17 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Prepare(args) => prepare::run(args),
+        Command::Runs(args) => compare::runs(args),
+        Command::Compare(args) => compare::compare(args),
         Command::Convert(args) => convert::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
     }))
 }
 
@@ -68,27 +76,8 @@ fn ended(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            explain(&error);
+            say(error.account());
             ExitCode::from(error.exit_code())
         }
-    }
-}
-
-/// Prints an error, its causes and its hint.
-fn explain(error: &Error) {
-    // The end that was asked for is no error.
-    let what = if error.is_interrupt() {
-        "stopped"
-    } else {
-        "error"
-    };
-    say(format_args!("{what}: {error}"));
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        say(format_args!("  caused by: {inner}"));
-        cause = inner.source();
-    }
-    if let Some(hint) = error.hint() {
-        say(format_args!("hint: {hint}"));
     }
 }

@@ -10,8 +10,9 @@ use taper::ops::backend::OptimizerSettings;
 use taper::ops::cpu::OnCpu;
 use taper::ops::gemm::cpu::packed_bytes;
 use taper::ops::gemm::{Cpu, Products, Table};
+use taper::outliers::SkipSettings;
 use taper::rng::Seed;
-use taper::schedule::Schedule;
+use taper::schedule::{LrSchedule, Schedule};
 use taper::step::{StepSettings, Trainer};
 use taper::terms::{Effort, Engine, Gelu, Inputs, Job, ModelDims, Precision, Recompute, Rung};
 
@@ -141,12 +142,14 @@ fn trainer(recompute: Recompute, effort: Effort) -> Trainer {
             grad_clip: 1.0,
         },
         schedule: Schedule {
+            lr_schedule: LrSchedule::Cosine,
             learning_rate: 1e-3,
             min_lr: 1e-4,
             warmup_iters: 1,
             lr_decay_iters: 10,
-            decay_lr: true,
+            warmdown_iters: 0,
         },
+        skip: SkipSettings::default(),
     };
     let ladder = vec![rung(recompute)];
     let products = Products::new(Cpu::default(), effort, None, Table::default());

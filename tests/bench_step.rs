@@ -10,8 +10,9 @@ use taper::memory::{AllocationError, Memory};
 use taper::model::{Lap, ParamLayout, init_values};
 use taper::ops::backend::{OpKind, OptimizerSettings, Work};
 use taper::ops::cpu::OnCpu;
+use taper::outliers::SkipSettings;
 use taper::rng::Seed;
-use taper::schedule::Schedule;
+use taper::schedule::{LrSchedule, Schedule};
 use taper::step::{StepSettings, Trainer};
 use taper::terms::{Gelu, ModelDims, Recompute, Rung};
 
@@ -51,12 +52,14 @@ fn settings() -> StepSettings {
             grad_clip: 1.0,
         },
         schedule: Schedule {
+            lr_schedule: LrSchedule::Cosine,
             learning_rate: 1e-3,
             min_lr: 1e-4,
             warmup_iters: 1,
             lr_decay_iters: 10,
-            decay_lr: true,
+            warmdown_iters: 0,
         },
+        skip: SkipSettings::default(),
     }
 }
 

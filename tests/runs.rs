@@ -1,8 +1,13 @@
 //! Runs read back from their folders.
 
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "process/mod.rs"]
+mod process;
+
 use std::fs;
 use std::path::Path;
 
+use process::taper;
 use serde_json::{Value, json};
 use taper::runs::{Run, RunError, RunEvent, Summary, find, varied, write_csv};
 use tempfile::tempdir;
@@ -207,4 +212,47 @@ fn runs_are_found_below_a_folder_and_not_inside_each_other() {
     let names: Vec<&str> = found.runs.iter().map(|run| run.name.as_str()).collect();
     assert_eq!(names, ["b", "a"]);
     assert_eq!(found.unread.len(), 1);
+}
+
+#[test]
+fn compare_tells_what_differs_and_marks_the_best() {
+    let folder = tempdir().unwrap();
+    for (name, rate, loss) in [("a", 1e-3, 3.5), ("b", 6e-4, 3.25)] {
+        let lines = [description(None, 0, rate), step(9, 4.0), eval(9, loss)];
+        run(&folder.path().join(name), &lines);
+    }
+    let table = taper(folder.path(), &["compare", "a", "b"])
+        .succeeded()
+        .stdout;
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines[0][..2], ["run", "learning_rate"]);
+    assert_eq!(
+        lines[1],
+        [
+            "a", "1e-3", "9", "900", "4.0000", "3.5000", "9", "2,000", "0s", "-"
+        ]
+    );
+    assert_eq!(lines[2][..6], ["b", "6e-4", "9", "900", "4.0000", "3.2500"]);
+    assert_eq!(lines[2][10..], ["<-", "best"]);
+
+    let objects = taper(folder.path(), &["runs", "--json"]).succeeded().stdout;
+    let objects: Vec<Value> = objects
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(objects.len(), 2);
+    assert_eq!(objects[1]["differs"]["learning_rate"], "6e-4");
+    assert_eq!(objects[1]["best_val_loss"], 3.25);
+}
+
+#[test]
+fn a_folder_without_runs_says_how_to_make_one() {
+    let folder = tempdir().unwrap();
+    let text = taper(folder.path(), &["runs"]).succeeded();
+    assert!(text.stderr.contains("taper train --config quickstart.toml"));
+    taper(folder.path(), &["compare", "nothing"]).refused(&["`nothing`", "taper runs"]);
+    taper(folder.path(), &["compare", "."]).refused(&["`.`", "metrics.jsonl"]);
 }

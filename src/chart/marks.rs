@@ -31,6 +31,7 @@ pub enum Symbol {
     Up,
     Diamond,
     Cross,
+    Square,
     Right,
 }
 
@@ -216,6 +217,11 @@ fn draw_symbol(svg: &mut Svg, symbol: Symbol, (x, y): (f64, f64), colour: &str) 
         ),
         Symbol::Diamond => svg.shape(
             &polygon([(0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)]),
+            colour,
+            "",
+        ),
+        Symbol::Square => svg.shape(
+            &polygon([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]),
             colour,
             "",
         ),

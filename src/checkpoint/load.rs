@@ -94,6 +94,18 @@ pub fn find_latest(out_dir: &Path) -> Result<FoundCheckpoint, CheckpointError> {
     }
 }
 
+/// The newest intact checkpoint of a folder with less than `step` steps, and its step; `None` where there is none, or the folder
+/// cannot be listed. It is of the branch that was saved last, or of the past of that.
+pub fn find_before(out_dir: &Path, step: u64) -> Option<(u64, PathBuf)> {
+    let listed = folders::list(out_dir).ok()?;
+    let lineage = listed.iter().find_map(|listed| listed.lineage.clone())?;
+    let mut earlier = listed
+        .iter()
+        .filter(|listed| listed.place.step < step && lineage.holds(listed.place));
+    let found = earlier.find(|listed| Checkpoint::verify(&listed.path).is_ok())?;
+    Some((found.place.step, found.path.clone()))
+}
+
 /// Whether a folder has changed so lately that a list of it may lack what was renamed meanwhile. Then it has waited.
 fn has_just_changed(folder: &Path) -> bool {
     // Times of files are those of the kernel's clock, of 10 ms at most.

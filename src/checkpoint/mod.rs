@@ -37,7 +37,7 @@ pub use error::{CheckpointError, Damage, Difference, Flaw, Skipped, Stuck};
 pub use export::{Export, ExportError, ExportTarget, export};
 pub use folders::{prune, saved, sweep};
 pub use lineage::{Ancestor, Branch, Lineage};
-pub use load::{Checkpoint, FoundCheckpoint, TrainedRun, find_latest, open};
+pub use load::{Checkpoint, FoundCheckpoint, TrainedRun, find_before, find_latest, open};
 pub use locate::{FoundWeights, find_weights};
 pub use of_nanogpt::{find_latest_to_resume, open_to_resume};
 pub use out_dir::OutDir;

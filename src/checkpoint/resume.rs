@@ -6,15 +6,29 @@ use serde_json::Value;
 
 use super::{CheckpointError, Difference};
 use crate::config::Config;
+use crate::schedule::LrSchedule;
 
 /// Keys that may change on resume. They decide how long, how fast, where and how often, never
-/// which numbers come out. All other keys must be equal, so a key added later is covered.
+/// which numbers come out; but a guard may be turned on where a run needs it. All other keys must be equal, so a key added
+/// later is covered.
 const FREE_SECTIONS: [&str; 4] = ["eval", "checkpoint", "system", "gemm"];
-const FREE_KEYS: [&str; 4] = [
+const FREE_KEYS: [&str; 7] = [
     "data.data_dir",
     "train.init_from",
     "train.max_iters",
+    "train.max_minutes",
     "train.log_interval",
+    "optimizer.skip_loss_zscore",
+    "optimizer.skip_grad_zscore",
+];
+
+/// Keys of the decay of the learning rate. They may change while it has not begun: from one stable run, several decays
+/// may follow.
+const DECAY_KEYS: [&str; 4] = [
+    "optimizer.lr_schedule",
+    "optimizer.lr_decay_iters",
+    "optimizer.warmdown_iters",
+    "optimizer.min_lr",
 ];
 
 /// Names of the data, for a checkpoint that knows its dataset by contents.
@@ -34,15 +48,19 @@ const STEP_SIZE: &str = "train.sequences_per_step";
 /// Key that is derived from the dataset when absent on either side; loading compares the derived sizes.
 const DERIVED_KEY: &str = "model.vocab_size";
 
-/// Refuses a config that is another experiment than the one a checkpoint holds.
+/// Refuses a config that is another experiment than the one a checkpoint holds, in which `done` steps are done.
 ///
 /// `stored_toml` is [`super::Checkpoint::config_toml`]; keys it lacks have their defaults.
 ///
 /// # Errors
 /// `Contradiction` lists every differing key with both values and the edit that makes it match;
 /// `StoredConfig` when the stored text is no config of this version.
-pub fn check_resumable(current: &Config, stored_toml: &str) -> Result<(), CheckpointError> {
-    compare(current, stored_toml, &[], |_| true)
+pub fn check_resumable(
+    current: &Config,
+    stored_toml: &str,
+    done: u64,
+) -> Result<(), CheckpointError> {
+    compare(current, stored_toml, done, &[], |_| true)
 }
 
 /// As [`check_resumable`], for a dataset that is compared by its contents: it may lie elsewhere, under other names.
@@ -52,8 +70,9 @@ pub fn check_resumable(current: &Config, stored_toml: &str) -> Result<(), Checkp
 pub fn check_resumable_data_aside(
     current: &Config,
     stored_toml: &str,
+    done: u64,
 ) -> Result<(), CheckpointError> {
-    compare(current, stored_toml, &DATA_KEYS, |_| true)
+    compare(current, stored_toml, done, &DATA_KEYS, |_| true)
 }
 
 /// Refuses a config that is another experiment than a run of another program, of which only the keys in `stored_toml`
@@ -61,10 +80,14 @@ pub fn check_resumable_data_aside(
 ///
 /// # Errors
 /// Those of [`check_resumable`].
-pub fn check_stored_keys(current: &Config, stored_toml: &str) -> Result<(), CheckpointError> {
+pub fn check_stored_keys(
+    current: &Config,
+    stored_toml: &str,
+    done: u64,
+) -> Result<(), CheckpointError> {
     let sections: BTreeMap<String, toml::Table> =
         toml::from_str(stored_toml).map_err(unreadable)?;
-    compare(current, stored_toml, &[], |key| {
+    compare(current, stored_toml, done, &[], |key| {
         let (section, key) = key.split_once('.').unwrap_or_default();
         sections
             .get(section)
@@ -76,6 +99,7 @@ pub fn check_stored_keys(current: &Config, stored_toml: &str) -> Result<(), Chec
 fn compare(
     current: &Config,
     stored_toml: &str,
+    done: u64,
     also_free: &[&str],
     is_known: impl Fn(&str) -> bool,
 ) -> Result<(), CheckpointError> {
@@ -86,7 +110,13 @@ fn compare(
     let mut keys: Vec<&String> = stored_keys.keys().chain(current_keys.keys()).collect();
     keys.sort();
     keys.dedup();
-    let is_free = |key: &str| is_free(key) || also_free.contains(&key) || !is_known(key);
+    let decays_later = [current, &stored]
+        .iter()
+        .all(|config| is_stable(config, done));
+    let is_free = |key: &str| {
+        let of_decay = decays_later && DECAY_KEYS.contains(&key);
+        is_free(key) || of_decay || also_free.contains(&key) || !is_known(key)
+    };
     for key in keys.into_iter().filter(|key| !is_free(key)) {
         let (stored, current) = (stored_keys.get(key), current_keys.get(key));
         let derived = key == DERIVED_KEY && (stored.is_none() || current.is_none());
@@ -150,6 +180,16 @@ pub fn asks_for_the_same_gemm(
 /// `StoredConfig` when the stored text is no config of this version.
 pub fn stored_config(stored_toml: &str) -> Result<Config, CheckpointError> {
     toml::from_str(stored_toml).map_err(unreadable)
+}
+
+/// Whether the learning rates of the first `done` steps do not depend on a decay.
+fn is_stable(config: &Config, done: u64) -> bool {
+    let schedule = config.optimizer.schedule();
+    match schedule.lr_schedule {
+        LrSchedule::Constant => config.optimizer.decay_lr,
+        LrSchedule::Wsd => schedule.decay_start().is_some_and(|start| done <= start),
+        LrSchedule::Cosine | LrSchedule::Linear => false,
+    }
 }
 
 fn is_free(key: &str) -> bool {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::DatasetIdentity;
 use crate::ops::gemm::Table;
+use crate::outliers::Outliers;
 use crate::step::loss_scale::LossScale;
 use crate::step::recovery::Recovery;
 use crate::terms::{NamedChoice, Rung};
@@ -43,6 +44,9 @@ pub struct TrainState {
     /// Absent in checkpoints of runs that had none.
     #[serde(default)]
     pub loss_scale: Option<LossScale>,
+    /// Absent in runs without `optimizer.skip_loss_zscore` and `optimizer.skip_grad_zscore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outliers: Option<Outliers>,
     /// Refusals of memory that the run survived, since its very start.
     #[serde(default)]
     pub recoveries: Vec<Recovery>,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::weights::nanogpt::{AdamWState, NanoGptState};
 use super::{CheckpointError, TrainedRun, stored_config};
 use crate::config::Config;
-use crate::schedule::Schedule;
+use crate::schedule::LrSchedule;
 
 /// The state of a run as nanoGPT's `train.py` would have saved it; without one, the state before the first step, with
 /// nanoGPT's defaults.
@@ -22,13 +22,7 @@ pub(super) fn nanogpt_state(run: Option<&TrainedRun>) -> Result<NanoGptState, Ch
     let state = run.map(|run| &run.state);
     let iter_num = state.map_or(0, |state| state.step);
     let optimizer = &config.optimizer;
-    let schedule = Schedule {
-        learning_rate: optimizer.learning_rate,
-        min_lr: optimizer.min_lr,
-        warmup_iters: optimizer.warmup_iters,
-        lr_decay_iters: optimizer.lr_decay_iters,
-        decay_lr: optimizer.decay_lr,
-    };
+    let schedule = optimizer.schedule();
     let rung = state.and_then(|state| state.rung);
     Ok(NanoGptState {
         iter_num,
@@ -44,7 +38,37 @@ pub(super) fn nanogpt_state(run: Option<&TrainedRun>) -> Result<NanoGptState, Ch
     })
 }
 
-/// The settings that nanoGPT's `train.py` has, too. A step is split into the micro-batches of the run.
+impl TrainedRun {
+    /// Sentences about what nanoGPT will do otherwise in the run's remaining steps.
+    pub fn notes_for_nanogpt(&self) -> Vec<String> {
+        let Ok(config) = stored_config(&self.config_toml) else {
+            return Vec::new();
+        };
+        let mut notes = Vec::new();
+        let optimizer = &config.optimizer;
+        let schedule = optimizer.schedule();
+        let is_warming_up = self.state.step < schedule.warmup_iters;
+        let goes_on_with = match schedule.lr_schedule {
+            LrSchedule::Linear | LrSchedule::Wsd => Some("its cosine"),
+            LrSchedule::Constant if is_warming_up => Some("the whole rate at once"),
+            LrSchedule::Constant | LrSchedule::Cosine => None,
+        };
+        notes.extend(goes_on_with.map(|other| {
+            format!(
+                "nanoGPT has no `lr_schedule` = \"{}\": it goes on with {other}",
+                schedule.lr_schedule.name()
+            )
+        }));
+        if optimizer.skip_loss_zscore > 0.0 || optimizer.skip_grad_zscore > 0.0 {
+            notes.push(
+                "nanoGPT leaves out no update: the guards against outliers stay behind".into(),
+            );
+        }
+        notes
+    }
+}
+
+/// The settings that nanoGPT's `train.py` has, too. A constant learning rate is `decay_lr = False` there. A step is split into the micro-batches of the run.
 fn settings(config: &Config, micro_batch: Option<usize>) -> BTreeMap<String, Value> {
     let Config {
         model,
@@ -66,7 +90,7 @@ fn settings(config: &Config, micro_batch: Option<usize>) -> BTreeMap<String, Val
         "bias": model.bias,
         "block_size": model.block_size,
         "dataset": data.dataset,
-        "decay_lr": optimizer.decay_lr,
+        "decay_lr": optimizer.schedule().decay_start().is_some(),
         "dropout": model.dropout,
         "eval_interval": eval.eval_interval,
         "eval_iters": eval.eval_iters,

@@ -132,6 +132,13 @@ fn notes(args: &ConvertArgs, found: &FoundWeights) -> Vec<String> {
         ),
         (_, None) => {}
     }
+    if let Some(run) = found
+        .run
+        .as_ref()
+        .filter(|_| args.to == ExportTarget::Nanogpt)
+    {
+        notes.extend(run.notes_for_nanogpt());
+    }
     if let Some(form) = args.gelu.filter(|form| *form != found.pretrained.dims.gelu) {
         let own = gelu(found.pretrained.dims.gelu);
         notes.push(format!(

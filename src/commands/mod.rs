@@ -2,19 +2,25 @@
 
 mod backends;
 pub mod bench;
-mod config;
+pub mod compare;
+pub mod completions;
+pub mod config;
 pub mod convert;
 mod description;
 pub mod doctor;
+pub mod man;
 pub mod plan;
 pub mod plot;
 pub mod prepare;
 mod produced;
 mod prompt;
 pub mod report;
+mod request;
 pub mod sample;
+mod sweep;
 pub mod train;
 mod weights;
+pub mod welcome;
 
 use std::path::PathBuf;
 

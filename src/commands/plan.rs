@@ -1,9 +1,12 @@
 //! `taper plan`: the plan of a run, on this machine or on a card that is not here.
 
-use crate::commands::config::load;
+use std::path::Path;
+use std::slice;
+
+use crate::commands::request::load;
 use crate::commands::weights::{of_weights, weights};
 use crate::commands::{print_now, until_reader_leaves};
-use crate::config::{Config, DeviceRequest};
+use crate::config::{Config, DeviceRequest, Sweep};
 use crate::data::{DataError, Dataset, DatasetInfo};
 use crate::device::{DeviceError, DeviceProfile, find};
 use crate::error::{Error, Result};
@@ -11,7 +14,7 @@ use crate::plan::{GPT2_VOCAB, Origin, Plan, PlanError, Request};
 use crate::report::{
     PlanReport, PlanRow, Warning, plan_json, plan_text, plans_json, plans_text, say,
 };
-use crate::terms::{Choice, Job, ModelDims};
+use crate::terms::{Choice, Job, ModelDims, shell_word};
 use crate::trial::{self, Trial};
 use crate::units::{bytes, parse_bytes};
 
@@ -22,7 +25,7 @@ pub struct PlanArgs {
     /// May be repeated, to compare
     #[arg(long, value_name = "FILE", required = true)]
     pub config: Vec<String>,
-    /// Change one key of the config; may be repeated
+    /// Change one key of the config; may be repeated. Several values, `model.n_layer=6,12`, are compared
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
     /// A card that is not here, such as `rtx3060`, or a device of this machine, `cpu`, `cuda` or `cuda:1`
@@ -47,18 +50,24 @@ pub struct PlanArgs {
 }
 
 pub fn run(args: PlanArgs) -> Result<()> {
-    match (args.config.as_slice(), args.device.as_slice()) {
-        ([source], []) => one(&args, source, None),
-        ([source], [device]) => one(&args, source, Some(device)),
-        _ => several(&args),
+    let sweep = Sweep::of(&args.overrides)?;
+    match (args.config.as_slice(), args.device.as_slice(), sweep) {
+        ([source], [], None) => one(&args, source, None),
+        ([source], [device], None) => one(&args, source, Some(device)),
+        (_, _, None) => several(&args, slice::from_ref(&args.overrides)),
+        (_, _, Some(sweep)) => several(&args, &sweep.runs),
     }
 }
 
-/// A config as `--set` and `--memory-limit` change it, and the sizes of the weights that it starts from.
-fn config(args: &PlanArgs, source: &str) -> Result<(Config, Option<ModelDims>)> {
+/// A config as `overrides` and `--memory-limit` change it, and the sizes of the weights that it starts from.
+fn config(
+    args: &PlanArgs,
+    source: &str,
+    overrides: &[String],
+) -> Result<(Config, Option<ModelDims>)> {
     let limit = args.memory_limit.iter();
     let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
-    let overrides: Vec<String> = args.overrides.iter().cloned().chain(limit).collect();
+    let overrides: Vec<String> = overrides.iter().cloned().chain(limit).collect();
     let (config, given) = load(source, &overrides, |told| say(format_args!("note: {told}")))?;
     Ok(match weights(&config.train.init_from)? {
         Some(weights) => (of_weights(&config, &given, &weights)?, Some(weights)),
@@ -91,7 +100,7 @@ fn request<'a>(
 
 /// Prints the plan of one config on one device.
 fn one(args: &PlanArgs, source: &str, named: Option<&str>) -> Result<()> {
-    let (config, weights) = config(args, source)?;
+    let (config, weights) = config(args, source, &args.overrides)?;
     let dataset = open_dataset(&config)?;
     // While the dataset is held, as `train` holds it: what that takes counts as the process's.
     let found = device(named, args.free, &config)?;
@@ -129,8 +138,8 @@ fn one(args: &PlanArgs, source: &str, named: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Prints one row for each config on each device.
-fn several(args: &PlanArgs) -> Result<()> {
+/// Prints one row for each config with each of `runs`, the values for `--set`, on each device.
+fn several(args: &PlanArgs, runs: &[Vec<String>]) -> Result<()> {
     if args.free.is_some() || args.allocate || args.buffers {
         return Err(Error::Usage {
             what:
@@ -140,8 +149,12 @@ fn several(args: &PlanArgs) -> Result<()> {
         });
     }
     let mut rows = Vec::new();
-    for source in &args.config {
-        let (config, weights) = config(args, source)?;
+    let subjects = args
+        .config
+        .iter()
+        .flat_map(|source| runs.iter().map(move |run| (source, run)));
+    for (source, overrides) in subjects {
+        let (config, weights) = config(args, source, overrides)?;
         let dataset = dataset(&config)?;
         let names: Vec<Option<&str>> = match args.device.as_slice() {
             [] => vec![None],
@@ -151,7 +164,7 @@ fn several(args: &PlanArgs) -> Result<()> {
             let found = device(name, None, &config)?;
             let request = request(&config, &found, &dataset, weights.as_ref());
             rows.push(PlanRow {
-                source: source.clone(),
+                source: label(args, source, overrides),
                 plan: request.plan(),
                 device: found.profile,
             });
@@ -163,6 +176,13 @@ fn several(args: &PlanArgs) -> Result<()> {
         plans_text(&rows)
     };
     until_reader_leaves(print_now(&(text + "\n")))
+}
+
+/// The config of a row, with the values of `--set` that not all rows have.
+fn label(args: &PlanArgs, source: &str, overrides: &[String]) -> String {
+    let own = overrides.iter().filter(|set| !args.overrides.contains(set));
+    let own = own.map(|set| format!(" --set {}", shell_word(Path::new(set))));
+    source.to_owned() + &own.collect::<String>()
 }
 
 /// `--device cpu` is the flag of this verb.

@@ -1,15 +1,16 @@
 //! `taper train`: the main job, read top to bottom.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::checkpoint::{OutDir, find_latest};
 use crate::commands::backends::{self, Computing};
-use crate::commands::config::load_and_keep;
+use crate::commands::request::load_and_keep;
 use crate::commands::weights::settled;
-use crate::commands::{explain, in_thread_pool, path_argument};
-use crate::config::Config;
+use crate::commands::{explain, in_thread_pool, path_argument, sweep};
+use crate::config::{Config, GivenSizes, Sweep};
 use crate::data::Dataset;
-use crate::device::{DeviceProfile, find};
+use crate::device::{DeviceProfile, FoundDevice, find};
 use crate::error::Result;
 use crate::faults::{Faults, Injection};
 use crate::interrupt::Interrupt;
@@ -20,8 +21,8 @@ use crate::report::{DownloadProgress, ReportOptions, Reporter, only_stdout_is_re
 use crate::session::{Resume, Session, Start, evaluate_weights, hold_folder};
 use crate::terms::Job;
 
-const WHERE_TEXT_GOES: &str = "this text goes to standard error, which `2> FILE` keeps; standard output gets results: \
-    those of `--eval-only`, `--quiet` and `--json`";
+pub(super) const WHERE_TEXT_GOES: &str = "this text goes to standard error, which `2> FILE` keeps; standard output gets results: \
+    those of `--eval-only`, `--quiet` and `--json`, and the table of a sweep";
 
 /// Train GPT-2
 ///
@@ -32,7 +33,8 @@ pub struct TrainArgs {
     /// A TOML file, a preset's name such as `quickstart.toml`, or a config of nanoGPT's, such as `my_config.py`
     #[arg(long, value_name = "FILE")]
     pub config: String,
-    /// Change one key of the config; may be repeated
+    /// Change one key of the config; may be repeated. Several values, `optimizer.learning_rate=1e-3,6e-4`, train one run
+    /// after the other in sibling folders of `checkpoint.out_dir`, and end with a table
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Continue exactly where a run stopped: its newest checkpoint, or the one named, nanoGPT's `ckpt.pt` too. `auto`: if
@@ -57,80 +59,123 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: TrainArgs) -> Result<()> {
+    let begun = Instant::now();
     let interrupt = Interrupt::install()?;
     let options = ReportOptions::detect(args.quiet, args.json);
+    if let Some(sweep) = Sweep::of(&args.overrides)? {
+        return sweep::run(&args, &sweep, &interrupt, options);
+    }
     let mut reporter = Reporter::new(options);
 
     if !args.json && only_stdout_is_redirected() {
         reporter.note(WHERE_TEXT_GOES);
     }
     let note = |told: &str| reporter.note(told);
-    let (config, given) = load_and_keep(&args.config, &overrides(&args), note)?;
+    let (config, given) = load_and_keep(&args.config, &with_limit(&args.overrides, &args), note)?;
     let mut dataset = Dataset::open(&config.data)?;
-    let job = if args.eval_only || config.eval.eval_only {
-        Job::Evaluate
-    } else {
-        Job::Train
-    };
-    // Before anything in the folder is read: another run may be writing to it.
-    let folder = match job {
-        Job::Train => Some(hold_folder(&config.checkpoint.out_dir, &mut reporter)?),
-        Job::Evaluate => None,
-    };
-    let resume = args
-        .resume
-        .as_ref()
-        .map(|path| Resume::parse(path.as_deref()));
-    let download = DownloadProgress::new(options, interrupt.flag());
-    let start = Start::find(&config, resume.as_ref(), &mut reporter, &download)?;
-    let config = settled(config, &given, &start)?;
-    let stored = start.stored_products(&config)?;
-    // Last, so that what dataset and tokenizer take counts as the process's.
-    let found = find(config.system.device)?;
-    let device = &found.profile;
-    let info = dataset.info.clone();
-    let request = Request {
-        config: &config,
-        device,
-        dataset: &info,
-        origin: start.origin(&config)?,
-        job,
-        because: &found.because,
-    };
-    let plan = request.plan()?;
-    start.check_dataset(&dataset, &mut reporter)?;
-    dataset.require(plan.model.block_size, plan.model.vocab_size)?;
-
-    let memory = Memory::limited(
-        plan.budget.value,
-        plan.reserve_bytes(),
-        Faults::new(args.inject),
-    );
-    let run = PlannedRun {
-        source: &args.config,
-        config: &config,
-        start: &start,
-        plan: &plan,
-        device,
-        dataset: &dataset,
+    let asked = Asked {
+        args: &args,
+        job: if args.eval_only || config.eval.eval_only {
+            Job::Evaluate
+        } else {
+            Job::Train
+        },
+        config,
+        given,
+        resume: args
+            .resume
+            .as_ref()
+            .map(|path| Resume::parse(path.as_deref())),
         interrupt: &interrupt,
+        options,
+        begun,
     };
-    let search = backends::Search {
-        stored,
-        watch: Box::new(backends::Spectator {
-            progress: reporter.progress(),
-            interrupt: Some(interrupt.clone()),
-        }),
-    };
-    in_thread_pool(plan.threads, || {
-        let (ordinal, computing) = (found.ordinal, Computing::from(&plan));
-        let (backend, memory) = backends::open(ordinal, device, computing, search, memory)?;
-        run.on(backend, memory, folder, &mut reporter)
-    })
-    .map_err(|error| {
-        let saved = job == Job::Train && find_latest(&plan.out_dir).is_ok();
-        explain(error, &request, saved)
-    })
+    asked.run(&mut dataset, &mut reporter)
+}
+
+/// A run that is asked for.
+pub(super) struct Asked<'a> {
+    pub args: &'a TrainArgs,
+    pub config: Config,
+    pub given: GivenSizes,
+    pub resume: Option<Resume>,
+    pub job: Job,
+    pub interrupt: &'a Interrupt,
+    pub options: ReportOptions,
+    /// The start of the command.
+    pub begun: Instant,
+}
+
+impl Asked<'_> {
+    /// Trains, or evaluates.
+    pub(super) fn run(&self, dataset: &mut Dataset, reporter: &mut Reporter) -> Result<()> {
+        // Before anything in the folder is read: another run may be writing to it.
+        let folder = match self.job {
+            Job::Train => Some(hold_folder(&self.config.checkpoint.out_dir, reporter)?),
+            Job::Evaluate => None,
+        };
+        self.planned(dataset, reporter, |run, found, reporter| {
+            let plan = run.plan;
+            let memory = Memory::limited(
+                plan.budget.value,
+                plan.reserve_bytes(),
+                Faults::new(self.args.inject.clone()),
+            );
+            let search = backends::Search {
+                stored: run.start.stored_products(run.config)?,
+                watch: Box::new(backends::Spectator {
+                    progress: reporter.progress(),
+                    interrupt: Some(self.interrupt.clone()),
+                }),
+            };
+            in_thread_pool(plan.threads, || {
+                let (ordinal, computing) = (found.ordinal, Computing::from(plan));
+                let (backend, memory) =
+                    backends::open(ordinal, &found.profile, computing, search, memory)?;
+                run.on(backend, memory, folder, reporter)
+            })
+        })
+    }
+
+    /// Plans the run, and hands it to `then`. Until then nothing is allocated and nothing is written.
+    pub(super) fn planned<R>(
+        &self,
+        dataset: &mut Dataset,
+        reporter: &mut Reporter,
+        then: impl FnOnce(PlannedRun, &FoundDevice, &mut Reporter) -> Result<R>,
+    ) -> Result<R> {
+        let download = DownloadProgress::new(self.options, self.interrupt.flag());
+        let start = Start::find(&self.config, self.resume.as_ref(), reporter, &download)?;
+        let config = settled(self.config.clone(), &self.given, &start)?;
+        // Last, so that what dataset and tokenizer take counts as the process's.
+        let found = find(config.system.device)?;
+        let info = dataset.info.clone();
+        let request = Request {
+            config: &config,
+            device: &found.profile,
+            dataset: &info,
+            origin: start.origin(&config)?,
+            job: self.job,
+            because: &found.because,
+        };
+        let plan = request.plan()?;
+        start.check_dataset(dataset, reporter)?;
+        dataset.require(plan.model.block_size, plan.model.vocab_size)?;
+        let run = PlannedRun {
+            source: &self.args.config,
+            config: &config,
+            start: &start,
+            plan: &plan,
+            device: &found.profile,
+            dataset,
+            interrupt: self.interrupt,
+            begun: self.begun,
+        };
+        then(run, &found, reporter).map_err(|error| {
+            let saved = self.job == Job::Train && find_latest(&plan.out_dir).is_ok();
+            explain(error, &request, saved)
+        })
+    }
 }
 
 /// Everything that is decided before a backend is there.
@@ -143,6 +188,8 @@ pub(super) struct PlannedRun<'a> {
     pub device: &'a DeviceProfile,
     pub dataset: &'a Dataset,
     pub interrupt: &'a Interrupt,
+    /// The start of the command.
+    pub begun: Instant,
 }
 
 impl PlannedRun<'_> {
@@ -174,7 +221,12 @@ impl PlannedRun<'_> {
             memory,
             folder,
         )?;
+        session.deadline = plan.max_time.and_then(|time| self.begun.checked_add(time));
         session.begin(start)?;
+        if plan.tensorboard {
+            let reporter = &mut *session.reporter;
+            reporter.record_for_tensorboard(&plan.out_dir, session.state.step);
+        }
         let tokens_seen = session.state.tokens_seen;
         session.reporter.begin_run(&self.record(), tokens_seen);
         if session.state.step >= plan.max_iters {
@@ -220,8 +272,8 @@ impl PlannedRun<'_> {
 }
 
 /// Settings of `--set`, and of the flags that are short for one.
-fn overrides(args: &TrainArgs) -> Vec<String> {
+pub(super) fn with_limit(overrides: &[String], args: &TrainArgs) -> Vec<String> {
     let limit = args.memory_limit.iter();
     let limit = limit.map(|limit| format!("system.memory_limit={limit}"));
-    args.overrides.iter().cloned().chain(limit).collect()
+    overrides.iter().cloned().chain(limit).collect()
 }

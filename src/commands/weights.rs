@@ -25,7 +25,7 @@ pub(super) fn settled(config: Config, given: &GivenSizes, start: &Start) -> Resu
 
 /// A run that began with weights, or is resumed as nanoGPT's `init_from = "resume"` does it, need not repeat sizes.
 fn of_checkpoint(config: Config, given: &GivenSizes, checkpoint: &Checkpoint) -> Result<Config> {
-    let stored = &checkpoint.config_toml;
+    let (stored, done) = (&checkpoint.config_toml, checkpoint.state.step);
     // A dataset that is known by its contents may have another name: [`Start::check_dataset`].
     let check = match checkpoint.state.dataset {
         _ if checkpoint.is_of_nanogpt => check_stored_keys,
@@ -33,11 +33,11 @@ fn of_checkpoint(config: Config, given: &GivenSizes, checkpoint: &Checkpoint) ->
         None => check_resumable,
     };
     if config.train.init_from == "scratch" {
-        check(&config, stored)?;
+        check(&config, stored, done)?;
         return Ok(config);
     }
     let completed = given.completed(&config, &stored_config(stored)?);
-    check(&completed, stored)?;
+    check(&completed, stored, done)?;
     of_weights(&completed, given, &checkpoint.dims)
 }
 

@@ -96,6 +96,12 @@ impl SourceText {
         }
     }
 
+    /// Whether a line looks like the heading of a section.
+    pub fn has_sections(&self) -> bool {
+        let mut lines = self.text.lines();
+        lines.any(|line| line.trim_start().starts_with('['))
+    }
+
     /// `key = value` in the syntax of this text; `value` is TOML.
     pub fn assignment(&self, section: &str, key: &str, value: &str) -> String {
         match self.file {

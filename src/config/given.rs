@@ -35,6 +35,11 @@ impl GivenSizes {
         self.0.contains(&key)
     }
 
+    /// Whether `key` is a size that is not given.
+    pub(super) fn leaves_open(&self, key: &str) -> bool {
+        SIZES.contains(&key) && !self.has(key)
+    }
+
     /// `config` with every size that is not given taken from `other`.
     pub fn completed(&self, config: &Config, other: &Config) -> Config {
         let (mut config, model) = (config.clone(), &other.model);

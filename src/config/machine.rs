@@ -15,29 +15,28 @@ pub struct SystemConfig {
     pub device: DeviceRequest,
     /// The precision of the computation.
     pub dtype: DtypeRequest,
-    /// CPU threads, at most the cores that the process may use; when absent, all of them. taper's own key.
+    /// CPU threads, at most the cores that the process may use. When absent, all of them. taper's own key.
     pub threads: Option<usize>,
-    /// The most memory of the device that taper may hold, such as `11.69GiB` or a number of bytes;
-    /// when absent, what is free. taper's own key.
+    /// The most memory of the device that taper may hold, such as `11.69GiB` or a number of bytes. When absent, what is
+    /// free. taper's own key.
     pub memory_limit: Option<MemoryLimit>,
-    /// Activations that the backward pass computes again instead of keeping them: less memory, same
-    /// numbers, more work. taper's own key: nanoGPT keeps them all.
+    /// Activations that the backward pass computes again instead of keeping them: less memory, same numbers, more work.
+    /// taper's own key: nanoGPT keeps them all.
     pub recompute: RecomputeRequest,
-    /// Whether float32 GEMMs on a GPU may multiply in TF32, with 10 bits of fraction. taper's own
-    /// key: nanoGPT always allows it.
+    /// Whether float32 GEMMs on a GPU may multiply in TF32, with 10 bits of fraction. taper's own key: nanoGPT always
+    /// allows it.
     pub tf32: bool,
-    /// Whether a GPU does micro-steps from recorded graphs: the same numbers, fewer launches. taper's own
-    /// key.
+    /// Whether a GPU does micro-steps from recorded graphs: the same numbers, fewer launches. taper's own key.
     pub cuda_graph: GraphRequest,
 }
 
-/// GEMMs.
+/// GEMMs, the matrix products.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GemmConfig {
     /// Effort of the search for the fastest GEMM code. taper's own key.
     pub autotune: AutotuneRequest,
-    /// Code that computes GEMMs. taper's own key.
+    /// Code that computes GEMMs. taper's own key: nanoGPT's `backend` is PyTorch's between processes.
     pub backend: GemmBackend,
 }
 

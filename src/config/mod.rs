@@ -9,11 +9,14 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use error::SourceText;
 use reader::ConfigReader;
+use translation::Language;
 
+use crate::schedule::{LrSchedule, Schedule};
 use crate::terms::Gelu;
 
 pub use doubts::Doubt;
 pub use error::{ConfigError, Diagnostic};
+pub use explain::{KeyExplanation, UnknownName, explain_keys, sections};
 pub use given::{GivenSizes, SizeConflict};
 pub use machine::{
     AutotuneRequest, DeviceRequest, DtypeRequest, GemmConfig, GraphRequest, RecomputeRequest,
@@ -22,9 +25,12 @@ pub use machine::{
 pub use memory_limit::{MemoryLimit, NotASize};
 pub use nanogpt::{Setting, setting};
 pub use presets::{PRESETS, Preset, nearest as nearest_preset};
+pub use sweep::{Sweep, SweptKey};
 
 mod doubts;
 mod error;
+mod explain;
+mod flat;
 mod given;
 mod keys;
 mod machine;
@@ -34,6 +40,7 @@ mod presets;
 mod python;
 mod reader;
 mod rules;
+mod sweep;
 mod translation;
 
 /// The whole request. A key that is not given has the default of nanoGPT's `train.py`, except
@@ -127,15 +134,39 @@ impl LoadedConfig {
     /// As [`Config::load`].
     pub fn load(source: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let file = presets::locate(source)?;
-        let is_python = Path::new(source).extension().is_some_and(|is| is == "py");
-        let translation = is_python
-            .then(|| translation::translated(&file))
+        let language = is_python(source).then_some(Language::Python);
+        Self::read(source, &file, language, overrides)
+    }
+
+    /// Reads a config of nanoGPT, in Python or in TOML without sections: its translation is in `python`.
+    ///
+    /// # Errors
+    /// As [`Config::load`], and for a file that has sections.
+    pub fn import(source: &str) -> Result<Self, ConfigError> {
+        let file = presets::locate(source)?;
+        let language = if is_python(source) {
+            Language::Python
+        } else {
+            Language::FlatToml
+        };
+        Self::read(source, &file, Some(language), &[])
+    }
+
+    /// Reads `file`, translated if it is in a `language` of nanoGPT's.
+    fn read(
+        source: &str,
+        file: &SourceText,
+        language: Option<Language>,
+        overrides: &[String],
+    ) -> Result<Self, ConfigError> {
+        let translation = language
+            .map(|language| translation::translated(file, language))
             .transpose()?;
         let sets: Vec<SourceText> = overrides.iter().map(|text| SourceText::set(text)).collect();
         let mut reader = ConfigReader::default();
         match &translation {
-            Some(translation) => reader.read_translation(&file, translation),
-            None => reader.read_file(&file),
+            Some(translation) => reader.read_translation(file, translation),
+            None => reader.read_file(file),
         }
         for set in &sets {
             reader.read_set(set);
@@ -152,6 +183,12 @@ impl LoadedConfig {
             python,
         })
     }
+}
+
+fn is_python(source: &str) -> bool {
+    Path::new(source)
+        .extension()
+        .is_some_and(|ending| ending == "py")
 }
 
 /// TOML is UTF-8; a path from a command line need not be.
@@ -171,15 +208,15 @@ pub struct ModelConfig {
     pub n_embd: usize,
     /// Tokens of context: the length of every training sequence.
     pub block_size: usize,
-    /// Rows of the token embedding; when absent, the dataset's vocabulary (GPT-2's 50,257 is
-    /// padded to 50,304, the next multiple of 64, as nanoGPT does).
+    /// Rows of the token embedding. When absent, the dataset's vocabulary (GPT-2's 50,257 is padded to 50,304, the next
+    /// multiple of 64, as nanoGPT does).
     pub vocab_size: Option<usize>,
-    /// Biases in the linear layers and layer norms: `true` for OpenAI's GPT-2 weights, `false` is a
-    /// little better and faster from scratch.
+    /// Biases in the linear layers and layer norms: `true` for OpenAI's GPT-2 weights, `false` is a little better and
+    /// faster from scratch.
     pub bias: bool,
     /// Probability of dropping an activation in training, in [0, 1).
     pub dropout: f64,
-    /// The activation of the MLP. taper's own key: nanoGPT fixes `erf`, GPT-2 was trained with `tanh`.
+    /// The activation of the MLP: GPT-2 was trained with `tanh`. taper's own key: nanoGPT fixes `erf`.
     pub gelu: Gelu,
 }
 
@@ -192,10 +229,10 @@ pub struct DataConfig {
     /// The folder that holds the datasets. taper's own key: nanoGPT fixes `data`.
     #[serde(serialize_with = "path_as_text")]
     pub data_dir: PathBuf,
-    /// Training tokens to use instead of the dataset's: a path or a pattern (llm.c shards) of `*`, `?`,
-    /// `[0-9]` and `**`, as in shells. taper's own key.
+    /// Training tokens: a path or a pattern (llm.c shards) of `*`, `?`, `[0-9]` and `**`, as in shells. When absent,
+    /// the `train.bin` of the dataset. taper's own key.
     pub train_bin: Option<String>,
-    /// The same for the validation split.
+    /// Validation tokens: a path or a pattern. When absent, the `val.bin` of the dataset. taper's own key.
     pub val_bin: Option<String>,
 }
 
@@ -203,26 +240,29 @@ pub struct DataConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// `scratch`, `resume`, `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`, or a folder with a
-    /// Hugging Face GPT-2 or a taper checkpoint, or nanoGPT's `ckpt.pt`.
+    /// `scratch`, `resume`, `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`, or a folder with a Hugging Face GPT-2 or a
+    /// taper checkpoint, or nanoGPT's `ckpt.pt`.
     pub init_from: String,
-    /// Seed of the initial weights, the order of samples and the dropout. taper's own key: nanoGPT
-    /// fixes 1337.
+    /// Seed of the initial weights, the order of samples and the dropout. taper's own key: nanoGPT fixes 1337.
     pub seed: u64,
     /// Optimizer steps in the whole run.
     pub max_iters: u64,
-    /// Sequences per micro-step. `auto` takes the fastest number that fits. A number is the start, and
-    /// becomes smaller only where it must (nanoGPT: 12, per micro-step and GPU).
+    /// Sequences per micro-step. `auto` takes the fastest number that fits. A number is the start, and becomes smaller
+    /// only where it must (nanoGPT: 12, per micro-step and GPU).
     pub batch_size: BatchSize,
-    /// Micro-steps per optimizer step as asked for, with a number for `batch_size`: their product is
-    /// the size of a step, whatever micro-batch it is computed in. Give this or one of the two below,
-    /// never two of them; with none, a step is one `batch_size`, or nanoGPT's 12 x 40 = 480 sequences
+    /// Micro-steps per optimizer step as asked for, with a number for `batch_size`: their product is the size of a
+    /// step, whatever micro-batch it is computed in. Give this or one of the two below, never two of them. When absent,
+    /// a step is `sequences_per_step` or `tokens_per_step`, else one `batch_size`, or nanoGPT's 12 x 40 = 480 sequences
     /// if that is `auto`.
     pub gradient_accumulation_steps: Option<usize>,
-    /// Sequences per optimizer step. taper's own key.
+    /// Sequences per optimizer step. When absent, see `gradient_accumulation_steps`. taper's own key.
     pub sequences_per_step: Option<usize>,
-    /// Tokens per optimizer step, a multiple of `block_size`. taper's own key.
+    /// Tokens per optimizer step, a multiple of `block_size`. When absent, see `gradient_accumulation_steps`. taper's
+    /// own key.
     pub tokens_per_step: Option<usize>,
+    /// Minutes after which the run saves and ends, counted from the start of the command; 0 is no limit. The step under way is
+    /// finished, an evaluation is left to the run that goes on. taper's own key.
+    pub max_minutes: f64,
     /// Steps between two lines of the log.
     pub log_interval: u64,
 }
@@ -260,19 +300,50 @@ pub struct OptimizerConfig {
     pub beta1: f64,
     /// AdamW's decay of the second moment, in [0, 1).
     pub beta2: f64,
-    /// AdamW's addition to the root of the second moment. taper's own key: nanoGPT leaves it at
-    /// PyTorch's 1e-8.
+    /// AdamW's addition to the root of the second moment. taper's own key: nanoGPT leaves it at PyTorch's 1e-8.
     pub eps: f64,
     /// Largest global gradient norm; 0 turns clipping off.
     pub grad_clip: f64,
-    /// Warm-up, then a cosine down to `min_lr`; `false` keeps `learning_rate` throughout.
+    /// Warm-up, then `lr_schedule`; `false` keeps `learning_rate` throughout, without a warm-up, and goes with no `lr_schedule`
+    /// but the default.
     pub decay_lr: bool,
+    /// The learning rate after the warm-up. taper's own key: nanoGPT has the cosine.
+    pub lr_schedule: LrSchedule,
     /// Steps of linear warm-up, at most `lr_decay_iters`.
     pub warmup_iters: u64,
-    /// The step at which the cosine reaches `min_lr`; about `max_iters`.
+    /// The step at which the decay reaches `min_lr`; about `max_iters`.
     pub lr_decay_iters: u64,
+    /// Steps of the decay of `lr_schedule = "wsd"`, the last ones before `lr_decay_iters`; when absent, a fifth of
+    /// `lr_decay_iters`, as in llm.c, or what the warm-up leaves. taper's own key.
+    pub warmdown_iters: Option<u64>,
     /// The smallest learning rate after the decay; about a tenth of `learning_rate`.
     pub min_lr: f64,
+    /// Leaves out an update whose loss is so many standard deviations above the mean of the last 128 steps; 0 is off (llm.c's
+    /// `-sl`). On a GPU, every step then waits once more for the device. taper's own key.
+    pub skip_loss_zscore: f64,
+    /// The same by the norm of the gradient (llm.c's `-sg`). taper's own key.
+    pub skip_grad_zscore: f64,
+}
+
+impl OptimizerConfig {
+    /// The learning rates of the run.
+    pub fn schedule(&self) -> Schedule {
+        let (lr_schedule, warmup_iters) = match self.decay_lr {
+            true => (self.lr_schedule, self.warmup_iters),
+            false => (LrSchedule::Constant, 0),
+        };
+        let lr_decay_iters = self.lr_decay_iters;
+        let fifth = lr_decay_iters.div_ceil(5);
+        let warmdown_iters = fifth.min(lr_decay_iters.saturating_sub(warmup_iters));
+        Schedule {
+            lr_schedule,
+            learning_rate: self.learning_rate,
+            min_lr: self.min_lr,
+            warmup_iters,
+            lr_decay_iters,
+            warmdown_iters: self.warmdown_iters.unwrap_or(warmdown_iters),
+        }
+    }
 }
 
 /// The times and the size of evaluations.
@@ -283,10 +354,11 @@ pub struct EvalConfig {
     pub eval_interval: u64,
     /// Batches per split and evaluation.
     pub eval_iters: usize,
-    /// Sequences per evaluation batch. A loss is the mean of `eval_iters` batches, whatever micro-batch
-    /// they are computed in. When absent, `train.batch_size`, or nanoGPT's 12 if that is `auto`. taper's
-    /// own key.
+    /// Sequences per evaluation batch. A loss is the mean of `eval_iters` batches, whatever micro-batch they are
+    /// computed in. When absent, `train.batch_size`, or nanoGPT's 12 if that is `auto`. taper's own key.
     pub eval_batch_size: Option<usize>,
+    /// Evaluate before the first step, too, as nanoGPT does; nothing is saved then. taper's own key.
+    pub eval_on_start: bool,
     /// Evaluate once and stop.
     pub eval_only: bool,
 }
@@ -298,10 +370,12 @@ pub struct CheckpointConfig {
     /// Folder for checkpoints, `metrics.jsonl` and the resolved config.
     #[serde(serialize_with = "path_as_text")]
     pub out_dir: PathBuf,
-    /// Steps between checkpoints; when absent, `eval.eval_interval`. taper's own key.
+    /// Steps between checkpoints. When absent, `eval.eval_interval`. taper's own key.
     pub checkpoint_interval: Option<u64>,
     /// Number of the newest checkpoints that stay; the best one always stays as well. taper's own key.
     pub keep: usize,
+    /// Write TensorBoard's event files beside `metrics.jsonl`. taper's own key.
+    pub tensorboard: bool,
 }
 
 impl Default for ModelConfig {
@@ -340,6 +414,7 @@ impl Default for TrainConfig {
             gradient_accumulation_steps: None,
             sequences_per_step: None,
             tokens_per_step: None,
+            max_minutes: 0.0,
             log_interval: 1,
         }
     }
@@ -355,9 +430,13 @@ impl Default for OptimizerConfig {
             eps: 1e-8,
             grad_clip: 1.0,
             decay_lr: true,
+            lr_schedule: LrSchedule::Cosine,
             warmup_iters: 2000,
             lr_decay_iters: 600_000,
+            warmdown_iters: None,
             min_lr: 6e-5,
+            skip_loss_zscore: 0.0,
+            skip_grad_zscore: 0.0,
         }
     }
 }
@@ -368,6 +447,7 @@ impl Default for EvalConfig {
             eval_interval: 2000,
             eval_iters: 200,
             eval_batch_size: None,
+            eval_on_start: true,
             eval_only: false,
         }
     }
@@ -379,6 +459,7 @@ impl Default for CheckpointConfig {
             out_dir: "out".into(),
             checkpoint_interval: None,
             keep: 2,
+            tensorboard: true,
         }
     }
 }

@@ -35,7 +35,7 @@ const KEYS: &[(&str, &str)] = &[
     ("profile", BENCH),
 ];
 
-const METRICS: &str = "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`";
+const METRICS: &str = "remove it: every number goes to `metrics.jsonl` in `checkpoint.out_dir`, and to TensorBoard's event files there";
 const BENCH: &str = "remove it: `taper bench step` times a step";
 
 /// Values of a key that taper has for something else or in part.

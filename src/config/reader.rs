@@ -190,6 +190,10 @@ impl<'a> ConfigReader<'a> {
                 let edit = source.assignment(key.section, name, value);
                 format!("write `{edit}`")
             }
+            _ if !source.has_sections() => format!(
+                "move it below `[{}]`; `taper config import FILE` does so with every key of nanoGPT's",
+                key.section
+            ),
             _ => format!("move it below `[{}]`", key.section),
         });
         self.diagnostics.push(Diagnostic {
@@ -209,17 +213,19 @@ impl<'a> ConfigReader<'a> {
         span: Range<usize>,
     ) {
         let within = section.map_or(String::new(), |section| format!(" in `[{section}]`"));
-        let of_section = keys::KEYS.iter().filter(|key| Some(key.section) == section);
+        let of_section = keys::all().filter(|key| Some(key.section) == section);
         let expected = match section {
             Some(_) => keys::list(of_section.clone().map(|key| key.name), "or"),
             None => format!("a key of {}", keys::list(keys::sections(), "or")),
         };
         let nearest = keys::nearest(name, of_section.map(|key| key.name))
-            .or_else(|| keys::nearest(name, keys::KEYS.iter().map(|key| key.name)));
+            .or_else(|| keys::nearest(name, keys::all().map(|key| key.name)));
         let nearest = nearest.and_then(keys::find).map(|key| match section {
             Some(section) if section == key.section => format!("did you mean `{}`?", key.name),
             _ => format!("did you mean `{}` of `[{}]`?", key.name, key.section),
         });
+        let listed = section.map_or(String::new(), |section| format!(" {section}"));
+        let listed = Some(format!("`taper config keys{listed}` tells what each means"));
         let answer = nanogpt::answer(name);
         let (what, expected) = match answer {
             Some(_) => (format!("taper does not have nanoGPT's `{name}`"), None),
@@ -229,7 +235,7 @@ impl<'a> ConfigReader<'a> {
             what,
             excerpt: Some(source.excerpt(span)),
             expected,
-            hint: answer.map(String::from).or(nearest),
+            hint: answer.map(String::from).or(nearest).or(listed),
         });
     }
 
@@ -323,7 +329,7 @@ fn value_diagnostic(key: &Key, source: &SourceText, value: &Spanned<DeValue>) ->
 }
 
 /// The TOML parser's error, with a hint for syntax that Python has and TOML does not.
-fn syntax_diagnostic(file: &SourceText, error: &toml::de::Error) -> Diagnostic {
+pub(super) fn syntax_diagnostic(file: &SourceText, error: &toml::de::Error) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
     let culprit = file.text.get(span.clone()).unwrap_or_default();
     let (unquoted, number) = (unquoted(file, span.start), number(file, span.start));

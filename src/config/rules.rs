@@ -2,6 +2,7 @@
 
 use super::keys::{STEP_SIZE, list};
 use super::{Config, NANOGPT_BATCH_SIZE};
+use crate::schedule::LrSchedule;
 
 /// A conflict between the values of some keys.
 pub(super) struct Conflict {
@@ -20,8 +21,10 @@ pub(super) fn conflicts(config: &Config, replaced_batch_size: Option<usize>) -> 
         micro_steps(config, replaced_batch_size),
         whole_sequences(config),
         countable(config),
+        one_schedule(config),
         smallest_rate(config),
         warmup(config),
+        warmdown(config),
     ]
     .into_iter()
     .flatten()
@@ -134,10 +137,32 @@ fn whole_sequences(config: &Config) -> Option<Conflict> {
     })
 }
 
-/// The cosine falls from `learning_rate` to `min_lr`.
+/// `decay_lr = false` is a schedule, too.
+fn one_schedule(config: &Config) -> Option<Conflict> {
+    let optimizer = &config.optimizer;
+    let asked = optimizer.lr_schedule;
+    if optimizer.decay_lr || asked == LrSchedule::default() {
+        return None;
+    }
+    let differs = match asked {
+        LrSchedule::Constant => "has a warm-up",
+        _ => "decays",
+    };
+    Some(Conflict {
+        keys: vec!["lr_schedule", "decay_lr"],
+        what: format!(
+            "`decay_lr` = false keeps `learning_rate` from the first step on, `lr_schedule` = \"{}\" {differs}",
+            asked.name()
+        ),
+        expected: "`decay_lr` = true, or no `lr_schedule`".into(),
+        edit: Some(("decay_lr", "true".into())),
+    })
+}
+
+/// The learning rate falls from `learning_rate` to `min_lr`.
 fn smallest_rate(config: &Config) -> Option<Conflict> {
     let (largest, smallest) = (config.optimizer.learning_rate, config.optimizer.min_lr);
-    if !config.optimizer.decay_lr || smallest <= largest {
+    if config.optimizer.schedule().decay_start().is_none() || smallest <= largest {
         return None;
     }
     // A tenth, as nanoGPT has it, to three digits.
@@ -156,11 +181,28 @@ fn warmup(config: &Config) -> Option<Conflict> {
         config.optimizer.warmup_iters,
         config.optimizer.lr_decay_iters,
     );
-    (config.optimizer.decay_lr && warmup > decay).then(|| Conflict {
+    let decays = config.optimizer.schedule().decay_start().is_some();
+    (decays && warmup > decay).then(|| Conflict {
         keys: vec!["warmup_iters", "lr_decay_iters", "decay_lr"],
         what: format!("`warmup_iters` = {warmup} is above `lr_decay_iters` = {decay}"),
         expected: format!("`warmup_iters` from 0 to {decay}, or `decay_lr` = false"),
         edit: Some(("warmup_iters", decay.to_string())),
+    })
+}
+
+/// The decay of `wsd` begins after its warm-up.
+fn warmdown(config: &Config) -> Option<Conflict> {
+    let schedule = config.optimizer.schedule();
+    let (warmup, decay) = (schedule.warmup_iters, schedule.lr_decay_iters);
+    let most = decay.checked_sub(warmup)?;
+    let warmdown = schedule.warmdown_iters;
+    (schedule.lr_schedule == LrSchedule::Wsd && warmdown > most).then(|| Conflict {
+        keys: vec!["warmdown_iters", "warmup_iters", "lr_decay_iters"],
+        what: format!(
+            "`warmdown_iters` = {warmdown} does not fit between `warmup_iters` = {warmup} and `lr_decay_iters` = {decay}"
+        ),
+        expected: format!("`warmdown_iters` from 0 to {most}"),
+        edit: Some(("warmdown_iters", most.to_string())),
     })
 }
 

@@ -1,4 +1,4 @@
-//! A config of nanoGPT, a Python file of flat names, in taper's words.
+//! A config of nanoGPT, a file of flat names in Python or TOML, in taper's words.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -8,8 +8,8 @@ use toml::de::DeValue;
 
 use super::error::{ConfigError, Diagnostic, SourceText};
 use super::keys::{self, Domain, Key, STEP_SIZE};
-use super::python::{self, Assignment, Defect, Value};
-use super::{NANOGPT_ACCUMULATION, NANOGPT_BATCH_SIZE, nanogpt};
+use super::python::{self, Assignment, Defect, Script, Value};
+use super::{NANOGPT_ACCUMULATION, NANOGPT_BATCH_SIZE, flat, nanogpt};
 
 /// Values for keys of taper, and what is to be said of them.
 #[derive(Default)]
@@ -23,7 +23,7 @@ pub(super) struct Translated {
     pub key: &'static Key,
     /// In TOML.
     pub value: String,
-    /// Its place in the Python file; empty for a default of nanoGPT's.
+    /// Its place in the file; empty for a default of nanoGPT's.
     pub span: Range<usize>,
 }
 
@@ -36,17 +36,39 @@ const SLIP: usize = 2;
 /// Statements that are quoted in a note.
 const QUOTED: usize = 5;
 
+/// The language of a config of nanoGPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    Python,
+    /// TOML without sections.
+    FlatToml,
+}
+
 /// The translation of `file`.
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] with every value and statement that matters and would have to be executed, and with names that
-/// are probably slips.
-pub(super) fn translated(file: &SourceText) -> Result<Translation, ConfigError> {
+/// are probably slips; of TOML, with what [`flat::read`] refuses.
+pub(super) fn translated(
+    file: &SourceText,
+    language: Language,
+) -> Result<Translation, ConfigError> {
+    let script = match language {
+        Language::Python => read_python(file)?,
+        Language::FlatToml => flat::read(file)?,
+    };
+    translated_script(file, script)
+}
+
+fn read_python(file: &SourceText) -> Result<Script, ConfigError> {
     let matters = |name: &str| keys::find(name).is_some();
-    let script = python::read(&file.text, matters).map_err(|defects| {
+    python::read(&file.text, matters).map_err(|defects| {
         let diagnostics = defects.into_iter().map(|defect| diagnostic(file, defect));
         ConfigError::Invalid(diagnostics.collect())
-    })?;
+    })
+}
+
+fn translated_script(file: &SourceText, script: Script) -> Result<Translation, ConfigError> {
     let mut work = Work {
         file,
         assignments: last_of_each(script.assignments),
@@ -301,7 +323,7 @@ fn slip(file: &SourceText, assignment: &Assignment) -> Option<Diagnostic> {
     if keys::find(name).is_some() || nanogpt::answer(name).is_some() || name.starts_with('_') {
         return None;
     }
-    let nearest = keys::nearest(name, keys::KEYS.iter().map(|key| key.name))
+    let nearest = keys::nearest(name, keys::all().map(|key| key.name))
         .filter(|nearest| strsim::damerau_levenshtein(name, nearest) <= SLIP)?;
     Some(Diagnostic {
         what: format!("unknown key `{name}`"),

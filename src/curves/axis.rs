@@ -104,3 +104,82 @@ pub(super) fn axis(kind: XKind, is_log: bool) -> XAxis {
         is_log,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::StepRecord;
+    use crate::runs::Point;
+
+    fn run(steps: &[(u64, Option<f64>)]) -> Run {
+        let point = |&(step, time): &(u64, Option<f64>)| Point {
+            step,
+            moment: Moment {
+                time,
+                tokens_seen: Some(step * 100),
+            },
+            record: StepRecord {
+                step,
+                loss: 1.0,
+                lr: 1e-3,
+                grad_norm: 1.0,
+                tokens: 100,
+                ms: 500.0,
+                data_ms: None,
+                host_bytes: None,
+                device_bytes: None,
+            },
+        };
+        Run {
+            folder: "run".into(),
+            name: "run".into(),
+            description: None,
+            config: None,
+            steps: steps.iter().map(point).collect(),
+            evals: Vec::new(),
+            events: Vec::new(),
+            checkpoints: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn places_between_recorded_steps_are_interpolated() {
+        let run = run(&[(10, None), (20, None)]);
+        let tokens = Positions::of(&run, XKind::Tokens);
+        let found = [0, 5, 10, 15, 20, 30].map(|step| tokens.at(step));
+        assert_eq!(found, [0.0, 500.0, 1_000.0, 1_500.0, 2_000.0, 2_000.0]);
+        assert_eq!(Positions::of(&run, XKind::Step).at(30), 30.0);
+    }
+
+    #[test]
+    fn time_without_clocks_is_that_of_the_steps() {
+        let run = run(&[(10, None), (20, None)]);
+        assert_eq!(Positions::of(&run, XKind::Time).at(20), 10.0);
+    }
+
+    #[test]
+    fn time_with_clocks_counts_evaluations_and_leaves_out_pauses() {
+        let mut run = run(&[
+            (1, Some(100.0)),
+            (2, Some(103.0)),
+            (3, Some(90_000.0)),
+            (4, Some(90_000.5)),
+        ]);
+        run.events.push(Point {
+            step: 2,
+            moment: Moment::default(),
+            record: RunEvent::Resumed {
+                from: "ckpt-00000002".into(),
+                version: "0.1.0".into(),
+            },
+        });
+        let time = Positions::of(&run, XKind::Time);
+        assert_eq!([1, 2, 3, 4].map(|step| time.at(step)), [0.5, 3.5, 4.0, 4.5]);
+    }
+
+    #[test]
+    fn nothing_recorded_has_no_place() {
+        assert!(Positions::of(&run(&[]), XKind::Time).at(3).is_nan());
+    }
+}

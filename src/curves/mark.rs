@@ -9,7 +9,9 @@ use crate::step::recovery::Recovery;
 const REFUSED: usize = 1;
 const CLIMBED: usize = 2;
 const CHOSEN: usize = 4;
-const WARNED: usize = 3;
+const SKIPPED: usize = 3;
+const DIVERGED: usize = 7;
+const WARNED: usize = 5;
 const RESUMED: usize = 6;
 
 /// The marks of a run, in the order of its events. In a picture of several runs they have the run's `colour`.
@@ -24,8 +26,13 @@ pub fn marks(run: &Run, x: &Positions, colour: Option<usize>) -> Vec<Mark> {
         }
         RunEvent::Warned { message } => {
             let text = shortened(message);
-            Some((Symbol::Cross, "warning", text, WARNED))
+            Some((Symbol::Square, "warning", text, WARNED))
         }
+        RunEvent::Skipped(skipped) => {
+            let text = format!("z-score {:.1}", skipped.zscore);
+            Some((Symbol::Cross, "update skipped", text, SKIPPED))
+        }
+        RunEvent::Diverged { .. } => Some((Symbol::Cross, "diverged", "diverged".into(), DIVERGED)),
         RunEvent::Saved { .. } => None,
     };
     let events = run.events.iter();

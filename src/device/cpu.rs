@@ -39,6 +39,13 @@ pub fn peak_resident_bytes() -> Option<u64> {
     kib_field(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
 }
 
+/// Lets [`peak_resident_bytes`] begin anew from what is held now (proc(5), `clear_refs`). Where the system does not, the
+/// peak stays that of the process.
+pub fn forget_peak_resident_bytes() {
+    const PEAK: &str = "5";
+    let _ = fs::write("/proc/self/clear_refs", PEAK);
+}
+
 /// The first `model name` of a `/proc/cpuinfo`; ARM kernels give none.
 fn model_name(cpuinfo: &str) -> Option<String> {
     let value = field(cpuinfo, "model name")?;

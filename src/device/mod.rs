@@ -25,7 +25,7 @@ use crate::terms::{GpuInputs, Inputs, VectorExtension};
 
 pub use capability::{NEWEST_COMPUTE_CAPABILITY, OLDEST_COMPUTE_CAPABILITY, has_kernels};
 pub(crate) use cpu::kib_field;
-pub use cpu::{peak_resident_bytes, resident_bytes};
+pub use cpu::{forget_peak_resident_bytes, peak_resident_bytes, resident_bytes};
 #[cfg(feature = "cuda")]
 pub use cuda::{explain, load_code_lazily, open};
 #[cfg(feature = "cuda")]

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use super::Node;
 use crate::memory::Refused;
 use crate::ops::backend::{
-    Backend, BatchHeader, Buffer, Done, Ended, Frame, OpKind, ReadTokens, Recording, TrainingState,
-    Update, Work,
+    Accept, Backend, BatchHeader, Buffer, Done, Ended, Frame, OpKind, ReadTokens, Recording,
+    TrainingState, Update, Work,
 };
 use crate::ops::clock::Clock;
 
@@ -118,10 +118,11 @@ impl Executor {
         state: TrainingState,
         parameters: usize,
         update: &Update,
+        accept: Option<Accept>,
     ) -> Result<Ended, Refused> {
         let work = || Work::update(self.backend.precision(), parameters);
         self.timed(OpKind::Update, None, work, |backend| {
-            backend.update(numbers, state, update)
+            backend.update(numbers, state, update, accept)
         })
     }
 

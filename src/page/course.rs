@@ -76,6 +76,16 @@ pub(super) fn events(run: &Run) -> String {
             format!("{} = {} ({})", choice.name, choice.value, choice.because),
         )),
         RunEvent::Warned { message } => Some(("warning", message.clone())),
+        RunEvent::Diverged { message } => Some(("diverged", message.clone())),
+        RunEvent::Skipped(skipped) => Some((
+            "update skipped",
+            format!(
+                "the z-score of {} is {:.1}, {} is allowed",
+                skipped.watched.name(),
+                skipped.zscore,
+                skipped.allowed
+            ),
+        )),
     };
     let events = run.events.iter();
     let all: Vec<_> = events

@@ -177,6 +177,7 @@ fn symbol(symbol: Symbol) -> &'static str {
         Symbol::Up => "up",
         Symbol::Diamond => "diamond",
         Symbol::Cross => "cross",
+        Symbol::Square => "square",
         Symbol::Right => "right",
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::html::escaped;
 use crate::curves::{Positions, XKind, parameters};
-use crate::metrics::perplexity;
+use crate::metrics::{median, perplexity};
 use crate::runs::{Run, Summary};
 use crate::units;
 
@@ -143,20 +143,24 @@ fn speed(run: &Run, summary: &Summary) -> Option<Tile> {
 }
 
 fn time(run: &Run) -> Option<Tile> {
-    let step = run.steps.last()?.step;
-    let seconds = Positions::of(run, XKind::Time).at(step);
+    let last = run.steps.last()?.step;
+    let seconds = Positions::of(run, XKind::Time).at(last);
     let time = Duration::try_from_secs_f64(seconds).ok()?;
+    let step = median(run.steps.iter().map(|point| point.record.ms));
+    let step = step.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok());
     Some(Tile {
         name: "Time in training",
         value: units::span(time),
-        remark: String::new(),
+        remark: step.map_or(String::new(), |step| {
+            format!("{} a step", units::short_time(step))
+        }),
     })
 }
 
 fn memory(run: &Run, summary: &Summary) -> Option<Tile> {
     let (bytes, of) = match (summary.device_bytes, summary.host_bytes) {
-        (Some(bytes), _) => (bytes, "on the GPU, at most"),
-        (None, Some(bytes)) => (bytes, "of the process, at most"),
+        (Some(bytes), _) => (bytes, "peak on the GPU"),
+        (None, Some(bytes)) => (bytes, "peak of the process"),
         (None, None) => return None,
     };
     let planned = run

@@ -67,14 +67,20 @@ pub struct Plan {
     pub memory: Vec<Row>,
     pub step: StepSettings,
     pub max_iters: u64,
+    /// Time after which the run saves and ends, from the start of the command.
+    pub max_time: Option<Duration>,
     pub log_interval: u64,
     pub eval_interval: u64,
+    /// Whether untrained weights are evaluated, too.
+    pub eval_on_start: bool,
     /// Sequences per split and evaluation.
     pub eval_sequences: usize,
     pub out_dir: PathBuf,
     pub checkpoint_interval: u64,
     /// Number of newest checkpoints that stay, besides the best.
     pub keep: usize,
+    /// Whether event files for TensorBoard are written into `out_dir`.
+    pub tensorboard: bool,
     /// The request as written, for checkpoints.
     pub config_toml: String,
     /// Every automatic decision, for the startup report, the checkpoint and the summary.
@@ -129,7 +135,8 @@ impl Plan {
         }
         let step_seconds = self.tokens_per_step() as f64 / rate;
         let steps = self.max_iters.saturating_sub(done);
-        let evaluations = steps.div_ceil(self.eval_interval.max(1)) as f64;
+        let first = self.eval_on_start && done == 0;
+        let evaluations = steps.div_ceil(self.eval_interval.max(1)) as f64 + f64::from(first);
         let evaluation_seconds = EVALUATION_SHARE * evaluated / rate;
         PredictedTime {
             step_seconds: Some(step_seconds),

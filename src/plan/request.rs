@@ -1,5 +1,7 @@
 //! The request for a plan, and its steps: a draft, the first rung that fits, the reasons, and the numbers.
 
+use std::time::Duration;
+
 use super::draft::Draft;
 use super::reasons::Reasons;
 use super::{Plan, PlanError, resolve};
@@ -7,8 +9,8 @@ use crate::config::Config;
 use crate::data::DatasetInfo;
 use crate::device::{DeviceProfile, Hardware};
 use crate::ops::backend::OptimizerSettings;
+use crate::outliers::SkipSettings;
 use crate::rng::Seed;
-use crate::schedule::Schedule;
 use crate::step::StepSettings;
 use crate::terms::{Choice, Job, ModelDims, NamedChoice, Rung};
 
@@ -144,8 +146,10 @@ impl Request<'_> {
             budget: draft.budget,
             step: step_settings(config),
             max_iters: config.train.max_iters,
+            max_time: max_time(config.train.max_minutes),
             log_interval: config.train.log_interval,
             eval_interval: config.eval.eval_interval,
+            eval_on_start: config.eval.eval_on_start,
             eval_sequences: config.eval_sequences(),
             out_dir: config.checkpoint.out_dir.clone(),
             checkpoint_interval: config
@@ -153,11 +157,18 @@ impl Request<'_> {
                 .checkpoint_interval
                 .unwrap_or(config.eval.eval_interval),
             keep: config.checkpoint.keep,
+            tensorboard: config.checkpoint.tensorboard,
             config_toml: config.to_toml(),
             choices,
             model: measure.model,
         }
     }
+}
+
+/// `None` without a limit, or for one beyond any clock.
+fn max_time(minutes: f64) -> Option<Duration> {
+    let limit = Duration::try_from_secs_f64(60.0 * minutes).ok();
+    limit.filter(|_| minutes > 0.0)
 }
 
 fn step_settings(config: &Config) -> StepSettings {
@@ -172,12 +183,10 @@ fn step_settings(config: &Config) -> StepSettings {
             eps: optimizer.eps,
             grad_clip: optimizer.grad_clip,
         },
-        schedule: Schedule {
-            learning_rate: optimizer.learning_rate,
-            min_lr: optimizer.min_lr,
-            warmup_iters: optimizer.warmup_iters,
-            lr_decay_iters: optimizer.lr_decay_iters,
-            decay_lr: optimizer.decay_lr,
+        schedule: optimizer.schedule(),
+        skip: SkipSettings {
+            loss_zscore: optimizer.skip_loss_zscore,
+            grad_zscore: optimizer.skip_grad_zscore,
         },
     }
 }

@@ -9,6 +9,7 @@ mod run;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::metrics::{EvalReport, StepReport};
+use crate::outliers::SkippedUpdate;
 use crate::step::recovery::Recovery;
 use crate::terms::NamedChoice;
 
@@ -56,6 +57,17 @@ pub enum Record {
         ms: f64,
     },
     Warning {
+        message: String,
+    },
+    /// An update that was left out.
+    Skip {
+        step: u64,
+        #[serde(flatten)]
+        skipped: SkippedUpdate,
+    },
+    /// The end of a run whose numbers are not finite. They stand in the message.
+    Diverged {
+        step: u64,
         message: String,
     },
     /// A kind that this version does not know.

@@ -33,6 +33,9 @@ struct Done {
     /// Absent on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     gpu: Option<GpuUse>,
+    /// Absent in a run that was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<String>,
     best_val_loss: Option<f64>,
     best_step: Option<u64>,
     checkpoint: Option<String>,
@@ -52,6 +55,7 @@ impl From<&Finish<'_>> for Done {
             flops_per_second: finish.flops_per_second,
             peak_bytes: summary.peak_bytes,
             gpu: summary.gpu,
+            stopped: summary.stopped.clone(),
             best_val_loss: summary.best.map(|best| best.val_loss),
             best_step: summary.best.map(|best| best.step),
             checkpoint: checkpoint.map(|path| path.display().to_string()),

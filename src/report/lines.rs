@@ -37,6 +37,14 @@ pub(super) fn record_of(event: &Event) -> Option<Record> {
         Event::Warning(warning) => Some(Record::Warning {
             message: warning.to_string(),
         }),
+        Event::Skip { step, skipped } => Some(Record::Skip {
+            step,
+            skipped: *skipped,
+        }),
+        Event::Diverged { step, found } => Some(Record::Diverged {
+            step,
+            message: found.into(),
+        }),
         Event::Choice(choice) => Some(Record::Choice(choice.clone())),
         Event::Startup(_) | Event::Note(_) | Event::Finish(_) => None,
     }

@@ -155,7 +155,8 @@ impl Sink for MetricsLog {
         | Event::Warning(
             Warning::MetricsNotWritten { .. }
             | Warning::MetricsMoved { .. }
-            | Warning::MetricsCut { .. },
+            | Warning::MetricsCut { .. }
+            | Warning::TensorBoardNotWritten { .. },
         ) = event
         {
             return None;

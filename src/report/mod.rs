@@ -6,7 +6,7 @@
 //! per event on stdout and nothing else there; it leaves stderr as it is.
 //!
 //! [`Reporter`] turns every call into an `Event` and passes it to a list of sinks: `terminal` first, then stdout
-//! (`jsonl` or `result`), then `metrics_log`. A new log format is a file with a `Sink` and a line in
+//! (`jsonl` or `result`), then `tensorboard`, then `metrics_log`. A new log format is a file with a `Sink` and a line in
 //! [`Reporter::with_outputs`].
 
 use std::io::{self, IsTerminal, Write};
@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 
 use crate::device::{DeviceProfile, resident_bytes};
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
+use crate::outliers::SkippedUpdate;
 use crate::plan::{LONG_RUN, PredictedTime};
 pub use crate::record::DataSummary;
 use crate::record::RunRecord;
@@ -35,7 +36,10 @@ mod plan_table;
 mod progress;
 mod result;
 mod sink;
+mod sparkline;
 mod streams;
+mod table;
+mod tensorboard;
 mod terminal;
 mod text;
 mod warning;
@@ -47,6 +51,7 @@ pub use plan::{PlanReport, memory_records, plan_json, plan_summary, plan_text};
 pub use plan_table::{PlanRow, plans_json, plans_text};
 pub use progress::Progress;
 pub use streams::{OutputError, only_stdout_is_redirected, print_now, say};
+pub use table::{Align, aligned};
 pub use text::device_text;
 pub use warning::Warning;
 
@@ -54,6 +59,7 @@ use jsonl::JsonLines;
 use result::ResultLine;
 use sink::{Event, Finish, Sink, Sinks};
 use streams::Patient;
+use tensorboard::TensorBoard;
 use terminal::Terminal;
 use text::time_text;
 
@@ -123,6 +129,8 @@ pub struct Summary {
     /// Wall-clock time of this process.
     pub wall: Duration,
     pub best: Option<BestEval>,
+    /// The reason for which the run ended before `max_iters`, and the way to go on.
+    pub stopped: Option<String>,
     /// The checkpoint to sample from.
     pub checkpoint: Option<PathBuf>,
     /// Peak of the process in host memory.
@@ -168,6 +176,16 @@ impl Reporter {
         )
     }
 
+    /// As [`Reporter::new`], for a run whose result is part of a larger one: without `--json`, nothing goes to stdout.
+    pub fn without_results(options: ReportOptions) -> Self {
+        let stdout: Box<dyn Write + Send> = if options.json {
+            Box::new(Patient(io::stdout()))
+        } else {
+            Box::new(io::sink())
+        };
+        Self::with_outputs(options, stdout, Box::new(Patient(io::stderr())))
+    }
+
     /// Writes to the given streams instead of the process's own; the bar stays on stderr.
     pub fn with_outputs(
         options: ReportOptions,
@@ -195,6 +213,18 @@ impl Reporter {
     /// Appends steps, evaluations and recoveries to `log` from here on.
     pub fn record_in(&mut self, log: MetricsLog) {
         self.sinks.metrics = Some(log);
+    }
+
+    /// Writes an event file for TensorBoard into `folder`, for the steps after `done`. One that cannot be created is a
+    /// warning.
+    pub fn record_for_tensorboard(&mut self, folder: &Path, done: u64) {
+        match TensorBoard::create(folder, done, self.sinks.moment()) {
+            Ok(events) => self.sinks.list.push(Box::new(events)),
+            Err(error) => self.warning(Warning::TensorBoardNotWritten {
+                path: error.path,
+                reason: error.source.to_string(),
+            }),
+        }
     }
 
     /// Describes the run that is recorded from here on.
@@ -258,12 +288,23 @@ impl Reporter {
         }
         let is_due = report.step.is_multiple_of(self.log_interval);
         self.sinks.tokens_seen = Some(report.tokens_seen);
+        let is_shown = is_due || self.meter.steps() == 1;
         self.sinks.record(&Event::Step {
             report,
             is_due,
-            host_bytes: is_due.then(resident_bytes).flatten(),
+            host_bytes: is_shown.then(resident_bytes).flatten(),
             meter: &self.meter,
         });
+    }
+
+    /// Reports that the update of a step, which was reported before, was left out.
+    pub fn skipped(&mut self, step: u64, skipped: &SkippedUpdate) {
+        self.sinks.record(&Event::Skip { step, skipped });
+    }
+
+    /// Reports that the loss or the gradient norm is no finite number, in the words of the error that ends the run.
+    pub fn diverged(&mut self, step: u64, found: &str) {
+        self.sinks.record(&Event::Diverged { step, found });
     }
 
     /// Reports an evaluation; `improved` if its validation loss is the lowest so far.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{MetricsLog, Startup, Summary, Warning};
 use crate::metrics::{EvalReport, Meter, StepReport};
+use crate::outliers::SkippedUpdate;
 use crate::record::{Moment, RunRecord};
 use crate::terms::NamedChoice;
 
@@ -27,6 +28,16 @@ pub(super) enum Event<'a> {
         report: &'a EvalReport,
         /// Whether the validation loss is the lowest so far.
         improved: bool,
+    },
+    /// The update of a step was left out, because the step is an outlier.
+    Skip {
+        step: u64,
+        skipped: &'a SkippedUpdate,
+    },
+    /// The numbers of a step, or of the evaluation after it, are not finite. The run ends.
+    Diverged {
+        step: u64,
+        found: &'a str,
     },
     /// The result of `--eval-only`; part of no run.
     EvalOnly(&'a EvalReport),
@@ -84,7 +95,7 @@ impl Failures {
 /// All sinks of a run, and the warnings that went through them.
 pub(super) struct Sinks {
     /// Each event goes through the list in order.
-    list: Vec<Box<dyn Sink>>,
+    pub list: Vec<Box<dyn Sink>>,
     /// The last sink. It has a field of its own because checkpoints store its length.
     pub metrics: Option<MetricsLog>,
     /// Tokens trained on so far; `None` before the run begins.
@@ -105,10 +116,7 @@ impl Sinks {
 
     /// Passes `event` to every sink, and then the warnings of those that could not write it.
     pub fn record(&mut self, event: &Event) {
-        let moment = Moment {
-            time: now(),
-            tokens_seen: self.tokens_seen,
-        };
+        let moment = self.moment();
         let mut failures = Vec::new();
         for sink in &mut self.list {
             failures.extend(sink.record(event, moment));
@@ -118,6 +126,14 @@ impl Sinks {
         }
         for warning in failures {
             self.warn(warning);
+        }
+    }
+
+    /// Now.
+    pub fn moment(&self) -> Moment {
+        Moment {
+            time: now(),
+            tokens_seen: self.tokens_seen,
         }
     }
 

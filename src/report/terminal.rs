@@ -7,13 +7,16 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::progress::{Progress, QUIET};
+use super::sparkline::Sparkline;
 use super::text::{choice_text, startup_block, summary_block};
 use super::{Event, ReportOptions, Sink, Warning};
-use crate::metrics::{EvalReport, Meter, StepReport};
+use crate::metrics::{EvalReport, Meter, StepPhases, StepReport};
+use crate::outliers::SkippedUpdate;
 use crate::record::Moment;
 use crate::units::{bytes, learning_rate_in_a_column, perplexity, rate, short_time, span};
 
-const BAR: &str = "{wide_bar} {human_pos}/{human_len}  {msg}";
+/// The second line is the state of the run: its loss so far, memory, and where the time of a step goes.
+const BAR: &str = "{wide_bar} {human_pos}/{human_len}  {msg}\n{prefix}";
 
 const SEARCH: &str = "finding the fastest matrix products {wide_bar} {pos}/{len}  {msg}";
 
@@ -29,6 +32,10 @@ pub(super) struct Terminal {
     progress: Progress,
     /// Length of the bar; 0 before the startup.
     max_iters: u64,
+    /// Memory that the run may hold.
+    budget_bytes: Option<u64>,
+    losses: Sparkline,
+    shares: Shares,
 }
 
 impl Terminal {
@@ -41,11 +48,14 @@ impl Terminal {
             bar: None,
             progress,
             max_iters: 0,
+            budget_bytes: None,
+            losses: Sparkline::new(),
+            shares: Shares::default(),
         }
     }
 
     /// Moves the bar, or prints a line if the step is due or if there was none for about a minute.
-    fn step(&mut self, report: &StepReport, is_due: bool, meter: &Meter) {
+    fn step(&mut self, report: &StepReport, is_due: bool, host_bytes: Option<u64>, meter: &Meter) {
         if !self.interactive {
             if is_due || self.progress.silence() > QUIET {
                 self.line(&step_line(report, meter));
@@ -57,9 +67,18 @@ impl Terminal {
             self.progress.show_beside(&bar);
             bar
         });
+        self.losses
+            .push(meter.smoothed_loss().unwrap_or(report.loss));
+        self.shares.add(&report.phases);
         if is_due || meter.steps() == 1 || self.progress.took_the_message() {
-            let resident = crate::device::resident_bytes();
-            bar.set_message(bar_message(report, meter, resident));
+            bar.set_message(bar_message(report, meter));
+            let parts = [
+                self.losses.text(),
+                memory_text(report.device_bytes, host_bytes, self.budget_bytes),
+                self.shares.text(report.device_bytes.is_some()),
+            ];
+            let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            bar.set_prefix(parts.join("   "));
         }
         bar.set_position(report.step);
     }
@@ -106,16 +125,19 @@ impl Sink for Terminal {
         match *event {
             Event::Startup(startup) => {
                 self.max_iters = startup.max_iters;
+                self.budget_bytes = startup.budget_bytes;
                 self.line(&startup_block(startup));
             }
             Event::Step {
                 report,
                 is_due,
+                host_bytes,
                 meter,
-                ..
-            } => self.step(report, is_due, meter),
+            } => self.step(report, is_due, host_bytes, meter),
             Event::Eval { report, improved } => self.line(&eval_line(report, improved)),
-            Event::Run(_) | Event::EvalOnly(_) => {}
+            Event::Skip { step, skipped } => self.line(&skip_line(step, skipped)),
+            // The error says it, and that is printed even with `--quiet`.
+            Event::Run(_) | Event::Diverged { .. } | Event::EvalOnly(_) => {}
             Event::Checkpoint {
                 path,
                 duration,
@@ -178,16 +200,74 @@ pub(super) fn eval_line(report: &EvalReport, improved: bool) -> String {
     )
 }
 
+/// `step 512: update left out, the z-score of the loss is 8.31 (allowed 7)`.
+fn skip_line(step: u64, skipped: &SkippedUpdate) -> String {
+    format!(
+        "step {step}: update left out, the z-score of the {} is {:.2} (allowed {})",
+        skipped.watched.name(),
+        skipped.zscore,
+        skipped.allowed,
+    )
+}
+
 /// Text behind the bar; its loss is the running one, which jumps less.
-fn bar_message(report: &StepReport, meter: &Meter, resident_bytes: Option<u64>) -> String {
+fn bar_message(report: &StepReport, meter: &Meter) -> String {
     let mut parts = vec![
         format!("loss {:.4}", meter.smoothed_loss().unwrap_or(report.loss)),
         format!("lr {}", learning_rate_in_a_column(report.learning_rate)),
     ];
     parts.extend(meter.tokens_per_second().map(rate));
     parts.extend(meter.eta().map(|eta| format!("ETA {}", span(eta))));
-    parts.extend(resident_bytes.map(bytes));
     parts.join("  ")
+}
+
+/// `512.0 MiB of 8.0 GiB`; on a GPU `GPU 8.03 GiB of 11.69 GiB, host 900.0 MiB`.
+fn memory_text(device: Option<u64>, host: Option<u64>, budget: Option<u64>) -> String {
+    let of_budget = budget.map_or_else(String::new, |budget| format!(" of {}", bytes(budget)));
+    match (device, host) {
+        (None, None) => String::new(),
+        (None, Some(host)) => format!("{}{of_budget}", bytes(host)),
+        (Some(device), host) => {
+            let host = host.map_or_else(String::new, |host| format!(", host {}", bytes(host)));
+            format!("GPU {}{of_budget}{host}", bytes(device))
+        }
+    }
+}
+
+/// Where the time of the last steps went.
+#[derive(Debug, Default)]
+struct Shares {
+    /// Seconds in data, micro-steps and update, those of earlier steps fading.
+    seconds: [f64; 3],
+}
+
+impl Shares {
+    /// Weight of the past, per step.
+    const FADE: f64 = 0.95;
+
+    fn add(&mut self, phases: &StepPhases) {
+        let of_step = [phases.data, phases.micro_steps, phases.update];
+        for (sum, time) in self.seconds.iter_mut().zip(of_step) {
+            *sum = Self::FADE * *sum + time.as_secs_f64();
+        }
+    }
+
+    /// `data 0 %, forward and backward 97 %, update 3 %`. On a GPU the host's time: `data 0 %, launching 9 %, waiting for
+    /// the GPU 91 %`. Empty where no time was taken.
+    fn text(&self, is_gpu: bool) -> String {
+        let names = if is_gpu {
+            ["data", "launching", "waiting for the GPU"]
+        } else {
+            ["data", "forward and backward", "update"]
+        };
+        let total: f64 = self.seconds.iter().sum();
+        if total == 0.0 {
+            return String::new();
+        }
+        let parts = names.iter().zip(self.seconds);
+        let parts = parts.map(|(name, seconds)| format!("{name} {:.0} %", 100.0 * seconds / total));
+        parts.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// `saved out/step-250 (12.3 MiB in 0.21 s)`.
@@ -201,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bar_tells_loss_rate_time_left_and_memory() {
+    fn the_bar_tells_loss_rate_and_time_left() {
         let mut meter = Meter::new(0, 2_002, 0);
         let mut report = StepReport {
             step: 1,
@@ -213,15 +293,49 @@ mod tests {
             ..StepReport::default()
         };
         meter.step(&report);
-        let first = bar_message(&report, &meter, None);
+        let first = bar_message(&report, &meter);
         assert_eq!(first, "loss 4.0000  lr 9.900e-4");
         report.step = 2;
         report.loss = 2.0;
         meter.step(&report);
-        let second = bar_message(&report, &meter, Some(512 << 20));
+        let second = bar_message(&report, &meter);
+        assert_eq!(second, "loss 2.9899  lr 9.900e-4  15,360 tok/s  ETA 1m 40s");
+    }
+
+    #[test]
+    fn memory_is_that_of_the_device_and_of_the_host() {
+        let (gib, mib) = (1 << 30, 1 << 20);
+        let on_cpu = memory_text(None, Some(512 * mib), Some(8 * gib));
+        assert_eq!(on_cpu, "512.0 MiB of 8.00 GiB");
+        let on_gpu = memory_text(Some(8 * gib), Some(900 * mib), None);
+        assert_eq!(on_gpu, "GPU 8.00 GiB, host 900.0 MiB");
+        assert_eq!(memory_text(None, None, Some(gib)), "");
+    }
+
+    #[test]
+    fn shares_are_of_the_last_steps() {
+        let mut shares = Shares::default();
+        assert_eq!(shares.text(false), "");
+        let millis = Duration::from_millis;
+        let (data, micro_steps, update) = (millis(10), millis(80), millis(10));
+        shares.add(&StepPhases {
+            data,
+            micro_steps,
+            update,
+        });
         assert_eq!(
-            second,
-            "loss 2.9899  lr 9.900e-4  15,360 tok/s  ETA 1m 40s  512.0 MiB"
+            shares.text(false),
+            "data 10 %, forward and backward 80 %, update 10 %"
+        );
+        for _ in 0..200 {
+            shares.add(&StepPhases {
+                update: millis(100),
+                ..StepPhases::default()
+            });
+        }
+        assert_eq!(
+            shares.text(true),
+            "data 0 %, launching 0 %, waiting for the GPU 100 %"
         );
     }
 

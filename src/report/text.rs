@@ -7,7 +7,7 @@ use crate::device::{DeviceProfile, Hardware};
 use crate::metrics::{Meter, perplexity};
 use crate::model::ParamLayout;
 use crate::plan::PredictedTime;
-use crate::schedule::Schedule;
+use crate::schedule::LrSchedule;
 use crate::terms::{NamedChoice, VectorExtension, shell_word};
 use crate::units::{self, bytes, count, flops, learning_rate, rate, short_time, span};
 
@@ -184,27 +184,33 @@ fn parameters_text(startup: &Startup) -> String {
 
 fn schedule_text(startup: &Startup) -> String {
     let max_iters = startup.max_iters;
-    let Schedule {
-        learning_rate: lr,
-        min_lr,
-        warmup_iters,
-        lr_decay_iters,
-        decay_lr,
-    } = startup.schedule;
+    let schedule = startup.schedule;
     let steps = match startup.start_step {
         0 => format!("{} steps", count(max_iters)),
         start => format!("steps {} to {}", count(start + 1), count(max_iters)),
     };
-    let lr = learning_rate(lr);
-    if decay_lr {
-        format!(
-            "{steps}; lr {lr} after {} warm-up steps, cosine to {} at step {}",
-            count(warmup_iters),
-            learning_rate(min_lr),
-            count(lr_decay_iters),
-        )
-    } else {
-        format!("{steps}; lr {lr} throughout")
+    let lr = learning_rate(schedule.learning_rate);
+    let warm_up = format!(
+        "lr {lr} after {} warm-up steps",
+        count(schedule.warmup_iters)
+    );
+    let (min_lr, end) = (
+        learning_rate(schedule.min_lr),
+        count(schedule.lr_decay_iters),
+    );
+    match (schedule.lr_schedule, schedule.decay_start()) {
+        (LrSchedule::Constant, _) if schedule.warmup_iters == 0 => {
+            format!("{steps}; lr {lr} throughout")
+        }
+        (LrSchedule::Wsd, Some(start)) => format!(
+            "{steps}; {warm_up}, 1 - sqrt to {min_lr} from step {} to {end}",
+            count(start)
+        ),
+        (shape, Some(_)) => format!(
+            "{steps}; {warm_up}, {} to {min_lr} at step {end}",
+            shape.name()
+        ),
+        (_, None) => format!("{steps}; {warm_up}, then constant"),
     }
 }
 
@@ -212,6 +218,9 @@ fn schedule_text(startup: &Startup) -> String {
 pub(super) fn summary_block(finish: &Finish, max_iters: u64) -> String {
     let (summary, meter) = (finish.summary, finish.meter);
     let mut block = LabeledRows::new(&heading(summary.step, max_iters));
+    if let Some(because) = &summary.stopped {
+        block.row("stopped", because);
+    }
     if meter.steps() > 0 {
         block.row("this run", &work_text(summary, meter));
     }

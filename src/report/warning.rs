@@ -40,6 +40,11 @@ pub enum Warning {
         path.display()
     )]
     MetricsNotWritten { path: PathBuf, reason: String },
+    #[error(
+        "cannot write `{}` ({reason}): TensorBoard will not show what follows; `metrics.jsonl` goes on",
+        path.display()
+    )]
+    TensorBoardNotWritten { path: PathBuf, reason: String },
     /// The metrics file was moved, removed or replaced during the run.
     #[error(
         "`{}` is not the file that this run began to write: it goes on in the one that is there now, made anew with all lines so far if there was none",
@@ -88,6 +93,13 @@ pub enum Warning {
         if *steps == 1 { "step is".to_owned() } else { format!("{steps} steps are") }
     )]
     StepsLost { steps: u64 },
+    /// Updates of outliers, since the very start of the run.
+    #[error(
+        "{} of {} left out as outliers (`optimizer.skip_loss_zscore`, `optimizer.skip_grad_zscore`)",
+        if *skipped == 1 { "the update of 1 step".to_owned() } else { format!("the updates of {skipped} steps") },
+        if *skipped == 1 { format!("{step} was") } else { format!("{step} were") }
+    )]
+    UpdatesSkipped { skipped: u64, step: u64 },
     /// The dataset is odd.
     #[error(transparent)]
     Data(#[from] DataWarning),

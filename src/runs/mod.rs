@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::outliers::SkippedUpdate;
 use crate::record::{EvalRecord, Moment, RunRecord, StepRecord};
 use crate::step::recovery::Recovery;
 use crate::terms::NamedChoice;
@@ -74,6 +75,12 @@ pub enum RunEvent {
         bytes: u64,
     },
     Warned {
+        message: String,
+    },
+    /// An outlier whose update was left out.
+    Skipped(SkippedUpdate),
+    /// The end at a loss or a gradient that is not finite.
+    Diverged {
         message: String,
     },
 }

@@ -131,6 +131,10 @@ impl Run {
                 self.mark(step, moment, RunEvent::Saved { path, bytes });
             }
             Record::Warning { message } => self.mark(step, moment, RunEvent::Warned { message }),
+            Record::Skip { step, skipped } => self.mark(step, moment, RunEvent::Skipped(skipped)),
+            Record::Diverged { step, message } => {
+                self.mark(step, moment, RunEvent::Diverged { message });
+            }
             Record::Unknown => {}
         }
     }

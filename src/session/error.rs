@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::divergence::Divergence;
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::memory::{AllocationError, OutOfMemory, Recoverable};
@@ -50,13 +51,8 @@ pub enum SessionError {
     /// A signal came during an evaluation that changes nothing.
     #[error("interrupted during the evaluation; nothing was changed")]
     EvaluationInterrupted,
-    /// The loss or the gradient norm is NaN or infinite; the step was not taken.
-    #[error("training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}")]
-    Diverged {
-        step: u64,
-        loss: f64,
-        gradient_norm: f64,
-    },
+    #[error(transparent)]
+    Diverged(#[from] Box<Divergence>),
 }
 
 impl Recoverable for SessionError {
@@ -106,11 +102,7 @@ impl SessionError {
                 Some("run the same command with plain `--resume` to continue exactly here".into())
             }
             Self::InterruptedBeforeTraining { .. } | Self::EvaluationInterrupted => None,
-            Self::Diverged { .. } => Some(
-                "checkpoints, if any, are from before this; try a lower `optimizer.learning_rate` \
-                 or a longer `optimizer.warmup_iters`"
-                    .into(),
-            ),
+            Self::Diverged(divergence) => Some(divergence.hint()),
         }
     }
 

@@ -29,7 +29,7 @@ pub fn evaluate_weights(
     let step = start.step();
     let progress = reporter.progress();
     let report = evaluate_splits(step, |split| {
-        let read = reader(plan, dataset, interrupt, &progress, split);
+        let read = reader(plan, dataset, &progress, split, || interrupt.requested());
         evaluator.evaluate(plan.eval_sequences, read)
     });
     for recovery in evaluator.take_recoveries() {
@@ -60,20 +60,21 @@ pub(super) fn evaluate_splits(
     })
 }
 
-/// Reads the samples of an evaluation, and shows how many were read: the same ones at every step, so that two compare.
+/// Reads the samples of an evaluation, and shows how many were read: the same ones at every step, so that two compare. `stops`
+/// is asked before each whether to go on.
 pub(super) fn reader(
     plan: &Plan,
     dataset: &Dataset,
-    interrupt: &Interrupt,
     progress: &Progress,
     split: Split,
+    stops: impl Fn() -> bool,
 ) -> impl ReadSample<SessionError> {
     let work = progress.evaluation(split, plan.eval_sequences);
     let (seed, tokens) = (plan.step.seed, dataset.split(split));
     let windows = tokens.window_count(plan.model.block_size);
     move |sample: u32, inputs: &mut [u32], targets: &mut [u32]| {
         work.reach(u64::from(sample));
-        if interrupt.requested() {
+        if stops() {
             return Err(AllocationError::Interrupted.into());
         }
         let window = eval_window(seed, split, sample, windows);

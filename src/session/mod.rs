@@ -4,11 +4,13 @@
 //! step, so nothing else is remembered.
 
 mod dataset;
+mod divergence;
 mod error;
 mod evaluation;
 mod folder;
 mod start;
 
+pub use divergence::Divergence;
 pub use error::SessionError;
 pub use evaluation::evaluate_weights;
 pub use folder::hold_folder;
@@ -44,6 +46,10 @@ pub struct Session<'a> {
     pub state: TrainState,
     /// The newest checkpoint that this run wrote or started from, and its step.
     pub saved: Option<(u64, PathBuf)>,
+    /// The moment from which on the run saves and ends at the next border of a step. At least one step is done.
+    pub deadline: Option<Instant>,
+    /// Steps done by this process.
+    steps: u64,
     /// Written into every checkpoint.
     extra_files: Vec<(String, Vec<u8>)>,
     folder: OutDir,
@@ -90,9 +96,12 @@ impl<'a> Session<'a> {
                 choices: plan.choices.clone(),
                 gemm: Table::default(),
                 loss_scale: None,
+                outliers: None,
             },
             trainer,
             saved: None,
+            deadline: None,
+            steps: 0,
             folder,
             others: Vec::new(),
             extra_files: match &dataset.tokenizer {
@@ -102,7 +111,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Trains until `max_iters`, or until somebody asks to stop. When memory is refused for good, or the data can no
+    /// Trains until `max_iters`, until the time is up, or until somebody asks to stop. When memory is refused for good, or the data can no
     /// longer be read, the steps done are saved first.
     pub fn train(&mut self) -> Result<Summary, SessionError> {
         let ended = self.train_on().or_else(|error| self.save_in_need(error));
@@ -110,6 +119,12 @@ impl<'a> Session<'a> {
         let steps = self.state.step.saturating_sub(saved);
         if ended.is_err() && steps > 0 {
             self.reporter.warning(Warning::StepsLost { steps });
+        }
+        let skipped = self.trainer.outliers.skipped;
+        if ended.is_ok() && skipped > 0 {
+            let step = self.state.step;
+            self.reporter
+                .warning(Warning::UpdatesSkipped { skipped, step });
         }
         ended
     }
@@ -134,18 +149,31 @@ impl<'a> Session<'a> {
         let started = Instant::now();
         self.tell_recoveries();
         loop {
-            let improved = self.evaluation_is_due() && self.evaluate_and_report()?;
+            let evaluates = self.evaluation_is_due() && !self.time_is_up();
+            let improved = evaluates && self.evaluate_and_report()?;
             if self.interrupt.requested() {
                 return Err(self.stop()?);
             }
-            if improved || self.checkpoint_is_due() {
+            if self.time_is_up() && self.has_work_left() {
+                return self.stop_in_time(started);
+            }
+            if improved && self.state.step > 0 || self.checkpoint_is_due() {
                 self.save()?;
             }
-            if self.state.step >= self.plan.max_iters {
+            if !self.has_work_left() {
                 return Ok(self.summary(started.elapsed()));
             }
             self.step()?;
         }
+    }
+
+    /// Whether a step is left, or the evaluation after the last one.
+    fn has_work_left(&self) -> bool {
+        self.state.step < self.plan.max_iters || self.evaluation_is_due()
+    }
+
+    fn time_is_up(&self) -> bool {
+        self.steps > 0 && is_past(self.deadline)
     }
 
     fn step(&mut self) -> Result<(), SessionError> {
@@ -175,12 +203,11 @@ impl<'a> Session<'a> {
             outcome => outcome?,
         };
         if !outcome.is_finite() {
-            return Err(SessionError::Diverged {
-                step: step + 1,
-                loss: outcome.loss,
-                gradient_norm: outcome.gradient_norm,
-            });
+            let (loss, norm) = (outcome.loss, outcome.gradient_norm);
+            let found = format!("loss {loss}, gradient norm {norm}");
+            return Err(self.diverged(step + 1, loss, found));
         }
+        self.steps += 1;
         self.state.step += 1;
         self.state.tokens_seen += self.plan.tokens_per_step();
         self.look_after_folder()?;
@@ -195,24 +222,30 @@ impl<'a> Session<'a> {
             phases: phases(self.trainer.times, reading.get()),
             device_bytes: self.device_bytes(),
         });
+        if let Some(skipped) = outcome.skipped {
+            self.reporter.skipped(self.state.step, &skipped);
+        }
         Ok(())
     }
 
-    /// Whether to evaluate now: every `eval_interval` steps and at the end. Untrained weights are not worth the time.
+    /// Whether to evaluate now: every `eval_interval` steps and at the end; before the first step if that is asked for.
     fn evaluation_is_due(&self) -> bool {
         let step = self.state.step;
         let due = step.is_multiple_of(self.plan.eval_interval) || step == self.plan.max_iters;
-        due && step > 0 && self.state.evaluated_step != Some(step)
+        let wanted = step > 0 || self.plan.eval_on_start;
+        due && wanted && self.state.evaluated_step != Some(step)
     }
 
-    /// Evaluates, and returns whether the validation loss is the best so far. An evaluation that a signal interrupts
-    /// counts as not made: the resumed run makes it.
+    /// Evaluates, and returns whether the validation loss is the best so far. An evaluation in which a signal comes or the time
+    /// is up counts as not made: the resumed run makes it.
     fn evaluate_and_report(&mut self) -> Result<bool, SessionError> {
         let (plan, dataset, interrupt) = (self.plan, self.dataset, self.interrupt);
+        let deadline = self.deadline.filter(|_| self.steps > 0);
+        let stops = || interrupt.requested() || is_past(deadline);
         let (step, trainer) = (self.state.step, &mut self.trainer);
         let progress = self.reporter.progress();
         let report = evaluate_splits(step, |split| {
-            let read = reader(plan, dataset, interrupt, &progress, split);
+            let read = reader(plan, dataset, &progress, split, stops);
             trainer.evaluate(plan.eval_sequences, read)
         });
         self.tell_recoveries();
@@ -220,6 +253,12 @@ impl<'a> Session<'a> {
             Err(SessionError::EvaluationInterrupted) => return Ok(false),
             report => report?,
         };
+        let (train, val) = (report.train_loss, report.val_loss);
+        if !(train + val).is_finite() {
+            self.reporter.eval(&report, false);
+            let found = format!("train loss {train}, validation loss {val}");
+            return Err(self.diverged(step, train + val, found));
+        }
         let improved = self
             .state
             .best_val_loss
@@ -229,7 +268,7 @@ impl<'a> Session<'a> {
             self.state.best_step = Some(step);
         }
         self.state.evaluated_step = Some(step);
-        self.reporter.eval(&report, improved);
+        self.reporter.eval(&report, improved && step > 0);
         Ok(improved)
     }
 
@@ -267,11 +306,13 @@ impl<'a> Session<'a> {
         let (out_dir, dims) = (&self.plan.out_dir, &self.plan.model);
         let (config_toml, extra_files) = (&self.plan.config_toml, &self.extra_files);
         let (state, reporter) = (&mut self.state, &mut *self.reporter);
+        let is_guarded = self.plan.step.skip.is_on();
         self.trainer.save(|saved| {
             tell(saved.recoveries, state, reporter);
             state.rung = Some(saved.rung);
             state.gemm = saved.products;
             state.loss_scale = Some(saved.loss_scale);
+            state.outliers = is_guarded.then(|| saved.outliers.clone());
             match reporter.metrics_bytes() {
                 Ok(bytes) => state.metrics_bytes = bytes,
                 // The work matters more than its log.
@@ -323,6 +364,20 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// Saves, and says how to go on.
+    fn stop_in_time(&mut self, started: Instant) -> Result<Summary, SessionError> {
+        if !self.is_saved() {
+            self.save()?;
+        }
+        let minutes = self.plan.max_time.unwrap_or_default().as_secs_f64() / 60.0;
+        Ok(Summary {
+            stopped: Some(format!(
+                "`train.max_minutes` = {minutes} are over; the same command with plain `--resume` goes on exactly here"
+            )),
+            ..self.summary(started.elapsed())
+        })
+    }
+
     fn summary(&self, wall: Duration) -> Summary {
         let best = self.state.best_step.zip(self.state.best_val_loss);
         Summary {
@@ -330,6 +385,7 @@ impl<'a> Session<'a> {
             wall,
             best: best.map(|(step, val_loss)| BestEval { step, val_loss }),
             checkpoint: self.saved.as_ref().map(|(_, path)| path.clone()),
+            stopped: None,
             peak_bytes: crate::device::peak_resident_bytes(),
             gpu: self.plan.gpu_peak_flops.map(|peak| GpuUse {
                 held_bytes: self.trainer.memory().held_bytes(),
@@ -352,6 +408,10 @@ fn phases(times: StepTimes, data: Duration) -> StepPhases {
         micro_steps: times.accumulate.saturating_sub(data),
         update: times.commit,
     }
+}
+
+fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 /// Reports recoveries, and records them in `state`.

@@ -310,6 +310,7 @@ impl Session<'_> {
                 .map_err(SessionError::from)
         })?;
         self.trainer.loss_scale.resume(checkpoint.state.loss_scale);
+        self.trainer.outliers = checkpoint.state.outliers.clone().unwrap_or_default();
         self.state = TrainState {
             seed: self.state.seed,
             sequences_per_step: self.state.sequences_per_step,

@@ -13,10 +13,11 @@ use crate::faults::Site;
 use crate::memory::{AllocationError, Memory, Recoverable};
 use crate::model::{Executor, ParamLayout, Program, State, Workspace};
 use crate::ops::backend::{
-    Backend, BatchHeader, DropoutSettings, Ended, GradientWrite, OptimizerSettings, Update, Values,
-    ValuesMut,
+    Accept, Backend, BatchHeader, DropoutSettings, Ended, GradientWrite, OptimizerSettings, Update,
+    Values, ValuesMut,
 };
 use crate::ops::gemm::Table;
+use crate::outliers::{Outliers, SkipSettings, SkippedUpdate};
 use crate::rng::Seed;
 use crate::schedule::Schedule;
 use crate::step::loss_scale::LossScale;
@@ -37,6 +38,7 @@ pub struct StepSettings {
     pub sequences_per_step: usize,
     pub optimizer: OptimizerSettings,
     pub schedule: Schedule,
+    pub skip: SkipSettings,
 }
 
 /// A model and the state of its training.
@@ -50,6 +52,8 @@ pub struct Trainer {
     pub loss_scale: LossScale,
     /// Times of the last step.
     pub times: StepTimes,
+    /// Moves only with a guard of [`StepSettings::skip`].
+    pub outliers: Outliers,
     workspaces: Workspaces<Workspace>,
 }
 
@@ -60,6 +64,7 @@ pub struct Saved<'a> {
     pub m: &'a dyn Values,
     pub v: &'a dyn Values,
     pub loss_scale: LossScale,
+    pub outliers: &'a Outliers,
     /// The rung that training goes on with.
     pub rung: Rung,
     /// The winners among the candidates for its GEMMs.
@@ -76,6 +81,8 @@ pub struct StepOutcome {
     /// Global L2 norm before clipping.
     pub gradient_norm: f64,
     pub learning_rate: f64,
+    /// Set where the update was left out: weights and moments are as before.
+    pub skipped: Option<SkippedUpdate>,
 }
 
 /// Wall-clock time that the host spends in the parts of a step.
@@ -125,6 +132,7 @@ impl Trainer {
         )?;
         Ok(Self {
             loss_scale: LossScale::new(executor.backend().inputs()),
+            outliers: Outliers::default(),
             executor,
             settings,
             dims: dims.clone(),
@@ -135,8 +143,8 @@ impl Trainer {
         })
     }
 
-    /// Step number `step`, counted from 0. A step whose loss or gradient is not finite changes
-    /// nothing; the caller sees it in the outcome. In float16 it is first done again with smaller loss
+    /// Step number `step`, counted from 0. A step whose loss or gradient is not finite, or is an outlier, changes no weight and
+    /// no moment; the caller sees it in the outcome. In float16 it is first done again with smaller loss
     /// scales: a gradient that overflowed costs time, never a sample.
     ///
     /// # Errors
@@ -151,18 +159,23 @@ impl Trainer {
             let started = Instant::now();
             self.accumulate(step, &read)?;
             let accumulated = Instant::now();
-            let ended = self.commit(step)?;
+            let (ended, skipped) = self.commit(step)?;
             self.times.accumulate += accumulated - started;
             self.times.commit += accumulated.elapsed();
             if self.loss_scale.try_again(&ended) {
                 continue;
             }
-            let tokens = self.settings.sequences_per_step * self.dims.block_size;
-            return Ok(StepOutcome {
-                loss: ended.loss / tokens as f64,
+            let outcome = StepOutcome {
+                loss: self.mean_loss(&ended),
                 gradient_norm: ended.gradient_norm,
                 learning_rate: self.settings.schedule.at(step),
-            });
+                skipped,
+            };
+            if self.settings.skip.is_on() && outcome.is_finite() {
+                let (loss, norm) = (outcome.loss, outcome.gradient_norm);
+                self.outliers.push(loss, norm, skipped.is_some());
+            }
+            return Ok(outcome);
         }
     }
 
@@ -203,8 +216,13 @@ impl Trainer {
         })
     }
 
-    /// Clips and updates. Never repeated for a step.
-    fn commit(&mut self, step: u64) -> Result<Ended, AllocationError> {
+    /// Mean over every token of the step, in nats.
+    fn mean_loss(&self, ended: &Ended) -> f64 {
+        ended.loss / (self.settings.sequences_per_step * self.dims.block_size) as f64
+    }
+
+    /// Clips and updates, unless the step is an outlier. Never repeated for a step.
+    fn commit(&mut self, step: u64) -> Result<(Ended, Option<SkippedUpdate>), AllocationError> {
         let update = Update {
             settings: self.settings.optimizer,
             learning_rate: self.settings.schedule.at(step),
@@ -213,8 +231,18 @@ impl Trainer {
         };
         let State { numbers, .. } = &self.state;
         let (state, parameters) = (self.state.training(), self.layout.len);
-        let ended = self.executor.update(numbers, state, parameters, &update);
-        ended.map_err(|refused| self.workspaces.memory().refusal(Site::Update, refused))
+        let (skip, mut skipped) = (self.settings.skip, None);
+        let mut accept = |ended: &Ended| {
+            let loss = self.mean_loss(ended);
+            skipped = self.outliers.judge(skip, loss, ended.gradient_norm);
+            skipped.is_none()
+        };
+        let accept: Option<Accept> = skip.is_on().then_some(&mut accept);
+        let ended = self
+            .executor
+            .update(numbers, state, parameters, &update, accept)
+            .map_err(|refused| self.workspaces.memory().refusal(Site::Update, refused))?;
+        Ok((ended, skipped))
     }
 
     /// The mean loss over `sequences` samples, in nats per token, without dropout.
@@ -240,7 +268,7 @@ impl Trainer {
         &mut self,
         mut write: impl FnMut(Saved) -> Result<R, E>,
     ) -> Result<R, E> {
-        let (state, loss_scale) = (&mut self.state, self.loss_scale);
+        let (state, loss_scale, outliers) = (&mut self.state, self.loss_scale, &self.outliers);
         let backend = self.executor.backend();
         self.workspaces.run_beside(|rung, memory, recoveries| {
             memory.enter(Site::Checkpoint)?;
@@ -250,6 +278,7 @@ impl Trainer {
                 m: &*m,
                 v: &*v,
                 loss_scale,
+                outliers,
                 rung,
                 products: backend.gemm_table(),
                 recoveries: std::mem::take(recoveries),

@@ -66,6 +66,15 @@ pub(crate) fn span(duration: Duration) -> String {
     }
 }
 
+/// `64,512`, and from a million on `1.23M`, `4.92B`.
+pub(crate) fn short_count(number: u64) -> String {
+    match number {
+        0..1_000_000 => count(number),
+        1_000_000..1_000_000_000 => format!("{:.2}M", number as f64 / 1e6),
+        _ => format!("{:.2}B", number as f64 / 1e9),
+    }
+}
+
 /// `23,200 tok/s`.
 pub(crate) fn rate(tokens_per_second: f64) -> String {
     format!("{} tok/s", count(tokens_per_second.round() as u64))

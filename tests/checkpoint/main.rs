@@ -118,6 +118,7 @@ impl Run {
 fn state(step: u64) -> TrainState {
     TrainState {
         loss_scale: None,
+        outliers: None,
         step,
         seed: u64::MAX - 1,
         sequences_per_step: 480,

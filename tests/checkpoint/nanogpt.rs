@@ -149,7 +149,7 @@ fn config() -> Config {
 }
 
 fn differing(config: &Config, stored: &str) -> Vec<String> {
-    match check_stored_keys(config, stored) {
+    match check_stored_keys(config, stored, 7) {
         Ok(()) => Vec::new(),
         Err(CheckpointError::Contradiction { differences }) => differences
             .into_iter()

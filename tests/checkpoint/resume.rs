@@ -2,9 +2,15 @@
 
 use taper::checkpoint::{CheckpointError, Difference, check_resumable};
 use taper::config::{BatchSize, Config};
+use taper::schedule::LrSchedule;
 
 fn differences(current: &Config, stored: &str) -> Vec<Difference> {
-    match check_resumable(current, stored) {
+    differences_after(7, current, stored)
+}
+
+/// After so many steps.
+fn differences_after(done: u64, current: &Config, stored: &str) -> Vec<Difference> {
+    match check_resumable(current, stored, done) {
         Ok(()) => Vec::new(),
         Err(CheckpointError::Contradiction { differences }) => differences,
         Err(other) => panic!("expected differences, got {other:?}"),
@@ -27,7 +33,7 @@ fn a_contradiction_lists_every_key_with_both_values_and_the_edit() {
     now.data.train_bin = Some("x.bin".into());
     now.optimizer.learning_rate = 6e-4;
     now.optimizer.lr_decay_iters += 1;
-    let error = check_resumable(&now, &stored(&before)).unwrap_err();
+    let error = check_resumable(&now, &stored(&before), 7).unwrap_err();
     let (text, hint) = (error.to_string(), error.hint().unwrap());
     for line in [
         "`model.n_embd`: the checkpoint has 384, the config has 128",
@@ -54,9 +60,13 @@ fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
         "data.data_dir",
         "train.init_from",
         "train.max_iters",
+        "train.max_minutes",
         "train.log_interval",
+        "optimizer.skip_loss_zscore",
+        "optimizer.skip_grad_zscore",
         "eval.eval_interval",
         "eval.eval_iters",
+        "eval.eval_on_start",
         "eval.eval_only",
         "checkpoint.out_dir",
         "checkpoint.keep",
@@ -88,6 +98,7 @@ fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
                     "gelu" => "erf".into(),
                     "device" => "cpu".into(),
                     "dtype" => "float32".into(),
+                    "lr_schedule" => "linear".into(),
                     _ => "another".into(),
                 },
             };
@@ -106,6 +117,40 @@ fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
         }
     }
     assert!(refused > 15, "only {refused} keys were held fast");
+}
+
+#[test]
+fn the_decay_of_a_stable_rate_may_change_until_it_begins() {
+    let mut before = Config::default();
+    before.optimizer.lr_schedule = LrSchedule::Wsd;
+    (
+        before.optimizer.warmup_iters,
+        before.optimizer.lr_decay_iters,
+    ) = (100, 1000);
+    let mut now = before.clone();
+    (now.optimizer.lr_decay_iters, now.optimizer.min_lr) = (2000, 0.0);
+    now.optimizer.warmdown_iters = Some(500);
+    let keys = |done: u64, now: &Config, before: &Config| -> Vec<String> {
+        let found = differences_after(done, now, &stored(before));
+        found.into_iter().map(|difference| difference.key).collect()
+    };
+    let of_decay = ["lr_decay_iters", "min_lr", "warmdown_iters"];
+    let of_decay = of_decay.map(|key| format!("optimizer.{key}"));
+    // A fifth of 1,000 steps is the decay of the one, the last 500 of 2,000 that of the other.
+    assert_eq!(keys(800, &now, &before), [""; 0]);
+    assert_eq!(keys(801, &now, &before), of_decay);
+    assert_eq!(keys(801, &before, &now), of_decay);
+
+    before.optimizer.lr_schedule = LrSchedule::Constant;
+    assert_eq!(keys(1500, &now, &before), [""; 0]);
+    assert_eq!(keys(1501, &now, &before).len(), 4);
+    now.optimizer.learning_rate = 1e-2;
+    assert_eq!(keys(800, &now, &before), ["optimizer.learning_rate"]);
+
+    let cosine = Config::default();
+    let mut other = cosine.clone();
+    other.optimizer.lr_schedule = LrSchedule::Wsd;
+    assert_eq!(keys(1, &other, &cosine), ["optimizer.lr_schedule"]);
 }
 
 #[test]
@@ -216,7 +261,8 @@ fn the_largest_seed_can_go_on() {
 #[test]
 fn keys_that_the_stored_config_does_not_have_yet_have_their_defaults() {
     assert_eq!(differences(&Config::default(), ""), []);
-    let error = check_resumable(&Config::default(), "[model]\nfrom_the_future = 1\n").unwrap_err();
+    let error =
+        check_resumable(&Config::default(), "[model]\nfrom_the_future = 1\n", 7).unwrap_err();
     assert!(
         matches!(error, CheckpointError::StoredConfig { .. }),
         "{error}"

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use taper::memory::{AllocationError, Memory};
 use taper::model::{ParamLayout, ParamSpec};
 use taper::ops::backend::{Backend, CHUNK, OptimizerSettings, Values, ValuesMut};
+use taper::outliers::SkipSettings;
 use taper::rng::Seed;
-use taper::schedule::Schedule;
+use taper::schedule::{LrSchedule, Schedule};
 use taper::step::{StepSettings, Trainer};
 use taper::terms::{ModelDims, Recompute, Rung};
 
@@ -141,12 +142,14 @@ impl Run {
             sequences_per_step: self.sequences(),
             optimizer: self.optimizer.settings,
             schedule: Schedule {
+                lr_schedule: LrSchedule::Cosine,
                 learning_rate: self.optimizer.learning_rate,
                 min_lr: self.optimizer.min_lr,
                 warmup_iters: self.optimizer.warmup_iters,
                 lr_decay_iters: self.optimizer.lr_decay_iters,
-                decay_lr: true,
+                warmdown_iters: 0,
             },
+            skip: SkipSettings::default(),
         };
         let mut trainer =
             Trainer::new(&self.config, backend, vec![rung], settings, memory).unwrap();

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use taper::config::Config;
 use taper::config::ConfigError;
 
+mod explain;
+mod import;
 mod messages;
 mod presets;
 mod python;

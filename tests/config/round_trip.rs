@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use taper::checkpoint::check_resumable;
 use taper::config::*;
+use taper::schedule::LrSchedule;
 use taper::terms::{Gelu, GemmBackend};
 
 use super::try_load;
@@ -22,7 +23,7 @@ fn the_resolved_config_has_every_key_once_and_no_name_twice() {
             );
         }
     }
-    assert_eq!(names.len(), 46);
+    assert_eq!(names.len(), 53);
 }
 
 /// Every optional key present.
@@ -33,6 +34,7 @@ fn full_config() -> Config {
     config.data.val_bin = Some("val.bin".into());
     config.train.gradient_accumulation_steps = Some(1);
     config.train.sequences_per_step = Some(12);
+    config.optimizer.warmdown_iters = Some(10);
     config.train.tokens_per_step = Some(12 * 1024);
     config.eval.eval_batch_size = Some(4);
     config.checkpoint.checkpoint_interval = Some(100);
@@ -69,11 +71,24 @@ fn optimizers() -> impl Strategy<Value = OptimizerConfig> {
     let rates = (1e-300..1e300, 0.0..=1.0, 1e-300..1.0, any::<bool>());
     let moments = (0.0..1e6, 0.0..1.0, 0.0..1.0, 0.0..1e6);
     let steps = (0..u64::MAX / 2, 0..u64::MAX / 2);
-    (rates, moments, steps).prop_map(
+    let schedules = select(vec![
+        LrSchedule::Cosine,
+        LrSchedule::Linear,
+        LrSchedule::Constant,
+        LrSchedule::Wsd,
+    ]);
+    let guards = (
+        schedules,
+        proptest::option::of(0.0..0.9),
+        0.0..11.25,
+        0.0..11.25,
+    );
+    (rates, moments, steps, guards).prop_map(
         |(
             (learning_rate, share, eps, decay_lr),
             (weight_decay, beta1, beta2, grad_clip),
             (warmup_iters, more),
+            (lr_schedule, warmdown, skip_loss_zscore, skip_grad_zscore),
         )| OptimizerConfig {
             learning_rate,
             weight_decay,
@@ -81,10 +96,14 @@ fn optimizers() -> impl Strategy<Value = OptimizerConfig> {
             beta2,
             eps,
             grad_clip,
-            decay_lr,
+            decay_lr: decay_lr || lr_schedule != LrSchedule::Cosine,
+            lr_schedule,
             warmup_iters,
             lr_decay_iters: warmup_iters + more,
+            warmdown_iters: warmdown.map(|share: f64| (more as f64 * share) as u64),
             min_lr: learning_rate * share,
+            skip_loss_zscore,
+            skip_grad_zscore,
         },
     )
 }
@@ -92,8 +111,13 @@ fn optimizers() -> impl Strategy<Value = OptimizerConfig> {
 fn trainings() -> impl Strategy<Value = TrainConfig> {
     // `\PC`: any character that can be shown, quotes and backslashes among them.
     let run = (paths("\\PC{1,20}"), any::<u64>(), any::<u64>(), 1..u64::MAX);
-    (run, batch_sizes(), 0..4_usize, 1..1000_usize).prop_map(
-        |((init_from, seed, max_iters, log_interval), batch_size, spelling, size)| TrainConfig {
+    let size = (batch_sizes(), 0..4_usize, 1..1000_usize);
+    (run, size, 0.0..1e300).prop_map(
+        |(
+            (init_from, seed, max_iters, log_interval),
+            (batch_size, spelling, size),
+            max_minutes,
+        )| TrainConfig {
             init_from,
             seed,
             max_iters,
@@ -102,6 +126,7 @@ fn trainings() -> impl Strategy<Value = TrainConfig> {
                 .then_some(size),
             sequences_per_step: (spelling == 2).then_some(size),
             tokens_per_step: (spelling == 3).then_some(size),
+            max_minutes,
             log_interval,
         },
     )
@@ -130,9 +155,13 @@ fn files() -> impl Strategy<Value = (DataConfig, CheckpointConfig)> {
         paths("(?s).{1,20}"),
         proptest::option::of(1..u64::MAX),
         1..usize::MAX,
+        any::<bool>(),
     );
     (data, checkpoint).prop_map(
-        |((dataset, data_dir, (train_bin, val_bin)), (out_dir, checkpoint_interval, keep))| {
+        |(
+            (dataset, data_dir, (train_bin, val_bin)),
+            (out_dir, checkpoint_interval, keep, tensorboard),
+        )| {
             let data = DataConfig {
                 dataset,
                 data_dir: data_dir.into(),
@@ -143,6 +172,7 @@ fn files() -> impl Strategy<Value = (DataConfig, CheckpointConfig)> {
                 out_dir: out_dir.into(),
                 checkpoint_interval,
                 keep,
+                tensorboard,
             };
             (data, checkpoint)
         },
@@ -151,11 +181,13 @@ fn files() -> impl Strategy<Value = (DataConfig, CheckpointConfig)> {
 
 fn evals() -> impl Strategy<Value = EvalConfig> {
     let optional = proptest::option::of(1..65_536_usize);
-    (1..u64::MAX, 1..65_536_usize, optional, any::<bool>()).prop_map(
-        |(eval_interval, eval_iters, eval_batch_size, eval_only)| EvalConfig {
+    let size = (1..u64::MAX, 1..65_536_usize, optional);
+    (size, any::<bool>(), any::<bool>()).prop_map(
+        |((eval_interval, eval_iters, eval_batch_size), eval_on_start, eval_only)| EvalConfig {
             eval_interval,
             eval_iters,
             eval_batch_size,
+            eval_on_start,
             eval_only,
         },
     )
@@ -216,7 +248,7 @@ fn machines() -> impl Strategy<Value = (SystemConfig, GemmConfig)> {
 }
 
 /// Any valid request.
-fn configs() -> impl Strategy<Value = Config> {
+pub fn configs() -> impl Strategy<Value = Config> {
     let parts = (
         models(),
         files(),
@@ -269,7 +301,7 @@ proptest! {
         let sets = if has_size { vec![&*micro_batch] } else { vec![&*size, &micro_batch] };
         let changed = try_load(&config.to_toml(), &sets).unwrap();
         prop_assert_eq!(changed.sequences_per_step(), sequences);
-        prop_assert!(check_resumable(&changed, &config.to_toml()).is_ok());
+        prop_assert!(check_resumable(&changed, &config.to_toml(), 7).is_ok());
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn the_derived_numbers_hold_for_any_request() {
 }
 
 /// Keys, values that each of them refuses, and what is expected instead.
-const IMPOSSIBLE: [(&str, &str, &str); 16] = [
+const IMPOSSIBLE: [(&str, &str, &str); 18] = [
     (
         "tokens_per_step log_interval eval_interval eval_iters eval_batch_size checkpoint_interval keep",
         "0 -1 1.5 1e400 true 18446744073709551616",
@@ -185,7 +185,7 @@ const IMPOSSIBLE: [(&str, &str, &str); 16] = [
         "a size such as `11.69GiB`",
     ),
     (
-        "max_iters warmup_iters lr_decay_iters seed",
+        "max_iters warmup_iters lr_decay_iters warmdown_iters seed",
         "-1 x 0.5",
         "a whole number, 0 or more",
     ),
@@ -201,11 +201,25 @@ const IMPOSSIBLE: [(&str, &str, &str); 16] = [
         "a number above 0",
     ),
     (
-        "weight_decay grad_clip min_lr",
+        "weight_decay grad_clip min_lr max_minutes",
         "-1 -0.5 nan inf",
         "a number, 0 or more",
     ),
-    ("bias decay_lr eval_only", "0 1 yes", "`true` or `false`"),
+    (
+        "skip_loss_zscore skip_grad_zscore",
+        "-1 11.26 12 nan inf true",
+        "0 for off, or a number below 11.26",
+    ),
+    (
+        "lr_schedule",
+        "cos step 1 true",
+        "`cosine`, `linear`, `constant` or `wsd`",
+    ),
+    (
+        "bias decay_lr eval_on_start eval_only",
+        "0 1 yes",
+        "`true` or `false`",
+    ),
     ("gelu", "relu 1", "`tanh` or `erf`"),
     (
         "device",
@@ -230,7 +244,7 @@ const IMPOSSIBLE: [(&str, &str, &str); 16] = [
 ];
 
 /// Values at the ends of what is possible.
-const LAST_POSSIBLE: [&str; 17] = [
+const LAST_POSSIBLE: [&str; 21] = [
     "vocab_size=1",
     "vocab_size=65536",
     "dropout=0",
@@ -246,6 +260,10 @@ const LAST_POSSIBLE: [&str; 17] = [
     "n_head=1",
     "n_head=768",
     "eps=1e-12",
+    "max_minutes=0",
+    "max_minutes=1e300",
+    "skip_loss_zscore=11.25",
+    "skip_grad_zscore=0",
     "batch_size=1048576",
     "memory_limit=1B",
 ];

@@ -18,5 +18,6 @@ mod parquet;
 #[path = "../process/mod.rs"]
 mod process;
 mod python;
+mod tensorboard;
 mod tokens;
 mod transformers;

@@ -33,7 +33,7 @@ fn trained(settings: &str) -> TempDir {
     folder
 }
 
-/// Steps of the checkpoints, and the names of all other files in the run's folder.
+/// Steps of the checkpoints, and the names of all other files in the run's folder but TensorBoard's.
 fn held(folder: &Path) -> (Vec<u64>, Vec<String>) {
     let names = fs::read_dir(folder.join("out")).unwrap();
     let mut names: Vec<String> = names
@@ -42,7 +42,7 @@ fn held(folder: &Path) -> (Vec<u64>, Vec<String>) {
     names.sort();
     let step = |name: &String| name.strip_prefix("ckpt-")?.parse().ok();
     let steps = names.iter().filter_map(step).collect();
-    names.retain(|name| step(name).is_none());
+    names.retain(|name| step(name).is_none() && !name.starts_with("events.out.tfevents."));
     (steps, names)
 }
 

@@ -44,7 +44,8 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// Every file of every checkpoint.
 pub fn checkpoints(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = contents(folder);
-    files.retain(|path, _| !path.ends_with("metrics.jsonl"));
+    let is_log = |name: &str| name == "metrics.jsonl" || name.starts_with("events.out.tfevents.");
+    files.retain(|path, _| !is_log(path.file_name().unwrap().to_str().unwrap()));
     files
 }
 

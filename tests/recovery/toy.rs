@@ -7,8 +7,9 @@ use taper::memory::{AllocationError, Memory};
 use taper::model::init_values;
 use taper::ops::backend::{Backend, CHUNK, OptimizerSettings, Values};
 use taper::ops::cpu::OnCpu;
+use taper::outliers::SkipSettings;
 use taper::rng::{Seed, Stream};
-use taper::schedule::Schedule;
+use taper::schedule::{LrSchedule, Schedule};
 use taper::step::recovery::Recovery;
 use taper::step::{StepOutcome, StepSettings, Trainer};
 use taper::terms::{Gelu, ModelDims, Recompute, Rung};
@@ -84,12 +85,14 @@ pub fn trainer_of(
             grad_clip: 1.0,
         },
         schedule: Schedule {
+            lr_schedule: LrSchedule::Cosine,
             learning_rate: 1e-2,
             min_lr: 1e-3,
             warmup_iters: 2,
             lr_decay_iters: 20,
-            decay_lr: true,
+            warmdown_iters: 0,
         },
+        skip: SkipSettings::default(),
     };
     let mut trainer = Trainer::new(dims, backend, ladder, settings, memory)?;
     let layout = trainer.layout.clone();

@@ -8,7 +8,7 @@ use taper::device::{Cpu, DeviceProfile, Hardware};
 use taper::report::{
     BestEval, DataSummary, GpuUse, ReportOptions, Reporter, Startup, Summary, Warning,
 };
-use taper::schedule::Schedule;
+use taper::schedule::{LrSchedule, Schedule};
 use taper::terms::{Choice, Gelu, ModelDims, NamedChoice, VectorExtension};
 
 use crate::streams::{ClosedPipe, Stream};
@@ -48,11 +48,12 @@ fn startup() -> Startup {
         gradient_accumulation_steps: 2,
         max_iters: 4,
         schedule: Schedule {
+            lr_schedule: LrSchedule::Cosine,
             learning_rate: 1e-3,
             min_lr: 1e-4,
             warmup_iters: 100,
             lr_decay_iters: 2_000,
-            decay_lr: true,
+            warmdown_iters: 400,
         },
         start_step: 0,
         log_interval: 2,
@@ -107,6 +108,7 @@ fn run_on(reporter: &mut Reporter, gpu: Option<GpuUse>) {
             step: 4,
             val_loss: 3.8,
         }),
+        stopped: None,
         checkpoint: Some(checkpoint),
         peak_bytes: Some(60 << 20),
         gpu,
@@ -289,7 +291,8 @@ fn a_run_stopped_early_and_resumed_says_so() {
     let mut startup = startup();
     startup.start_step = 1_500;
     startup.max_iters = 2_000;
-    startup.schedule.decay_lr = false;
+    startup.schedule.lr_schedule = LrSchedule::Constant;
+    startup.schedule.warmup_iters = 0;
     reporter.startup(&startup);
     reporter.finish(&Summary {
         step: 1_512,

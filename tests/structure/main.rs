@@ -32,6 +32,7 @@ const FLOORS: Floors = Floors {
         ("hub", "downloads from the Hugging Face hub, and its cache"),
         ("rng", "random numbers by counter"),
         ("faults", "injected failures, for tests"),
+        ("outliers", "updates that are left out"),
         ("schedule", "the learning rate of a step"),
         ("memory", "the ledger of what a run holds"),
         ("tokenizer", "text to tokens and back"),

@@ -3,8 +3,8 @@
 mod gemm;
 mod step;
 
-use crate::commands::config::load;
 use crate::commands::plan::dataset;
+use crate::commands::request::load;
 use crate::commands::until_reader_leaves;
 use crate::commands::weights::{of_weights, weights};
 use crate::config::{Config, DeviceRequest};

@@ -19,7 +19,7 @@ use crate::ops::gemm::{Cpu, Table};
 use crate::plan::Plan;
 use crate::report::{Measured, Progress, ReportOptions, StepBench, step_bench_heading};
 use crate::rng::{Seed, Stream};
-use crate::session::SessionError;
+use crate::session::{Divergence, SessionError};
 use crate::step::Trainer;
 
 /// How fast a training step is, and where its time goes
@@ -211,11 +211,15 @@ impl Steps {
         self.next += 1;
         if !outcome.is_finite() {
             // Nothing was updated, so that this was not a whole step.
-            return Err(SessionError::Diverged {
+            let (loss, norm) = (outcome.loss, outcome.gradient_norm);
+            return Err(SessionError::from(Box::new(Divergence {
                 step: self.next,
-                loss: outcome.loss,
-                gradient_norm: outcome.gradient_norm,
-            }
+                found: format!("loss {loss}, gradient norm {norm}"),
+                good: None,
+                bad: None,
+                learning_rate: outcome.learning_rate,
+                is_unguarded: true,
+            }))
             .into());
         }
         Ok(seconds)

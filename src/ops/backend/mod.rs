@@ -24,7 +24,7 @@ pub use operands::{
     Affine, BufferId, BufferName, BufferSpec, DropoutSettings, DropoutSite, ElementType,
     Embeddings, GradientWrite, Matrix, Owner, RowShape, RowStats, Shape, Span,
 };
-pub use update::{AdamW, DecayRun, Ended, OptimizerSettings, TrainingState, Update};
+pub use update::{Accept, AdamW, DecayRun, Ended, OptimizerSettings, TrainingState, Update};
 pub use values::{CHUNK, Values, ValuesMut};
 pub(crate) use values::{chunks, on_host, room};
 pub use work::{OpKind, Work};
@@ -104,8 +104,8 @@ pub trait Backend {
     /// # Errors
     /// Those of `work`, and the device's refusal.
     fn record(&self, recording: &mut Recording, work: &mut dyn FnMut() -> Done) -> Done;
-    /// Clips, and updates the weights unless the loss or a gradient is not finite. Waits for the device. The numbers
-    /// are used with one state for life: a recording holds its addresses.
+    /// Clips, and updates the weights unless the loss or a gradient is not finite, or `accept` says no. Waits for the device:
+    /// once without `accept`, twice with it. The numbers are used with one state for life: a recording holds its addresses.
     ///
     /// # Errors
     /// The device's refusal.
@@ -114,6 +114,7 @@ pub trait Backend {
         numbers: &Buffer,
         state: TrainingState,
         update: &Update,
+        accept: Option<Accept>,
     ) -> Result<Ended, Refused>;
     /// The loss so far, in nats. Waits for the device.
     ///

@@ -72,6 +72,10 @@ impl Update {
     }
 }
 
+/// A last look at a step before its update: whether the weights may change. It is not asked about a step that is not
+/// finite.
+pub type Accept<'a> = &'a mut dyn FnMut(&Ended) -> bool;
+
 /// The loss and gradient norm of a step. If one is not finite, nothing was updated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ended {

@@ -14,8 +14,8 @@ pub use memory::allocate;
 
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
-    Backend, BatchHeader, Buffer, BufferSpec, DecayRun, Done, Ended, Frame, GradientWrite, Op,
-    ReadTokens, Recording, TrainingState, Update, ValuesMut, token_specs,
+    Accept, Backend, BatchHeader, Buffer, BufferSpec, DecayRun, Done, Ended, Frame, GradientWrite,
+    Op, ReadTokens, Recording, TrainingState, Update, ValuesMut, token_specs,
 };
 use crate::ops::clock::{Clock, HostClock};
 use crate::ops::gemm::{Cpu, Products, Table, TrainingGemm};
@@ -130,6 +130,7 @@ impl<T: Element> Backend for OnCpu<T> {
         numbers: &Buffer,
         state: TrainingState,
         update: &Update,
+        accept: Option<Accept>,
     ) -> Result<Ended, Refused> {
         let numbers = numbers.read::<Numbers>();
         let gradients = state.gradients.read::<Vec<T>>();
@@ -137,7 +138,7 @@ impl<T: Element> Backend for OnCpu<T> {
             loss: numbers.loss,
             gradient_norm: adamw::norm(&gradients),
         };
-        if !ended.is_finite() {
+        if !ended.is_finite() || accept.is_some_and(|accept| !accept(&ended)) {
             return Ok(ended);
         }
         let [weights, m, v] = [state.weights, state.m, state.v];

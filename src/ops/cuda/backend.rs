@@ -14,7 +14,7 @@ use super::{cast, memory, values};
 use crate::faults::Site;
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
-    Backend, BatchHeader, Buffer, BufferSpec, DecayRun, Done, Ended, Frame, Op, ReadTokens,
+    Accept, Backend, BatchHeader, Buffer, BufferSpec, DecayRun, Done, Ended, Frame, Op, ReadTokens,
     Recording, TrainingState, Update, ValuesMut, packet_specs,
 };
 use crate::ops::clock::Clock;
@@ -181,8 +181,11 @@ impl<T: GpuElement> Backend for OnGpu<T> {
         numbers: &Buffer,
         state: TrainingState,
         update: &Update,
+        accept: Option<Accept>,
     ) -> Result<Ended, Refused> {
-        numbers.write::<Numbers>().update(self, state, update)
+        numbers
+            .write::<Numbers>()
+            .update(self, state, update, accept)
     }
 
     fn loss(&self, numbers: &Buffer) -> Result<f64, Refused> {

@@ -10,7 +10,7 @@ use super::adamw::{self, AdamWInputViews, AdamWRule, AdamWStateViews, decay_edge
 use super::graph::Graph;
 use super::outcome::{self, Outcome, StepGradientViews};
 use crate::memory::Refused;
-use crate::ops::backend::{Buffer, DecayRun, Ended, TrainingState, Update};
+use crate::ops::backend::{Accept, Buffer, DecayRun, Ended, TrainingState, Update};
 use crate::ops::launch::host::{Pinned, download, upload_new};
 use crate::ops::launch::{Gpu, GpuElement, LaunchError};
 
@@ -86,6 +86,7 @@ impl Numbers {
         backend: &OnGpu<T>,
         state: TrainingState,
         update: &Update,
+        accept: Option<Accept>,
     ) -> Result<Ended, Refused> {
         let Some(Optimizer { inputs, graph }) = &mut self.optimizer else {
             unreachable!("an update of no parameters");
@@ -95,11 +96,30 @@ impl Numbers {
         inputs.rule.set(stream, rule)?;
         inputs.loss_scale.set(stream, update.loss_scale as f32)?;
         let (outcome, clip) = (&mut self.outcome, update.settings.grad_clip);
-        backend.replay(graph, || Ok(inputs.launch::<T>(gpu, state, clip, outcome)?))?;
-        // The weights may be updated by now: no refusal, after which they would be those of the step before.
-        let outcome = self
-            .read(stream)
-            .map_err(|error| Refused::Device(error.to_string()))?;
+        // The weights may be updated by then: no refusal, after which they would be those of the step before.
+        let failed = |error: DriverError| Refused::Device(error.to_string());
+        let Some(accept) = accept else {
+            backend.replay(graph, || {
+                inputs.finish(gpu, &state, clip, outcome)?;
+                Ok(inputs.apply::<T>(gpu, state, outcome)?)
+            })?;
+            return self.ended(stream).map_err(failed);
+        };
+        inputs.finish(gpu, &state, clip, outcome)?;
+        let ended = self.ended(stream)?;
+        if ended.is_finite() && accept(&ended) {
+            let Some(Optimizer { inputs, .. }) = &mut self.optimizer else {
+                unreachable!("an update of no parameters");
+            };
+            inputs.apply::<T>(gpu, state, &self.outcome)?;
+            stream.synchronize().map_err(failed)?;
+        }
+        Ok(ended)
+    }
+
+    /// Loss and gradient norm of the step. Waits for the GPU.
+    fn ended(&self, stream: &Arc<CudaStream>) -> Result<Ended, DriverError> {
+        let outcome = self.read(stream)?;
         Ok(Ended {
             loss: outcome.loss,
             gradient_norm: outcome.gradient_norm,
@@ -122,22 +142,33 @@ impl UpdateInputs {
         })
     }
 
-    fn launch<T: GpuElement>(
+    /// Completes the outcome.
+    fn finish(
         &mut self,
         gpu: &Gpu,
-        state: TrainingState,
+        state: &TrainingState,
         clip: f64,
         outcome: &mut CudaSlice<Outcome>,
     ) -> Result<(), LaunchError> {
         let gradients = state.gradients.read::<CudaSlice<f32>>();
-        let gradients = gradients.as_view();
         let step = StepGradientViews {
-            gradients: &gradients,
+            gradients: &gradients.as_view(),
             loss_scale: &self.loss_scale.device.as_view(),
             clip,
         };
         let partials = &mut self.partials.as_view_mut();
-        outcome::finish(gpu, step, &mut outcome.as_view_mut(), partials)?;
+        outcome::finish(gpu, step, &mut outcome.as_view_mut(), partials)
+    }
+
+    /// Updates the weights and their moments by a complete outcome.
+    fn apply<T: GpuElement>(
+        &self,
+        gpu: &Gpu,
+        state: TrainingState,
+        outcome: &CudaSlice<Outcome>,
+    ) -> Result<(), LaunchError> {
+        let gradients = state.gradients.read::<CudaSlice<f32>>();
+        let gradients = gradients.as_view();
         let (mut weights, mut master) = (
             state.weights.write::<CudaSlice<T>>(),
             state.master.map(Buffer::write::<CudaSlice<f32>>),

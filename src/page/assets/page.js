@@ -61,6 +61,7 @@
     if (kind === "lr") return exponent(value);
     if (kind === "steps") return grouped(value, 0);
     if (kind === "seconds") return clock(value);
+    if (kind === "short") return String(Number(value.toPrecision(3)));
     const [size, suffix] = unit(kind, Math.abs(value));
     const scaled = Math.abs(value / size);
     if (kind === "plain") return scaled !== 0 && scaled < 1e-3 ? exponent(value) : grouped(value, 4);
@@ -149,7 +150,7 @@
     };
   }
 
-  function drawMarks(u) {
+  function drawMarks(u, isFirst) {
     const { ctx, bbox } = u, ratio = devicePixelRatio;
     ctx.save();
     for (const mark of data.marks) {
@@ -165,12 +166,12 @@
       ctx.stroke();
       ctx.globalAlpha = 1;
       ctx.setLineDash([]);
-      symbol(ctx, mark.symbol, x, bbox.top - 7 * ratio, 4.5 * ratio);
+      if (isFirst) symbol(ctx, mark.symbol, x, bbox.top - 7 * ratio, 4.5 * ratio);
     }
     ctx.restore();
   }
   function symbol(ctx, kind, x, y, r) {
-    const corners = { down: [[-1, -0.8], [1, -0.8], [0, 0.9]], up: [[-1, 0.8], [1, 0.8], [0, -0.9]], right: [[-0.7, -1], [-0.7, 1], [1, 0]], diamond: [[0, -1], [1, 0], [0, 1], [-1, 0]] };
+    const corners = { down: [[-1, -0.8], [1, -0.8], [0, 0.9]], up: [[-1, 0.8], [1, 0.8], [0, -0.9]], right: [[-0.7, -1], [-0.7, 1], [1, 0]], square: [[-0.8, -0.8], [0.8, -0.8], [0.8, 0.8], [-0.8, 0.8]], diamond: [[0, -1], [1, 0], [0, 1], [-1, 0]] };
     ctx.beginPath();
     if (kind === "cross") {
       const s = 0.75 * r;
@@ -189,7 +190,7 @@
     ctx.font = 11 * ratio + "px system-ui, sans-serif";
     ctx.fillStyle = css("--muted");
     ctx.textAlign = "right";
-    ctx.fillText("↑ up to " + text(panel.kind, panel.cut.beyond), bbox.left + bbox.width - 4 * ratio, bbox.top + 12 * ratio);
+    ctx.fillText("↑ up to " + text(panel.kind === "plain" ? "short" : panel.kind, panel.cut.beyond), bbox.left + bbox.width - 4 * ratio, bbox.top + 12 * ratio);
     ctx.restore();
   }
 
@@ -238,7 +239,7 @@
     const axisFont = "12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
     const axis = { stroke: css("--muted"), font: axisFont, labelFont: axisFont };
     const isFirst = index === 0;
-    const marked = data.marks.length ? 16 : 8;
+    const marked = data.marks.length && isFirst ? 16 : 8;
     const kind = xKind();
     const largest = extent()[1];
     return {
@@ -256,13 +257,13 @@
       axes: [
         Object.assign({}, axis, { grid: { show: false }, ticks: { stroke: css("--axis"), width: 1, size: 4 }, border: { show: true, stroke: css("--axis"), width: 1 }, size: 30, space: 70, incrs: increments(kind.kind, largest), values: (u, ticks) => tickLabels(kind.kind, ticks) }),
         Object.assign({}, axis, {
-          grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, gap: 8, space: isFirst ? 50 : 34,
+          grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, gap: 8, space: isFirst ? 50 : 28,
           size: (u, labels) => Math.ceil(Math.max(18, ...(labels || []).map((label) => label.length * 7))) + 10,
           values: (u, ticks) => tickLabels(panel.kind, ticks),
         }, panel.log && state.log ? {} : { incrs: increments(panel.kind, panel.largest) }),
       ],
       hooks: {
-        drawAxes: [drawMarks],
+        drawAxes: [(u) => drawMarks(u, isFirst)],
         draw: [(u) => drawCut(u, panel)],
         setCursor: [(u) => {
           const inside = u.cursor.left >= 0;

@@ -101,6 +101,7 @@ pub(in crate::checkpoint) fn open_run(path: &Path) -> Result<Run, CheckpointErro
             choices: Vec::new(),
             gemm: Table::default(),
             loss_scale: None,
+            outliers: None,
             recoveries: Vec::new(),
         },
         config_toml: settings.toml.to_string(),
@@ -292,6 +293,7 @@ impl Settings {
         }
         let decay = config("decay_lr").and_then(View::bool);
         found.set("optimizer", "decay_lr", decay.map(Value::Boolean));
+        found.set("optimizer", "lr_schedule", Some("cosine".into()));
         let sequences = count("batch_size").zip(count("gradient_accumulation_steps"));
         let sequences = sequences.map(|(batch, steps)| batch * steps);
         let sequences = sequences.filter(|product| (1.0..9e15).contains(product));

@@ -1,4 +1,4 @@
-//! The config of a verb. One of nanoGPT's is translated, and the translation told and kept.
+//! The request of a verb: its config. One of nanoGPT's is translated, and the translation told and kept.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -57,7 +57,7 @@ fn keep(path: &Path, toml: &str) -> String {
 }
 
 /// Writes a file whole, or not at all, and overwrites none.
-fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+pub(super) fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     if path.symlink_metadata().is_ok() {
         return Err(ErrorKind::AlreadyExists.into());
     }

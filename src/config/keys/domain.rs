@@ -1,26 +1,16 @@
-//! The table of keys: the section and the valid values of each.
-//!
-//! This table is the only source of the checks, the messages and the suggestions for one key. Rules that need
-//! two keys are in `rules`.
+//! The valid values of a key.
 
 use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::{DeviceRequest, MemoryLimit};
+use super::{list, nearest};
+use crate::config::{DeviceRequest, MemoryLimit};
 use crate::terms::expand_home;
-
-/// A key of the configuration. Names are unique across sections.
-#[derive(Debug)]
-pub(super) struct Key {
-    pub section: &'static str,
-    pub name: &'static str,
-    pub domain: Domain,
-}
 
 /// The valid values of a key.
 #[derive(Debug)]
-pub(super) enum Domain {
+pub(in crate::config) enum Domain {
     Switch,
     Whole(RangeInclusive<u64>),
     /// `auto`, or a whole number above 0.
@@ -37,141 +27,23 @@ pub(super) enum Domain {
 }
 
 const AUTO: &str = "auto";
-const COUNT: Domain = Domain::Whole(1..=u64::MAX);
+pub(super) const COUNT: Domain = Domain::Whole(1..=u64::MAX);
 /// Sizes of a model and of a step. The limit is far beyond any use, and no product of sizes overflows.
-const SIZE: Domain = Domain::Whole(1..=1 << 20);
-const STEPS: Domain = Domain::Whole(0..=u64::MAX);
-const FRACTION: Domain = Domain::Number("a number from 0 up to, but not including, 1", |x| {
-    (0.0..1.0).contains(&x)
+pub(super) const SIZE: Domain = Domain::Whole(1..=1 << 20);
+
+pub(super) const STEPS: Domain = Domain::Whole(0..=u64::MAX);
+pub(super) const FRACTION: Domain =
+    Domain::Number("a number from 0 up to, but not including, 1", |x| {
+        (0.0..1.0).contains(&x)
+    });
+pub(super) const POSITIVE: Domain =
+    Domain::Number("a number above 0", |x| x > 0.0 && x.is_finite());
+/// With the value itself among the 128 of its window, none is further from their mean than sqrt(127) = 11.27 deviations.
+pub(super) const ZSCORE: Domain = Domain::Number("0 for off, or a number below 11.26", |x| {
+    (0.0..11.26).contains(&x)
 });
-const POSITIVE: Domain = Domain::Number("a number above 0", |x| x > 0.0 && x.is_finite());
-const NOT_NEGATIVE: Domain = Domain::Number("a number, 0 or more", |x| x >= 0.0 && x.is_finite());
-const TOKEN_FILES: Domain = Domain::Path("a path or a `*` pattern");
-
-pub(super) const KEYS: &[Key] = &[
-    key("model", "n_layer", Domain::Whole(1..=4096)),
-    key("model", "n_head", SIZE),
-    key("model", "n_embd", SIZE),
-    key("model", "block_size", SIZE),
-    // Token files hold 16-bit ids.
-    key("model", "vocab_size", Domain::Whole(1..=65_536)),
-    key("model", "bias", Domain::Switch),
-    key("model", "dropout", FRACTION),
-    key("model", "gelu", Domain::Choice(&["tanh", "erf"])),
-    key("data", "dataset", Domain::Path("the name of a dataset")),
-    key("data", "data_dir", Domain::Path("a folder")),
-    key("data", "train_bin", TOKEN_FILES),
-    key("data", "val_bin", TOKEN_FILES),
-    key(
-        "train",
-        "init_from",
-        Domain::Path(
-            "`scratch`, `resume`, `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl` or a folder",
-        ),
-    ),
-    key("train", "seed", Domain::Whole(0..=u64::MAX)),
-    key("train", "max_iters", STEPS),
-    key("train", "batch_size", Domain::AutoOrCount),
-    key("train", "gradient_accumulation_steps", SIZE),
-    key("train", "sequences_per_step", SIZE),
-    key("train", "tokens_per_step", COUNT),
-    key("train", "log_interval", COUNT),
-    key("optimizer", "learning_rate", POSITIVE),
-    key("optimizer", "weight_decay", NOT_NEGATIVE),
-    key("optimizer", "beta1", FRACTION),
-    key("optimizer", "beta2", FRACTION),
-    key("optimizer", "eps", POSITIVE),
-    key("optimizer", "grad_clip", NOT_NEGATIVE),
-    key("optimizer", "decay_lr", Domain::Switch),
-    key("optimizer", "warmup_iters", STEPS),
-    key("optimizer", "lr_decay_iters", STEPS),
-    key("optimizer", "min_lr", NOT_NEGATIVE),
-    key("eval", "eval_interval", COUNT),
-    key("eval", "eval_iters", COUNT),
-    key("eval", "eval_batch_size", COUNT),
-    key("eval", "eval_only", Domain::Switch),
-    key("checkpoint", "out_dir", Domain::Path("a folder")),
-    key("checkpoint", "checkpoint_interval", COUNT),
-    key("checkpoint", "keep", COUNT),
-    key("system", "device", Domain::Device),
-    key(
-        "system",
-        "dtype",
-        Domain::Choice(&["auto", "float32", "bfloat16", "float16"]),
-    ),
-    key("system", "threads", Domain::Whole(1..=4096)),
-    key("system", "memory_limit", Domain::Size),
-    key(
-        "system",
-        "recompute",
-        Domain::Choice(&["auto", "none", "gelu+ln", "block"]),
-    ),
-    key("system", "tf32", Domain::Switch),
-    key(
-        "system",
-        "cuda_graph",
-        Domain::Choice(&["auto", "on", "off"]),
-    ),
-    key(
-        "gemm",
-        "autotune",
-        Domain::Choice(&["auto", "full", "limited", "off"]),
-    ),
-    key(
-        "gemm",
-        "backend",
-        Domain::Choice(&["auto", "cublaslt", "ptx", "fma"]),
-    ),
-];
-
-/// Three keys that each give the size of a step. A `--set` of one replaces another one of the file.
-pub(super) const STEP_SIZE: [&str; 3] = [
-    "gradient_accumulation_steps",
-    "sequences_per_step",
-    "tokens_per_step",
-];
-
-const fn key(section: &'static str, name: &'static str, domain: Domain) -> Key {
-    Key {
-        section,
-        name,
-        domain,
-    }
-}
-
-pub(super) fn find(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
-}
-
-/// The sections, in order.
-pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    KEYS.chunk_by(|a, b| a.section == b.section)
-        .map(|keys| keys[0].section)
-}
-
-/// The candidate that is nearest to what was typed, if one is near.
-pub(super) fn nearest<'a>(
-    typed: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    // Below 0.8 the Jaro-Winkler similarity pairs words that have little more than letters in
-    // common (`steps` and `seed`).
-    candidates
-        .map(|candidate| (strsim::jaro_winkler(typed, candidate), candidate))
-        .filter(|(similarity, _)| *similarity >= 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
-}
-
-/// `` `a`, `b` and `c` `` with the given last joint.
-pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>, joint: &str) -> String {
-    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
-    match names.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, rest)) => format!("{} {joint} {last}", rest.join(", ")),
-        None => String::new(),
-    }
-}
+pub(super) const NOT_NEGATIVE: Domain =
+    Domain::Number("a number, 0 or more", |x| x >= 0.0 && x.is_finite());
 
 impl Domain {
     pub fn admits(&self, value: &DeValue) -> bool {
@@ -306,7 +178,7 @@ fn whole_text(number: f64) -> String {
 }
 
 /// The value as a whole number, 0 or more.
-pub(super) fn whole(value: &DeValue) -> Option<u64> {
+pub(in crate::config) fn whole(value: &DeValue) -> Option<u64> {
     let integer = value.as_integer()?;
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
