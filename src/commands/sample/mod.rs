@@ -4,6 +4,8 @@ mod model;
 mod output;
 mod prompt;
 
+use std::path::Path;
+
 use crate::checkpoint::Pretrained;
 use crate::commands::{in_thread_pool, until_reader_leaves};
 use crate::config::DeviceRequest;
@@ -86,7 +88,7 @@ pub struct SampleArgs {
 }
 
 /// The place where texts are computed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Launch {
     pub device: DeviceRequest,
     /// CPU threads; `None` for every core.
@@ -156,6 +158,35 @@ pub fn texts(
         Ok(())
     })?;
     Ok(texts)
+}
+
+/// Texts that a checkpoint generates by itself, each with its beginning, in the way of `taper sample` without flags.
+///
+/// # Errors
+/// As for [`texts`], and those of the checkpoint.
+pub(super) fn texts_of(
+    checkpoint: &Path,
+    count: u32,
+    max_new_tokens: usize,
+) -> Result<Vec<String>> {
+    let weights = weights(&checkpoint.to_string_lossy())?;
+    let tokenizer = tokenizer(&weights)?;
+    let prompts = prompt::texts(None, None, &tokenizer)?;
+    let prompt = prompts.first().map_or("", String::as_str);
+    let settings = SamplingSettings {
+        max_new_tokens,
+        ..SamplingSettings::default()
+    };
+    let texts = texts(
+        &weights,
+        &tokenizer,
+        prompt,
+        count,
+        &settings,
+        &Launch::default(),
+    )?;
+    let whole = texts.into_iter().map(|text| format!("{prompt}{text}"));
+    Ok(whole.collect())
 }
 
 /// Texts to generate: `count` of every prompt, prompt after prompt.
