@@ -19,7 +19,7 @@ use crate::terms::{Effort, GemmBackend, Inputs, Precision, expand_home};
 use crate::tokenizer::Tokenizer;
 
 /// Finds the weights that `--checkpoint` names, and says what there is to know about them.
-pub(super) fn weights(asked: &str) -> Result<Pretrained> {
+pub(in crate::commands) fn weights(asked: &str) -> Result<Pretrained> {
     let asked = expand_home(asked);
     // Ctrl-C ends this verb at once.
     let uninterrupted = AtomicBool::new(false);
@@ -37,7 +37,7 @@ pub(super) fn weights(asked: &str) -> Result<Pretrained> {
 }
 
 /// The tokenizer of a model. One that lies elsewhere, or that is taken for GPT-2's, is said to be.
-pub(super) fn tokenizer(weights: &Pretrained) -> Result<Tokenizer> {
+pub(in crate::commands) fn tokenizer(weights: &Pretrained) -> Result<Tokenizer> {
     let (folder, vocab_size) = (weights.folder(), weights.dims.vocab_size);
     if let Some(characters) = characters(weights)? {
         return Ok(characters);
@@ -77,7 +77,7 @@ fn characters(weights: &Pretrained) -> Result<Option<Tokenizer>> {
 }
 
 /// Threads to compute in: as many as asked for, but not more than there are cores, where they would wait for one another.
-pub(super) fn threads(asked: Option<usize>) -> usize {
+pub(in crate::commands) fn threads(asked: Option<usize>) -> usize {
     match (asked, DeviceProfile::cpu().cores()) {
         (Some(asked), Some(cores)) if asked > cores => {
             say(format_args!(
