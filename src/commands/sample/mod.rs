@@ -19,6 +19,7 @@ use crate::tokenizer::Tokenizer;
 use crate::units::parse_bytes;
 
 use model::BatchSizes;
+pub(super) use model::{threads, tokenizer, weights};
 use output::Output;
 
 pub(super) use model::{threads, tokenizer, weights};
@@ -101,8 +102,8 @@ pub struct Launch {
 
 pub fn run(args: SampleArgs) -> Result<()> {
     let settings = settings(&args)?;
-    let weights = model::weights(&args.checkpoint)?;
-    let tokenizer = model::tokenizer(&weights)?;
+    let weights = weights(&args.checkpoint)?;
+    let tokenizer = tokenizer(&weights)?;
     let texts = prompt::texts(args.prompt.as_deref(), args.prompts.as_deref(), &tokenizer)?;
     let encoded = texts.iter().map(|text| tokenizer.encode_prompt(text));
     let prompts = encoded.collect::<std::result::Result<Vec<_>, _>>()?;
@@ -225,7 +226,7 @@ fn write(
     emit: impl FnMut(usize, &str, Option<crate::sampling::Ended>) -> Result<()> + Send,
 ) -> Result<()> {
     asked.settings.check()?;
-    let threads = model::threads(launch.threads);
+    let threads = threads(launch.threads);
     in_thread_pool(threads, || {
         let sizes = asked.sizes(tokenizer);
         let mut generator = model::generator(launch, weights, sizes, threads)?;
