@@ -21,6 +21,20 @@ __device__ __forceinline__ void forward(const uint32_t *tokens, const T *wte, co
     });
 }
 
+// out = wte[token] + wpe[place % positions], of generation
+template <typename T, int N>
+__device__ __forceinline__ void forward_at(const uint32_t *tokens, const uint32_t *places, const T *wte, const T *wpe,
+                                           T *out, int rows, int columns, int positions) {
+    for_chunks<N>(rows, columns, [&](uint64_t at, uint32_t row, uint32_t column) {
+        float sum[N], place[N];
+        load(wte + uint64_t(tokens[row]) * columns + column, sum);
+        load(wpe + uint64_t(places[row] % positions) * columns + column, place);
+#pragma unroll
+        for (int i = 0; i < N; ++i) sum[i] += place[i];
+        store(out + at, sum);
+    });
+}
+
 template <int N> __device__ __forceinline__ void add_to(float *total, const float (&x)[N]) {
     float sum[N];
     load(total, sum);
@@ -143,6 +157,13 @@ __device__ __forceinline__ void tokens_join(const Sorted &sorted, const float *h
         if (is_wide<T>(columns, wte, wpe, out))                                                                       \
             forward<T, WIDE<T>>(tokens, wte, wpe, out, rows, columns, positions, first_position, dropout);            \
         else forward<T, 1>(tokens, wte, wpe, out, rows, columns, positions, first_position, dropout);                 \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                             \
+        embedding_at_##SUFFIX(const uint32_t *tokens, const uint32_t *places, const T *wte, const T *wpe, T *out,     \
+                              int rows, int columns, int positions) {                                                 \
+        if (is_wide<T>(columns, wte, wpe, out))                                                                       \
+            forward_at<T, WIDE<T>>(tokens, places, wte, wpe, out, rows, columns, positions);                          \
+        else forward_at<T, 1>(tokens, places, wte, wpe, out, rows, columns, positions);                               \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                             \
         embedding_positions_backward_##SUFFIX(const T *dout, float *dwpe, int samples, int positions, int columns) {  \

@@ -159,26 +159,88 @@ fn a_loss_does_not_depend_on_the_micro_batch_it_was_computed_in() {
     }
 }
 
+/// A program for the generation of three sequences with 9 positions.
+fn generation(dims: &ModelDims, micro_batch: usize, recompute: Recompute) -> (Rung, Purpose) {
+    let purpose = Purpose::Generation {
+        positions: dims.block_size,
+    };
+    let rung = Rung {
+        micro_batch,
+        recompute,
+        logits_rows: micro_batch,
+    };
+    (rung, purpose)
+}
+
+/// The whole context is computed by other code: the forward of training.
 #[test]
-fn generating_token_by_token_equals_computing_the_whole_context() {
+fn sequences_generated_as_a_batch_have_the_logits_of_their_whole_contexts() {
     let dims = dims(true, Gelu::Tanh);
-    let ids = tokens(dims.block_size, dims.vocab_size, 9);
-    for recompute in Recompute::ALL {
-        let rung = Rung {
-            recompute,
-            ..rung(1)
-        };
-        let backend = Box::new(OnCpu::<f64>::untuned(2));
-        let whole = Gpt::of_logits(&dims, rung, backend, &weights(&dims)).logits::<f64>(&ids);
-        let mut gpt = gpt::<f64>(&dims, rung, 2, Purpose::Inference);
-        let mut known = 0;
-        for seen in [3, 4, 7, 8, 9] {
-            let logits = gpt.next_logits::<f64>(&ids[..seen], known);
-            let want = &whole[(seen - 1) * dims.vocab_size..seen * dims.vocab_size];
-            assert_close("logits", &logits, want, Kind::Forward);
-            known = seen;
+    let vocab = dims.vocab_size;
+    let ids: Vec<Vec<u32>> = (0..3)
+        .map(|seed| tokens(dims.block_size, vocab, seed))
+        .collect();
+    let backend = Box::new(OnCpu::<f64>::untuned(2));
+    let whole =
+        Gpt::of_logits(&dims, rung(3), backend, &weights(&dims)).logits::<f64>(&ids.concat());
+    let want = |sequence: usize, seen: usize| {
+        let row = sequence * dims.block_size + seen - 1;
+        &whole[row * vocab..(row + 1) * vocab]
+    };
+    let (rung, purpose) = generation(&dims, 3, Recompute::None);
+    let mut gpt = gpt::<f64>(&dims, rung, 2, purpose);
+    // Prompts of 1, 3 and 5 tokens, in any order and together, then token after token; slot 2 has sequence 0.
+    let slots = [2, 0, 1];
+    let row = |sequence: usize, at: usize| (slots[sequence], at, ids[sequence][at]);
+    let prompts: Vec<_> = (0..5)
+        .map(|at| row(2, at))
+        .chain((0..3).map(|at| row(1, at)))
+        .collect();
+    gpt.generate::<f64>(&prompts, 0);
+    for step in 0..4 {
+        let rows: Vec<_> = (0..3)
+            .map(|sequence| row(sequence, 2 * sequence + step))
+            .collect();
+        // The last tokens of two prompts are computed once more.
+        let logits = gpt.generate::<f64>(&rows, 3);
+        for (sequence, logits) in logits.iter().enumerate() {
+            let want = want(sequence, 2 * sequence + step + 1);
+            assert_close("logits", logits, want, Kind::Forward);
         }
     }
+}
+
+#[test]
+fn a_row_of_a_generation_has_the_same_bits_whatever_is_computed_with_it() {
+    let dims = dims(true, Gelu::Erf);
+    let (vocab, block_size) = (dims.vocab_size, dims.block_size);
+    let ids = tokens(block_size, vocab, 9);
+    let row = |slot, at: usize| (slot, at, ids[at]);
+    // All at once and nothing kept, as without memory for keys and values.
+    let (rung, purpose) = generation(&dims, 1, Recompute::Block);
+    let mut again = gpt::<f32>(&dims, rung, 1, purpose);
+    let want: Vec<_> = (0..block_size)
+        .map(|last| again.generate::<f32>(&(0..=last).map(|at| row(0, at)).collect::<Vec<_>>(), 1))
+        .collect();
+    let (rung, purpose) = generation(&dims, 5, Recompute::None);
+    for threads in [1, 3] {
+        let mut gpt = gpt::<f32>(&dims, rung, threads, purpose);
+        for (at, want) in want.iter().enumerate() {
+            // The same sequence in every slot.
+            let rows: Vec<_> = (0..5).map(|slot| row(slot, at)).collect();
+            for logits in gpt.generate::<f32>(&rows, 5) {
+                assert!(logits == want[0], "position {at}");
+            }
+        }
+    }
+    // Copied keys and values are those that were computed.
+    let mut gpt = gpt::<f32>(&dims, rung, 2, purpose);
+    gpt.generate::<f32>(&(0..8).map(|at| row(1, at)).collect::<Vec<_>>(), 0);
+    let copies: Vec<_> = (0..8)
+        .map(|at| (block_size as u32 + at, 3 * block_size as u32 + at))
+        .collect();
+    gpt.workspace.copy_cached(&gpt.state, &copies).unwrap();
+    assert!(gpt.generate::<f32>(&[row(3, 8)], 1) == want[8]);
 }
 
 #[test]

@@ -99,9 +99,10 @@ pub fn run(args: EvalArgs) -> Result<()> {
             let score = score(task, &mut evaluator, &progress, &interrupt);
             tell(&mut evaluator);
             let score = score?;
-            print_now(&match args.json {
-                true => json_line(&score)?,
-                false => table.rows(&score),
+            print_now(&if args.json {
+                json_line(&score)?
+            } else {
+                table.rows(&score)
             })?;
         }
         Ok(())

@@ -12,7 +12,6 @@ pub mod eval;
 pub mod man;
 pub mod plan;
 pub mod prepare;
-mod prompt;
 mod request;
 pub mod sample;
 mod sweep;

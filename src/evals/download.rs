@@ -121,9 +121,10 @@ fn receive(
         watch.reach(length);
     }
     if length != file.bytes {
-        let found = match length > file.bytes {
-            true => format!("more than {} bytes", file.bytes),
-            false => format!("{length} bytes"),
+        let found = if length > file.bytes {
+            format!("more than {} bytes", file.bytes)
+        } else {
+            format!("{length} bytes")
         };
         return Err(other(found, format!("{} bytes", file.bytes)));
     }
@@ -132,11 +133,9 @@ fn receive(
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    match found == file.sha256 {
-        true => Ok(()),
-        false => Err(other(
-            format!("SHA-256 {found}"),
-            format!("SHA-256 {}", file.sha256),
-        )),
+    if found != file.sha256 {
+        let expected = format!("SHA-256 {}", file.sha256);
+        return Err(other(format!("SHA-256 {found}"), expected));
     }
+    Ok(())
 }

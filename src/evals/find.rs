@@ -36,9 +36,10 @@ pub fn find(
         is_published: request.benchmark.is_some(),
     };
     if let Some(path) = &request.path {
-        return match path.exists() {
-            true => Ok(path.clone()),
-            false => Err(missing(path)),
+        return if path.exists() {
+            Ok(path.clone())
+        } else {
+            Err(missing(path))
         };
     }
     let Some(benchmark) = request.benchmark else {

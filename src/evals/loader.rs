@@ -72,9 +72,12 @@ impl Loader<'_> {
         if let Some(there) = opened.tokenizer
             && let Some(id) = self.tokenizer.first_other_id(&there)
         {
-            let shown = |tokenizer: &Tokenizer| match (id as usize) < tokenizer.vocab_size() {
-                true => format!("{:?}", tokenizer.decode(&[id])),
-                false => "nothing".into(),
+            let shown = |tokenizer: &Tokenizer| {
+                if (id as usize) < tokenizer.vocab_size() {
+                    format!("{:?}", tokenizer.decode(&[id]))
+                } else {
+                    "nothing".into()
+                }
             };
             return Err(EvalsError::OtherVocabulary {
                 path: path.to_owned(),

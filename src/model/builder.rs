@@ -12,9 +12,6 @@ use crate::ops::backend::{
 use crate::ops::partition;
 use crate::terms::{Engine, ModelDims, Precision, Purpose, Recompute, Rung};
 
-/// Bytes that a GPU's kernels load at a time, from addresses of as many.
-const ALIGNED_BYTES: u64 = 16;
-
 /// A list of operations under construction.
 #[derive(Default)]
 pub(super) struct Nodes {
@@ -57,7 +54,6 @@ pub(super) struct Builder {
     pub path: String,
     has_biases: bool,
     block_size: usize,
-    keeps_keys: bool,
     rung: Rung,
     purpose: Purpose,
     engine: Engine,
@@ -67,6 +63,7 @@ pub(super) struct Builder {
     state_len: usize,
     partials: Option<BufferId>,
     pub forward: Nodes,
+    pub copy: Nodes,
     pub head: Nodes,
     pub chunk_losses: Nodes,
     pub chunk_gradients: Nodes,
@@ -84,14 +81,14 @@ impl Builder {
     ) -> Self {
         let mut buffers = Vec::new();
         let state = state_buffers(purpose, precision, &mut buffers);
-        let row_bytes = dims.n_embd as u64 * precision.element_bytes();
         Self {
             params: ParamLayout::default(),
             path: String::new(),
             has_biases: dims.bias,
-            block_size: dims.block_size,
-            keeps_keys: rung.recompute != Recompute::Block
-                && (engine != Engine::Cuda || row_bytes.is_multiple_of(ALIGNED_BYTES)),
+            block_size: match purpose {
+                Purpose::Generation { positions } => positions,
+                Purpose::Training | Purpose::Inference => dims.block_size,
+            },
             rung,
             purpose,
             engine,
@@ -100,6 +97,7 @@ impl Builder {
             state,
             partials: None,
             forward: Nodes::default(),
+            copy: Nodes::default(),
             head: Nodes::default(),
             chunk_losses: Nodes::default(),
             chunk_gradients: Nodes::default(),
@@ -157,8 +155,16 @@ impl Builder {
         self.params.push(name, shape, init, role)
     }
 
+    /// Whether the attention is that of generation.
+    pub fn is_generation(&self) -> bool {
+        matches!(self.purpose, Purpose::Generation { .. })
+    }
+
     fn rows(&self) -> usize {
-        self.rung.micro_batch * self.block_size
+        match self.purpose {
+            Purpose::Generation { positions } => positions.max(self.rung.micro_batch),
+            Purpose::Training | Purpose::Inference => self.rung.micro_batch * self.block_size,
+        }
     }
 
     /// A result of the forward in the precision that the model computes in, (R, columns). That of all blocks is made
@@ -201,18 +207,28 @@ impl Builder {
         columns: usize,
     ) -> Matrix {
         let (name, len) = (BufferName { owner, part }, self.rows() * columns);
-        let made = match owner {
+        Matrix {
+            buffer: self.shared_or_new(name, group, element, len),
+            columns,
+            is_chunk: false,
+        }
+    }
+
+    /// A buffer; that of all blocks if it was made before.
+    fn shared_or_new(
+        &mut self,
+        name: BufferName,
+        group: Group,
+        element: ElementType,
+        len: usize,
+    ) -> BufferId {
+        let made = match name.owner {
             Owner::AllBlocks => self.buffers.iter().position(|spec| spec.name == name),
             Owner::Model | Owner::Block(_) => None,
         };
-        let buffer = match made {
+        match made {
             Some(index) => BufferId(index),
             None => self.push(name, group, element, len),
-        };
-        Matrix {
-            buffer,
-            columns,
-            is_chunk: false,
         }
     }
 
@@ -226,15 +242,35 @@ impl Builder {
         }
     }
 
-    /// Scratch for attention to (R, columns) in `heads`.
-    pub fn attention_scratch(&mut self, heads: usize, columns: usize) -> BufferId {
-        let (sequences, positions) = (self.rung.micro_batch, self.block_size);
-        let shape = Shape {
-            sequences,
-            positions,
+    /// The slots of a generation, for attention to (R, columns) in `heads`.
+    pub fn slots(&self, heads: usize, columns: usize) -> Option<Shape> {
+        self.is_generation().then(|| self.shape(heads, columns))
+    }
+
+    /// Cached keys and values of all slots of a generation. Those of all blocks are made once.
+    pub fn cache(&mut self, owner: Owner, heads: usize, columns: usize) -> Option<BufferId> {
+        let slots = self.slots(heads, columns)?;
+        let len = 2 * slots.sequences * slots.positions * columns;
+        let (group, element) = (Group::Activations, ElementType::Compute);
+        let name = BufferName {
+            owner,
+            part: "attn.cache",
+        };
+        Some(self.shared_or_new(name, group, element, len))
+    }
+
+    fn shape(&self, heads: usize, columns: usize) -> Shape {
+        Shape {
+            sequences: self.rung.micro_batch,
+            positions: self.block_size,
             heads,
             head_size: columns / heads,
-        };
+        }
+    }
+
+    /// Scratch for attention to (R, columns) in `heads`.
+    pub fn attention_scratch(&mut self, heads: usize, columns: usize) -> BufferId {
+        let shape = self.shape(heads, columns);
         let len = partition::attention_scratch_len(self.engine, self.purpose, shape);
         self.push(
             model("attention"),
@@ -268,7 +304,7 @@ impl Builder {
 
     /// The program, whose results are in `losses` and `logits`.
     pub fn finish(mut self, losses: Matrix, logits: Matrix) -> Program {
-        let (engine, rows) = (self.engine, self.rows());
+        let (engine, rows, is_generation) = (self.engine, self.rows(), self.is_generation());
         for spec in &mut self.buffers[..self.state_len] {
             spec.len = self.params.len;
         }
@@ -296,7 +332,9 @@ impl Builder {
             params: self.params,
             rung: self.rung,
             block_size: self.block_size,
-            keeps_keys: self.keeps_keys,
+            keeps_keys: is_generation && self.rung.recompute != Recompute::Block,
+            rows_alone: is_generation,
+            rows,
             buffers: self.buffers,
             state_len: self.state_len,
             batch_start,
@@ -307,6 +345,7 @@ impl Builder {
             begin: begin.nodes,
             first_write,
             forward: self.forward.nodes,
+            copy: self.copy.nodes,
             head: self.head.nodes,
             chunk_losses: self.chunk_losses.nodes,
             chunk_gradients: self.chunk_gradients.nodes,

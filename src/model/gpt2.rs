@@ -5,7 +5,9 @@
 
 use super::builder::{Builder, Nodes};
 use super::{ParamLayout, Program};
-use crate::ops::backend::{Affine, BufferId, DropoutSite, Embeddings, Matrix, Op, Owner, RowStats};
+use crate::ops::backend::{
+    Affine, BufferId, DropoutSite, Embeddings, Matrix, Op, Owner, RowStats, Shape,
+};
 use crate::terms::{Engine, ModelDims, Precision, Purpose, Recompute, Rung};
 
 /// Standard deviation of initial weights (GPT-2 paper, section 2.3, and its code).
@@ -22,6 +24,7 @@ pub fn gpt2(
     let mut builder = Builder::new(dims, rung, purpose, engine, precision);
     let gpt = Gpt2::declare(dims, rung.recompute, &mut builder);
     gpt.forward(&mut builder.forward);
+    gpt.copy(&mut builder.copy);
     gpt.losses(&mut builder);
     if purpose == Purpose::Training {
         let gradients = Gradients::declare(dims, &mut builder);
@@ -59,6 +62,8 @@ struct Gpt2<'a> {
     branch: Matrix, // (R, C)
     /// Scratch of attention.
     attention: BufferId,
+    /// The slots of a program for generation.
+    slots: Option<Shape>,
 }
 
 /// Parameters and activations of a block. Several blocks may share the buffer of an activation.
@@ -68,6 +73,8 @@ struct Block {
     qkv: Matrix,       // (R, 3C)
     attention: Matrix, // (R, C)
     lse: Matrix,       // (B, H, T)
+    /// Keys and values of a program for generation.
+    cache: Option<BufferId>, // (slots, 2, H, T, D)
     attn_proj: Affine,
     /// The residual stream between attention and MLP.
     residual: Matrix, // (R, C)
@@ -117,6 +124,7 @@ impl<'a> Gpt2<'a> {
             losses: builder.statistic(model, "losses", 1),
             branch: builder.workspace("branch", c),
             attention: builder.attention_scratch(dims.n_head, c),
+            slots: builder.slots(dims.n_head, c),
             logits: builder.logits(dims.vocab_size),
         }
     }
@@ -139,8 +147,8 @@ impl Block {
             Recompute::GeluLn => (own, shared),
             Recompute::Block => (shared, shared),
         };
-        // Without a backward only keys and values are read again, with the next token.
-        let (keys, kept, cheap, out) = if builder.is_training() {
+        // Without a backward only cached keys and values are read again.
+        let (cached, kept, cheap, out) = if builder.is_training() {
             (kept, kept, cheap, own)
         } else {
             (kept, shared, shared, shared)
@@ -153,9 +161,10 @@ impl Block {
                 stats: builder.row_stats(kept, ["ln_1.mean", "ln_1.rstd"]),
             },
             c_attn: builder.linear("c_attn", "attn.c_attn", [3 * c, c], STD),
-            qkv: builder.activation(keys, "attn.qkv", 3 * c),
+            qkv: builder.activation(kept, "attn.qkv", 3 * c),
             attention: builder.activation(kept, "attn.out", c),
             lse: builder.statistic(kept, "attn.lse", dims.n_head),
+            cache: builder.cache(cached, dims.n_head, c),
             attn_proj: builder.linear("attn.c_proj", "attn.c_proj", [c, c], projection_std),
             residual: builder.activation(kept, "residual", c),
             ln_2: Norm {
@@ -242,10 +251,14 @@ fn weights_site(layer: usize) -> DropoutSite {
 
 impl Gpt2<'_> {
     fn forward(&self, nodes: &mut Nodes) {
-        nodes.push(Op::Embed {
-            tables: self.tables.clone(),
-            out: self.embedding,
-            site: DropoutSite::Embedding,
+        let (tables, out) = (self.tables.clone(), self.embedding);
+        nodes.push(match self.slots {
+            Some(slots) => Op::EmbedAt { tables, out, slots },
+            None => Op::Embed {
+                tables,
+                out,
+                site: DropoutSite::Embedding,
+            },
         });
         let first = self.blocks.first().map_or(&self.ln_f, |first| &first.ln_1);
         nodes.push(norm(first, self.embedding));
@@ -263,17 +276,35 @@ impl Gpt2<'_> {
         nodes.leave_blocks();
     }
 
+    fn copy(&self, nodes: &mut Nodes) {
+        for (index, block) in self.blocks.iter().enumerate() {
+            if let Some((slots, cache)) = self.slots.zip(block.cache) {
+                nodes.enter_block(index);
+                nodes.push(Op::CopyCache { slots, cache });
+            }
+        }
+    }
+
     /// Block `index` from its first norm's output up to the activation of its MLP: all that its backward reads.
     fn activations(&self, index: usize, nodes: &mut Nodes) {
         let block = &self.blocks[index];
         nodes.push(linear(&block.c_attn, block.ln_1.out, block.qkv));
-        nodes.push(Op::Attention {
-            heads: self.dims.n_head,
-            qkv: block.qkv,
-            out: block.attention,
-            lse: block.lse,
-            scratch: self.attention,
-            site: weights_site(index),
+        nodes.push(match self.slots.zip(block.cache) {
+            Some((slots, cache)) => Op::CachedAttention {
+                slots,
+                qkv: block.qkv,
+                cache,
+                out: block.attention,
+                scratch: self.attention,
+            },
+            None => Op::Attention {
+                heads: self.dims.n_head,
+                qkv: block.qkv,
+                out: block.attention,
+                lse: block.lse,
+                scratch: self.attention,
+                site: weights_site(index),
+            },
         });
         nodes.push(linear(&block.attn_proj, block.attention, self.branch));
         let (x, site) = (

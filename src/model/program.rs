@@ -46,9 +46,12 @@ pub struct Program {
     pub rung: Rung,
     /// Positions of a sequence, T.
     pub block_size: usize,
-    /// Whether a forward may go on behind positions that were computed before: every block keeps their keys and values,
-    /// and their rows end where a GPU's kernels may begin.
+    /// Whether a generation goes on behind positions that were computed before: every block keeps their keys and values.
     pub keeps_keys: bool,
+    /// See [`Frame::rows_alone`](crate::ops::backend::Frame::rows_alone).
+    pub rows_alone: bool,
+    /// Most rows of a forward, R.
+    pub(super) rows: usize,
     /// Those that do not depend on the rung come first, then those of a rung, then those of the micro-batch.
     pub buffers: Vec<BufferSpec>,
     /// Number of buffers that do not depend on the rung.
@@ -68,6 +71,8 @@ pub struct Program {
     pub first_write: GradientWrite,
     /// From the embeddings to the final norm.
     pub forward: Vec<Node>,
+    /// Copies of cached keys and values, block by block; only in a program for generation.
+    pub copy: Vec<Node>,
     /// The logits of a chunk of rows.
     pub head: Vec<Node>,
     /// The losses of that chunk, behind `head`. Overwrites the logits.
@@ -136,7 +141,7 @@ impl Program {
 
     /// Rows of a micro-batch, R.
     pub fn rows(&self) -> usize {
-        self.rung.micro_batch * self.block_size
+        self.rows
     }
 
     /// `rows` in chunks, each as long as the buffer of logits or shorter.

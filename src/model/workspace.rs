@@ -24,6 +24,14 @@ pub struct Workspace {
     backward: Recording,
 }
 
+/// A row of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    pub token: u32,
+    /// `slot * T + position`, with T the program's positions.
+    pub place: u32,
+}
+
 impl Workspace {
     /// # Errors
     /// The refusal of memory for a buffer; buffers made before it are released.
@@ -201,40 +209,56 @@ impl Workspace {
         self.executor.backend().loss(&state.numbers)
     }
 
-    /// The logits (V) that follow `tokens`, at most a block of them. The first `known` tokens must be those of the call
-    /// before, whose keys and values are still in the buffers if the program keeps them.
+    /// Computes `rows`, a program's most or fewer, and reads the logits of the last `wanted` of them, (wanted, V), which
+    /// are at most the rung's rows of logits. The caches then have their keys and values. The program is for generation.
     ///
     /// # Errors
     /// The device's refusal.
-    pub fn next_logits(
+    pub fn generate(
         &mut self,
         state: &State,
-        tokens: &[u32],
-        known: usize,
-    ) -> Result<Vec<f32>, Refused> {
-        let known = if self.program.keeps_keys { known } else { 0 };
-        let new = &tokens[known..];
-        self.load(new.len(), BatchHeader::default(), &mut |inputs, targets| {
-            inputs[..new.len()].copy_from_slice(new);
-            targets[..new.len()].fill(0);
-            true
-        })?;
-        let span = Span {
-            sequences: 1,
-            positions: known..tokens.len(),
-        };
-        let frame = self.frame(state, span);
-        let last = frame.chunk(tokens.len() - 1..tokens.len());
+        rows: &[Placed],
+        wanted: usize,
+        logits: &mut Vec<f32>,
+    ) -> Done {
+        self.load_pairs(rows.iter().map(|row| (row.token, row.place)))?;
+        let frame = self.frame(state, Span::whole(1, rows.len()));
         self.executor.run(&self.program.forward, &frame)?;
+        if wanted == 0 {
+            return Ok(());
+        }
+        logits.resize(wanted * self.program.logits.columns, 0.0);
+        let last = frame.chunk(rows.len() - wanted..rows.len());
         self.executor.run(&self.program.head, &last)?;
-        let mut logits = vec![0.0; self.program.logits.columns];
         let BufferId(index) = self.program.logits.buffer;
         let buffer = &mut self.buffers[index - self.program.lasting().len()];
         let values = self.executor.backend().values(buffer);
         for range in chunks(0..logits.len()) {
             values.read(range.start, &mut logits[range])?;
         }
-        Ok(logits)
+        Ok(())
+    }
+
+    /// Copies keys and values of the caches from the first place of each pair to the second. There are at most a
+    /// program's most rows of pairs.
+    ///
+    /// # Errors
+    /// The device's refusal.
+    pub fn copy_cached(&mut self, state: &State, places: &[(u32, u32)]) -> Done {
+        self.load_pairs(places.iter().copied())?;
+        let frame = self.frame(state, Span::whole(1, places.len()));
+        self.executor.run(&self.program.copy, &frame)
+    }
+
+    fn load_pairs(&mut self, pairs: impl ExactSizeIterator<Item = (u32, u32)> + Clone) -> Done {
+        let header = BatchHeader::default();
+        self.load(pairs.len(), header, &mut |inputs, targets| {
+            let words = inputs.iter_mut().zip(targets);
+            for ((input, target), pair) in words.zip(pairs.clone()) {
+                (*input, *target) = pair;
+            }
+            true
+        })
     }
 
     /// The losses of the rows computed last, (R).
@@ -271,6 +295,7 @@ impl Workspace {
             span,
             dropout: None,
             write: GradientWrite::Accumulate,
+            rows_alone: self.program.rows_alone,
         }
     }
 

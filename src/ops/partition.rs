@@ -3,6 +3,7 @@
 //! Both are functions of shapes alone: a plan knows them without the device, and every card adds up in one order.
 
 use super::backend::{Op, Shape};
+use super::cpu::attention::cached;
 use super::cpu::layer_norm;
 use crate::terms::{Engine, Purpose};
 
@@ -28,10 +29,13 @@ pub(super) const ATTENTION_STATISTICS: usize = 2;
 /// Elements of the scratch of attention: of its backward, and on the CPU of its forward, too.
 pub fn attention_scratch_len(engine: Engine, purpose: Purpose, shape: Shape) -> usize {
     match (engine, purpose) {
+        (Engine::Cpu { threads }, Purpose::Generation { positions }) => {
+            cached::scratch_len(positions, threads)
+        }
         (Engine::Cpu { threads }, _) => shape.scratch_len(threads),
         (Engine::Cuda, Purpose::Training) => gpu_attention_len(shape),
         // A buffer on a GPU has at least one element.
-        (Engine::Cuda, Purpose::Inference) => 1,
+        (Engine::Cuda, Purpose::Inference | Purpose::Generation { .. }) => 1,
     }
 }
 

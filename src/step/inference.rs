@@ -29,10 +29,38 @@ impl Inference {
         ladder: Vec<Rung>,
         memory: Memory,
     ) -> Result<Self, AllocationError> {
+        Self::for_purpose(Purpose::Inference, dims, backend, ladder, memory)
+    }
+
+    /// See [`Inference::new`]; the buffers are those of a generation with up to `positions` positions.
+    ///
+    /// # Errors
+    /// When memory is refused at every rung.
+    ///
+    /// # Panics
+    /// If the ladder is empty.
+    pub fn for_generation(
+        positions: usize,
+        dims: &ModelDims,
+        backend: Box<dyn Backend>,
+        ladder: Vec<Rung>,
+        memory: Memory,
+    ) -> Result<Self, AllocationError> {
+        let purpose = Purpose::Generation { positions };
+        Self::for_purpose(purpose, dims, backend, ladder, memory)
+    }
+
+    fn for_purpose(
+        purpose: Purpose,
+        dims: &ModelDims,
+        backend: Box<dyn Backend>,
+        ladder: Vec<Rung>,
+        memory: Memory,
+    ) -> Result<Self, AllocationError> {
         let executor = Rc::new(Executor::new(backend));
         let (engine, precision) = (executor.backend().engine(), executor.backend().precision());
         let (dims, build_executor) = (dims.clone(), executor.clone());
-        let program = move |rung| gpt2(&dims, rung, Purpose::Inference, engine, precision);
+        let program = move |rung| gpt2(&dims, rung, purpose, engine, precision);
         // What lasts is the same at every rung.
         let lasting = program(ladder[0]);
         let (workspaces, state) = Workspaces::allocate(

@@ -85,9 +85,10 @@ pub(super) fn score<E: Recoverable>(
                 copy: &mut copy,
             })
         };
-        let look: Option<&mut LookAtLogits> = match scoring.wants_greedy() {
-            true => Some(&mut look),
-            false => None,
+        let look: Option<&mut LookAtLogits> = if scoring.wants_greedy() {
+            Some(&mut look)
+        } else {
+            None
         };
         let refused = |refused| E::from(memory.refusal(site, refused));
         workspace
@@ -102,7 +103,7 @@ pub(super) fn score<E: Recoverable>(
             };
             scoring.record(index, score);
         }
-        *done = span.sequences + *done;
+        *done += span.sequences;
     }
     Ok(())
 }
@@ -188,7 +189,7 @@ impl Batch {
         site: Site,
     ) -> Result<(), E> {
         let rows = self.span().rows().len();
-        let mut read = |inputs: &mut [u32], targets: &mut [u32]| -> Result<(), E> {
+        let read = |inputs: &mut [u32], targets: &mut [u32]| -> Result<(), E> {
             inputs.fill(0);
             targets.fill(0);
             let each = inputs.chunks_exact_mut(self.positions);
@@ -203,7 +204,7 @@ impl Batch {
             Ok(())
         };
         let header = BatchHeader::default();
-        load_rows(workspace, rows, header, &mut read, memory, site)
+        load_rows(workspace, rows, header, read, memory, site)
     }
 
     /// Compares the scored targets of some rows with their logits.
@@ -275,13 +276,17 @@ mod tests {
 
     #[test]
     fn near_rows_share_a_chunk_and_distant_ones_do_not() {
-        let of = |scored: &[Range<usize>]| chunks(scored.iter().cloned(), 64, 200);
-        assert_eq!(of(&[9..11, 20..21]), [8..24]);
-        assert_eq!(of(&[9..11, 60..61]), [8..16, 56..64]);
+        let of = |scored: &[(usize, usize)]| -> Vec<(usize, usize)> {
+            let scored = scored.iter().map(|&(start, end)| start..end);
+            let chunks = chunks(scored, 64, 200).into_iter();
+            chunks.map(|chunk| (chunk.start, chunk.end)).collect()
+        };
+        assert_eq!(of(&[(9, 11), (20, 21)]), [(8, 24)]);
+        assert_eq!(of(&[(9, 11), (60, 61)]), [(8, 16), (56, 64)]);
         // No chunk is longer than the buffer of logits, and none ends behind the last row.
-        assert_eq!(of(&[0..100]), [0..64, 64..104]);
-        assert_eq!(of(&[190..200]), [184..200]);
-        assert!(of(&[5..5]).is_empty());
+        assert_eq!(of(&[(0, 100)]), [(0, 64), (64, 104)]);
+        assert_eq!(of(&[(190, 200)]), [(184, 200)]);
+        assert!(of(&[(5, 5)]).is_empty());
     }
 
     proptest! {

@@ -66,6 +66,11 @@ pub enum Purpose {
     Training,
     /// Losses and logits, no gradients.
     Inference,
+    /// Logits of the next tokens of sequences with up to this many positions. A rung's micro-batch is the number of
+    /// sequences whose keys and values are cached.
+    Generation {
+        positions: usize,
+    },
 }
 
 /// The use of a launch.

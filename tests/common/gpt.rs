@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use taper::memory::Memory;
-use taper::model::{Executor, Program, State, Workspace, gpt2};
+use taper::model::{Executor, Placed, Program, State, Workspace, gpt2};
 use taper::ops::backend::{Backend, BatchHeader, DropoutSettings};
 use taper::ops::loops::Element;
 use taper::terms::{ModelDims, Purpose, Rung};
@@ -111,13 +111,36 @@ impl Gpt {
         self.workspace.logits().read::<Vec<T>>()[..values].to_vec()
     }
 
-    /// The logits (V) that follow `tokens`, of which the first `known` were those of the call before.
-    pub fn next_logits<T: Element>(&mut self, tokens: &[u32], known: usize) -> Vec<T> {
-        let told = self.workspace.next_logits(&self.state, tokens, known);
-        let logits =
-            self.workspace.logits().read::<Vec<T>>()[..told.as_ref().unwrap().len()].to_vec();
-        let rounded: Vec<f32> = logits.iter().map(|x| x.widen() as f32).collect();
-        assert_eq!(told.unwrap(), rounded);
+    /// Computes rows of a program for generation, each a slot, a position and a token, and tells the logits (V) of the
+    /// last `wanted` of them.
+    pub fn generate<T: Element>(
+        &mut self,
+        rows: &[(usize, usize, u32)],
+        wanted: usize,
+    ) -> Vec<Vec<T>> {
+        let told = self.generate_f32(rows, wanted);
+        let columns = self.workspace.program().logits.columns;
+        let logits = self.workspace.logits().read::<Vec<T>>();
+        let logits = logits.chunks(columns).take(wanted).map(<[T]>::to_vec);
+        let logits: Vec<Vec<T>> = logits.collect();
+        let rounded = logits.concat().into_iter().map(|x| x.widen() as f32);
+        assert_eq!(told.concat(), rounded.collect::<Vec<f32>>());
         logits
+    }
+
+    /// See [`Gpt::generate`]; on any backend.
+    pub fn generate_f32(&mut self, rows: &[(usize, usize, u32)], wanted: usize) -> Vec<Vec<f32>> {
+        let (program, mut logits) = (self.workspace.program(), Vec::new());
+        let (positions, columns) = (program.block_size, program.logits.columns);
+        let placed = rows.iter().map(|&(slot, position, token)| Placed {
+            token,
+            place: (slot * positions + position) as u32,
+        });
+        let rows: Vec<Placed> = placed.collect();
+        let generated = self
+            .workspace
+            .generate(&self.state, &rows, wanted, &mut logits);
+        generated.unwrap();
+        logits.chunks(columns).map(<[f32]>::to_vec).collect()
     }
 }

@@ -10,6 +10,7 @@
 mod common;
 
 mod adamw;
+mod attention_cached;
 mod column_sums;
 mod cross_entropy;
 mod dropout;

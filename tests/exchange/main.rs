@@ -19,6 +19,7 @@ mod parquet;
 #[path = "../process/mod.rs"]
 mod process;
 mod python;
+mod sampling;
 mod tensorboard;
 mod tokens;
 mod transformers;

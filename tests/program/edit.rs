@@ -59,7 +59,11 @@ pub fn operands(op: &mut Op) -> (Vec<&mut Matrix>, Option<&mut BufferId>) {
     match op {
         Op::ResetLoss | Op::ZeroGradients { .. } => (Vec::new(), None),
         Op::Zero { x } => (vec![x], None),
-        Op::Embed { out, .. } => (vec![out], None),
+        Op::Embed { out, .. } | Op::EmbedAt { out, .. } => (vec![out], None),
+        Op::CachedAttention {
+            qkv, out, scratch, ..
+        } => (vec![qkv, out], Some(scratch)),
+        Op::CopyCache { .. } => (Vec::new(), None),
         Op::Norm {
             x,
             out,

@@ -96,6 +96,24 @@ impl Dataflow for Op {
                 writes: vec![Operand::Loss],
                 ..flow
             },
+            Op::EmbedAt { tables, out, .. } => {
+                flow.weight(&tables.wte).weight(&tables.wpe).writes([out])
+            }
+            Op::CachedAttention {
+                qkv,
+                cache,
+                out,
+                scratch,
+                ..
+            } => {
+                let mut flow = flow.reads([qkv]).writes([out]).scratch(scratch);
+                flow.changes.push(Operand::Buffer(*cache));
+                flow
+            }
+            Op::CopyCache { cache, .. } => Flow {
+                changes: vec![Operand::Buffer(*cache)],
+                ..flow
+            },
             // Of all parameters: the program knows which.
             Op::ZeroGradients { .. } => flow,
             Op::Zero { x } => flow.writes([x]),

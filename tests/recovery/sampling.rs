@@ -2,23 +2,16 @@
 
 use std::path::Path;
 
-use std::rc::Rc;
-
-use taper::memory::Memory;
-use taper::model::{Executor, ParamLayout, State, Workspace, gpt2, init_values};
-use taper::ops::backend::Backend;
-use taper::ops::cpu::OnCpu;
-use taper::rng::Seed;
-use taper::terms::{Purpose, Recompute, Rung};
-
 use crate::files::trained;
 use crate::process::{Outcome, taper};
-use crate::toy::{VOCAB_SIZE, dims};
 
 fn sample(folder: &Path, flags: &[&str]) -> Outcome {
     // Longer than the block of 16, in two texts.
     let mut arguments = vec!["sample", "--checkpoint", "out", "--max-new-tokens", "24"];
-    arguments.extend(["--num-samples", "2", "--prompt", "let x = "]);
+    if !flags.contains(&"--num-samples") {
+        arguments.extend(["--num-samples", "2"]);
+    }
+    arguments.extend(["--prompt", "let x = "]);
     arguments.extend(flags);
     taper(folder, &arguments)
 }
@@ -31,12 +24,15 @@ fn refusals_do_not_change_the_text_and_are_told() {
     for (injections, refusals) in [
         (vec!["sampling:1"], 1),
         (vec!["sampling:7"], 1),
-        // Down to the rung without keys and values, at once or late.
+        // Down to one text at a time, at once, in the middle and at the end.
         (vec!["sampling:1-2"], 2),
         (vec!["sampling:9-10"], 2),
-        (vec!["sampling:30-31"], 2),
-        // The second text, and a workspace that cannot be made again.
-        (vec!["sampling:5", "sampling:40"], 2),
+        (vec!["sampling:24-25"], 2),
+        // Down to the rung without keys and values, at once or for the second text.
+        (vec!["sampling:1-4"], 4),
+        (vec!["sampling:9-12"], 4),
+        (vec!["sampling:9-10", "sampling:30-31"], 4),
+        (vec!["sampling:5", "sampling:20"], 2),
         (vec!["launch:1"], 1),
         (vec!["launch:6-7"], 2),
     ] {
@@ -57,6 +53,26 @@ fn refusals_do_not_change_the_text_and_are_told() {
 }
 
 #[test]
+fn a_batch_that_shrinks_again_and_again_writes_the_same_texts_in_the_same_order() {
+    let folder = trained("train.max_iters=5", "--quiet");
+    let seven = ["--num-samples", "7"];
+    let whole = sample(folder.path(), &seven).succeeded();
+    for (injection, told) in [
+        ("sampling:3-4", "going on with 3 texts at a time"),
+        ("sampling:3-6", "going on with 1 texts at a time"),
+        ("sampling:3-8", "without keeping keys and values"),
+    ] {
+        let refused = sample(
+            folder.path(),
+            &[&seven[..], &["--inject", injection]].concat(),
+        );
+        let refused = refused.succeeded();
+        assert_eq!(refused.stdout, whole.stdout, "{injection}");
+        assert!(refused.stderr.contains(told), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn sampling_that_is_refused_altogether_says_what_to_do() {
     let folder = trained("train.max_iters=5", "--quiet");
     for flags in [
@@ -73,38 +89,5 @@ fn sampling_that_is_refused_altogether_says_what_to_do() {
             !stderr.contains("--resume"),
             "`taper sample` has no `--resume`: {stderr}"
         );
-    }
-}
-
-#[test]
-fn logits_are_the_same_bits_with_and_without_kept_keys_and_values() {
-    let dims = dims();
-    let layout = ParamLayout::new(&dims);
-    let gpt = |recompute| {
-        let rung = Rung {
-            micro_batch: 1,
-            recompute,
-            logits_rows: 1,
-        };
-        let backend = OnCpu::<f32>::untuned(2);
-        let (engine, precision) = (backend.engine(), backend.precision());
-        let program = gpt2(&dims, rung, Purpose::Inference, engine, precision);
-        let (executor, mut memory) = (Rc::new(Executor::new(Box::new(backend))), Memory::default());
-        let mut state = State::allocate(&program, &executor, &mut memory).unwrap();
-        init_values(&layout, Seed(3), &mut *state.weights(executor.backend())).unwrap();
-        (
-            Workspace::new(program, &executor, &mut memory).unwrap(),
-            state,
-        )
-    };
-    let ((mut kept, kept_state), (mut again, again_state)) =
-        (gpt(Recompute::GeluLn), gpt(Recompute::Block));
-    let tokens: Vec<u32> = (0..dims.block_size as u32)
-        .map(|i| i * 5 % VOCAB_SIZE as u32)
-        .collect();
-    for len in 1..=tokens.len() {
-        let with = kept.next_logits(&kept_state, &tokens[..len], len - 1);
-        let without = again.next_logits(&again_state, &tokens[..len], len - 1);
-        assert_eq!(with.unwrap(), without.unwrap(), "{len} tokens");
     }
 }

@@ -24,6 +24,8 @@ pub struct Frame<'a> {
     /// `None` to drop nothing.
     pub dropout: Option<DropoutSettings>,
     pub write: GradientWrite,
+    /// Whether a CPU computes every row with the bits that it has alone, whatever rows there are beside it.
+    pub rows_alone: bool,
 }
 
 impl<'a> Frame<'a> {

@@ -22,6 +22,13 @@ pub enum Op {
         out: Matrix,
         site: DropoutSite,
     },
+    /// [`Op::Embed`] of generation: the batch's targets are the places of the rows, `slot * T + position`. The slots are
+    /// those of [`Op::CachedAttention`].
+    EmbedAt {
+        tables: Embeddings,
+        out: Matrix,
+        slots: Shape,
+    },
     /// `out = (x - mean) * rstd * weight + bias`, (R, C), and mean and rstd, (R) each.
     Norm {
         norm: Affine,
@@ -61,6 +68,17 @@ pub enum Op {
         scratch: BufferId,
         site: DropoutSite,
     },
+    /// Causal self-attention of generation, from qkv (R, 3C) to out (R, C). Keys and values of the rows go to their places
+    /// in the cache, (slots, 2, H, T, D). A row attends to the positions of its slot up to its own.
+    CachedAttention {
+        slots: Shape,
+        qkv: Matrix,
+        cache: BufferId,
+        out: Matrix,
+        scratch: BufferId,
+    },
+    /// Copies keys and values of a cache from the places in the batch's inputs to those in its targets.
+    CopyCache { slots: Shape, cache: BufferId },
     /// The losses of the rows, in nats. Overwrites their logits, (R, V).
     CrossEntropy { logits: Matrix, losses: Matrix },
     /// Writes the losses of [`Op::CrossEntropy`], and replaces the logits by their gradients times the header's scale.

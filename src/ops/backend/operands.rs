@@ -181,7 +181,8 @@ pub struct Shape {
     pub head_size: usize,
 }
 
-/// The rows that a program computes: all positions of some sequences, or the last of a single one.
+/// The rows that a program computes: all positions of some sequences, or the last of a single one. The rows of a generation,
+/// which are of any sequences and positions, count as those of one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     pub sequences: usize,

@@ -137,13 +137,15 @@ impl Op {
             |y: &Matrix, of_logits, of_others| if y.is_chunk { of_logits } else { of_others };
         match self {
             Op::ResetLoss | Op::ZeroGradients { .. } | Op::Zero { .. } => OpKind::Zeroing,
-            Op::Embed { .. } => OpKind::Embedding,
+            Op::Embed { .. } | Op::EmbedAt { .. } => OpKind::Embedding,
             Op::Norm { .. } => OpKind::Norm,
             Op::ResidualNorm { .. } => OpKind::ResidualNorm,
             Op::Linear { y, .. } => logits(y, OpKind::Logits, OpKind::Products),
             Op::LinearGelu { .. } => OpKind::Products,
             Op::Gelu { .. } => OpKind::Gelu,
-            Op::Attention { .. } => OpKind::Attention,
+            Op::Attention { .. } | Op::CachedAttention { .. } | Op::CopyCache { .. } => {
+                OpKind::Attention
+            }
             Op::CrossEntropy { .. } | Op::CrossEntropyGradients { .. } => OpKind::CrossEntropy,
             Op::AddLosses { .. } => OpKind::Losses,
             Op::InputGradients { dy, .. } => {
@@ -169,7 +171,7 @@ impl Op {
             Op::ResetLoss => Work::default(),
             Op::ZeroGradients { parameters } => moved(0, *parameters),
             Op::Zero { x } => moved(values(x), 0),
-            Op::Embed { tables, out, .. } => {
+            Op::Embed { tables, out, .. } | Op::EmbedAt { tables, out, .. } => {
                 let tokens = distinct_tokens(tables.wte.len() / out.columns, rows);
                 let read = (tokens + span.positions.len()) * out.columns;
                 moved(values(out) + read, rows)
@@ -187,6 +189,11 @@ impl Op {
             Op::Attention { heads, out, .. } => {
                 let shape = attention_shape(*heads, out, span);
                 attention(ATTENTION_GEMMS, shape, span.positions.clone())
+            }
+            // The cache is read up to the positions of the rows, which the batch has: at least the rows themselves.
+            Op::CachedAttention { qkv, out, .. } => moved(values(qkv) + values(out), 0),
+            Op::CopyCache { slots, .. } => {
+                moved(4 * rows * slots.heads * slots.head_size, 2 * rows)
             }
             Op::AttentionGradients { heads, out, .. } => {
                 let shape = attention_shape(*heads, out, span);

@@ -32,6 +32,26 @@ pub fn forward<T: Element>(
     });
 }
 
+/// Computes `out` (R, C) from tokens (R) at `places` (R), whose positions are `place % positions`.
+pub fn forward_at<T: Element>(
+    tokens: &[u32],
+    places: &[u32],
+    wte: &[T],
+    wpe: &[T],
+    out: &mut [T],
+    positions: usize,
+    columns: usize,
+) {
+    let rows = out.chunks_exact_mut(columns).zip(tokens.iter().zip(places));
+    for (out, (&token, &place)) in rows {
+        let token = &wte[token as usize * columns..][..columns];
+        let position = &wpe[place as usize % positions * columns..][..columns];
+        for ((out, &token), &position) in out.iter_mut().zip(token).zip(position) {
+            *out = token + position;
+        }
+    }
+}
+
 /// Computes `dwte[token] += dout[row]` and `dwpe[t] += dout[row]`, each in row order: a token may occur in many
 /// rows, and a fixed order keeps the sum reproducible. `write` is the way that `dwpe` is written; `dwte` is always
 /// added to.

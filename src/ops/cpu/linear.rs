@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::zero_if_overwritten;
 use crate::ops::backend::GradientWrite;
-use crate::ops::gemm::cpu::{Aux, Operands};
+use crate::ops::gemm::cpu::{Aux, Operands, multiply_rows};
 use crate::ops::gemm::{Epilogue, Problem, Products};
 use crate::ops::loops::parallel::BLOCK_ROWS;
 use crate::ops::loops::vectorised::vectorised;
@@ -33,6 +33,17 @@ pub fn forward<T: Element>(
         forward_problem(products, x, weight, inputs, epilogue),
         operands,
     );
+}
+
+/// Computes what [`forward`] does, each row with the bits that it has alone.
+pub fn forward_rows<T: Element>(
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    y: &mut [T],
+    inputs: usize,
+) {
+    multiply_rows(y, x, weight, bias.unwrap_or_default(), inputs);
 }
 
 /// Results of a linear layer with GELU, (R, out) each.

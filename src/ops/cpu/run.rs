@@ -122,6 +122,12 @@ impl<T: Element> OnCpu<T> {
                     dropout::mask_in_place(out, columns, positions, dropout, site);
                 }
             }
+            Op::EmbedAt { tables, out, slots } => {
+                let (wte, wpe) = (on.weight(&tables.wte), on.weight(&tables.wpe));
+                let (batch, columns, out) = (on.batch(), out.columns, &mut on.write(out));
+                let (tokens, places) = (&batch.inputs, &batch.targets);
+                embedding::forward_at(tokens, places, &wte, &wpe, out, slots.positions, columns);
+            }
             Op::EmbeddingGradients {
                 tables, dx, site, ..
             } => {
@@ -156,6 +162,7 @@ impl<T: Element> OnCpu<T> {
             }
             Op::Norm { .. } | Op::ResidualNorm { .. } | Op::NormGradients { .. } => on.norm(op),
             Op::Attention { .. } | Op::AttentionGradients { .. } => self.attention(op, &on),
+            Op::CachedAttention { .. } | Op::CopyCache { .. } => on.cached_attention(op),
             Op::Linear { .. }
             | Op::LinearGelu { .. }
             | Op::InputGradients { .. }
@@ -167,6 +174,23 @@ impl<T: Element> OnCpu<T> {
     fn linear(&self, op: &Op, on: &Slices<T>) {
         let products = &self.products;
         match op {
+            Op::Linear { layer, x, y } if on.frame.rows_alone => {
+                let (weight, bias, columns) = (on.weight(&layer.weight), on.bias(layer), x.columns);
+                let (x, y) = (on.read(x), &mut on.write(y));
+                linear::forward_rows(&x, &weight, bias.as_deref(), y, columns);
+            }
+            Op::LinearGelu {
+                form,
+                layer,
+                x,
+                y,
+                activated,
+            } if on.frame.rows_alone => {
+                let (weight, bias, columns) = (on.weight(&layer.weight), on.bias(layer), x.columns);
+                let (x, mut y) = (on.read(x), on.write(y));
+                linear::forward_rows(&x, &weight, bias.as_deref(), &mut y, columns);
+                gelu::forward(*form, &y, &mut on.write(activated));
+            }
             Op::Linear { layer, x, y } => {
                 let (weight, bias) = (on.weight(&layer.weight), on.bias(layer));
                 let (columns, x, y) = (x.columns, on.read(x), &mut on.write(y));
@@ -272,6 +296,30 @@ impl<T: Element> OnCpu<T> {
 }
 
 impl<T: Element> Slices<'_, '_, T> {
+    fn cached_attention(&self, op: &Op) {
+        let batch = self.batch();
+        let rows = self.frame.rows.len();
+        let (inputs, targets) = (&batch.inputs[..rows], &batch.targets[..rows]);
+        match op {
+            Op::CachedAttention {
+                slots,
+                qkv,
+                cache,
+                out,
+                scratch,
+            } => {
+                let (qkv, out) = (self.read(qkv), &mut self.write(out));
+                let (mut cache, scratch) = (self.scratch(*cache), &mut self.scratch(*scratch));
+                attention::cached::store(&qkv, targets, &mut cache, *slots);
+                attention::cached::forward(&qkv, targets, &cache, out, *slots, scratch);
+            }
+            Op::CopyCache { slots, cache } => {
+                attention::cached::copy(&mut self.scratch(*cache), inputs, targets, *slots);
+            }
+            _ => unreachable!("not attention over a cache: {op:?}"),
+        }
+    }
+
     fn norm(&self, op: &Op) {
         match op {
             Op::Norm {

@@ -18,7 +18,7 @@ pub const MAX_HEAD_SIZE: usize = 128;
 /// Sizes of a call, for its kernels. `AttentionShape` of kernels/attention.cuh is the same struct.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct AttentionShape {
+pub(super) struct AttentionShape {
     positions: i32,
     heads: i32,
     head_size: i32,
@@ -29,7 +29,7 @@ struct AttentionShape {
 unsafe impl DeviceRepr for AttentionShape {}
 
 impl AttentionShape {
-    fn of(shape: Shape) -> Self {
+    pub(super) fn of(shape: Shape) -> Self {
         Self {
             positions: small(shape.positions),
             heads: small(shape.heads),

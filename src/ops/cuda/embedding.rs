@@ -47,6 +47,34 @@ pub fn forward<T: GpuElement>(
     Ok(())
 }
 
+/// Computes `out = wte[token] + wpe[place % positions]` of generation. Tokens and places are (R), `out` is (R, C).
+///
+/// # Errors
+/// The failure to start the kernel.
+pub fn forward_at<T: GpuElement>(
+    gpu: &Gpu,
+    [tokens, places]: [&CudaView<u32>; 2],
+    tables: EmbeddingTableViews<T>,
+    out: &mut CudaViewMut<T>,
+    positions: usize,
+) -> Result<(), LaunchError> {
+    let (rows, len) = (tokens.len(), out.len());
+    let columns = len / rows;
+    assert!(len == rows * columns && places.len() == rows);
+    assert!(tables.wpe.len() >= positions * columns);
+    let config = grid(row_blocks::<T>(len), THREADS);
+    let numbers = [rows, columns, positions].map(small);
+    let kernel = gpu.kernel::<T>("embedding_at")?;
+    let mut launch = gpu.launch(&kernel);
+    launch.arg(tokens).arg(places);
+    launch.arg(tables.wte).arg(tables.wpe).arg(out);
+    let [rows, columns, positions] = &numbers;
+    launch.arg(rows).arg(columns).arg(positions);
+    // SAFETY: the kernel's arguments in its order; the lengths were compared, and tokens are below V.
+    unsafe { launch.launch(config) }?;
+    Ok(())
+}
+
 /// Tokens of a micro-batch, and its rows in their order, (R) each.
 pub struct Sorted<'a> {
     pub tokens: &'a CudaView<'a, u32>,

@@ -18,6 +18,7 @@ mod views;
 
 pub mod adamw;
 pub mod attention;
+pub mod attention_cached;
 pub mod cast;
 pub mod column_sums;
 pub mod cross_entropy;

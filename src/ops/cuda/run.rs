@@ -5,7 +5,9 @@ use super::embedding::{EmbeddingTableViews, Sorted};
 use super::layer_norm::{AffineViews, NormSavedViews, NormStatsViews, ResidualViews};
 use super::numbers::Numbers;
 use super::views::{MaskWithHeader, Reading, Views};
-use super::{OnGpu, attention, cross_entropy, dropout, embedding, layer_norm, outcome};
+use super::{
+    OnGpu, attention, attention_cached, cross_entropy, dropout, embedding, layer_norm, outcome,
+};
 use crate::ops::backend::{Done, Frame, Matrix, Op, RowShape};
 use crate::ops::launch::{GpuElement, gelu};
 
@@ -59,10 +61,13 @@ impl<T: GpuElement> OnGpu<T> {
                     gpu, logits, targets, scale, losses,
                 )?)
             }
-            Op::Embed { .. } | Op::EmbeddingGradients { .. } => self.embedding(op, &on),
+            Op::Embed { .. } | Op::EmbedAt { .. } | Op::EmbeddingGradients { .. } => {
+                self.embedding(op, &on)
+            }
             Op::Norm { .. } | Op::ResidualNorm { .. } => self.norm(op, &on),
             Op::NormGradients { .. } => self.norm_gradients(op, &on),
             Op::Attention { .. } | Op::AttentionGradients { .. } => self.attention(op, &on),
+            Op::CachedAttention { .. } | Op::CopyCache { .. } => self.cached_attention(op, &on),
             Op::Linear { .. }
             | Op::LinearGelu { .. }
             | Op::InputGradients { .. }
@@ -86,6 +91,22 @@ impl<T: GpuElement> OnGpu<T> {
                 let positions = frame.span.positions.clone();
                 Ok(embedding::forward(
                     gpu, tokens, tables, out, positions, mask,
+                )?)
+            }
+            Op::EmbedAt { tables, out, slots } => {
+                let (wte, wpe) = (on.weight(&tables.wte), on.weight(&tables.wpe));
+                let tables = EmbeddingTableViews {
+                    wte: &wte.view(),
+                    wpe: &wpe.view(),
+                };
+                let (mut out, places) = (on.write(out), &batch.targets(frame.rows.clone()));
+                let (out, positions) = (&mut out.view(), slots.positions);
+                Ok(embedding::forward_at(
+                    gpu,
+                    [tokens, places],
+                    tables,
+                    out,
+                    positions,
                 )?)
             }
             Op::EmbeddingGradients {
@@ -256,6 +277,42 @@ impl<T: GpuElement> OnGpu<T> {
                 )?)
             }
             _ => unreachable!("not attention: {op:?}"),
+        }
+    }
+}
+
+impl<T: GpuElement> OnGpu<T> {
+    fn cached_attention(&self, op: &Op, on: &Views<T>) -> Done {
+        let (gpu, batch, rows) = (&self.gpu, on.batch(), on.frame.rows.clone());
+        let (inputs, targets) = (&batch.inputs(rows.len()), &batch.targets(rows));
+        match op {
+            Op::CachedAttention {
+                slots,
+                qkv,
+                cache,
+                out,
+                ..
+            } => {
+                let (qkv, mut out) = (on.read(qkv), on.write(out));
+                let (qkv, out) = (&qkv.view(), &mut out.view());
+                let mut cache = on.whole(*cache);
+                attention_cached::store(gpu, *slots, qkv, targets, &mut cache.as_view_mut())?;
+                let cache = &cache.as_view();
+                Ok(attention_cached::forward(
+                    gpu, *slots, qkv, targets, cache, out,
+                )?)
+            }
+            Op::CopyCache { slots, cache } => {
+                let mut cache = on.whole(*cache);
+                let places = [inputs, targets];
+                Ok(attention_cached::copy(
+                    gpu,
+                    *slots,
+                    places,
+                    &mut cache.as_view_mut(),
+                )?)
+            }
+            _ => unreachable!("not attention over a cache: {op:?}"),
         }
     }
 }

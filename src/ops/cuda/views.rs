@@ -85,6 +85,11 @@ impl<'f, 'a, T: GpuElement> Views<'f, 'a, T> {
         self.frame.buffer(buffer).write()
     }
 
+    /// All of a buffer.
+    pub fn whole(&self, buffer: BufferId) -> RefMut<'a, CudaSlice<T>> {
+        self.frame.buffer(buffer).write()
+    }
+
     pub fn weight(&self, range: &Range<usize>) -> Reading<'a, T> {
         Reading {
             buffer: self.frame.weights().read(),

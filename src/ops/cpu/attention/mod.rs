@@ -6,6 +6,7 @@
 //! The forward saves the log of each row's sum of exponentials, (B, H, T), from which the backward
 //! recomputes the weights (Dao et al. 2022, FlashAttention, for the idea).
 
+pub mod cached;
 mod oracle;
 
 use std::ops::Range;

@@ -155,7 +155,7 @@ pub(super) struct Tile<'a, T> {
 
 impl<'a, T> MatrixMut<'a, T> {
     /// All of `data` as a row-major (rows, columns) matrix.
-    pub(super) fn new(data: &'a mut [T], rows: usize, columns: usize) -> Self {
+    pub(in crate::ops) fn new(data: &'a mut [T], rows: usize, columns: usize) -> Self {
         assert_eq!(rows.checked_mul(columns), Some(data.len()), "elements");
         // SAFETY: the rows follow each other in `data`, which is borrowed exclusively for `'a`.
         unsafe { Self::from_raw(data.as_mut_ptr(), rows, columns, columns) }
@@ -201,6 +201,16 @@ impl<'a, T> MatrixMut<'a, T> {
             row_stride: self.row_stride,
             elements: PhantomData,
         })
+    }
+
+    /// The elements of one row.
+    #[inline(always)]
+    pub(super) fn row_mut(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.rows);
+        // SAFETY: one of its rows, as it is borrowed exclusively.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.data.add(row * self.row_stride), self.columns)
+        }
     }
 
     /// The first element, and the distance between rows in elements.

@@ -1,17 +1,18 @@
 //! GEMMs on the CPU: the `gemm` crate, called in several ways.
 //!
-//! The crate sums each element of C over K in blocks whose size depends on K alone, so that neither cutting C into
-//! tiles nor the number of threads changes a bit. The exception is the last tile, where little is left over: the
+//! The crate sums each element of C over K in blocks whose size depends on K alone, so that neither cutting C into tiles nor
+//! the number of threads changes a bit. The exception is the last tile, where little is left over: the
 //! crate has other code for vectors and for tiny matrices. So a candidate that cuts C promises the fallback's bits,
 //! and tuning, which compares them all, passes it over where it breaks the promise. A limited search has only such
 //! candidates: it decides how fast a run is and never which numbers come out, at any rung. Cutting K (a full search)
 //! sums in another order.
 //!
-//! On CPUs with instructions for bf16, GEMMs can use those: see `bf16`.
+//! On CPUs with instructions for bf16, GEMMs can use those: see `bf16`. Generation has its own: see `rows`.
 
 mod bf16;
 mod kernels;
 mod matrix;
+mod rows;
 mod trial;
 
 use std::convert::Infallible;
@@ -32,6 +33,7 @@ use crate::ops::loops::{Element, gelu};
 use crate::terms::{Effort, Inputs, VectorExtension};
 
 pub(in crate::ops) use matrix::{Matrix, MatrixMut, Output};
+pub(in crate::ops) use rows::{dots, mix, multiply_rows};
 
 use matrix::{TileShape, gemm_sequential};
 pub use trial::TrialOperands;
@@ -241,9 +243,8 @@ impl Sequential {
     }
 }
 
-/// The operand of a product that lies in memory as `shape` (rows, columns), in this layout.
-fn view<T>(data: &[T], shape: (usize, usize), layout: Layout) -> Matrix<'_, T> {
-    let (rows, columns) = shape;
+/// The operand of a product that lies in memory as (rows, columns), in this layout.
+fn view<T>(data: &[T], (rows, columns): (usize, usize), layout: Layout) -> Matrix<'_, T> {
     let matrix = Matrix::new(data, rows, columns);
     match layout {
         Layout::AsIs => matrix,
@@ -272,9 +273,8 @@ fn packed_pieces(problem: &Problem, extensions: &[VectorExtension]) -> Option<us
     extensions.contains(&needed).then_some(pieces)
 }
 
-/// The most that fp32 GEMMs take beside their operands on `threads` threads of a CPU with `extensions`, in bytes:
-/// what one of `problems` takes while it is computed with the candidates of `effort`, and what is kept to pack
-/// into.
+/// The most that fp32 GEMMs take beside their operands on `threads` threads of a CPU with `extensions`, in bytes: what one
+/// of `problems` takes while it is computed with the candidates of `effort`, and what is kept to pack into.
 ///
 /// A pure function: the CPU need not be that of this machine.
 pub fn packed_bytes(

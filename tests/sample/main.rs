@@ -4,8 +4,17 @@ use std::path::Path;
 
 use tempfile::{TempDir, tempdir};
 
+mod batches;
+mod candidates;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../gpt2_folder/mod.rs"]
 mod gpt2_folder;
+#[path = "../process/mod.rs"]
 mod process;
+mod prompts;
+mod stops;
 
 use process::{Outcome, checkpoint, taper, tiny};
 
@@ -200,7 +209,7 @@ fn a_prompts_file_is_read_as_python_reads_it_and_another_encoding_is_named() {
 #[test]
 fn wrong_requests_are_answered_with_what_to_do() {
     let folder = trained();
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 17] = [
         (&["--prompt", "\u{1F980}"], &["U+1F980", "vocabulary"]),
         (&["--prompt", ""], &["the prompt is empty", "--prompt"]),
         (&["--prompt", "FILE:absent.txt"], &["absent.txt"]),
@@ -209,6 +218,18 @@ fn wrong_requests_are_answered_with_what_to_do() {
         (&["--top-k", "0"], &["--top-k"]),
         (&["--threads", "0"], &["--threads"]),
         (&["--num-samples", "0"], &["--num-samples"]),
+        (&["--batch-size", "0"], &["--batch-size"]),
+        (&["--top-p", "0"], &["--top-p", "above 0"]),
+        (&["--top-p", "1.1"], &["--top-p", "at most 1"]),
+        (&["--min-p=-0.1"], &["--min-p", "from 0 to 1"]),
+        (&["--min-p", "nan"], &["--min-p"]),
+        (
+            &["--repetition-penalty", "0"],
+            &["--repetition-penalty", "above 0"],
+        ),
+        (&["--repetition-penalty", "inf"], &["--repetition-penalty"]),
+        (&["--stop", ""], &["--stop"]),
+        (&["--prompts", "absent.txt"], &["absent.txt"]),
     ];
     for (arguments, words) in cases {
         eprintln!("{arguments:?}");

@@ -1,10 +1,11 @@
-//! The prompt of `taper sample`: from the command line, from a file, or the default.
+//! The prompts of `taper sample`: from the command line, from a file, from standard input, or the default.
 
+use std::io::Read;
 use std::path::Path;
 
 use clap::Args;
 
-use super::sample::SampleArgs;
+use super::SampleArgs;
 use crate::error::{Error, Result};
 use crate::report::say;
 use crate::terms::expand_home;
@@ -13,19 +14,56 @@ use crate::tokenizer::Tokenizer;
 /// nanoGPT's prompt when there is none.
 const DEFAULT: &str = "\n";
 
-/// The text to continue. `FILE:PATH` is the text of a file, as Python reads one: without a byte order mark, and with
-/// `\n` at the end of every line.
+/// Standard input, where a path or a text is asked for.
+const STANDARD_INPUT: &str = "-";
+
+/// The texts to continue: that of `prompt`, or the lines of the file `prompts` that are not empty.
 ///
 /// # Errors
-/// When the file cannot be read or is not UTF-8, or the text is a flag.
-pub(super) fn text(asked: Option<&str>, tokenizer: &Tokenizer) -> Result<String> {
+/// When a file cannot be read, is not UTF-8 or has no line, or the text is a flag.
+pub(super) fn texts(
+    prompt: Option<&str>,
+    prompts: Option<&str>,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<String>> {
+    let Some(path) = prompts else {
+        return Ok(vec![text(prompt, tokenizer)?]);
+    };
+    let text = if path == STANDARD_INPUT {
+        from_standard_input()?
+    } else {
+        from_file(path)?
+    };
+    let lines = text.lines();
+    let prompts: Vec<String> = (lines.clone().filter(|line| !line.is_empty()))
+        .map(String::from)
+        .collect();
+    if prompts.is_empty() {
+        return Err(Error::Usage {
+            what: format!("`--prompts {path}` has no text to continue"),
+            hint: "give a file with a prompt in every line".into(),
+        });
+    }
+    let empty = lines.count() - prompts.len();
+    if empty > 0 {
+        say(format_args!(
+            "note: {empty} empty lines of `{path}` are no prompts"
+        ));
+    }
+    Ok(prompts)
+}
+
+/// The text to continue. `FILE:PATH` is the text of a file, as Python reads one: without a byte order mark, and with
+/// `\n` at the end of every line. `-` is standard input, read in the same way.
+fn text(asked: Option<&str>, tokenizer: &Tokenizer) -> Result<String> {
     let Some(asked) = asked else {
         return Ok(default(tokenizer));
     };
     if let Some(path) = asked.strip_prefix("FILE:") {
-        let path = &expand_home(path);
-        let bytes = std::fs::read(path).map_err(Error::io("read the prompt from", path))?;
-        return decoded(path, bytes);
+        return from_file(path);
+    }
+    if asked == STANDARD_INPUT {
+        return from_standard_input();
     }
     let flag = asked.split('=').next().unwrap_or_default();
     if is_flag(flag) {
@@ -37,6 +75,19 @@ pub(super) fn text(asked: Option<&str>, tokenizer: &Tokenizer) -> Result<String>
         });
     }
     Ok(asked.into())
+}
+
+fn from_file(path: &str) -> Result<String> {
+    let path = &expand_home(path);
+    let bytes = std::fs::read(path).map_err(Error::io("read the prompt from", path))?;
+    decoded(path, bytes)
+}
+
+fn from_standard_input() -> Result<String> {
+    let (path, mut bytes) = (Path::new("/dev/stdin"), Vec::new());
+    let read = std::io::stdin().lock().read_to_end(&mut bytes);
+    read.map_err(Error::io("read the prompt from", path))?;
+    decoded(path, bytes)
 }
 
 /// Whether `text` is a long flag of `taper sample`. A prompt may begin with a dash, so that one that was forgotten takes
