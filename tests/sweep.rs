@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -233,15 +233,39 @@ fn a_run_that_diverges_stops_no_other_and_the_table_says_so() {
     assert!(path.join("out-learning_rate=1e-3/ckpt-00000010").is_dir());
 }
 
-/// Waits for a line of a run's metrics.
-fn wait_for(path: &Path, words: &str) {
+#[test]
+fn a_run_whose_time_is_over_says_so_and_goes_on_with_the_sweep() {
+    let folder = tempdir().unwrap();
+    let path = folder.path();
+    let short = "train.seed=1,2 train.max_minutes=1e-9";
+    let outcome = train(path, short, &["-q"]).succeeded();
+    assert_eq!(
+        outcome.stdout.matches("ended at step ").count(),
+        2,
+        "{}",
+        outcome.stdout
+    );
+    let whole = train(path, "train.seed=1,2", &["-q", "--resume"]).succeeded();
+    assert!(!whole.stdout.contains("ended at") && !whole.stdout.contains("done before"));
+    for run in ["out-seed=1", "out-seed=2"] {
+        assert!(path.join(run).join("ckpt-00000010").is_dir());
+    }
+}
+
+/// Waits for words in a run's metrics. Then the program gets a signal, and in any case it ends.
+fn terminated_after(mut child: Child, path: &Path, words: &str) -> Output {
+    let has_words = || fs::read_to_string(path).is_ok_and(|text| text.contains(words));
     for _ in 0..60_000 {
-        if fs::read_to_string(path).is_ok_and(|text| text.contains(words)) {
-            return;
+        if has_words() {
+            let kill = format!("kill -TERM {}", child.id());
+            let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+            assert!(sent.success());
+            return child.wait_with_output().unwrap();
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    panic!("{words} did not come");
+    child.kill().unwrap();
+    panic!("`{words}` did not come");
 }
 
 #[test]
@@ -249,21 +273,10 @@ fn a_signal_stops_the_whole_sweep_and_what_was_trained_is_saved() {
     let folder = tempdir().unwrap();
     let path = folder.path();
     // The second run never ends by itself: its first evaluation does not.
-    let settings = "eval.eval_iters=2,100000000,3";
+    let settings = "eval.eval_iters=2,100000000,3 eval.eval_on_start=false";
     let child = command(path, &tiny(settings, &[])).spawn().unwrap();
-    wait_for(
-        &path.join("out-eval_iters=100000000/metrics.jsonl"),
-        "\"step\":4,",
-    );
-    let kill = format!("kill -TERM {}", child.id());
-    assert!(
-        Command::new("sh")
-            .args(["-c", &kill])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let output = child.wait_with_output().unwrap();
+    let metrics = path.join("out-eval_iters=100000000/metrics.jsonl");
+    let output = terminated_after(child, &metrics, "\"step\":4,");
     assert_eq!(output.status.code(), Some(130));
     let stdout = String::from_utf8(output.stdout).unwrap();
     let rows: Vec<&str> = stdout.lines().skip(1).collect();

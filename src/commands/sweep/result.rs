@@ -73,11 +73,10 @@ fn row(member: &Member, figures: Option<&Summary>, is_best: bool) -> Vec<String>
 /// The end of a row.
 fn note(member: &Member, figures: Option<&Summary>, is_best: bool) -> String {
     let step = figures.map_or(0, |it| it.step);
+    let is_short = figures.is_some() && step < member.asked.config.train.max_iters;
     let fate = match &member.fate {
         // `train.max_minutes` were over.
-        Fate::Done if step < member.asked.config.train.max_iters => {
-            format!("ended at step {}", count(step))
-        }
+        Fate::Done if is_short => format!("ended at step {}", count(step)),
         Fate::Done => String::new(),
         Fate::DoneBefore => "done before".into(),
         Fate::Stopped => format!("stopped at step {}", count(step)),
