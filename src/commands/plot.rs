@@ -7,18 +7,19 @@ use crate::commands::{path_argument, print_now, produced, until_reader_leaves};
 use crate::curves::{Drawing, Log, Metric, XKind, figure};
 use crate::error::{Error, Result};
 use crate::report::say;
-use crate::runs::Run;
+use crate::runs::{Run, write_csv};
 
-/// Draw the curves of runs, laid over each other, as SVG or PNG
+/// Draw the curves of runs, laid over each other, as SVG or PNG, or write them as CSV
 ///
 /// Faint lines are the recorded values, strong ones their means. Circles are evaluations. Refusals of memory, choices
-/// that changed, warnings and resumed runs are marked above the loss.
+/// that changed, warnings and resumed runs are marked above the loss. CSV has a row for every recorded step and evaluation,
+/// with every value.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PlotArgs {
     /// Folders of runs, or their `metrics.jsonl`
     #[arg(required = true, value_name = "RUN", value_parser = path_argument())]
     pub runs: Vec<PathBuf>,
-    /// The picture, `.svg` or `.png` [default: `curves.svg`, in the run's folder if there is one run, else here]
+    /// The picture, `.svg` or `.png`, or the numbers, `.csv` [default: `curves.svg`, in the run's folder if there is one run, else here]
     #[arg(long, value_name = "FILE", value_parser = path_argument())]
     pub out: Option<PathBuf>,
     /// Curves to draw, with commas between them [default: all]
@@ -48,11 +49,12 @@ pub struct PlotArgs {
 /// Width that the text's size is made for.
 const WIDTH: u32 = 1_200;
 
-/// File formats of a picture.
+/// File formats.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
     Svg,
     Png,
+    Csv,
 }
 
 pub fn run(args: PlotArgs) -> Result<()> {
@@ -60,6 +62,10 @@ pub fn run(args: PlotArgs) -> Result<()> {
     let format = format(&out)?;
     produced::check(&out)?;
     let runs = open(&args.runs)?;
+    if format == Format::Csv {
+        produced::write(&out, &csv(&runs)?)?;
+        return until_reader_leaves(print_now(&format!("{}\n", out.display())));
+    }
     let drawing = Drawing {
         metrics: args.metrics.clone(),
         x: args.x,
@@ -106,12 +112,13 @@ fn format(out: &Path) -> Result<Format> {
     match extension.as_deref() {
         Some("svg") => Ok(Format::Svg),
         Some("png") => Ok(Format::Png),
+        Some("csv") => Ok(Format::Csv),
         _ => Err(Error::Usage {
             what: format!(
                 "`{}` does not say which format it is to have",
                 out.display()
             ),
-            hint: "end its name with `.svg` or `.png`".into(),
+            hint: "end its name with `.svg`, `.png` or `.csv`".into(),
         }),
     }
 }
@@ -131,13 +138,22 @@ fn check(figure: &Figure, runs: &[Run]) -> Result<()> {
     })
 }
 
+fn csv(runs: &[Run]) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    write_csv(runs, &mut text).map_err(|error| Error::Usage {
+        what: format!("the curves cannot be written as CSV: {error}"),
+        hint: "draw them, with `--out curves.svg`".into(),
+    })?;
+    Ok(text)
+}
+
 fn picture(figure: &Figure, args: &PlotArgs, format: Format) -> Result<Vec<u8>> {
     let width = args.width.unwrap_or(match format {
-        Format::Svg => WIDTH,
         Format::Png => 2 * WIDTH,
+        Format::Svg | Format::Csv => WIDTH,
     });
     let scale = match format {
-        Format::Svg => 1.0,
+        Format::Svg | Format::Csv => 1.0,
         Format::Png => (f64::from(width) / f64::from(WIDTH)).max(1.0),
     };
     let size = Size {
@@ -145,7 +161,7 @@ fn picture(figure: &Figure, args: &PlotArgs, format: Format) -> Result<Vec<u8>> 
         height: args.height.map(|height| f64::from(height) / scale),
     };
     let svg = figure.svg(size, args.theme);
-    if format == Format::Svg {
+    if format != Format::Png {
         return Ok(svg.into_bytes());
     }
     let missing: String = undrawable(&svg).into_iter().collect();

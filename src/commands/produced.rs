@@ -6,11 +6,13 @@ use std::path::Path;
 
 use crate::chart::MARKER;
 use crate::error::{Error, Result};
+use crate::runs::CSV_START;
 
 /// The marker is in the first bytes of a file.
 const START_BYTES: u64 = 1_024;
 
-/// Writes a file as a whole. A file that is there already is replaced if it has [`MARKER`] at its start.
+/// Writes a file as a whole. A file that is there already is replaced if it has [`MARKER`] at its start, or the header of our
+/// CSV.
 ///
 /// # Errors
 /// [`Error::Usage`] when the file there is not ours, and [`Error::File`] when the system refuses.
@@ -59,7 +61,8 @@ pub(super) fn check(path: &Path) -> Result<()> {
     read.map_err(Error::io("read", path))?;
     let is_ours = start
         .windows(MARKER.len())
-        .any(|part| part == MARKER.as_bytes());
+        .any(|part| part == MARKER.as_bytes())
+        || start.starts_with(CSV_START.as_bytes());
     if is_ours || start.is_empty() {
         return Ok(());
     }

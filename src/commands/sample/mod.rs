@@ -22,8 +22,6 @@ use model::BatchSizes;
 pub(super) use model::{threads, tokenizer, weights};
 use output::Output;
 
-pub(super) use model::{threads, tokenizer, weights};
-
 /// Most texts at a time where `--batch-size` says nothing: beyond, a CPU has no more texts per second.
 const MOST_AT_A_TIME: usize = 32;
 
