@@ -11,6 +11,7 @@ use crate::commands::completions::CompletionsArgs;
 use crate::commands::config::ConfigArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::eval::EvalArgs;
 use crate::commands::man::ManArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::plot::PlotArgs;
@@ -34,6 +35,7 @@ pub struct Cli {
 pub enum Command {
     Train(TrainArgs),
     Sample(SampleArgs),
+    Eval(EvalArgs),
     Prepare(PrepareArgs),
     Runs(RunsArgs),
     Compare(CompareArgs),

@@ -12,6 +12,7 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::data::prepare::PrepareError;
 use crate::device::DeviceError;
+use crate::evals::EvalsError;
 use crate::hub::HubError;
 use crate::interrupt::InterruptError;
 use crate::memory::{AllocationError, OutOfMemory, Recoverable};
@@ -59,6 +60,8 @@ pub enum Error {
     #[error(transparent)]
     Picture(#[from] PngError),
     #[error(transparent)]
+    Evals(#[from] EvalsError),
+    #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -96,6 +99,7 @@ impl Recoverable for Error {
             Self::Session(error) => error.into_out_of_memory().map_err(Self::Session),
             Self::Trial(error) => error.into_out_of_memory().map_err(Self::Trial),
             Self::Sampling(error) => error.into_out_of_memory().map_err(Self::Sampling),
+            Self::Evals(error) => error.into_out_of_memory().map_err(Self::Evals),
             other => Err(other),
         }
     }
@@ -146,6 +150,7 @@ impl Error {
             Error::Sampling(e) => e.hint(),
             Error::Run(e) => e.hint(),
             Error::Picture(_) => Some("ask for a smaller one with `--width` and `--height`, or for SVG".into()),
+            Error::Evals(e) => e.hint(),
             Error::File(e) => e.hint(),
             Error::Output(e) => Some(e.hint()),
             Error::Usage { hint, .. } => Some(hint.clone()),
@@ -184,6 +189,7 @@ impl Error {
             Error::Session(error) => error.is_interrupt(),
             Error::Checkpoint(error) => error.is_interrupt(),
             Error::Hub(error) => matches!(error, HubError::Interrupted),
+            Error::Evals(error) => error.is_interrupt(),
             _ => false,
         }
     }
@@ -192,8 +198,12 @@ impl Error {
     fn allocation(&self) -> Option<&AllocationError> {
         match self {
             Error::Allocation(error)
-            | Error::Session(SessionError::Allocation(error))
+            | Error::Session(
+                SessionError::Allocation(error)
+                | SessionError::Evals(EvalsError::Allocation(error)),
+            )
             | Error::Sampling(SamplingError::Allocation(error))
+            | Error::Evals(EvalsError::Allocation(error))
             | Error::Trial(TrialError::Allocation(error)) => Some(error),
             _ => None,
         }

@@ -33,6 +33,7 @@ pub mod step;
 pub mod plan;
 
 pub mod checkpoint;
+pub mod evals;
 pub mod interrupt;
 pub mod metrics;
 pub mod record;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use taper::cli::{Cli, Command, hint, understood};
 use taper::commands::{
-    bench, compare, completions, config, convert, doctor, man, on_every_core, plan, plot, prepare,
-    report, sample, train, welcome,
+    bench, compare, completions, config, convert, doctor, eval, man, on_every_core, plan, plot,
+    prepare, report, sample, train, welcome,
 };
 use taper::error::Result;
 use taper::interrupt::survive_file_size_limit;
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     ended(on_every_core(|| match cli.command {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Prepare(args) => prepare::run(args),
         Command::Runs(args) => compare::runs(args),
         Command::Compare(args) => compare::compare(args),

@@ -1,10 +1,11 @@
 //! What a trainer allocates, against its plan. Alone in its process: it replaces the allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use taper::memory::Memory;
+use taper::memory::{AllocationError, Memory};
 use taper::model::Program;
 use taper::ops::backend::OptimizerSettings;
 use taper::ops::cpu::OnCpu;
@@ -13,6 +14,7 @@ use taper::ops::gemm::{Cpu, Products, Table};
 use taper::outliers::SkipSettings;
 use taper::rng::Seed;
 use taper::schedule::{LrSchedule, Schedule};
+use taper::step::scoring::{Scoring, SequenceScore};
 use taper::step::{StepSettings, Trainer};
 use taper::terms::{Effort, Engine, Gelu, Inputs, Job, ModelDims, Precision, Recompute, Rung};
 
@@ -157,16 +159,48 @@ fn trainer(recompute: Recompute, effort: Effort) -> Trainer {
     Trainer::new(&dims(), backend, ladder, settings, Memory::default()).unwrap()
 }
 
-fn read(
-    sample: u32,
-    inputs: &mut [u32],
-    targets: &mut [u32],
-) -> Result<(), taper::memory::AllocationError> {
+fn read(sample: u32, inputs: &mut [u32], targets: &mut [u32]) -> Result<(), AllocationError> {
     for (i, (input, target)) in inputs.iter_mut().zip(targets).enumerate() {
         *input = (sample + i as u32) % 300;
         *target = (sample + i as u32 + 1) % 300;
     }
     Ok(())
+}
+
+/// Sequences of all lengths, of which the second half is scored.
+struct Sequences {
+    scored: usize,
+}
+
+impl Scoring<AllocationError> for Sequences {
+    fn count(&self) -> usize {
+        25
+    }
+
+    fn positions(&self, index: usize) -> usize {
+        256 - 8 * index
+    }
+
+    fn scored(&self, index: usize) -> Range<usize> {
+        self.positions(index) / 2..self.positions(index)
+    }
+
+    fn wants_greedy(&self) -> bool {
+        true
+    }
+
+    fn read(
+        &self,
+        index: usize,
+        inputs: &mut [u32],
+        targets: &mut [u32],
+    ) -> Result<(), AllocationError> {
+        read(index as u32, inputs, targets)
+    }
+
+    fn record(&mut self, _: usize, score: SequenceScore) {
+        self.scored += score.tokens;
+    }
 }
 
 fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
@@ -202,7 +236,7 @@ fn allocated_bytes_equal_planned_bytes() {
 }
 
 #[test]
-fn after_the_first_steps_no_buffer_is_allocated_evaluations_included() {
+fn after_the_first_steps_no_buffer_is_allocated_evaluations_and_scores_included() {
     let _alone = alone();
     let cases = Recompute::ALL.map(|recompute| (recompute, Effort::Off));
     for (recompute, effort) in cases
@@ -215,6 +249,9 @@ fn after_the_first_steps_no_buffer_is_allocated_evaluations_included() {
                 for step in steps {
                     trainer.step(step, read).unwrap();
                     trainer.evaluate(20, read).unwrap();
+                    let mut sequences = Sequences { scored: 0 };
+                    trainer.score(&mut sequences).unwrap();
+                    assert_eq!(sequences.scored, (32..=128).step_by(4).sum::<usize>());
                 }
             };
             work(0..2);

@@ -7,6 +7,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use indicatif::ProgressBar;
+
+use super::counted::Counted;
 use super::to_nanogpt::nanogpt_state;
 use super::weights::encode::WeightsDtype;
 use super::weights::nanogpt::write_nanogpt;
@@ -41,6 +44,8 @@ pub struct Export<'a> {
     pub run: Option<&'a TrainedRun>,
     /// Files of the tokenizer and the like, for a folder: (plain file name, contents).
     pub extra_files: &'a [(String, Vec<u8>)],
+    /// Counts the bytes of tensors that are written.
+    pub progress: &'a ProgressBar,
 }
 
 /// Failure to write weights for another program.
@@ -201,7 +206,21 @@ impl Export<'_> {
 
     fn write(&self, place: &Place) -> Result<(), CheckpointError> {
         let dims = &self.dims();
-        let values = StoredValues::new(self.pretrained, self.dtype.largest());
+        let rows = match (self.target, self.run) {
+            // Weights and both moments.
+            (ExportTarget::Nanogpt, Some(_)) => 3,
+            _ => 1,
+        };
+        let bytes_per_value = self.dtype.bytes() as u64;
+        let values = ParamLayout::new(dims).len as u64;
+        self.progress.set_length(rows * bytes_per_value * values);
+        self.progress.set_message("writing");
+        let counted = |values| Counted {
+            values,
+            bytes_per_value,
+            bar: self.progress,
+        };
+        let values = counted(StoredValues::new(self.pretrained, self.dtype.largest()));
         match self.target {
             ExportTarget::Llmc => place.write(&place.name(), |file| {
                 llmc::write(file, dims, &values, self.dtype)
@@ -209,7 +228,9 @@ impl Export<'_> {
             ExportTarget::Nanogpt => {
                 let state = nanogpt_state(self.run)?;
                 let moments = self.run.map(|run| {
-                    ["m", "v"].map(|moment| StoredValues::of_moment(&run.moments, moment, dims))
+                    ["m", "v"]
+                        .map(|moment| StoredValues::of_moment(&run.moments, moment, dims))
+                        .map(counted)
                 });
                 let moments = moments.as_ref().map(|[m, v]| [m as &dyn Values, v]);
                 write_nanogpt(

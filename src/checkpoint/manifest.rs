@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -185,18 +186,21 @@ pub(super) fn is_plain(name: &str) -> bool {
 }
 
 /// A new file that is hashed as it is written.
-pub(super) struct HashedFile {
+pub(super) struct HashedFile<'a> {
     file: File,
     hash: Sha256,
     size: u64,
+    /// Bytes written of all files together.
+    written: &'a AtomicU64,
 }
 
-impl HashedFile {
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+impl<'a> HashedFile<'a> {
+    pub(super) fn create(path: &Path, written: &'a AtomicU64) -> io::Result<Self> {
         Ok(Self {
             file: File::create_new(path)?,
             hash: Sha256::new(),
             size: 0,
+            written,
         })
     }
 
@@ -210,11 +214,12 @@ impl HashedFile {
     }
 }
 
-impl Write for HashedFile {
+impl Write for HashedFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.hash.update(&bytes[..written]);
         self.size += written as u64;
+        self.written.fetch_add(written as u64, Ordering::Relaxed);
         Ok(written)
     }
 

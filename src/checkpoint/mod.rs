@@ -18,6 +18,7 @@
 //! [`prune`] deletes old checkpoints, and both it and [`find_latest`] follow the branch of the run ([`Lineage`]). Weights and moments may lie in
 //! any memory: [`Values`](crate::ops::backend::Values), [`ValuesMut`](crate::ops::backend::ValuesMut).
 
+mod counted;
 mod error;
 mod export;
 mod folders;
@@ -45,7 +46,7 @@ pub use resume::{
     asks_for_the_same_gemm, asks_for_the_same_launch, check_resumable, check_resumable_data_aside,
     check_stored_keys, stored_config,
 };
-pub use save::{Snapshot, save};
+pub use save::{Snapshot, save, save_counted};
 pub use state::TrainState;
 pub use weights::download::find_or_download;
 pub use weights::encode::WeightsDtype;

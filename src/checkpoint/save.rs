@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::folders::{self, Folders};
 use super::manifest::{FileDigest, HashedFile, Manifest, is_plain};
@@ -46,6 +47,23 @@ pub struct Snapshot<'a> {
 /// # Panics
 /// When a buffer is not as long as the layout of `dims`: a defect of the caller.
 pub fn save(out_dir: &Path, snapshot: &Snapshot) -> Result<PathBuf, CheckpointError> {
+    save_counted(out_dir, snapshot, &AtomicU64::new(0))
+}
+
+/// Does [`save`], and keeps `written` at the bytes that are written.
+///
+/// # Errors
+/// Those of [`save`].
+///
+/// # Panics
+/// As [`save`] does.
+pub fn save_counted(
+    out_dir: &Path,
+    snapshot: &Snapshot,
+    written: &AtomicU64,
+) -> Result<PathBuf, CheckpointError> {
+    // A save that lacked memory is tried again from the beginning.
+    written.store(0, Ordering::Relaxed);
     let folders = Folders::new(out_dir, snapshot.state.step);
     let failed = |action, path: &Path| {
         let (checkpoint, path) = (folders.complete.clone(), path.to_owned());
@@ -62,7 +80,7 @@ pub fn save(out_dir: &Path, snapshot: &Snapshot) -> Result<PathBuf, CheckpointEr
     fs::create_dir_all(out_dir).map_err(failed("create", out_dir))?;
     // A folder that cannot be removed is no reason not to save; `prune` names it.
     folders::sweep(out_dir)?;
-    let saved = write_folder(&folders.temporary, snapshot, &failed)
+    let saved = write_folder(&folders.temporary, snapshot, written, &failed)
         .and_then(|()| publish(out_dir, &folders).map_err(failed("rename", &folders.temporary)));
     if let Err(error) = saved {
         // The error at hand matters more than one of the clean-up, which the next save repeats.
@@ -89,7 +107,12 @@ fn publish(out_dir: &Path, folders: &Folders) -> io::Result<()> {
     folders::sync(out_dir)
 }
 
-fn write_folder<F, E>(folder: &Path, snapshot: &Snapshot, failed: &F) -> Result<(), CheckpointError>
+fn write_folder<F, E>(
+    folder: &Path,
+    snapshot: &Snapshot,
+    written: &AtomicU64,
+    failed: &F,
+) -> Result<(), CheckpointError>
 where
     F: Fn(&'static str, &Path) -> E + Sync,
     E: FnOnce(io::Error) -> CheckpointError,
@@ -98,7 +121,7 @@ where
     let layout = ParamLayout::new(snapshot.dims);
     let write = |name: &str, body: Body| {
         let path = folder.join(name);
-        match write_file(&path, body) {
+        match write_file(&path, written, body) {
             Ok(digest) => Ok((name.to_owned(), digest)),
             Err(Failure::File(error)) => Err(failed("write", &path)(error)),
             Err(Failure::Values(error)) => Err(failed(FETCH, &path)(error)),
@@ -150,8 +173,8 @@ where
 
 type Body<'a> = &'a mut dyn FnMut(&mut HashedFile) -> Result<(), Failure>;
 
-fn write_file(path: &Path, body: Body) -> Result<FileDigest, Failure> {
-    let mut file = HashedFile::create(path)?;
+fn write_file(path: &Path, written: &AtomicU64, body: Body) -> Result<FileDigest, Failure> {
+    let mut file = HashedFile::create(path, written)?;
     body(&mut file)?;
     Ok(file.finish()?)
 }

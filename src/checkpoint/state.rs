@@ -33,6 +33,9 @@ pub struct TrainState {
     /// The step of the newest evaluation, so that a resumed run neither repeats nor skips one.
     #[serde(default)]
     pub evaluated_step: Option<u64>,
+    /// The step at which tasks were scored last; see `evaluated_step`.
+    #[serde(default)]
+    pub scored_step: Option<u64>,
     /// Length of `metrics.jsonl` at this step; lines beyond it belong to steps that are redone.
     #[serde(default)]
     pub metrics_bytes: u64,

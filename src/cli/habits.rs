@@ -33,7 +33,11 @@ pub fn hint(error: &clap::Error, typed: &[String]) -> Option<String> {
 fn of_verb(word: &str) -> Option<String> {
     let name = word.strip_suffix(".py").unwrap_or(word);
     match name {
-        "eval" | "evaluate" => Some("run `taper train --config FILE --eval-only`".into()),
+        "eval" | "evaluate" => Some(
+            "run `taper eval CHECKPOINT --tasks hellaswag,lambada,FILE`; the losses of a dataset: `taper train \
+             --config FILE --eval-only`"
+                .into(),
+        ),
         "generate" => Some("run `taper sample --checkpoint FOLDER`".into()),
         "bench" | "train" | "sample" | "prepare" => Some(format!("run `taper {name}`")),
         _ => Some(format!("run `taper train --config {}`", config(word)?)),
@@ -64,7 +68,11 @@ fn of_flag(verb: &str, flag: &str, value: Option<&str>) -> Option<String> {
     match (verb, flag) {
         ("sample", "start") => Some(with("prompt")),
         ("sample", "out_dir" | "out-dir" | "init_from" | "init-from") => Some(with("checkpoint")),
-        ("sample" | "prepare", _) => None,
+        ("eval", "checkpoint" | "model") => {
+            let checkpoint = shell_word(Path::new(value.unwrap_or("CHECKPOINT")));
+            Some(format!("write `taper eval {checkpoint}`, without a flag"))
+        }
+        ("sample" | "prepare" | "eval", _) => None,
         _ => Some(setting(flag, value)?.advice()),
     }
 }
@@ -73,6 +81,7 @@ fn of_flag(verb: &str, flag: &str, value: Option<&str>) -> Option<String> {
 fn of_word(verb: &str, word: &str) -> Option<String> {
     match (verb, word.split_once('=')) {
         ("prepare", _) => None,
+        ("eval", _) => Some(format!("write `--tasks {}`", shell_word(Path::new(word)))),
         ("sample", _) => Some(format!(
             "write `--checkpoint {}`",
             shell_word(Path::new(word))
@@ -192,7 +201,16 @@ mod tests {
                 "write `--config my/own_run.py`",
             ),
             ("taper plan own_run.toml", "write `--config own_run.toml`"),
-            ("taper eval", "run `taper train --config FILE --eval-only`"),
+            (
+                "taper evaluate",
+                "run `taper eval CHECKPOINT --tasks hellaswag,lambada,FILE`; the losses of a dataset: `taper train \
+                 --config FILE --eval-only`",
+            ),
+            (
+                "taper eval --checkpoint=out --tasks lambada",
+                "write `taper eval out`, without a flag",
+            ),
+            ("taper eval out lambada", "write `--tasks lambada`"),
         ] {
             answered(line, Some(expected));
         }

@@ -10,7 +10,7 @@ use crate::checkpoint::{
 use crate::commands::{path_argument, print_now, until_reader_leaves};
 use crate::error::{Error, Result};
 use crate::model::ParamLayout;
-use crate::report::{DownloadProgress, ReportOptions, say};
+use crate::report::{DownloadProgress, Progress, ReportOptions, WorkBar, say};
 use crate::terms::{Gelu, expand_home, shell_word};
 use crate::tokenizer::Tokenizer;
 use crate::units::count;
@@ -55,6 +55,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     for note in notes(&args, &found) {
         say(format_args!("note: {note}"));
     }
+    let work = WorkBar::new(ReportOptions::detect(false, false));
     let request = Export {
         pretrained,
         target: args.to,
@@ -62,8 +63,10 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         gelu: args.gelu,
         run: found.run.as_ref(),
         extra_files: &extra_files,
+        progress: work.bar(),
     };
     export(&request, &args.out)?;
+    drop(work);
     until_reader_leaves(print_now(&format!("{}\n", args.out.display())))
 }
 
@@ -80,7 +83,10 @@ fn find(from: &str) -> Result<FoundWeights> {
     }
     // Ctrl-C ends this verb at once.
     let uninterrupted = AtomicBool::new(false);
-    let progress = DownloadProgress::new(ReportOptions::detect(false, false), &uninterrupted);
+    let options = ReportOptions::detect(false, false);
+    let progress = DownloadProgress::new(options, &uninterrupted);
+    // What is here is held against its checksums; a download tells its own progress.
+    let _verifying = path.exists().then(|| Progress::new(options).verifying());
     Ok(find_or_download(&path.to_string_lossy(), &progress)?)
 }
 

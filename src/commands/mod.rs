@@ -8,6 +8,7 @@ pub mod config;
 pub mod convert;
 mod description;
 pub mod doctor;
+pub mod eval;
 pub mod man;
 pub mod plan;
 pub mod plot;

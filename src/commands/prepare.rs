@@ -3,10 +3,9 @@
 mod datasets;
 
 use std::fmt::Display;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount};
 
 use crate::commands::path_argument;
 use crate::config::Config;
@@ -15,7 +14,7 @@ use crate::data::prepare::{
 };
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::report::{DownloadProgress, ReportOptions, say};
+use crate::report::{DownloadProgress, ReportOptions, WorkBar, say};
 use crate::terms::shell_word;
 use crate::tokenizer::TokenizerKind;
 use datasets::Wanted;
@@ -71,8 +70,9 @@ pub fn run(args: PrepareArgs) -> Result<()> {
         // Until then Ctrl-C ends the process, and with it the download of a text.
         None => (resolve(&args)?, Interrupt::install()?),
     };
-    let progress = progress_bar(args.quiet);
-    let prepared = prepare(&request, &progress, interrupt.flag())?;
+    let work = WorkBar::new(ReportOptions::detect(args.quiet, false));
+    let prepared = prepare(&request, work.bar(), interrupt.flag())?;
+    drop(work);
     for note in found.iter().chain(&prepared.notes) {
         say(format_args!("note: {note}"));
     }
@@ -231,16 +231,6 @@ fn usage(what: String, hint: impl Into<String>) -> Error {
         what,
         hint: hint.into(),
     }
-}
-
-fn progress_bar(quiet: bool) -> ProgressBar {
-    if quiet || !std::io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    }
-    let style = "{msg} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-    let style =
-        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
 }
 
 fn summary(request: &PrepareRequest, prepared: &Prepared) -> Result<String> {

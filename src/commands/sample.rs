@@ -110,7 +110,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
 }
 
 /// The tokenizer of a model. One that lies elsewhere, or that is taken for GPT-2's, is said to be.
-fn tokenizer(weights: &Pretrained) -> Result<Tokenizer> {
+pub(super) fn tokenizer(weights: &Pretrained) -> Result<Tokenizer> {
     let (folder, vocab_size) = (weights.folder(), weights.dims.vocab_size);
     if let Some(characters) = characters(weights)? {
         return Ok(characters);
@@ -150,7 +150,7 @@ fn characters(weights: &Pretrained) -> Result<Option<Tokenizer>> {
 }
 
 /// Threads to compute in: as many as asked for, but not more than there are cores, where they would wait for one another.
-fn threads(asked: Option<usize>) -> usize {
+pub(super) fn threads(asked: Option<usize>) -> usize {
     match (asked, DeviceProfile::cpu().cores()) {
         (Some(asked), Some(cores)) if asked > cores => {
             say(format_args!(
@@ -280,7 +280,7 @@ fn settings(args: &SampleArgs) -> Result<SamplingSettings> {
 }
 
 /// Finds the weights that `--checkpoint` names, and says what there is to know about them.
-fn weights(asked: &str) -> Result<Pretrained> {
+pub(super) fn weights(asked: &str) -> Result<Pretrained> {
     let asked = expand_home(asked);
     // Ctrl-C ends this verb at once.
     let uninterrupted = AtomicBool::new(false);

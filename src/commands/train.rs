@@ -18,7 +18,7 @@ use crate::memory::Memory;
 use crate::ops::backend::Backend;
 use crate::plan::{Plan, Request};
 use crate::report::{DownloadProgress, ReportOptions, Reporter, only_stdout_is_redirected};
-use crate::session::{Resume, Session, Start, evaluate_weights, hold_folder};
+use crate::session::{Resume, ScoredTasks, Session, Start, evaluate_weights, hold_folder};
 use crate::terms::Job;
 
 pub(super) const WHERE_TEXT_GOES: &str = "this text goes to standard error, which `2> FILE` keeps; standard output gets results: \
@@ -147,6 +147,10 @@ impl Asked<'_> {
         let download = DownloadProgress::new(self.options, self.interrupt.flag());
         let start = Start::find(&self.config, self.resume.as_ref(), reporter, &download)?;
         let config = settled(self.config.clone(), &self.given, &start)?;
+        let tasks = match self.job {
+            Job::Train => ScoredTasks::load(&config, dataset, reporter, &download)?,
+            Job::Evaluate => no_tasks(&config, reporter),
+        };
         // Last, so that what dataset and tokenizer take counts as the process's.
         let found = find(config.system.device)?;
         let info = dataset.info.clone();
@@ -170,6 +174,7 @@ impl Asked<'_> {
             dataset,
             interrupt: self.interrupt,
             begun: self.begun,
+            tasks,
         };
         then(run, &found, reporter).map_err(|error| {
             let saved = self.job == Job::Train && find_latest(&plan.out_dir).is_ok();
@@ -190,18 +195,20 @@ pub(super) struct PlannedRun<'a> {
     pub interrupt: &'a Interrupt,
     /// The start of the command.
     pub begun: Instant,
+    /// Scored during the run.
+    pub tasks: ScoredTasks,
 }
 
 impl PlannedRun<'_> {
     /// Trains in `folder`; evaluates without one.
     fn on(
-        &self,
+        mut self,
         backend: Box<dyn Backend>,
         memory: Memory,
         folder: Option<OutDir>,
         reporter: &mut Reporter,
     ) -> Result<()> {
-        let Self { start, plan, .. } = self;
+        let (start, plan) = (self.start, self.plan);
         let Some(folder) = folder else {
             return self.evaluate(backend, memory, reporter);
         };
@@ -221,7 +228,10 @@ impl PlannedRun<'_> {
             memory,
             folder,
         )?;
-        session.deadline = plan.max_time.and_then(|time| self.begun.checked_add(time));
+        session.tasks = std::mem::take(&mut self.tasks);
+        session.deadline = plan
+            .max_time()
+            .and_then(|time| self.begun.checked_add(time));
         session.begin(start)?;
         if plan.tensorboard {
             let reporter = &mut *session.reporter;
@@ -269,6 +279,15 @@ impl PlannedRun<'_> {
         reporter.eval_only(&report);
         Ok(reporter.results_written()?)
     }
+}
+
+/// The tasks of an evaluation: none.
+fn no_tasks(config: &Config, reporter: &mut Reporter) -> ScoredTasks {
+    if config.eval.eval_tasks.is_some() {
+        reporter
+            .note("`eval.eval_tasks` is for training: `taper eval CHECKPOINT` scores a checkpoint");
+    }
+    ScoredTasks::default()
 }
 
 /// Settings of `--set`, and of the flags that are short for one.

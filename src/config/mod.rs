@@ -361,6 +361,12 @@ pub struct EvalConfig {
     pub eval_on_start: bool,
     /// Evaluate once and stop.
     pub eval_only: bool,
+    /// Tasks of `taper eval` that are scored during the run, such as `hellaswag,lambada`. taper's own key.
+    pub eval_tasks: Option<String>,
+    /// Steps between two scorings; when absent, `eval_interval`. taper's own key.
+    pub eval_tasks_interval: Option<u64>,
+    /// The most examples of a task, the first ones; when absent, all. taper's own key.
+    pub eval_tasks_limit: Option<u64>,
 }
 
 /// The checkpoints of the run, and their folder.
@@ -449,6 +455,9 @@ impl Default for EvalConfig {
             eval_batch_size: None,
             eval_on_start: true,
             eval_only: false,
+            eval_tasks: None,
+            eval_tasks_interval: None,
+            eval_tasks_limit: None,
         }
     }
 }

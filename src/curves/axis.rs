@@ -138,6 +138,7 @@ mod tests {
             steps: steps.iter().map(point).collect(),
             evals: Vec::new(),
             events: Vec::new(),
+            scores: Vec::new(),
             checkpoints: Vec::new(),
             notes: Vec::new(),
         }

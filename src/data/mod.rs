@@ -26,7 +26,7 @@ pub use error::DataError;
 pub use identity::{DatasetIdentity, SplitIdentity};
 pub use known::{KNOWN, KnownDataset, KnownOrigin};
 pub use order::Split;
-pub use tokens::SplitTokens;
+pub use tokens::{OpenedTokens, SplitTokens, open_tokens};
 pub use vocabulary::tokenizer_of_meta_pickle;
 pub use warning::DataWarning;
 

@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use super::identity::FileDigest;
 use super::layout::{HEADER_BYTES, check_layout};
 use super::numbers::{self, Seems};
-use super::{DataError, DataWarning};
+use super::{DataError, DataWarning, vocabulary};
+use crate::tokenizer::Tokenizer;
 
 /// Bytes of a file that [`SplitTokens::check_vocab`] checks: shorter files as a whole, longer ones in evenly
 /// spaced blocks.
@@ -325,6 +326,29 @@ impl SplitTokens {
         }
         Ok(())
     }
+}
+
+/// A token file by itself.
+pub struct OpenedTokens {
+    pub tokens: SplitTokens,
+    /// The vocabulary in its folder, if there is one.
+    pub tokenizer: Option<Tokenizer>,
+}
+
+/// Opens nanoGPT's `.bin` or a shard of llm.c. Every id must be below `vocab_size`, see [`SplitTokens::check_vocab`].
+///
+/// # Errors
+/// When it cannot be read, or holds something else.
+pub fn open_tokens(
+    path: &Path,
+    vocab_size: usize,
+    warnings: &mut Vec<DataWarning>,
+) -> Result<OpenedTokens, DataError> {
+    let mut tokens = SplitTokens::open("evaluated", vec![path.to_owned()])?;
+    let tokenizer = vocabulary::of_folder(tokens.folder())?;
+    tokens.check_numbers(warnings)?;
+    tokens.check_vocab(vocab_size)?;
+    Ok(OpenedTokens { tokens, tokenizer })
 }
 
 fn open_shard(path: PathBuf) -> Result<Shard, DataError> {

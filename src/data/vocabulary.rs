@@ -147,6 +147,23 @@ fn beside(
     Ok(Some(found))
 }
 
+/// The tokenizer in the folder of a token file that is looked at by itself, if there is one.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn of_folder(folder: &Path) -> Result<Option<Tokenizer>, DataError> {
+    let path = |name| Some(folder.join(name)).filter(|path: &PathBuf| path.exists());
+    if let Some(meta_json) = path(META_FILE) {
+        Ok(read_meta(folder, &meta_json, None)?.tokenizer)
+    } else if path(TOKENIZER_FILE).is_some() {
+        Ok(Some(Tokenizer::load(folder)?))
+    } else if let Some(meta_pkl) = path(META_PICKLE) {
+        Ok(read_pickle(&meta_pkl)?.tokenizer)
+    } else {
+        Ok(None)
+    }
+}
+
 impl DatasetVocabulary {
     fn of(tokenizer: Tokenizer, because: String) -> Self {
         Self {

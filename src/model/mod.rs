@@ -18,4 +18,4 @@ pub use init::{init_values, init_weights};
 pub use params::{Init, ParamLayout, ParamRole, ParamSpec};
 pub use program::{Node, Program, StateIds, TrainingIds};
 pub use state::State;
-pub use workspace::Workspace;
+pub use workspace::{LookAtLogits, Workspace};

@@ -1,13 +1,18 @@
 //! The buffers of a program at one rung, and its runs.
 
+use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::{Executor, Program, State};
 use crate::memory::{AllocationError, Memory, Refused};
 use crate::ops::backend::{
     BatchHeader, Buffer, BufferId, Done, DropoutSettings, Frame, GradientWrite, ReadTokens,
-    Recording, Span, chunks,
+    Recording, Span, Values, ValuesMut, chunks,
 };
+
+/// A function that looks at rows, and at values that begin with their logits.
+pub type LookAtLogits<'a> = dyn FnMut(Range<usize>, &dyn Values) -> io::Result<()> + 'a;
 
 /// The buffers of a program that depend on the rung. A micro-batch of full size is recorded and replayed.
 pub struct Workspace {
@@ -147,6 +152,47 @@ impl Workspace {
         executor.run(&program.tally, &frame)
     }
 
+    /// Computes the losses of the rows in `chunks` of a micro-batch of `span`, without dropout. `look` gets each chunk
+    /// and the buffer that begins with its logits, (chunk, V).
+    ///
+    /// # Errors
+    /// The device's refusal, and the errors of `look`.
+    pub fn score(
+        &mut self,
+        state: &State,
+        span: &Span,
+        chunks: &[Range<usize>],
+        mut look: Option<&mut LookAtLogits>,
+    ) -> Done {
+        let executor = self.executor.clone();
+        executor.run(&self.program.forward, &self.frame(state, span.clone()))?;
+        for rows in chunks {
+            let chunk = self.frame(state, span.clone()).chunk(rows.clone());
+            executor.run(&self.program.head, &chunk)?;
+            if let Some(look) = &mut look {
+                look(rows.clone(), &*self.values(self.program.logits.buffer))?;
+            }
+            let chunk = self.frame(state, span.clone()).chunk(rows.clone());
+            executor.run(&self.program.chunk_losses, &chunk)?;
+        }
+        Ok(())
+    }
+
+    /// The sum of the losses of `rows`, in nats. Waits for the device.
+    ///
+    /// # Errors
+    /// The device's refusal.
+    pub fn sum_of_losses(&mut self, rows: Range<usize>) -> Result<f64, Refused> {
+        let values = self.values(self.program.losses.buffer);
+        let (mut piece, mut sum) = ([0.0; 1024], 0.0);
+        for start in rows.clone().step_by(piece.len()) {
+            let losses = &mut piece[..(rows.end - start).min(1024)];
+            values.read(start, losses)?;
+            sum += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        }
+        Ok(sum)
+    }
+
     /// The loss so far, in nats. Waits for the device.
     ///
     /// # Errors
@@ -199,6 +245,11 @@ impl Workspace {
     /// The logits computed last: a chunk of them, (rung.logits_rows, V).
     pub fn logits(&self) -> &Buffer {
         self.buffer(self.program.logits.buffer)
+    }
+
+    fn values(&mut self, BufferId(index): BufferId) -> Box<dyn ValuesMut + '_> {
+        let buffer = &mut self.buffers[index - self.program.lasting().len()];
+        self.executor.backend().values(buffer)
     }
 
     fn buffer(&self, BufferId(index): BufferId) -> &Buffer {

@@ -67,8 +67,8 @@ pub struct Plan {
     pub memory: Vec<Row>,
     pub step: StepSettings,
     pub max_iters: u64,
-    /// Time after which the run saves and ends, from the start of the command.
-    pub max_time: Option<Duration>,
+    /// Minutes after which the run saves and ends, from the start of the command; 0 is no limit.
+    pub max_minutes: f64,
     pub log_interval: u64,
     pub eval_interval: u64,
     /// Whether untrained weights are evaluated, too.
@@ -142,6 +142,12 @@ impl Plan {
             step_seconds: Some(step_seconds),
             run_seconds: steps as f64 * step_seconds + evaluations * evaluation_seconds,
         }
+    }
+
+    /// See [`Plan::max_minutes`]; `None` without a limit, or for one beyond any clock.
+    pub fn max_time(&self) -> Option<Duration> {
+        let limit = Duration::try_from_secs_f64(60.0 * self.max_minutes).ok();
+        limit.filter(|_| self.max_minutes > 0.0)
     }
 
     pub fn launch(&self) -> &Launch {

@@ -1,7 +1,5 @@
 //! The request for a plan, and its steps: a draft, the first rung that fits, the reasons, and the numbers.
 
-use std::time::Duration;
-
 use super::draft::Draft;
 use super::reasons::Reasons;
 use super::{Plan, PlanError, resolve};
@@ -146,7 +144,7 @@ impl Request<'_> {
             budget: draft.budget,
             step: step_settings(config),
             max_iters: config.train.max_iters,
-            max_time: max_time(config.train.max_minutes),
+            max_minutes: config.train.max_minutes,
             log_interval: config.train.log_interval,
             eval_interval: config.eval.eval_interval,
             eval_on_start: config.eval.eval_on_start,
@@ -163,12 +161,6 @@ impl Request<'_> {
             model: measure.model,
         }
     }
-}
-
-/// `None` without a limit, or for one beyond any clock.
-fn max_time(minutes: f64) -> Option<Duration> {
-    let limit = Duration::try_from_secs_f64(60.0 * minutes).ok();
-    limit.filter(|_| minutes > 0.0)
 }
 
 fn step_settings(config: &Config) -> StepSettings {

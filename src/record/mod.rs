@@ -8,6 +8,7 @@ mod run;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::evals::Score;
 use crate::metrics::{EvalReport, StepReport};
 use crate::outliers::SkippedUpdate;
 use crate::step::recovery::Recovery;
@@ -43,6 +44,12 @@ pub enum Record {
     Run(Box<RunRecord>),
     Step(StepRecord),
     Eval(EvalRecord),
+    /// The scores of a task.
+    Score {
+        step: u64,
+        #[serde(flatten)]
+        score: Score,
+    },
     /// A refusal of memory that the run survived.
     Recovery {
         step: u64,

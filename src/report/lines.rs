@@ -37,6 +37,10 @@ pub(super) fn record_of(event: &Event) -> Option<Record> {
         Event::Warning(warning) => Some(Record::Warning {
             message: warning.to_string(),
         }),
+        Event::Score { step, score } => Some(Record::Score {
+            step,
+            score: score.clone(),
+        }),
         Event::Skip { step, skipped } => Some(Record::Skip {
             step,
             skipped: *skipped,

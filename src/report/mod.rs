@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::device::{DeviceProfile, resident_bytes};
+use crate::evals::Score;
 use crate::metrics::{EvalReport, Meter, StepReport, flops_per_token};
 use crate::outliers::SkippedUpdate;
 use crate::plan::{LONG_RUN, PredictedTime};
@@ -35,6 +36,7 @@ mod plan;
 mod plan_table;
 mod progress;
 mod result;
+mod score_table;
 mod sink;
 mod sparkline;
 mod streams;
@@ -43,6 +45,7 @@ mod tensorboard;
 mod terminal;
 mod text;
 mod warning;
+mod work;
 
 pub use bench::{CandidateBench, GemmBench, Measured, ProblemBench, StepBench, step_bench_heading};
 pub use download::DownloadProgress;
@@ -50,10 +53,12 @@ pub use metrics_log::MetricsLog;
 pub use plan::{PlanReport, memory_records, plan_json, plan_summary, plan_text};
 pub use plan_table::{PlanRow, plans_json, plans_text};
 pub use progress::Progress;
+pub use score_table::ScoreTable;
 pub use streams::{OutputError, only_stdout_is_redirected, print_now, say};
 pub use table::{Align, aligned};
 pub use text::device_text;
 pub use warning::Warning;
+pub use work::WorkBar;
 
 use jsonl::JsonLines;
 use result::ResultLine;
@@ -311,6 +316,11 @@ impl Reporter {
     pub fn eval(&mut self, report: &EvalReport, improved: bool) {
         self.meter.eval(report);
         self.sinks.record(&Event::Eval { report, improved });
+    }
+
+    /// Reports the scores of a task after `step` steps.
+    pub fn score(&mut self, step: u64, score: &Score) {
+        self.sinks.record(&Event::Score { step, score });
     }
 
     /// Reports the evaluation of `--eval-only`: it goes to stdout, and into no file.

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use super::ReportOptions;
 use super::terminal::search_bar;
 use crate::data::Split;
-use crate::units::{count, span};
+use crate::units::{bytes, count, span};
 
 /// The longest time without a line.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -56,12 +56,22 @@ struct State {
 /// Work that was begun and has not ended.
 struct UnderWay {
     what: String,
-    unit: &'static str,
+    amount: Amount,
     total: u64,
     done: Arc<AtomicU64>,
     /// Time from the beginning to the first line.
     patience: Duration,
     began: Instant,
+}
+
+/// How work is measured.
+#[derive(Clone, Copy)]
+enum Amount {
+    /// In things of this name.
+    Of(&'static str),
+    Bytes,
+    /// Its end is not known.
+    Unknown,
 }
 
 /// Work under way; ends when dropped.
@@ -74,6 +84,11 @@ impl Work {
     /// Says that so much of the work is done.
     pub fn reach(&self, done: u64) {
         self.done.store(done, Ordering::Relaxed);
+    }
+
+    /// The part that is done, for whoever does it to keep up.
+    pub fn done(&self) -> &AtomicU64 {
+        &self.done
     }
 }
 
@@ -102,7 +117,7 @@ impl Progress {
     pub(crate) fn step(&self, step: u64, sequences: usize) -> Work {
         self.begin(
             format!("iter {step}"),
-            "sequences",
+            Amount::Of("sequences"),
             sequences as u64,
             MINUTE,
         )
@@ -114,7 +129,35 @@ impl Progress {
             Split::Train => "evaluating the train split",
             Split::Val => "evaluating the val split",
         };
-        self.begin(what.to_owned(), "sequences", sequences as u64, FIRST)
+        let unit = Amount::Of("sequences");
+        self.begin(what.to_owned(), unit, sequences as u64, FIRST)
+    }
+
+    /// A checkpoint is written.
+    pub(crate) fn saving(&self, step: u64, bytes: u64) -> Work {
+        self.begin(format!("saving step {step}"), Amount::Bytes, bytes, FIRST)
+    }
+
+    /// Checkpoints are looked for and held against their checksums.
+    pub(crate) fn verifying(&self) -> Work {
+        let what = "looking for checkpoints, and verifying them".to_owned();
+        self.begin(what, Amount::Unknown, 0, FIRST)
+    }
+
+    /// Weights and moments are read or drawn.
+    pub(crate) fn loading(&self) -> Work {
+        let what = "setting weights and moments".to_owned();
+        self.begin(what, Amount::Unknown, 0, FIRST)
+    }
+
+    /// The scoring of a task begins.
+    pub(crate) fn scoring(&self, task: &str, sequences: usize) -> Work {
+        self.begin(
+            format!("scoring {task}"),
+            Amount::Of("sequences"),
+            sequences as u64,
+            FIRST,
+        )
     }
 
     /// A search for the fastest candidates begins.
@@ -127,7 +170,7 @@ impl Progress {
             return;
         }
         let what = "finding the fastest matrix products".to_owned();
-        self.put_under_way(what, "done", problems as u64, FIRST);
+        self.put_under_way(what, Amount::Of("done"), problems as u64, FIRST);
     }
 
     /// The search comes to its problem number `index`, which has this name.
@@ -168,9 +211,9 @@ impl Progress {
         self.state().last_line.elapsed()
     }
 
-    fn begin(&self, what: String, unit: &'static str, total: u64, patience: Duration) -> Work {
+    fn begin(&self, what: String, amount: Amount, total: u64, patience: Duration) -> Work {
         Work {
-            done: self.put_under_way(what, unit, total, patience),
+            done: self.put_under_way(what, amount, total, patience),
             progress: self.clone(),
         }
     }
@@ -179,7 +222,7 @@ impl Progress {
     fn put_under_way(
         &self,
         what: String,
-        unit: &'static str,
+        amount: Amount,
         total: u64,
         patience: Duration,
     ) -> Arc<AtomicU64> {
@@ -187,7 +230,7 @@ impl Progress {
         let mut state = self.state();
         state.under_way = Some(UnderWay {
             what,
-            unit,
+            amount,
             total,
             done: done.clone(),
             patience,
@@ -262,14 +305,13 @@ impl UnderWay {
 
     /// `iter 3: 12 of 480 sequences, 1m 02s so far`.
     fn text(&self, elapsed: Duration) -> String {
-        format!(
-            "{}: {} of {} {}, {} so far",
-            self.what,
-            count(self.done.load(Ordering::Relaxed)),
-            count(self.total),
-            self.unit,
-            span(elapsed)
-        )
+        let (what, done) = (&self.what, self.done.load(Ordering::Relaxed));
+        let done = match self.amount {
+            Amount::Of(unit) => format!(" {} of {} {unit},", count(done), count(self.total)),
+            Amount::Bytes => format!(" {} of {},", bytes(done), bytes(self.total)),
+            Amount::Unknown => String::new(),
+        };
+        format!("{what}:{done} {} so far", span(elapsed))
     }
 }
 
@@ -280,7 +322,7 @@ mod tests {
     fn under_way(patience: Duration) -> UnderWay {
         UnderWay {
             what: "iter 3".into(),
-            unit: "sequences",
+            amount: Amount::Of("sequences"),
             total: 1_480,
             done: Arc::new(AtomicU64::new(12)),
             patience,
@@ -320,6 +362,14 @@ mod tests {
     fn a_line_tells_how_much_is_done_and_how_long_it_took() {
         let text = under_way(MINUTE).text(Duration::from_secs(62));
         assert_eq!(text, "iter 3: 12 of 1,480 sequences, 1m 02s so far");
+        let mut save = under_way(FIRST);
+        (save.what, save.amount, save.total) = ("saving step 3".into(), Amount::Bytes, 3 << 20);
+        assert_eq!(
+            save.text(FIRST),
+            "saving step 3: 12 B of 3.0 MiB, 5s so far"
+        );
+        save.amount = Amount::Unknown;
+        assert_eq!(save.text(FIRST), "saving step 3: 5s so far");
     }
 
     #[test]

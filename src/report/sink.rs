@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::{MetricsLog, Startup, Summary, Warning};
+use crate::evals::Score;
 use crate::metrics::{EvalReport, Meter, StepReport};
 use crate::outliers::SkippedUpdate;
 use crate::record::{Moment, RunRecord};
@@ -38,6 +39,11 @@ pub(super) enum Event<'a> {
     Diverged {
         step: u64,
         found: &'a str,
+    },
+    /// The scores of a task.
+    Score {
+        step: u64,
+        score: &'a Score,
     },
     /// The result of `--eval-only`; part of no run.
     EvalOnly(&'a EvalReport),

@@ -135,6 +135,7 @@ impl Sink for Terminal {
                 meter,
             } => self.step(report, is_due, host_bytes, meter),
             Event::Eval { report, improved } => self.line(&eval_line(report, improved)),
+            Event::Score { step, score } => self.line(&format!("step {step}: {score}")),
             Event::Skip { step, skipped } => self.line(&skip_line(step, skipped)),
             // The error says it, and that is printed even with `--quiet`.
             Event::Run(_) | Event::Diverged { .. } | Event::EvalOnly(_) => {}

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::evals::Score;
 use crate::outliers::SkippedUpdate;
 use crate::record::{EvalRecord, Moment, RunRecord, StepRecord};
 use crate::step::recovery::Recovery;
@@ -41,6 +42,8 @@ pub struct Run {
     /// In the order of the steps, each once.
     pub steps: Vec<Point<StepRecord>>,
     pub evals: Vec<Point<EvalRecord>>,
+    /// Scores of tasks, in the order of the steps.
+    pub scores: Vec<Point<Score>>,
     /// Everything else that happened, in order.
     pub events: Vec<Point<RunEvent>>,
     /// Checkpoints in the folder: step and path, newest first.

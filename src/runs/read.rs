@@ -25,6 +25,7 @@ pub(super) fn open(path: &Path) -> Result<Run, RunError> {
         config: None,
         steps: Vec::new(),
         evals: Vec::new(),
+        scores: Vec::new(),
         events: Vec::new(),
         checkpoints: checkpoint::saved(&folder)?,
         notes: Vec::new(),
@@ -123,6 +124,11 @@ impl Run {
             }
             Record::Step(record) => self.take_step(record, moment),
             Record::Eval(record) => self.take_eval(record, moment),
+            Record::Score { step, score } => self.scores.push(Point {
+                step,
+                moment,
+                record: score,
+            }),
             Record::Recovery { step, recovery } => {
                 self.mark(step, moment, RunEvent::Recovered(recovery));
             }
@@ -183,6 +189,7 @@ impl Run {
     fn rewind(&mut self, step: u64) {
         self.steps.retain(|point| point.step <= step);
         self.evals.retain(|point| point.step <= step);
+        self.scores.retain(|point| point.step <= step);
         self.events.retain(|point| point.step <= step);
     }
 

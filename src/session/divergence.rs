@@ -14,9 +14,9 @@ pub struct Divergence {
     pub step: u64,
     /// The numbers, with their names.
     pub found: String,
-    /// The newest checkpoint whose weights gave a finite loss, and its step.
+    /// The newest checkpoint that a finite step followed, and its step.
     pub good: Option<(u64, PathBuf)>,
-    /// A newer checkpoint, whose weights give the loss above.
+    /// A newer checkpoint, whose weights give the numbers above.
     pub bad: Option<PathBuf>,
     /// The learning rate that was asked for.
     pub learning_rate: f64,
@@ -27,7 +27,7 @@ pub struct Divergence {
 impl Divergence {
     fn way_back(&self) -> String {
         let bad = self.bad.as_ref().map_or(String::new(), |path| {
-            format!(" (the weights in `{}` give this loss)", path.display())
+            format!(" (the weights in `{}` give these numbers)", path.display())
         });
         match (&self.good, &self.bad) {
             (Some((step, path)), _) => format!(
@@ -71,10 +71,9 @@ impl Divergence {
 }
 
 impl Session<'_> {
-    /// Reports that numbers are not finite, and returns the error that names the way back. `loss`: that of the weights as they
-    /// are; if it is not finite, a checkpoint of them is no good.
-    pub(super) fn diverged(&mut self, step: u64, loss: f64, found: String) -> SessionError {
-        let is_bad = |at: u64| at == self.state.step && !loss.is_finite();
+    /// Reports that the weights as they are give numbers that are not finite, and returns the error that names the way back.
+    pub(super) fn diverged(&mut self, step: u64, found: String) -> SessionError {
+        let is_bad = |at: u64| at == self.state.step;
         let saved = self.saved.clone().filter(|(_, path)| path.exists());
         let (bad, good) = match saved {
             Some((at, path)) if is_bad(at) => {

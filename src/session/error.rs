@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::divergence::Divergence;
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::evals::EvalsError;
 use crate::memory::{AllocationError, OutOfMemory, Recoverable};
 use crate::terms::FileError;
 use crate::tokenizer::TokenizerError;
@@ -21,6 +22,8 @@ pub enum SessionError {
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Evals(#[from] EvalsError),
     #[error(transparent)]
     File(#[from] FileError),
     /// `metrics.jsonl` cannot be used.
@@ -60,6 +63,7 @@ impl Recoverable for SessionError {
         match self {
             Self::Allocation(error) => error.into_out_of_memory().map_err(Self::Allocation),
             Self::Checkpoint(error) => error.into_out_of_memory().map_err(Self::Checkpoint),
+            Self::Evals(error) => error.into_out_of_memory().map_err(Self::Evals),
             other => Err(other),
         }
     }
@@ -73,6 +77,7 @@ impl SessionError {
             Self::Data(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
+            Self::Evals(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Metrics(error) => error.hint().or_else(|| {
                 Some("move it away, or make it a link to /dev/null to keep no metrics".into())
@@ -128,7 +133,11 @@ impl SessionError {
 
     /// Whether what was trained is whole in spite of the failure, and a checkpoint may be written.
     pub(super) fn leaves_state_intact(&self) -> bool {
-        matches!(self, Self::Data(_) | Self::Tokenizer(_))
+        match self {
+            Self::Data(_) | Self::Tokenizer(_) => true,
+            Self::Evals(error) => !matches!(error, EvalsError::Allocation(_)),
+            _ => false,
+        }
     }
 
     /// A signal ended the run, with the work saved.
@@ -138,6 +147,7 @@ impl SessionError {
             | Self::InterruptedBeforeTraining { .. }
             | Self::EvaluationInterrupted => true,
             Self::Checkpoint(error) => error.is_interrupt(),
+            Self::Evals(error) => error.is_interrupt(),
             _ => false,
         }
     }

@@ -8,12 +8,14 @@ mod divergence;
 mod error;
 mod evaluation;
 mod folder;
+mod scoring;
 mod start;
 
 pub use divergence::Divergence;
 pub use error::SessionError;
 pub use evaluation::evaluate_weights;
 pub use folder::hold_folder;
+pub use scoring::ScoredTasks;
 pub use start::{Resume, Resumed, Start};
 
 use evaluation::{evaluate_splits, reader};
@@ -50,6 +52,8 @@ pub struct Session<'a> {
     pub deadline: Option<Instant>,
     /// Steps done by this process.
     steps: u64,
+    /// Scored every so many steps.
+    pub tasks: ScoredTasks,
     /// Written into every checkpoint.
     extra_files: Vec<(String, Vec<u8>)>,
     folder: OutDir,
@@ -92,6 +96,7 @@ impl<'a> Session<'a> {
                 best_val_loss: None,
                 best_step: None,
                 evaluated_step: None,
+                scored_step: None,
                 metrics_bytes: 0,
                 choices: plan.choices.clone(),
                 gemm: Table::default(),
@@ -99,6 +104,7 @@ impl<'a> Session<'a> {
                 outliers: None,
             },
             trainer,
+            tasks: ScoredTasks::default(),
             saved: None,
             deadline: None,
             steps: 0,
@@ -151,6 +157,10 @@ impl<'a> Session<'a> {
         loop {
             let evaluates = self.evaluation_is_due() && !self.time_is_up();
             let improved = evaluates && self.evaluate_and_report()?;
+            let scores = self.scoring_is_due() && !self.time_is_up();
+            if scores && !self.interrupt.requested() {
+                self.score_and_report()?;
+            }
             if self.interrupt.requested() {
                 return Err(self.stop()?);
             }
@@ -167,9 +177,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Whether a step is left, or the evaluation after the last one.
+    /// Whether a step is left, or what is due after the last one.
     fn has_work_left(&self) -> bool {
-        self.state.step < self.plan.max_iters || self.evaluation_is_due()
+        self.state.step < self.plan.max_iters || self.evaluation_is_due() || self.scoring_is_due()
     }
 
     fn time_is_up(&self) -> bool {
@@ -205,7 +215,7 @@ impl<'a> Session<'a> {
         if !outcome.is_finite() {
             let (loss, norm) = (outcome.loss, outcome.gradient_norm);
             let found = format!("loss {loss}, gradient norm {norm}");
-            return Err(self.diverged(step + 1, loss, found));
+            return Err(self.diverged(step + 1, found));
         }
         self.steps += 1;
         self.state.step += 1;
@@ -257,7 +267,7 @@ impl<'a> Session<'a> {
         if !(train + val).is_finite() {
             self.reporter.eval(&report, false);
             let found = format!("train loss {train}, validation loss {val}");
-            return Err(self.diverged(step, train + val, found));
+            return Err(self.diverged(step, found));
         }
         let improved = self
             .state
@@ -293,7 +303,7 @@ impl<'a> Session<'a> {
         let path = self.write_checkpoint();
         self.tell_recoveries();
         let path = path?;
-        let bytes = 3 * (size_of::<f32>() * self.trainer.layout.len) as u64;
+        let bytes = checkpoint_bytes(self.trainer.layout.len);
         self.reporter
             .checkpoint_saved(&path, started.elapsed(), bytes);
         self.saved = Some((step, path));
@@ -305,6 +315,8 @@ impl<'a> Session<'a> {
     fn write_checkpoint(&mut self) -> Result<PathBuf, SessionError> {
         let (out_dir, dims) = (&self.plan.out_dir, &self.plan.model);
         let (config_toml, extra_files) = (&self.plan.config_toml, &self.extra_files);
+        let bytes = checkpoint_bytes(self.trainer.layout.len);
+        let work = self.reporter.progress().saving(self.state.step, bytes);
         let (state, reporter) = (&mut self.state, &mut *self.reporter);
         let is_guarded = self.plan.step.skip.is_on();
         self.trainer.save(|saved| {
@@ -330,7 +342,7 @@ impl<'a> Session<'a> {
                 config_toml,
                 extra_files,
             };
-            checkpoint::save(out_dir, &snapshot).map_err(SessionError::from)
+            checkpoint::save_counted(out_dir, &snapshot, work.done()).map_err(SessionError::from)
         })
     }
 
@@ -369,7 +381,7 @@ impl<'a> Session<'a> {
         if !self.is_saved() {
             self.save()?;
         }
-        let minutes = self.plan.max_time.unwrap_or_default().as_secs_f64() / 60.0;
+        let minutes = self.plan.max_minutes;
         Ok(Summary {
             stopped: Some(format!(
                 "`train.max_minutes` = {minutes} are over; the same command with plain `--resume` goes on exactly here"
@@ -412,6 +424,11 @@ fn phases(times: StepTimes, data: Duration) -> StepPhases {
 
 fn is_past(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// Bytes of the tensors of a checkpoint: weights and both moments.
+fn checkpoint_bytes(parameters: usize) -> u64 {
+    3 * (size_of::<f32>() * parameters) as u64
 }
 
 /// Reports recoveries, and records them in `state`.

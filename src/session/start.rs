@@ -71,12 +71,15 @@ impl Start {
         }
         let out_dir = &config.checkpoint.out_dir;
         let init_from = config.train.init_from.as_str();
+        let is_resume = resume.is_some() || init_from == "resume";
+        let verifying = is_resume.then(|| reporter.progress().verifying());
         let found = match (resume, init_from) {
             (Some(Resume::From(path)), _) => open_to_resume(path)?,
             (Some(Resume::Newest), _) => find_latest_to_resume(out_dir)?,
             (Some(Resume::Auto), init_from) => match if_any(find_latest_to_resume(out_dir))? {
                 Some(found) => found,
                 None => {
+                    drop(verifying);
                     reporter.note("nothing to resume: a new run begins");
                     // `resume` means what `auto` has just asked for.
                     let is_resume = init_from == "resume";
@@ -92,6 +95,7 @@ impl Start {
             }
             (None, init_from) => return Self::begin_with(init_from, reporter, watch),
         };
+        drop(verifying);
         Ok(Self::Resume(Box::new(Resumed::new(
             config, found, reporter,
         )?)))
@@ -282,6 +286,7 @@ impl Session<'_> {
         let plan = self.plan;
         let path = plan.out_dir.join("metrics.jsonl");
         let mut metrics_bytes = 0;
+        let work = self.reporter.progress().loading();
         match start {
             Start::Resume(resumed) => {
                 self.resume(&resumed.checkpoint)?;
@@ -293,6 +298,7 @@ impl Session<'_> {
                 .trainer
                 .load(|[weights, _, _], memory| other.load_weights(plan, weights, memory))?,
         }
+        drop(work);
         let opened = MetricsLog::open_at(&path, metrics_bytes);
         let (log, warning) = opened.map_err(SessionError::Metrics)?;
         self.reporter.record_in(log);

@@ -8,7 +8,8 @@ use crate::step::ReadSample;
 use crate::step::inference::Inference;
 use crate::step::micro::{load, micro_batches};
 use crate::step::recovery::Recovery;
-use crate::terms::{ModelDims, NamedChoice, Recompute, Rung};
+use crate::step::scoring::{self, Scoring};
+use crate::terms::{Engine, ModelDims, NamedChoice, Recompute, Rung};
 
 /// The mean loss over `sequences` samples, in nats per token, without dropout. Refusals are of `site`.
 pub(super) fn mean_loss<E: Recoverable>(
@@ -39,6 +40,35 @@ pub(super) fn mean_loss<E: Recoverable>(
     let loss = workspace.loss(state);
     let loss = loss.map_err(|refused| memory.refusal(site, refused))?;
     Ok(loss / (sequences * block_size) as f64)
+}
+
+/// Rows of a micro-batch, and bytes of logits, that keep the units of a CPU and of a GPU busy: more is not faster.
+const CPU_ROWS: usize = 4096;
+const GPU_ROWS: usize = 16_384;
+const CPU_LOGITS_BYTES: usize = 64 << 20;
+const GPU_LOGITS_BYTES: usize = 256 << 20;
+
+/// Rungs for [`Evaluator::score`] in float32: half as many sequences from one to the next, down to a single one with
+/// little room for logits.
+pub fn scoring_ladder(dims: &ModelDims, engine: Engine) -> Vec<Rung> {
+    let (rows, logits_bytes) = match engine {
+        Engine::Cpu { .. } => (CPU_ROWS, CPU_LOGITS_BYTES),
+        Engine::Cuda => (GPU_ROWS, GPU_LOGITS_BYTES),
+    };
+    let row_bytes = dims.vocab_size * size_of::<f32>();
+    let rung = |micro_batch: usize, logits_bytes: usize| Rung {
+        micro_batch,
+        recompute: Recompute::Block,
+        logits_rows: (logits_bytes / row_bytes).clamp(1, micro_batch * dims.block_size),
+    };
+    let most = (rows / dims.block_size).max(1);
+    let halves = std::iter::successors(Some(most), |&batch| (batch > 1).then_some(batch / 2));
+    let smallest = rung(1, logits_bytes / 16);
+    let mut ladder: Vec<Rung> = halves.map(|batch| rung(batch, logits_bytes)).collect();
+    if ladder.last() != Some(&smallest) {
+        ladder.push(smallest);
+    }
+    ladder
 }
 
 /// Evaluator of weights that are not trained.
@@ -88,6 +118,17 @@ impl Evaluator {
     ) -> Result<f64, E> {
         self.0.run(|state, workspace, memory| {
             mean_loss(state, workspace, sequences, &read, memory, Site::EvalOnly)
+        })
+    }
+
+    /// Scores sequences.
+    ///
+    /// # Errors
+    /// Those of [`Evaluator::evaluate`].
+    pub fn score<E: Recoverable>(&mut self, scoring: &mut impl Scoring<E>) -> Result<(), E> {
+        let mut done = 0;
+        self.0.run(|state, workspace, memory| {
+            scoring::score(state, workspace, scoring, &mut done, memory, Site::EvalOnly)
         })
     }
 

@@ -28,14 +28,30 @@ pub(super) fn load<E: Recoverable>(
 ) -> Result<(), E> {
     let block_size = workspace.program().block_size;
     let rows = samples.len() * block_size;
+    let mut read_all = |inputs: &mut [u32], targets: &mut [u32]| {
+        let inputs = inputs.chunks_exact_mut(block_size);
+        let targets = targets.chunks_exact_mut(block_size);
+        let mut rows = samples.clone().zip(inputs.zip(targets));
+        rows.try_for_each(|(sample, (inputs, targets))| read(sample as u32, inputs, targets))
+    };
+    load_rows(workspace, rows, header, &mut read_all, memory, site)
+}
+
+/// Makes `rows` rows the micro-batch, whose inputs and targets `read` writes.
+///
+/// # Errors
+/// Those of [`load`].
+pub(super) fn load_rows<E: Recoverable>(
+    workspace: &mut Workspace,
+    rows: usize,
+    header: BatchHeader,
+    read: &mut dyn FnMut(&mut [u32], &mut [u32]) -> Result<(), E>,
+    memory: &Memory,
+    site: Site,
+) -> Result<(), E> {
     let mut unread = None;
     let loaded = workspace.load(rows, header, &mut |inputs, targets| {
-        let inputs = inputs[..rows].chunks_exact_mut(block_size);
-        let targets = targets[..rows].chunks_exact_mut(block_size);
-        let mut rows = samples.clone().zip(inputs.zip(targets));
-        let done =
-            rows.try_for_each(|(sample, (inputs, targets))| read(sample as u32, inputs, targets));
-        unread = done.err();
+        unread = read(&mut inputs[..rows], &mut targets[..rows]).err();
         unread.is_none()
     });
     match unread {

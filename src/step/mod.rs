@@ -5,6 +5,7 @@ pub mod inference;
 pub mod loss_scale;
 mod micro;
 pub mod recovery;
+pub mod scoring;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use crate::step::recovery::{Recovery, Workspaces};
 use crate::terms::{Engine, Job, ModelDims, NamedChoice, Rung};
 use evaluation::mean_loss;
 use micro::{load, micro_batches};
+use scoring::Scoring;
 
 /// Writes one sample: `T` inputs and the `T` targets that follow them. The number given is the
 /// sample's index within its step or evaluation.
@@ -257,6 +259,17 @@ impl Trainer {
         let state = &self.state;
         self.workspaces.run(|workspace, memory| {
             mean_loss(state, workspace, sequences, &read, memory, Site::Eval)
+        })
+    }
+
+    /// Scores sequences in the buffers of the training, without dropout.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::step`].
+    pub fn score<E: Recoverable>(&mut self, scoring: &mut impl Scoring<E>) -> Result<(), E> {
+        let (state, mut done) = (&self.state, 0);
+        self.workspaces.run(|workspace, memory| {
+            scoring::score(state, workspace, scoring, &mut done, memory, Site::Eval)
         })
     }
 

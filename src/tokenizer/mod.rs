@@ -123,6 +123,11 @@ impl Tokenizer {
         DecodeStream::new(self)
     }
 
+    /// Bytes of the text that `id` stands for.
+    pub fn byte_len(&self, id: u32) -> usize {
+        self.piece(id).len()
+    }
+
     fn piece(&self, id: u32) -> &[u8] {
         const UNKNOWN: &[u8] = "\u{FFFD}".as_bytes();
         self.pieces.get(id as usize).map_or(UNKNOWN, Vec::as_slice)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use indicatif::ProgressBar;
 use taper::checkpoint::{
     CheckpointError, Export, ExportError, ExportTarget, ForeignError, WeightsDtype, export,
     find_weights, open,
@@ -100,6 +101,7 @@ fn exported(
     run.save(&folder.path().join("run"));
     let name = folder.path().join("run");
     let found = find_weights(name.to_str().unwrap(), Path::new("no-hub")).unwrap();
+    let progress = ProgressBar::hidden();
     let request = Export {
         pretrained: &found.pretrained,
         target: ExportTarget::Llmc,
@@ -107,9 +109,13 @@ fn exported(
         gelu: None,
         run: None,
         extra_files: &[],
+        progress: &progress,
     };
     let out = folder.path().join("gpt2.bin");
     let done = export(&request, &out);
+    if done.is_ok() {
+        assert_eq!(Some(progress.position()), progress.length());
+    }
     let hidden: Vec<String> = names_in(folder.path());
     assert_eq!(hidden.len(), 1 + usize::from(done.is_ok()), "{hidden:?}");
     done.map(|()| fs::read(&out).unwrap())

@@ -131,6 +131,7 @@ fn state(step: u64) -> TrainState {
         tokens_seen: step * 491_520,
         best_val_loss: Some(std::f64::consts::LN_10),
         best_step: Some(step / 2),
+        scored_step: None,
         evaluated_step: Some(3),
         metrics_bytes: 12_345,
         recoveries: Vec::new(),

@@ -10,6 +10,7 @@ use taper::checkpoint::{
     find_weights, open, open_to_resume, stored_config, write_nanogpt,
 };
 use taper::config::{BatchSize, Config};
+use taper::schedule::LrSchedule;
 use taper::terms::{Gelu, ModelDims};
 
 use super::torch::with_pickle;
@@ -171,7 +172,7 @@ fn settings_that_change_the_numbers_must_be_those_of_the_file() {
     same.data.dataset = "elsewhere".into();
     assert_eq!(differing(&same, &stored), [""; 0]);
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 10] = [
+    let changes: [(&str, Change); 11] = [
         ("model.n_layer", |c| c.model.n_layer = 3),
         ("model.gelu", |c| c.model.gelu = Gelu::Tanh),
         ("model.dropout", |c| c.model.dropout = 0.2),
@@ -185,6 +186,9 @@ fn settings_that_change_the_numbers_must_be_those_of_the_file() {
             c.optimizer.lr_decay_iters = 9
         }),
         ("optimizer.decay_lr", |c| c.optimizer.decay_lr = false),
+        ("optimizer.lr_schedule", |c| {
+            c.optimizer.lr_schedule = LrSchedule::Linear
+        }),
         ("train.sequences_per_step", |c| {
             c.train.gradient_accumulation_steps = Some(4)
         }),

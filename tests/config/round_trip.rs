@@ -23,7 +23,7 @@ fn the_resolved_config_has_every_key_once_and_no_name_twice() {
             );
         }
     }
-    assert_eq!(names.len(), 53);
+    assert_eq!(names.len(), 56);
 }
 
 /// Every optional key present.
@@ -37,6 +37,9 @@ fn full_config() -> Config {
     config.optimizer.warmdown_iters = Some(10);
     config.train.tokens_per_step = Some(12 * 1024);
     config.eval.eval_batch_size = Some(4);
+    config.eval.eval_tasks = Some("hellaswag".into());
+    config.eval.eval_tasks_interval = Some(500);
+    config.eval.eval_tasks_limit = Some(1000);
     config.checkpoint.checkpoint_interval = Some(100);
     config.system.threads = Some(2);
     config.system.memory_limit = Some(MemoryLimit(1));
@@ -181,14 +184,25 @@ fn files() -> impl Strategy<Value = (DataConfig, CheckpointConfig)> {
 
 fn evals() -> impl Strategy<Value = EvalConfig> {
     let optional = proptest::option::of(1..65_536_usize);
+    let steps = || proptest::option::of(1..u64::MAX);
+    let tasks = proptest::option::of(Just("hellaswag,lambada".to_owned()));
+    let tasks = (tasks, steps(), steps());
     let size = (1..u64::MAX, 1..65_536_usize, optional);
-    (size, any::<bool>(), any::<bool>()).prop_map(
-        |((eval_interval, eval_iters, eval_batch_size), eval_on_start, eval_only)| EvalConfig {
+    (size, any::<bool>(), any::<bool>(), tasks).prop_map(
+        |(
+            (eval_interval, eval_iters, eval_batch_size),
+            eval_on_start,
+            eval_only,
+            (eval_tasks, eval_tasks_interval, eval_tasks_limit),
+        )| EvalConfig {
             eval_interval,
             eval_iters,
             eval_batch_size,
             eval_on_start,
             eval_only,
+            eval_tasks,
+            eval_tasks_interval,
+            eval_tasks_limit,
         },
     )
 }

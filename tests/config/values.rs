@@ -160,7 +160,8 @@ fn the_derived_numbers_hold_for_any_request() {
 /// Keys, values that each of them refuses, and what is expected instead.
 const IMPOSSIBLE: [(&str, &str, &str); 18] = [
     (
-        "tokens_per_step log_interval eval_interval eval_iters eval_batch_size checkpoint_interval keep",
+        "tokens_per_step log_interval eval_interval eval_iters eval_batch_size eval_tasks_interval \
+         eval_tasks_limit checkpoint_interval keep",
         "0 -1 1.5 1e400 true 18446744073709551616",
         "a whole number, 1 or more",
     ),

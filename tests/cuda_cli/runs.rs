@@ -12,7 +12,7 @@ use crate::process::{Outcome, checkpoint, command, tiny};
 /// Wider than [`crate::process::TINY`], with the same products whatever a clock says. Evaluations and
 /// checkpoints come with the last step, and every checkpoint stays.
 const BASE: &str = "model.n_embd=32 train.sequences_per_step=4 train.max_iters=4 gemm.autotune=off \
-    eval.eval_iters=1 eval.eval_interval=100 checkpoint.checkpoint_interval=100 checkpoint.keep=20";
+    eval.eval_iters=1 eval.eval_interval=100 eval.eval_on_start=false checkpoint.checkpoint_interval=100 checkpoint.keep=20";
 
 /// A folder that runs are made in, and their card.
 pub struct Place {

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod memory;
+mod outliers;
 mod overflow;
 mod parity;
 mod refusals;

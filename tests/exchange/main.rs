@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod evals;
 #[path = "../gpt2_folder/mod.rs"]
 mod gpt2_folder;
 mod hub;

@@ -71,13 +71,13 @@ fn wait_until(run: &mut Child, happened: impl Fn() -> bool) {
 /// A run that has done a step.
 fn started(folder: &Path, mut command: Command) -> Child {
     let mut run = command.spawn().unwrap();
-    wait_until(&mut run, || has_metrics(&folder.join("out")));
+    wait_until(&mut run, || has_steps(&folder.join("out")));
     run
 }
 
-fn has_metrics(out: &Path) -> bool {
-    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
-    text.contains("\"kind\":\"step\"")
+fn has_steps(out: &Path) -> bool {
+    let metrics = fs::read_to_string(out.join("metrics.jsonl"));
+    metrics.is_ok_and(|text| text.contains("\"kind\":\"step\""))
 }
 
 fn send(run: &Child, signal: &str) {
@@ -168,7 +168,7 @@ fn a_folder_moved_away_during_the_run_is_noticed_and_the_curve_stays_whole() {
         command(folder.path(), &tiny(ENDLESS, &["--quiet"])),
     );
     fs::rename(&out, &moved).unwrap();
-    wait_until(&mut run, || has_metrics(&out));
+    wait_until(&mut run, || has_steps(&out));
     send(&run, "TERM");
     let stopped = ended(run);
     assert_eq!(stopped.code, Some(130));
@@ -195,7 +195,7 @@ fn metrics_removed_during_the_run_are_made_anew() {
         command(folder.path(), &tiny(ENDLESS, &["--quiet"])),
     );
     fs::remove_file(out.join("metrics.jsonl")).unwrap();
-    wait_until(&mut run, || has_metrics(&out));
+    wait_until(&mut run, || has_steps(&out));
     send(&run, "TERM");
     let stopped = ended(run);
     assert_eq!(

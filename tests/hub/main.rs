@@ -3,6 +3,7 @@
 
 mod client;
 mod datasets;
+mod evals;
 #[path = "../gpt2_folder/mod.rs"]
 mod gpt2_folder;
 #[path = "../process/mod.rs"]

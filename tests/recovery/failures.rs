@@ -34,7 +34,7 @@ fn a_failure_at_any_site_ends_the_run_and_it_resumes_exactly() {
     for (site, pass, newest) in [
         ("forward", 12, 5),
         ("backward", 12, 5),
-        ("eval", 3, 5),
+        ("eval", 5, 5),
         ("checkpoint", 2, 4),
     ] {
         let folder = tempdir().unwrap();

@@ -10,7 +10,7 @@ use tempfile::{TempDir, tempdir};
 use crate::process::{Outcome, checkpoint, taper, tiny};
 
 /// Two micro-steps per step on the first of three rungs: 4, 2 and 1 sequences at a time. Evaluations,
-/// of one micro-batch per split, come after steps 4, 8 and 10, and every checkpoint stays.
+/// of one micro-batch per split, come before step 1 and after steps 4, 8 and 10, and every checkpoint stays.
 pub const LADDER: &str = "train.sequences_per_step=8 train.batch_size=4 system.recompute=none \
     eval.eval_iters=2 checkpoint.checkpoint_interval=5 checkpoint.keep=20";
 

@@ -50,8 +50,9 @@ fn one_refusal_at_any_site_leaves_a_warning_and_the_same_run() {
         ("forward:1", 0, "forward"),
         ("forward:12", 5, "forward"),
         ("backward:16", 7, "backward"),
-        ("eval:1", 4, "eval"),
-        ("eval:4", 8, "eval"),
+        ("eval:1", 0, "eval"),
+        ("eval:3", 4, "eval"),
+        ("eval:6", 8, "eval"),
         ("checkpoint:2", 5, "checkpoint"),
     ] {
         let folder = tempdir().unwrap();

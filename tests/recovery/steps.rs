@@ -1,9 +1,12 @@
-//! A resumed run at its thousandth step, sample by sample.
+//! A resumed run at its thousandth step, sample by sample, and steps that are left out.
 
 use taper::memory::Memory;
 
+use taper::ops::cpu::OnCpu;
+
 use crate::toy::{
-    History, SEQUENCES_PER_STEP, Work, hand_over, injected, ladder, perform, trainer,
+    History, SEQUENCES_PER_STEP, Work, assert_outliers_are_left_out, dims, guarded_trainer_of,
+    hand_over, injected, ladder, perform, trainer,
 };
 
 #[test]
@@ -28,4 +31,12 @@ fn refusals_at_step_1000_of_a_resumed_run_train_every_sample_once() {
     assert_eq!(history.samples.iter().collect::<Vec<_>>(), expected);
     assert_eq!(history.recoveries[2].len(), 2);
     assert_eq!(history.all_recoveries().len(), 2);
+}
+
+#[test]
+fn the_update_of_an_outlier_is_left_out() {
+    assert_outliers_are_left_out(|skip| {
+        let backend = Box::new(OnCpu::<f32>::untuned(2));
+        guarded_trainer_of(&dims(), backend, ladder(), Memory::default(), skip).unwrap()
+    });
 }

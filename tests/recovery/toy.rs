@@ -7,7 +7,7 @@ use taper::memory::{AllocationError, Memory};
 use taper::model::init_values;
 use taper::ops::backend::{Backend, CHUNK, OptimizerSettings, Values};
 use taper::ops::cpu::OnCpu;
-use taper::outliers::SkipSettings;
+use taper::outliers::{Outliers, SkipSettings, Watched};
 use taper::rng::{Seed, Stream};
 use taper::schedule::{LrSchedule, Schedule};
 use taper::step::recovery::Recovery;
@@ -74,6 +74,17 @@ pub fn trainer_of(
     ladder: Vec<Rung>,
     memory: Memory,
 ) -> Result<Trainer, AllocationError> {
+    guarded_trainer_of(dims, backend, ladder, memory, SkipSettings::default())
+}
+
+/// As [`trainer_of`], without the updates of outliers.
+pub fn guarded_trainer_of(
+    dims: &ModelDims,
+    backend: Box<dyn Backend>,
+    ladder: Vec<Rung>,
+    memory: Memory,
+    skip: SkipSettings,
+) -> Result<Trainer, AllocationError> {
     let settings = StepSettings {
         seed: Seed(5),
         sequences_per_step: SEQUENCES_PER_STEP,
@@ -92,7 +103,7 @@ pub fn trainer_of(
             lr_decay_iters: 20,
             warmdown_iters: 0,
         },
-        skip: SkipSettings::default(),
+        skip,
     };
     let mut trainer = Trainer::new(dims, backend, ladder, settings, memory)?;
     let layout = trainer.layout.clone();
@@ -109,6 +120,70 @@ fn all(values: &dyn Values) -> Vec<f32> {
         values.read(index * CHUNK, chunk).unwrap();
     }
     all
+}
+
+/// A guard that has seen 128 losses of about 1,000 and norms of about `norm`.
+fn seen(norm: f64) -> Outliers {
+    let noisy = |middle: f64| (0..128).map(move |step| middle * (1.0 + 1e-3 * f64::from(step % 7)));
+    let stored = serde_json::json!({
+        "losses": noisy(1000.0).collect::<Vec<_>>(),
+        "grad_norms": noisy(norm).collect::<Vec<_>>(),
+        "skipped": 0,
+    });
+    serde_json::from_value(stored).unwrap()
+}
+
+/// Trains two steps whose loss and norm are no outliers, and two whose norm is one, with a trainer of `make`. The first two are
+/// those of a trainer without a guard, bit for bit, and the others change nothing.
+pub fn assert_outliers_are_left_out(make: impl Fn(SkipSettings) -> Trainer) {
+    let guards = SkipSettings {
+        loss_zscore: 5.0,
+        grad_zscore: 5.0,
+    };
+    let work = [Work::Step(0), Work::Save, Work::Step(1), Work::Save];
+    let run = |trainer: &mut Trainer, work: &[Work]| {
+        let mut history = History::default();
+        perform(trainer, work, &mut history).unwrap();
+        history.seen
+    };
+    let mut guarded = make(guards);
+    guarded.outliers = seen(1e6);
+    let usual = run(&mut guarded, &work);
+    assert!(usual == run(&mut make(SkipSettings::default()), &work));
+    assert_eq!(guarded.outliers.skipped, 0);
+
+    let mut twin = make(SkipSettings::default());
+    run(&mut twin, &work);
+    guarded.outliers = seen(1e-6);
+    let left_out = run(
+        &mut guarded,
+        &[Work::Step(2), Work::Save, Work::Step(3), Work::Save],
+    );
+    assert!(
+        left_out[1] == usual[3] && left_out[3] == usual[3],
+        "something changed"
+    );
+    assert_eq!(guarded.outliers.skipped, 2);
+    // Loss and norm are those of the step that was not taken.
+    let [Seen::Step(taken)] = run(&mut twin, &[Work::Step(2)])[..] else {
+        panic!("no step");
+    };
+    let Seen::Step(outcome) = &left_out[0] else {
+        panic!("no step");
+    };
+    let skipped = outcome.skipped.unwrap();
+    assert_eq!((skipped.watched, skipped.allowed), (Watched::GradNorm, 5.0));
+    assert_eq!(
+        StepOutcome {
+            skipped: None,
+            ..*outcome
+        },
+        taken
+    );
+    // It goes on where it stood.
+    guarded.outliers = seen(1e6);
+    run(&mut guarded, &[Work::Step(2)]);
+    assert!(run(&mut guarded, &[Work::Save]) == run(&mut twin, &[Work::Save]));
 }
 
 /// Goes on with the weights and moments of `from`, as a resumed run does.

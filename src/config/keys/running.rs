@@ -39,6 +39,30 @@ pub(super) const KEYS: &[Key] = &[
         "Evaluate once and stop.",
     ),
     key(
+        "eval",
+        "eval_tasks",
+        Domain::Path("tasks of `taper eval` with commas between them"),
+        "Tasks of `taper eval` that are scored during the run, such as `hellaswag,lambada`.",
+    )
+    .absent("none")
+    .own(None),
+    key(
+        "eval",
+        "eval_tasks_interval",
+        COUNT,
+        "Steps between two scorings.",
+    )
+    .absent("`eval_interval`")
+    .own(None),
+    key(
+        "eval",
+        "eval_tasks_limit",
+        COUNT,
+        "The most examples of a task, the first ones.",
+    )
+    .absent("all")
+    .own(None),
+    key(
         "checkpoint",
         "out_dir",
         Domain::Path("a folder"),

@@ -96,6 +96,7 @@ pub(in crate::checkpoint) fn open_run(path: &Path) -> Result<Run, CheckpointErro
             tokens_seen: step.saturating_mul(tokens),
             best_val_loss: best.and_then(|best| saved.number(best)),
             best_step: None,
+            scored_step: None,
             evaluated_step: None,
             metrics_bytes: 0,
             choices: Vec::new(),
