@@ -48,7 +48,7 @@ fn extremes(values: &[f64]) -> Vec<usize> {
         finite().next(),
         finite().min_by(by),
         finite().max_by(by),
-        finite().last(),
+        finite().next_back(),
     ];
     let mut kept: Vec<usize> = found.into_iter().flatten().collect();
     kept.sort_unstable();

@@ -242,7 +242,12 @@ mod tests {
                 Theme::Light,
             );
             assert!(svg.contains(&format!(r#"viewBox="0 0 {width} {height}""#)));
-            assert!(super::super::png(&svg, 1.0).is_ok());
         }
+        let small = Size {
+            width: 320.0,
+            height: Some(240.0),
+        };
+        let svg = figure(&[3.0, 2.0, 1.0]).svg(small, Theme::Light);
+        assert!(super::super::png(&svg, 1.0).is_ok());
     }
 }

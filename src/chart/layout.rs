@@ -59,15 +59,7 @@ impl Layout {
         let count = figure.panels.len();
         let (cells, columns) = cells(count, size.width);
         let rows = cells.iter().map(|cell| cell.row + 1).max().unwrap_or(0);
-        let is_below = |cell: &Cell| {
-            cells.iter().any(|other| {
-                other.row > cell.row.max(first_row(&cells)) && other.column == cell.column
-            })
-        };
-        let has_x_labels: Vec<bool> = cells
-            .iter()
-            .map(|cell| cell.span > 1 && cell.row == 0 || !is_below(cell))
-            .collect();
+        let has_x_labels = x_labels(&cells);
         let lane = if figure.marks.is_empty() {
             0.0
         } else {
@@ -75,13 +67,10 @@ impl Layout {
         };
         let fixed: Vec<f64> = (0..rows)
             .map(|row| {
-                let labels = cells
-                    .iter()
-                    .zip(&has_x_labels)
-                    .any(|(cell, &labels)| cell.row == row && labels);
-                TITLE_HEIGHT
-                    + if labels { X_LABELS_HEIGHT } else { 0.0 }
-                    + if row == 0 { lane } else { 0.0 }
+                let mut of_row = cells.iter().zip(&has_x_labels);
+                let labels = of_row.any(|(cell, &labels)| cell.row == row && labels);
+                let lane = if row == 0 { lane } else { 0.0 };
+                TITLE_HEIGHT + if labels { X_LABELS_HEIGHT } else { 0.0 } + lane
             })
             .collect();
         let gaps = ROW_GAP * rows.saturating_sub(1) as f64;
@@ -110,7 +99,7 @@ impl Layout {
         let gutters: Vec<f64> = (0..columns).map(gutter).collect();
         let mut row_top = top;
         let mut places = Vec::new();
-        for row in 0..rows {
+        for (row, fixed_height) in fixed.iter().enumerate() {
             for (i, cell) in cells.iter().enumerate().filter(|(_, cell)| cell.row == row) {
                 let left = MARGIN + cell.column as f64 * (column_width + COLUMN_GAP);
                 let right =
@@ -133,15 +122,20 @@ impl Layout {
                     y_ticks: y_ticks[i].clone(),
                 });
             }
-            row_top += fixed[row] + plot_height(row) + ROW_GAP;
+            row_top += fixed_height + plot_height(row) + ROW_GAP;
         }
         Self { places, height }
     }
 }
 
-/// Row of the grid below a wide first panel.
-fn first_row(cells: &[Cell]) -> usize {
-    usize::from(cells.first().is_some_and(|cell| cell.span > 1))
+/// Which cells have the numbers of the x axis: the wide one, and the lowest of each column.
+fn x_labels(cells: &[Cell]) -> Vec<bool> {
+    let is_lowest = |cell: &Cell| {
+        let mut others = cells.iter().filter(|other| other.column == cell.column);
+        !others.any(|other| other.row > cell.row)
+    };
+    let has = cells.iter().map(|cell| cell.span > 1 || is_lowest(cell));
+    has.collect()
 }
 
 /// Heights of the plot in the first row and in the others, where nobody asks for a height.

@@ -76,7 +76,7 @@ fn title(svg: &mut Svg, panel: &Panel, place: &Place, theme: Theme) {
         is_bold: true,
     };
     svg.text(place.left, place.title_y, Anchor::Start, font, &panel.title);
-    let mut taken = place.left + width(&panel.title, 13.5) + 6.0;
+    let mut taken = place.left + width(&panel.title, 13.0) * 1.12 + 6.0;
     let unit = unit(panel.quantity, place.y.high).name;
     if !unit.is_empty() {
         let font = Font {

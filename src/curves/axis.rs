@@ -139,6 +139,7 @@ mod tests {
             evals: Vec::new(),
             scores: Vec::new(),
             events: Vec::new(),
+            scores: Vec::new(),
             checkpoints: Vec::new(),
             notes: Vec::new(),
         }

@@ -66,9 +66,10 @@ fn recovered(recovery: &Recovery) -> (Symbol, &'static str, String, usize) {
             REFUSED,
         );
     }
-    let text = match from.micro_batch == to.micro_batch {
-        true => format!("recompute {}", to.recompute),
-        false => format!("micro-batch {} to {}", from.micro_batch, to.micro_batch),
+    let text = if from.micro_batch == to.micro_batch {
+        format!("recompute {}", to.recompute)
+    } else {
+        format!("micro-batch {} to {}", from.micro_batch, to.micro_batch)
     };
     if to.micro_batch > from.micro_batch {
         return (Symbol::Up, "larger launch", text, CLIMBED);

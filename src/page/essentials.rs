@@ -150,7 +150,11 @@ fn time(run: &Run) -> Option<Tile> {
     let step = step.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok());
     Some(Tile {
         name: "Time in training",
-        value: units::span(time),
+        value: if time < Duration::from_secs(60) {
+            units::short_time(time)
+        } else {
+            units::span(time)
+        },
         remark: step.map_or(String::new(), |step| {
             format!("{} a step", units::short_time(step))
         }),

@@ -11,6 +11,7 @@ mod html;
 mod launch;
 mod policy;
 mod samples;
+mod scores;
 
 use std::sync::LazyLock;
 
@@ -47,6 +48,7 @@ impl Page<'_> {
         let sections = [
             essentials::tiles(run),
             curves(run, &figure),
+            scores::scores(run),
             samples::section(&self.samples),
             config::differences(run),
             launch::memory(run),
@@ -133,7 +135,7 @@ fn marks_legend(figure: &Figure) -> String {
     let marks = if figure.marks.is_empty() {
         ""
     } else {
-        "Dotted lines are events; point at one to read it, or see the list below."
+        "Dotted lines are events; the list of them is below."
     };
     let text = smoothed.unwrap_or_default() + marks;
     if text.is_empty() {

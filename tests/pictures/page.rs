@@ -29,7 +29,7 @@ fn a_page_says_everything_that_is_known_of_the_run() {
         "<dd>3.2000</dd><dd>perplexity 24.53, at step 60</dd>",
         "<dd>123k</dd><dd>4 % of the data</dd>",
         "<dd>4,096</dd>",
-        "<dd>30s</dd>",
+        "<dd>30.00 s</dd>",
         "<code>optimizer.learning_rate</code>",
         "<code>6e-4</code>",
         "95.4 MiB planned: 16 x 1 sequences of 128 tokens a step",
@@ -44,6 +44,8 @@ fn a_page_says_everything_that_is_known_of_the_run() {
         "There is none in the run's folder.",
         "There are none: the run has no checkpoint.",
         "3 evaluations as a table",
+        "acc 0.2537, acc_norm 0.2601",
+        "10,042 examples",
     ] {
         assert!(page.contains(text), "`{text}` is not in the page");
     }
