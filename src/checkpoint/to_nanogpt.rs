@@ -68,7 +68,8 @@ impl TrainedRun {
     }
 }
 
-/// The settings that nanoGPT's `train.py` has, too. A constant learning rate is `decay_lr = False` there. A step is split into the micro-batches of the run.
+/// The settings that nanoGPT's `train.py` has, too. A constant learning rate is `decay_lr = False` there. A step is split into
+/// the micro-batches of the run.
 fn settings(config: &Config, micro_batch: Option<usize>) -> BTreeMap<String, Value> {
     let Config {
         model,

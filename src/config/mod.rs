@@ -304,8 +304,8 @@ pub struct OptimizerConfig {
     pub eps: f64,
     /// Largest global gradient norm; 0 turns clipping off.
     pub grad_clip: f64,
-    /// Warm-up, then `lr_schedule`; `false` keeps `learning_rate` throughout, without a warm-up, and goes with no `lr_schedule`
-    /// but the default.
+    /// Warm-up, then `lr_schedule`; `false` keeps `learning_rate` throughout, without a warm-up. It goes with no `lr_schedule` but
+    /// the default.
     pub decay_lr: bool,
     /// The learning rate after the warm-up. taper's own key: nanoGPT has the cosine.
     pub lr_schedule: LrSchedule,
@@ -328,9 +328,10 @@ pub struct OptimizerConfig {
 impl OptimizerConfig {
     /// The learning rates of the run.
     pub fn schedule(&self) -> Schedule {
-        let (lr_schedule, warmup_iters) = match self.decay_lr {
-            true => (self.lr_schedule, self.warmup_iters),
-            false => (LrSchedule::Constant, 0),
+        let (lr_schedule, warmup_iters) = if self.decay_lr {
+            (self.lr_schedule, self.warmup_iters)
+        } else {
+            (LrSchedule::Constant, 0)
         };
         let lr_decay_iters = self.lr_decay_iters;
         let fifth = lr_decay_iters.div_ceil(5);

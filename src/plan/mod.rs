@@ -135,7 +135,7 @@ impl Plan {
         }
         let step_seconds = self.tokens_per_step() as f64 / rate;
         let steps = self.max_iters.saturating_sub(done);
-        let first = self.eval_on_start && done == 0;
+        let first = self.eval_on_start && done == 0 && steps > 0;
         let evaluations = steps.div_ceil(self.eval_interval.max(1)) as f64 + f64::from(first);
         let evaluation_seconds = EVALUATION_SHARE * evaluated / rate;
         PredictedTime {

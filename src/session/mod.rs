@@ -238,11 +238,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Whether to evaluate now: every `eval_interval` steps and at the end; before the first step if that is asked for.
+    /// Whether to evaluate now: every `eval_interval` steps and at the end; before the first step if that is asked for and
+    /// there is one.
     fn evaluation_is_due(&self) -> bool {
         let step = self.state.step;
         let due = step.is_multiple_of(self.plan.eval_interval) || step == self.plan.max_iters;
-        let wanted = step > 0 || self.plan.eval_on_start;
+        let wanted = step > 0 || (self.plan.eval_on_start && self.plan.max_iters > 0);
         due && wanted && self.state.evaluated_step != Some(step)
     }
 

@@ -11,6 +11,7 @@ mod messages;
 mod presets;
 mod python;
 mod round_trip;
+mod schedules;
 mod slips;
 mod values;
 

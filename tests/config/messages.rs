@@ -3,7 +3,7 @@
 use super::{load, try_load};
 
 #[track_caller]
-fn refused(text: &str, sets: &[&str], expected: &str) {
+pub fn refused(text: &str, sets: &[&str], expected: &str) {
     let error = try_load(text, sets).expect_err("accepted");
     assert_eq!(error, expected.trim_start_matches('\n').trim_end());
 }
@@ -389,63 +389,6 @@ hint: write `--set optimizer.warmup_iters=100`
 ",
     );
     load("[optimizer]\nlr_decay_iters = 100\nwarmup_iters = 100", &[]);
-}
-
-#[test]
-fn a_run_has_one_schedule() {
-    refused(
-        "[optimizer]\ndecay_lr = false\n",
-        &["lr_schedule=wsd"],
-        "
-error: `decay_lr` = false keeps `learning_rate` from the first step on, `lr_schedule` = \"wsd\" decays
-  |
-  | --set lr_schedule=wsd
-  |                   ^^^
-  = expected `decay_lr` = true, or no `lr_schedule`
-hint: write `--set optimizer.decay_lr=true`
-",
-    );
-    let both = "[optimizer]\ndecay_lr = false\nlr_schedule = \"constant\"";
-    let error = try_load(both, &[]).unwrap_err();
-    assert!(
-        error.contains("`lr_schedule` = \"constant\" has a warm-up"),
-        "{error}"
-    );
-    load(
-        "[optimizer]\ndecay_lr = false\nlr_schedule = \"cosine\"",
-        &[],
-    );
-    // A constant rate reads neither the end of a decay nor the smallest rate.
-    let constant = "lr_schedule = \"constant\"\nlearning_rate = 1e-5\nlr_decay_iters = 0";
-    load(&format!("[optimizer]\n{constant}"), &[]);
-}
-
-#[test]
-fn the_decay_of_wsd_begins_after_its_warm_up() {
-    let wsd = "[optimizer]\nlr_schedule = \"wsd\"\nwarmup_iters = 20\nlr_decay_iters = 100\n";
-    refused(
-        &format!("{wsd}warmdown_iters = 90\n"),
-        &[],
-        "
-error: `warmdown_iters` = 90 does not fit between `warmup_iters` = 20 and `lr_decay_iters` = 100
- --> my.toml:5:18
-  |
-5 | warmdown_iters = 90
-  |                  ^^
-  = expected `warmdown_iters` from 0 to 80
-hint: write `warmdown_iters = 80`
-",
-    );
-    load(wsd, &["warmdown_iters=80"]);
-    let start = |sets: &[&str]| load(wsd, sets).optimizer.schedule().decay_start();
-    assert_eq!(start(&[]), Some(80), "a fifth");
-    assert_eq!(start(&["lr_decay_iters=12", "warmup_iters=1"]), Some(9));
-    assert_eq!(
-        start(&["warmup_iters=95"]),
-        Some(95),
-        "what the warm-up leaves"
-    );
-    assert_eq!(start(&["warmdown_iters=0"]), Some(100));
 }
 
 #[test]

@@ -200,57 +200,6 @@ fn a_schedule_that_does_not_suit_the_run_is_doubted() {
 }
 
 #[test]
-fn a_decay_that_the_run_does_not_use_is_doubted() {
-    let doubts = |sets: &[&str]| {
-        let short = "[train]\nmax_iters = 1000\n[optimizer]\nwarmup_iters = 10\n";
-        load(short, sets).doubts()
-    };
-    assert_eq!(
-        doubts(&["lr_schedule=wsd", "lr_decay_iters=2000"]),
-        [Doubt::EndsBeforeDecay {
-            decay_start: 1600,
-            lr_decay_iters: 2000,
-            max_iters: 1000
-        }]
-    );
-    let rests = Doubt::RestsAtZero {
-        lr_decay_iters: 900,
-        max_iters: 1000,
-    };
-    for shape in ["cosine", "linear", "wsd"] {
-        let schedule = format!("lr_schedule={shape}");
-        let sets = ["lr_decay_iters=900", "min_lr=0", &schedule];
-        assert_eq!(doubts(&sets), [rests.clone()], "{shape}");
-        assert_eq!(doubts(&["lr_decay_iters=1000", "min_lr=0", &schedule]), []);
-    }
-    assert_eq!(doubts(&["lr_schedule=constant", "min_lr=0"]), []);
-    for (sets, schedule) in [
-        (["warmdown_iters=5", "seed=1"], "cosine"),
-        (["warmdown_iters=5", "lr_schedule=linear"], "linear"),
-        (["warmdown_iters=5", "decay_lr=false"], "constant"),
-    ] {
-        assert_eq!(doubts(&sets), [Doubt::UnusedWarmdown { schedule }]);
-    }
-}
-
-#[test]
-fn a_guard_that_never_acts_is_doubted() {
-    let doubts = |max_iters: u64, guard: &str| {
-        let text = format!("[train]\nmax_iters = {max_iters}\n[optimizer]\nwarmup_iters = 1\n");
-        load(&text, &[guard]).doubts()
-    };
-    for guard in ["skip_loss_zscore=3", "skip_grad_zscore=3"] {
-        let (window, max_iters) = (128, 128);
-        assert_eq!(
-            doubts(128, guard),
-            [Doubt::GuardSleeps { window, max_iters }]
-        );
-        assert_eq!(doubts(129, guard), []);
-    }
-    assert_eq!(doubts(128, "skip_grad_zscore=0"), []);
-}
-
-#[test]
 fn no_preset_is_doubted() {
     for preset in taper::config::PRESETS {
         assert_eq!(super::preset(preset.name).doubts(), [], "{}", preset.name);
