@@ -14,7 +14,9 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::eval::EvalArgs;
 use crate::commands::man::ManArgs;
 use crate::commands::plan::PlanArgs;
+use crate::commands::plot::PlotArgs;
 use crate::commands::prepare::PrepareArgs;
+use crate::commands::report::ReportArgs;
 use crate::commands::sample::SampleArgs;
 use crate::commands::train::TrainArgs;
 
@@ -40,6 +42,8 @@ pub enum Command {
     Convert(ConvertArgs),
     Doctor(DoctorArgs),
     Plan(PlanArgs),
+    Plot(PlotArgs),
+    Report(ReportArgs),
     Bench(BenchArgs),
     Config(ConfigArgs),
     Completions(CompletionsArgs),

@@ -6,6 +6,7 @@
 use std::error::Error as _;
 use std::path::Path;
 
+use crate::chart::PngError;
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
@@ -58,6 +59,8 @@ pub enum Error {
     Run(#[from] RunError),
     #[error(transparent)]
     Evals(#[from] EvalsError),
+    #[error(transparent)]
+    Picture(#[from] PngError),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -147,6 +150,7 @@ impl Error {
             Error::Sampling(e) => e.hint(),
             Error::Run(e) => e.hint(),
             Error::Evals(e) => e.hint(),
+            Error::Picture(_) => Some("ask for a smaller one with `--width` and `--height`, or for SVG".into()),
             Error::File(e) => e.hint(),
             Error::Output(e) => Some(e.hint()),
             Error::Usage { hint, .. } => Some(hint.clone()),

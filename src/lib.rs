@@ -13,6 +13,8 @@ pub mod rng;
 pub mod schedule;
 pub mod units;
 
+pub mod chart;
+
 pub mod hub;
 
 pub mod config;
@@ -40,6 +42,9 @@ pub mod trial;
 pub mod report;
 pub mod runs;
 pub mod sampling;
+
+pub mod curves;
+pub mod page;
 
 pub mod doctor;
 pub mod session;

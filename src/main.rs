@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use taper::cli::{Cli, Command, hint, understood};
 use taper::commands::{
-    bench, compare, completions, config, convert, doctor, eval, man, on_every_core, plan, prepare,
-    sample, train, welcome,
+    bench, compare, completions, config, convert, doctor, eval, man, on_every_core, plan, plot,
+    prepare, report, sample, train, welcome,
 };
 use taper::error::Result;
 use taper::interrupt::survive_file_size_limit;
@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use process::taper;
 use serde_json::{Value, json};
-use taper::runs::{Run, RunError, RunEvent, Summary, find, varied, write_csv};
+use taper::runs::{CSV_START, Run, RunError, RunEvent, Summary, find, varied, write_csv};
 use tempfile::tempdir;
 
 /// A run's folder with these lines of metrics.
@@ -194,7 +194,7 @@ fn csv_has_a_row_for_each_step_and_evaluation() {
     write_csv(&[Run::open(&folder).unwrap()], &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with("run,step,tokens_seen,time,loss,lr,"));
+    assert!(lines[0].starts_with(CSV_START));
     assert_eq!(lines[1], r#""a,b",1,100,,4,0.001,0.5,2000,50,,,,,"#);
     assert_eq!(lines[2], r#""a,b",2,200,,3,0.001,0.5,2000,50,,,2,3.5,9"#);
 }
@@ -255,4 +255,19 @@ fn a_folder_without_runs_says_how_to_make_one() {
     assert!(text.stderr.contains("taper train --config quickstart.toml"));
     taper(folder.path(), &["compare", "nothing"]).refused(&["`nothing`", "taper runs"]);
     taper(folder.path(), &["compare", "."]).refused(&["`.`", "metrics.jsonl"]);
+}
+
+#[test]
+fn plot_writes_csv_and_replaces_its_own_alone() {
+    let folder = tempdir().unwrap();
+    run(&folder.path().join("a"), &[step(1, 4.0), step(2, 3.0)]);
+    let plot = ["plot", "a", "--out", "curves.csv"];
+    for _ in 0..2 {
+        taper(folder.path(), &plot).succeeded();
+    }
+    let path = folder.path().join("curves.csv");
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
+    fs::write(&path, "mine\n").unwrap();
+    taper(folder.path(), &plot).refused(&["`curves.csv`", "did not make it"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine\n");
 }

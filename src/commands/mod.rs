@@ -11,7 +11,10 @@ pub mod doctor;
 pub mod eval;
 pub mod man;
 pub mod plan;
+pub mod plot;
 pub mod prepare;
+mod produced;
+pub mod report;
 mod request;
 pub mod sample;
 mod sweep;
@@ -28,7 +31,6 @@ use crate::device::{DeviceProfile, mappable_bytes, share_one_heap_where_limited}
 use crate::error::{Error, Result};
 use crate::memory::{AllocationError, Recoverable};
 use crate::plan::{PlanError, Request};
-use crate::report;
 use crate::terms::expand_home;
 
 /// Address space that a verb takes before it has a plan: its threads, a tokenizer, the room that is checked for.
@@ -72,7 +74,7 @@ fn path_argument() -> impl TypedValueParser<Value = PathBuf> {
 
 /// Writes to standard output at once.
 fn print_now(text: &str) -> Result<()> {
-    Ok(report::print_now(text)?)
+    Ok(crate::report::print_now(text)?)
 }
 
 /// Ends the work well when the reader goes away, as `head` does when it has seen enough.

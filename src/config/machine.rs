@@ -64,10 +64,11 @@ impl Default for GemmConfig {
 }
 
 /// The device asked for: `auto`, `cpu`, `cuda` or `cuda:1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceRequest {
     /// The first GPU that taper can use here, else the CPU.
+    #[default]
     Auto,
     Cpu,
     /// The GPU with this number, as CUDA counts.

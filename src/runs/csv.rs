@@ -23,6 +23,9 @@ const HEADER: [&str; 14] = [
     "val_perplexity",
 ];
 
+/// The start of every table.
+pub const CSV_START: &str = "run,step,tokens_seen,time,loss,lr,";
+
 /// One row of a table: a step that was recorded, evaluated, or both.
 #[derive(Default)]
 struct Row<'a> {

@@ -21,7 +21,7 @@ use crate::step::recovery::Recovery;
 use crate::terms::NamedChoice;
 
 pub use compare::{Varied, varied};
-pub use csv::write_csv;
+pub use csv::{CSV_START, write_csv};
 pub use error::RunError;
 pub use find::{FoundRuns, find};
 pub use summary::Summary;

@@ -148,7 +148,7 @@ struct Descending {
 }
 
 impl Descending {
-    /// Sorted first; then twice as many as there are.
+    /// Items that are sorted first. Later there are twice as many as before at a time.
     const FIRST: usize = 64;
 
     /// At least the `most` largest of `logits`, and all that equal the last of them.

@@ -60,7 +60,7 @@ fn generated(
     tokens_of(&mut generator, requests, settings)
 }
 
-/// As [`generated`], by a forward over the whole context for every token, and by the definitions of the filters.
+/// New tokens of a request, by a forward over the whole context for every token, and by the definitions of the filters.
 fn expected(model: &Pretrained, request: Request, settings: &SamplingSettings) -> Vec<u32> {
     let dims = &model.dims;
     let mut weights = vec![0.0f32; ParamLayout::new(dims).len];

@@ -6,7 +6,6 @@ use tempfile::{TempDir, tempdir};
 
 mod batches;
 mod candidates;
-#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../gpt2_folder/mod.rs"]

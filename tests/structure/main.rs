@@ -28,6 +28,7 @@ const FLOORS: Floors = Floors {
     order: &[
         ("terms", "the words that every room speaks"),
         ("units", "bytes and counts as people write them"),
+        ("chart", "pictures of curves, from numbers alone"),
         ("hub", "downloads from the Hugging Face hub, and its cache"),
         ("rng", "random numbers by counter"),
         ("faults", "injected failures, for tests"),
@@ -51,6 +52,8 @@ const FLOORS: Floors = Floors {
         ("runs", "runs on disk, read for their curves"),
         ("interrupt", "signals that ask a run to stop"),
         ("report", "what is shown and logged"),
+        ("curves", "curves of runs, as pictures show them"),
+        ("page", "a run as a page for a browser"),
         ("session", "a run, from its start to its summary"),
         ("doctor", "what could keep a run from starting"),
         ("error", "every room's error, with its hint and exit code"),

@@ -4,6 +4,8 @@ mod model;
 mod output;
 mod prompt;
 
+use std::path::Path;
+
 use crate::checkpoint::Pretrained;
 use crate::commands::{in_thread_pool, until_reader_leaves};
 use crate::config::DeviceRequest;
@@ -17,9 +19,8 @@ use crate::tokenizer::Tokenizer;
 use crate::units::parse_bytes;
 
 use model::BatchSizes;
-use output::Output;
-
 pub(super) use model::{threads, tokenizer, weights};
+use output::Output;
 
 /// Most texts at a time where `--batch-size` says nothing: beyond, a CPU has no more texts per second.
 const MOST_AT_A_TIME: usize = 32;
@@ -86,7 +87,7 @@ pub struct SampleArgs {
 }
 
 /// The place where texts are computed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Launch {
     pub device: DeviceRequest,
     /// CPU threads; `None` for every core.
@@ -99,8 +100,8 @@ pub struct Launch {
 
 pub fn run(args: SampleArgs) -> Result<()> {
     let settings = settings(&args)?;
-    let weights = model::weights(&args.checkpoint)?;
-    let tokenizer = model::tokenizer(&weights)?;
+    let weights = weights(&args.checkpoint)?;
+    let tokenizer = tokenizer(&weights)?;
     let texts = prompt::texts(args.prompt.as_deref(), args.prompts.as_deref(), &tokenizer)?;
     let encoded = texts.iter().map(|text| tokenizer.encode_prompt(text));
     let prompts = encoded.collect::<std::result::Result<Vec<_>, _>>()?;
@@ -158,6 +159,35 @@ pub fn texts(
     Ok(texts)
 }
 
+/// Texts that a checkpoint generates by itself, each with its beginning, in the way of `taper sample` without flags.
+///
+/// # Errors
+/// As for [`texts`], and those of the checkpoint.
+pub(super) fn texts_of(
+    checkpoint: &Path,
+    count: u32,
+    max_new_tokens: usize,
+) -> Result<Vec<String>> {
+    let weights = weights(&checkpoint.to_string_lossy())?;
+    let tokenizer = tokenizer(&weights)?;
+    let prompts = prompt::texts(None, None, &tokenizer)?;
+    let prompt = prompts.first().map_or("", String::as_str);
+    let settings = SamplingSettings {
+        max_new_tokens,
+        ..SamplingSettings::default()
+    };
+    let texts = texts(
+        &weights,
+        &tokenizer,
+        prompt,
+        count,
+        &settings,
+        &Launch::default(),
+    )?;
+    let whole = texts.into_iter().map(|text| format!("{prompt}{text}"));
+    Ok(whole.collect())
+}
+
 /// Texts to generate: `count` of every prompt, prompt after prompt.
 struct Asked<'a> {
     prompts: &'a [Vec<u32>],
@@ -194,7 +224,7 @@ fn write(
     emit: impl FnMut(usize, &str, Option<crate::sampling::Ended>) -> Result<()> + Send,
 ) -> Result<()> {
     asked.settings.check()?;
-    let threads = model::threads(launch.threads);
+    let threads = threads(launch.threads);
     in_thread_pool(threads, || {
         let sizes = asked.sizes(tokenizer);
         let mut generator = model::generator(launch, weights, sizes, threads)?;

@@ -10,7 +10,7 @@ use crate::commands::print_now;
 use crate::error::Result;
 use crate::sampling::{Ended, Finish};
 
-/// Between two texts, as nanoGPT prints it.
+/// Separator of two texts, nanoGPT's.
 const SEPARATOR: &str = "\n---------------\n";
 
 /// A printer of texts that grow at the same time.
