@@ -50,6 +50,7 @@ fn a_comma_in_a_text_and_in_toml_is_no_list() {
     for overrides in [
         &["seed=7"][..],
         &["checkpoint.out_dir=a,b", "dataset=x,y", "train_bin=a,b"],
+        &["eval.eval_tasks=hellaswag,lambada"],
         &["dtype=\"auto,float32\""],
         &["seed=[1, 2]", "train.x=1,2", "a,b"],
         &["seed=1,2", "train.seed=3"],

@@ -25,6 +25,7 @@ pub use machine::{
 pub use memory_limit::{MemoryLimit, NotASize};
 pub use nanogpt::{Setting, setting};
 pub use presets::{PRESETS, Preset, nearest as nearest_preset};
+pub use running::{CheckpointConfig, EvalConfig};
 pub use sweep::{Sweep, SweptKey};
 
 mod doubts;
@@ -40,6 +41,7 @@ mod presets;
 mod python;
 mod reader;
 mod rules;
+mod running;
 mod sweep;
 mod translation;
 
@@ -313,7 +315,7 @@ pub struct OptimizerConfig {
     pub warmup_iters: u64,
     /// The step at which the decay reaches `min_lr`; about `max_iters`.
     pub lr_decay_iters: u64,
-    /// Steps of the decay of `lr_schedule = "wsd"`, the last ones before `lr_decay_iters`; when absent, a fifth of
+    /// Steps of the decay of `lr_schedule = "wsd"`, the last ones before `lr_decay_iters`. When absent, a fifth of
     /// `lr_decay_iters`, as in llm.c, or what the warm-up leaves. taper's own key.
     pub warmdown_iters: Option<u64>,
     /// The smallest learning rate after the decay; about a tenth of `learning_rate`.
@@ -345,44 +347,6 @@ impl OptimizerConfig {
             warmdown_iters: self.warmdown_iters.unwrap_or(warmdown_iters),
         }
     }
-}
-
-/// The times and the size of evaluations.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EvalConfig {
-    /// Steps between evaluations.
-    pub eval_interval: u64,
-    /// Batches per split and evaluation.
-    pub eval_iters: usize,
-    /// Sequences per evaluation batch. A loss is the mean of `eval_iters` batches, whatever micro-batch they are
-    /// computed in. When absent, `train.batch_size`, or nanoGPT's 12 if that is `auto`. taper's own key.
-    pub eval_batch_size: Option<usize>,
-    /// Evaluate before the first step, too, as nanoGPT does; nothing is saved then. taper's own key.
-    pub eval_on_start: bool,
-    /// Evaluate once and stop.
-    pub eval_only: bool,
-    /// Tasks of `taper eval` that are scored during the run, such as `hellaswag,lambada`. taper's own key.
-    pub eval_tasks: Option<String>,
-    /// Steps between two scorings; when absent, `eval_interval`. taper's own key.
-    pub eval_tasks_interval: Option<u64>,
-    /// The most examples of a task, the first ones; when absent, all. taper's own key.
-    pub eval_tasks_limit: Option<u64>,
-}
-
-/// The checkpoints of the run, and their folder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CheckpointConfig {
-    /// Folder for checkpoints, `metrics.jsonl` and the resolved config.
-    #[serde(serialize_with = "path_as_text")]
-    pub out_dir: PathBuf,
-    /// Steps between checkpoints. When absent, `eval.eval_interval`. taper's own key.
-    pub checkpoint_interval: Option<u64>,
-    /// Number of the newest checkpoints that stay; the best one always stays as well. taper's own key.
-    pub keep: usize,
-    /// Write TensorBoard's event files beside `metrics.jsonl`. taper's own key.
-    pub tensorboard: bool,
 }
 
 impl Default for ModelConfig {
@@ -444,32 +408,6 @@ impl Default for OptimizerConfig {
             min_lr: 6e-5,
             skip_loss_zscore: 0.0,
             skip_grad_zscore: 0.0,
-        }
-    }
-}
-
-impl Default for EvalConfig {
-    fn default() -> Self {
-        Self {
-            eval_interval: 2000,
-            eval_iters: 200,
-            eval_batch_size: None,
-            eval_on_start: true,
-            eval_only: false,
-            eval_tasks: None,
-            eval_tasks_interval: None,
-            eval_tasks_limit: None,
-        }
-    }
-}
-
-impl Default for CheckpointConfig {
-    fn default() -> Self {
-        Self {
-            out_dir: "out".into(),
-            checkpoint_interval: None,
-            keep: 2,
-            tensorboard: true,
         }
     }
 }
