@@ -71,10 +71,12 @@ impl Summary {
     }
 }
 
-/// The running loss over the recorded steps, each weighted by the steps since the one before.
+/// The running loss over the recorded steps, each weighted by the steps since the one before. A loss that is not finite is
+/// passed over.
 fn final_loss(run: &Run) -> Option<f64> {
     let (mut sum, mut weight, mut before) = (0.0, 0.0, 0);
-    for point in &run.steps {
+    let finite = run.steps.iter().filter(|point| point.record.loss.is_finite());
+    for point in finite {
         let past = LOSS_DECAY.powf((point.step - before) as f64);
         sum = past * sum + (1.0 - past) * point.record.loss;
         weight = past * weight + (1.0 - past);
