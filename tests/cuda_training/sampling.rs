@@ -56,7 +56,7 @@ fn logits_of_a_batch_are_those_of_the_cpu() {
         let mut gpu = on_gpu::<f32>(&card, &dims, 3);
         let ids = tokens(3 * BLOCK_SIZE, dims.vocab_size, 9);
         let row = |slot: usize, at: usize| -> Row { (slot, at, ids[slot * BLOCK_SIZE + at]) };
-        // Prompts of 1, 33 and 69 tokens, computed together as far as they go; then two tokens of each.
+        // Prompts of 1, 34 and 69 tokens, all but the last computed ahead; then two rows of each at once.
         let prompts: Vec<Row> = (0..33).map(|at| row(1, at)).collect();
         let long: Vec<Row> = (0..68).map(|at| row(2, at)).collect();
         for gpt in [&mut cpu, &mut gpu] {
