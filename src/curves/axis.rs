@@ -139,7 +139,6 @@ mod tests {
             evals: Vec::new(),
             scores: Vec::new(),
             events: Vec::new(),
-            scores: Vec::new(),
             checkpoints: Vec::new(),
             notes: Vec::new(),
         }

@@ -194,7 +194,7 @@ mod tests {
             (6e-4, "0.0006"),
             (f64::NAN, "null"),
             (f64::INFINITY, "null"),
-            (-1e300, "-1e300"),
+            (-1e300, "-1e+300"),
         ] {
             assert_eq!(number(value).to_string(), text);
         }

@@ -184,7 +184,7 @@ fn what_is_no_run_or_has_nothing_to_draw_is_refused() {
     );
     refused(
         &["run", "--out", "x.jpg"],
-        &["end its name with `.svg` or `.png`"],
+        &["does not say which format", "end its name with `.svg`"],
     );
 }
 

@@ -48,7 +48,7 @@
   function tickLabels(kind, ticks) {
     const present = ticks.filter((value) => value !== null);
     const [size, suffix] = unit(kind, Math.max(...present.map(Math.abs), 0));
-    const step = present.length > 1 ? (present[1] - present[0]) / size : 1;
+    const step = present.length > 1 ? Math.min(...present.slice(1).map((value, i) => value - present[i])) / size : 1;
     return ticks.map((value) => {
       if (value === null) return "";
       if (value === 0) return "0";
@@ -84,6 +84,22 @@
     for (let power = -12; power <= 16; power++) for (const digit of [1, 2, 5]) all.push(Number(digit + "e" + power) * size);
     return kind === "steps" || kind === "tokens" ? all.filter((step) => step >= 1) : all;
   }
+  // Ticks of a logarithmic axis: round numbers where its ends are of one size, else decades and what fits between.
+  function logSplits(low, high) {
+    const found = [];
+    if (high / low < 4) {
+      const step = increments("plain", high).find((step) => (high - low) / step <= 8);
+      for (let i = Math.ceil(low / step); i * step <= high; i++) found.push(Number((i * step).toPrecision(12)));
+      return found;
+    }
+    for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
+      for (const digit of high / low < 1000 ? [1, 2, 5] : [1]) {
+        const value = Number(digit + "e" + power);
+        if (value >= low && value <= high) found.push(value);
+      }
+    }
+    return found;
+  }
   const xKind = () => data.axes.find((axis) => axis.id === state.x);
 
   // The whole axis, from 0 where the first place is near it, as in the pictures.
@@ -117,14 +133,14 @@
       const xs = places(series), line = series.of === "evals" ? 1.75 : 2;
       const add = (ys, options) => {
         joined.push([xs, ys]);
-        plotted.push(Object.assign({ scale: "y", pxAlign: 0, stroke: colour(series.colour), width: line, points: { show: false }, spanGaps: series.of === "evals" }, options));
+        plotted.push(Object.assign({ scale: "y", pxAlign: 0, stroke: colour(series.colour), hue: colour(series.colour), width: line, points: { show: false }, spanGaps: series.of === "evals" }, options));
       };
       if (series.level !== undefined) {
         add(xs.map(() => series.level), { dash: [5, 4], width: 1.5, spanGaps: true });
         continue;
       }
       const both = series.smooth && state.smooth && state.raw;
-      if (both) add(series.raw, { alpha: 0.35, width: 1 });
+      if (both) add(series.raw, { alpha: 0.35, width: 1, isFaint: true });
       const alone = series.smooth && !state.smooth && state.raw;
       const nothing = series.smooth && !state.smooth && !state.raw;
       if (nothing) { add(xs.map(() => null), {}); continue; }
@@ -248,7 +264,7 @@
       padding: [marked, 20, 0, 0],
       legend: { show: false },
       // Only the cursor is shared by uPlot: a drag sets the scale of one panel, and `follow` that of the others.
-      cursor: { sync: { key: "taper", filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } }, y: false, drag: { x: true, y: false }, points: { size: 7 } },
+      cursor: { sync: { key: "taper", filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } }, y: false, drag: { x: true, y: false }, points: { size: (u, i) => (u.series[i].isFaint ? 0 : 7), fill: (u, i) => u.series[i].hue, stroke: (u, i) => u.series[i].hue } },
       scales: {
         x: { time: false, range: xRange },
         y: { distr: panel.log && state.log ? 3 : 1, range: yRange(panel) },
@@ -260,7 +276,7 @@
           grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, gap: 8, space: isFirst ? 50 : 28,
           size: (u, labels) => Math.ceil(Math.max(18, ...(labels || []).map((label) => label.length * 7))) + 10,
           values: (u, ticks) => tickLabels(panel.kind, ticks),
-        }, panel.log && state.log ? {} : { incrs: increments(panel.kind, panel.largest) }),
+        }, panel.log && state.log ? { splits: (u, axis, low, high) => logSplits(low, high), filter: (u, splits) => splits } : { incrs: increments(panel.kind, panel.largest) }),
       ],
       hooks: {
         drawAxes: [(u) => drawMarks(u, isFirst)],
