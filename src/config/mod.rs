@@ -330,9 +330,10 @@ pub struct OptimizerConfig {
 impl OptimizerConfig {
     /// The learning rates of the run.
     pub fn schedule(&self) -> Schedule {
-        let (lr_schedule, warmup_iters) = match self.decay_lr {
-            true => (self.lr_schedule, self.warmup_iters),
-            false => (LrSchedule::Constant, 0),
+        let (lr_schedule, warmup_iters) = if self.decay_lr {
+            (self.lr_schedule, self.warmup_iters)
+        } else {
+            (LrSchedule::Constant, 0)
         };
         let lr_decay_iters = self.lr_decay_iters;
         let fifth = lr_decay_iters.div_ceil(5);
