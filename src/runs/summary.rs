@@ -75,7 +75,10 @@ impl Summary {
 /// passed over.
 fn final_loss(run: &Run) -> Option<f64> {
     let (mut sum, mut weight, mut before) = (0.0, 0.0, 0);
-    let finite = run.steps.iter().filter(|point| point.record.loss.is_finite());
+    let finite = run
+        .steps
+        .iter()
+        .filter(|point| point.record.loss.is_finite());
     for point in finite {
         let past = LOSS_DECAY.powf((point.step - before) as f64);
         sum = past * sum + (1.0 - past) * point.record.loss;
