@@ -70,6 +70,7 @@ fn every_key_defines_the_experiment_unless_it_is_known_not_to() {
         "eval.eval_only",
         "checkpoint.out_dir",
         "checkpoint.keep",
+        "checkpoint.tensorboard",
         "system.device",
         "system.dtype",
         "system.recompute",

@@ -31,15 +31,24 @@ fn folder() -> TempDir {
     folder
 }
 
-/// The lines of metrics.jsonl of this kind, or of all others, without what a clock measured.
+/// Scores in metrics.jsonl, or steps, evaluations and recoveries, without what was measured.
 fn metrics(folder: &Path, is_score: bool) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("out/metrics.jsonl")).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
     let mut lines: Vec<Value> = lines
-        .filter(|line: &Value| (line["kind"] == "score") == is_score)
+        .filter(|line: &Value| {
+            let kinds: &[&str] = if is_score {
+                &["score"]
+            } else {
+                &["step", "eval", "recovery"]
+            };
+            kinds.contains(&line["kind"].as_str().unwrap())
+        })
         .collect();
     for line in &mut lines {
-        line.as_object_mut().unwrap().remove("ms").unwrap();
+        for measured in ["ms", "data_ms", "host_bytes", "device_bytes", "time"] {
+            line.as_object_mut().unwrap().remove(measured);
+        }
     }
     lines
 }

@@ -195,8 +195,8 @@ pub(super) const KEYS: &[Key] = &[
         "optimizer",
         "decay_lr",
         Domain::Switch,
-        "Warm-up, then `lr_schedule`; `false` keeps `learning_rate` throughout, without a warm-up, and goes with no \
-         `lr_schedule` but the default.",
+        "Warm-up, then `lr_schedule`; `false` keeps `learning_rate` throughout, without a warm-up. It goes \
+         with no `lr_schedule` but the default.",
     ),
     key(
         "optimizer",

@@ -104,8 +104,8 @@
 
   // The whole axis, from 0 where the first place is near it, as in the pictures.
   function extent() {
-    const xs = data.steps[state.x].length ? data.steps[state.x] : data.evals[state.x];
-    const low = xs[0], high = xs[xs.length - 1];
+    const of = [data.steps[state.x], data.evals[state.x]].filter((xs) => xs.length);
+    const low = Math.min(...of.map((xs) => xs[0])), high = Math.max(...of.map((xs) => xs[xs.length - 1]));
     return [low > 0 && low <= 0.05 * high ? 0 : low, high];
   }
 
