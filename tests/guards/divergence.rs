@@ -16,13 +16,18 @@ fn a_run_that_diverges_names_the_last_good_checkpoint_and_the_way_on() {
     let diverged = train(&folder, &settings, &["--quiet"]).refused(&[]);
     let events = metrics(&folder, "diverged");
     assert_eq!(events.len(), 1);
-    assert_eq!(events[0]["message"], "loss NaN, gradient norm NaN");
+    // With other data, the gradient overflows a step before the loss.
+    let message = events[0]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("loss ") && message.ends_with(", gradient norm NaN"),
+        "{message}"
+    );
     let step = events[0]["step"].as_u64().unwrap();
     assert!(step > 2, "there was a good checkpoint");
     // The loss of a step is that of the weights before it.
     let (good, bad) = (step - 2, step - 1);
     let error = format!(
-        "error: training diverged at step {step}: loss NaN, gradient norm NaN; the last good checkpoint is \
+        "error: training diverged at step {step}: {message}; the last good checkpoint is \
          `out/ckpt-{good:08}`, of step {good} (the weights in `out/ckpt-{bad:08}` give these numbers)\n"
     );
     assert!(diverged.stderr.starts_with(&error), "{}", diverged.stderr);
@@ -96,8 +101,9 @@ fn a_run_that_diverges_before_its_first_checkpoint_says_that_there_is_none() {
 #[test]
 fn a_validation_loss_that_is_no_number_ends_the_run_and_nothing_is_saved() {
     let folder = tempdir().unwrap();
-    let settings = format!("{DIVERGING} eval.eval_interval=1");
-    let diverged = train(&folder, &settings, &["--quiet"]).refused(&[]);
+    // Weights that overflow the loss within a step, and not the gradient of the one before.
+    let settings = "optimizer.weight_decay=3e7 eval.eval_interval=1 checkpoint.checkpoint_interval=1 checkpoint.keep=100";
+    let diverged = train(&folder, settings, &["--quiet"]).refused(&[]);
     let events = metrics(&folder, "diverged");
     let step = events[0]["step"].as_u64().unwrap();
     let good = step - 1;

@@ -188,7 +188,11 @@ fn json_tells_every_recovery() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let told = of_kind(&lines, "recovery", true);
-    assert_eq!(told, of_kind(&metrics(folder.path()), "recovery", true));
+    let mut recorded = of_kind(&metrics(folder.path()), "recovery", true);
+    for line in &mut recorded {
+        line.as_object_mut().unwrap().remove("tokens_seen");
+    }
+    assert_eq!(told, recorded);
     assert_eq!(told.len(), 2);
     assert_eq!(
         lines.last().unwrap()["warnings"].as_array().unwrap().len(),
