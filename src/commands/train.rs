@@ -233,7 +233,7 @@ impl PlannedRun<'_> {
             .max_time()
             .and_then(|time| self.begun.checked_add(time));
         session.begin(start)?;
-        if plan.tensorboard {
+        if plan.tensorboard && session.state.step < plan.max_iters {
             let reporter = &mut *session.reporter;
             reporter.record_for_tensorboard(&plan.out_dir, session.state.step);
         }
