@@ -14,8 +14,6 @@ const LANES: usize = 8;
 /// Rows of a tile. With [`TILE_COLUMNS`] its running sums are 12 vectors of AVX2, which has 16.
 const TILE_ROWS: usize = 4;
 const TILE_COLUMNS: usize = 3;
-/// Columns of a tile of one row.
-const LONE_COLUMNS: usize = 8;
 
 /// Columns of C that one task computes.
 const TASK_COLUMNS: usize = 24;
@@ -112,18 +110,10 @@ impl<'a, T: Copy> Rows<'a, T> {
 vectorised! {
     fn dots_in_tiles<T: Element>(c: &mut MatrixMut<T>, x: Rows<T>, w: Rows<T>, bias: &[T]) {
         let mut column = 0;
-        if x.count >= TILE_ROWS {
-            while column + TILE_COLUMNS <= w.count {
-                dots_of_columns::<T, TILE_COLUMNS>(c, x, w, bias, column);
-                column += TILE_COLUMNS;
-            }
-        } else {
-            while column + LONE_COLUMNS <= w.count {
-                for row in 0..x.count {
-                    dots_of_tile::<T, 1, LONE_COLUMNS>(c, x, w, bias, row, column);
-                }
-                column += LONE_COLUMNS;
-            }
+        // Fewer rows wait for memory, which is fastest where the weights are read from end to end.
+        while x.count >= TILE_ROWS && column + TILE_COLUMNS <= w.count {
+            dots_of_columns::<T, TILE_COLUMNS>(c, x, w, bias, column);
+            column += TILE_COLUMNS;
         }
         while column < w.count {
             dots_of_columns::<T, 1>(c, x, w, bias, column);
