@@ -1,7 +1,7 @@
 //! Pictures of curves: numbers in, SVG text or PNG bytes out. Nothing here reads a file or a clock.
 //!
 //! A [`Figure`] is data: panels of curves over one x axis, with marks at moments of a run. [`Figure::svg`] lays it out and
-//! draws it. [`png`] renders the SVG with the font in `font/`, which is the only font that a PNG can have.
+//! draws it. [`png()`] renders the SVG with the font in `font/`, which is the only font that a PNG can have.
 
 mod axis;
 mod decimate;

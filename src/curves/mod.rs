@@ -1,4 +1,4 @@
-//! Curves of runs: which values are drawn, over which axis, and how they are named. [`figure`] makes the picture that
+//! Curves of runs: which values are drawn, over which axis, and how they are named. [`figure()`] makes the picture that
 //! `taper plot` writes; `page` puts the same curves on a page.
 
 mod axis;

@@ -6,7 +6,7 @@
 //! | `lambada` | lm-evaluation-harness' `lambada_openai` | acc: every token of the last word is the likeliest; perplexity: exp of the mean loss of a last word |
 //! | a file | windows of block_size tokens without overlap | loss: mean over all tokens of the file but the first; its perplexity; of text, bits per byte |
 //!
-//! A [`TaskRequest`] is what was asked for, [`find`] finds its file or downloads it, [`Loader`] makes a [`Task`] of it,
+//! A [`TaskRequest`] is what was asked for, [`find()`] finds its file or downloads it, [`Loader`] makes a [`Task`] of it,
 //! and [`Task::score`] has its tokens scored by a model and sums up.
 
 mod download;
