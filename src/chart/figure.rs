@@ -82,7 +82,7 @@ pub struct Key {
 }
 
 impl Panel {
-    /// Where a linear axis ends below its largest value, and that value; `None` where it shows everything.
+    /// End of a linear axis below its largest value, and that value; `None` on an axis that shows everything.
     pub fn cut(&self) -> Option<(f64, f64)> {
         let range = y_range(self);
         range.beyond.map(|beyond| (range.high, beyond))

@@ -128,7 +128,7 @@ impl Layout {
     }
 }
 
-/// Which cells have the numbers of the x axis: the wide one, and the lowest of each column.
+/// Cells with the numbers of the x axis: the wide one, and the lowest of each column.
 fn x_labels(cells: &[Cell]) -> Vec<bool> {
     let is_lowest = |cell: &Cell| {
         let mut others = cells.iter().filter(|other| other.column == cell.column);

@@ -18,7 +18,7 @@ pub struct Mark {
     pub symbol: Symbol,
     /// Kind of event, the same for every mark of a symbol: `memory refused`.
     pub kind: String,
-    /// What happened at this one: `8 x 2 from here on`.
+    /// Event at this mark: `8 x 2 from here on`.
     pub text: String,
     /// Number of the colour in the theme.
     pub colour: usize,
@@ -118,7 +118,7 @@ pub(super) fn draw_lane(
     }
 }
 
-/// What every symbol means, and how often it is there. Returns the baseline.
+/// Draws the meaning of every symbol and its count. Returns the baseline.
 pub(super) fn legend(svg: &mut Svg, marks: &[Mark], top: f64, room: f64, theme: Theme) -> f64 {
     let mut kinds: Vec<(Symbol, &str, Option<usize>, usize)> = Vec::new();
     for mark in marks {

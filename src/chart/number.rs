@@ -1,6 +1,6 @@
 //! Quantities of axes: their units, and their numbers as text.
 
-/// What an axis measures, which decides its ticks and how they are written.
+/// Quantity of an axis, which decides its ticks and their form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
     /// A count of steps: `20,000`, then `200k`.

@@ -28,7 +28,7 @@ use crate::units::parse_bytes;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = TASKS)]
 pub struct EvalArgs {
-    /// Whatever `taper sample --checkpoint` takes: a checkpoint, a run's folder (its newest checkpoint), nanoGPT's
+    /// A model as `taper sample --checkpoint` takes it: a checkpoint, a run's folder (its newest checkpoint), nanoGPT's
     /// `ckpt.pt`, a Hugging Face GPT-2, a .bin of llm.c, or a model of the hub (`gpt2`, `owner/model`)
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: String,

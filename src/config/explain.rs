@@ -23,13 +23,13 @@ pub struct KeyExplanation {
     pub default_toml: Option<String>,
     /// The default for programs; `null` for a key that is absent by default.
     pub default: Value,
-    /// What counts where the key is absent; `None` for a key that always has a value.
+    /// Meaning of an absent key; `None` for a key that always has a value.
     pub absent: Option<&'static str>,
     /// Description of the valid values.
     pub valid: String,
     /// nanoGPT's name of the key; `None` for a key of taper's own.
     pub nanogpt: Option<&'static str>,
-    /// What nanoGPT does in the place of a key that it does not have.
+    /// nanoGPT's way, for a key that it does not have.
     pub nanogpt_instead: Option<&'static str>,
 }
 
