@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::html::{Cell, details, escaped, section, table};
-use crate::record::RunRecord;
+use crate::record::{RunRecord, value_text};
 use crate::runs::Run;
 
 pub(super) fn differences(run: &Run) -> String {
@@ -19,7 +19,7 @@ pub(super) fn differences(run: &Run) -> String {
     } else {
         let rows = description.differs.iter().map(|(key, difference)| {
             let code =
-                |value: &Value| Cell::html(format!("<code>{}</code>", escaped(&text(value))));
+                |value: &Value| Cell::html(format!("<code>{}</code>", escaped(&value_text(value))));
             vec![
                 Cell::html(format!("<code>{}</code>", escaped(key))),
                 code(&difference.run),
@@ -85,7 +85,7 @@ pub(super) fn all(run: &Run) -> String {
             tables += &format!(
                 "<tr{class}><th scope=\"row\"><code>{}</code></th><td><code>{}</code></td></tr>\n",
                 escaped(key),
-                escaped(&text(value))
+                escaped(&value_text(value))
             );
         }
         tables += "</tbody></table></div>\n";
@@ -95,17 +95,4 @@ pub(super) fn all(run: &Run) -> String {
         &format!("<div class=\"sections\">\n{tables}</div>\n"),
     );
     section("config", "Config", &body)
-}
-
-/// A value as TOML has it, as far as people read it; `-` for none.
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
-        Value::Number(number) => match number.as_f64() {
-            Some(number) if number != 0.0 && number.abs() < 1e-2 => format!("{number:e}"),
-            _ => number.to_string(),
-        },
-        other => other.to_string(),
-    }
 }

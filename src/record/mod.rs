@@ -14,7 +14,7 @@ use crate::outliers::SkippedUpdate;
 use crate::step::recovery::Recovery;
 use crate::terms::NamedChoice;
 
-pub use run::{DataSummary, Difference, MemoryRecord, RunRecord, differences, flat};
+pub use run::{DataSummary, Difference, MemoryRecord, RunRecord, differences, flat, value_text};
 
 /// A line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

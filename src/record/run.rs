@@ -87,6 +87,19 @@ pub fn flat(config: &Value) -> BTreeMap<String, Value> {
     keys.collect()
 }
 
+/// A value of a config as people write it, such as `6e-4`; `-` for none.
+pub fn value_text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match number.as_f64() {
+            Some(number) if number != 0.0 && number.abs() < 1e-2 => format!("{number:e}"),
+            _ => number.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
 /// The keys of two configs in sections that have different values.
 pub fn differences(preset: &Value, run: &Value) -> BTreeMap<String, Difference> {
     let (preset, run) = (flat(preset), flat(run));

@@ -64,7 +64,7 @@ struct UnderWay {
     began: Instant,
 }
 
-/// How work is measured.
+/// Unit of work.
 #[derive(Clone, Copy)]
 enum Amount {
     /// In things of this name.

@@ -11,6 +11,7 @@ use std::process;
 
 use super::lines::record_of;
 use super::{Event, Sink, Warning};
+use crate::evals::{Metrics, Score};
 use crate::record::{Moment, Record, RunRecord};
 use crate::terms::FileError;
 
@@ -107,6 +108,7 @@ fn message_of(record: &Record, time: f64) -> Option<Message> {
             ];
             (eval.step, scalars)
         }
+        Record::Score { step, score } => return Some(scores(*step, score, time)),
         _ => return None,
     };
     let values = scalars.into_iter().filter_map(|(tag, value)| {
@@ -117,6 +119,29 @@ fn message_of(record: &Record, time: f64) -> Option<Message> {
         summary.message(1, &value)
     });
     Some(event(time, step).message(5, &summary))
+}
+
+/// The metrics of a task, `hellaswag/acc`.
+fn scores(step: u64, score: &Score, time: f64) -> Message {
+    let values = match score.metrics {
+        Metrics::HellaSwag { acc, acc_norm, .. } => [("acc", acc), ("acc_norm", acc_norm)],
+        Metrics::Lambada {
+            acc, perplexity, ..
+        } => [("acc", acc), ("perplexity", perplexity)],
+        Metrics::Perplexity {
+            loss, perplexity, ..
+        } => [("loss", loss), ("perplexity", perplexity)],
+    };
+    let summary = values
+        .iter()
+        .fold(Message::default(), |summary, (name, value)| {
+            let tag = format!("{}/{name}", score.task);
+            let value = Message::default()
+                .bytes(1, tag.as_bytes())
+                .float(2, *value as f32);
+            summary.message(1, &value)
+        });
+    event(time, step).message(5, &summary)
 }
 
 /// The config of a run as a text, which the plugin `text` shows as Markdown.
@@ -229,13 +254,38 @@ fn host() -> String {
 mod tests {
     use super::*;
 
-    /// Of an empty record: a length of 0, and CRC-32C's known masked values.
+    /// The bytes of an empty record: a length of 0, and CRC-32C's known masked values.
     #[test]
     fn a_record_has_the_checksums_of_its_length_and_of_its_content() {
         let known = [
             0, 0, 0, 0, 0, 0, 0, 0, 0x29, 0x03, 0x98, 0x07, 0xd8, 0xea, 0x82, 0xa2,
         ];
         assert_eq!(framed(b""), known);
+    }
+
+    #[test]
+    fn scores_are_scalars_of_their_task() {
+        let score = Score {
+            task: "hellaswag".into(),
+            metrics: Metrics::HellaSwag {
+                acc: 0.25,
+                acc_norm: 0.5,
+                examples: 8,
+            },
+            truncated: 0,
+            duration: std::time::Duration::ZERO,
+        };
+        let record = Record::Score { step: 7, score };
+        let Message(bytes) = message_of(&record, 1.0).unwrap();
+        let ends = [("hellaswag/acc", 0.25f32), ("hellaswag/acc_norm", 0.5)];
+        for (tag, value) in ends {
+            // The value is field 2, of four bytes.
+            let scalar = [tag.as_bytes(), &[0x15], &value.to_le_bytes()].concat();
+            assert!(
+                bytes.windows(scalar.len()).any(|part| part == scalar),
+                "{tag}"
+            );
+        }
     }
 
     #[test]

@@ -235,7 +235,7 @@ fn memory_text(device: Option<u64>, host: Option<u64>, budget: Option<u64>) -> S
     }
 }
 
-/// Where the time of the last steps went.
+/// Shares of the last steps' time.
 #[derive(Debug, Default)]
 struct Shares {
     /// Seconds in data, micro-steps and update, those of earlier steps fading.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Run;
-use crate::record::flat;
+use crate::record::{flat, value_text};
 
 /// A key that has several values in several runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +35,7 @@ pub fn varied(runs: &[Run]) -> Vec<Varied> {
     let varied = keys.map(|key| {
         let values = configs.iter().map(|config| {
             let value = config.as_ref().and_then(|config| config.get(key));
-            value.map_or("-".into(), text)
+            value.map_or("-".into(), value_text)
         });
         let (_, name) = key.split_once('.').unwrap_or(("", key));
         Varied {
@@ -44,17 +44,4 @@ pub fn varied(runs: &[Run]) -> Vec<Varied> {
         }
     });
     varied.collect()
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
-        // 0.0006 as people write it.
-        Value::Number(number) => match number.as_f64() {
-            Some(number) if number != 0.0 && number.abs() < 1e-2 => format!("{number:e}"),
-            _ => number.to_string(),
-        },
-        other => other.to_string(),
-    }
 }
